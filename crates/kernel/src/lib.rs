@@ -1,0 +1,33 @@
+//! Values everyone agrees on, and no I/O: numbers, addresses, ids, time, callers, refusals, secrets.
+
+mod aadhaar;
+mod abha_address;
+mod abha_number;
+mod caller;
+mod clock;
+mod contact;
+mod hi_type;
+mod id;
+pub mod jws;
+mod key;
+mod password;
+mod purpose;
+mod refusal;
+mod secret;
+mod seed;
+
+pub use aadhaar::AadhaarNumber;
+pub use abha_address::{AbhaAddress, LocalPart};
+pub use abha_number::AbhaNumber;
+pub use caller::{Actor, Caller, CallerKind, ParticipantId, Peer, Role};
+pub use clock::{Clock, ManualClock, Micros, SystemClock};
+pub use contact::{MobileNumber, masked_mobile};
+pub use hi_type::{AccessMode, HiType};
+pub use id::{AccountId, ConsentId, ConsentRequestId, Id, IdKind, LinkId, NotificationId, SLOTS};
+pub use id::{SessionId, Slot, TransactionId, TransferId};
+pub use key::Key;
+pub use password::weakness_of_password;
+pub use purpose::PurposeCode;
+pub use refusal::{Code, Reason, Refusal, Violation, Violations};
+pub use secret::Secret;
+pub use seed::Seed;
