@@ -49,8 +49,14 @@ pub enum Role {
 
 impl Role {
     /// All of them, in the order of their numbers in `type.v1.ParticipantRole`, from 1.
-    pub const ALL: [Self; 6] =
-        [Self::Hip, Self::Hiu, Self::Locker, Self::PhrApp, Self::Researcher, Self::BenefitProgramme];
+    pub const ALL: [Self; 6] = [
+        Self::Hip,
+        Self::Hiu,
+        Self::Locker,
+        Self::PhrApp,
+        Self::Researcher,
+        Self::BenefitProgramme,
+    ];
 
     /// As in a token's `roles` claim.
     pub const fn as_str(self) -> &'static str {
@@ -107,7 +113,9 @@ impl ParticipantId {
     /// # Errors
     /// What is allowed.
     pub fn parse_name(name: &str) -> Result<Self, &'static str> {
-        name.strip_prefix("participants/").ok_or("a participant's name is participants/{service id}").and_then(Self::parse)
+        name.strip_prefix("participants/")
+            .ok_or("a participant's name is participants/{service id}")
+            .and_then(Self::parse)
     }
 
     /// The bare id.
@@ -175,7 +183,10 @@ pub struct Caller {
 
 impl Caller {
     /// A caller without any credential.
-    pub const ANYONE: Self = Self { peer: Peer::Anonymous, actor: None };
+    pub const ANYONE: Self = Self {
+        peer: Peer::Anonymous,
+        actor: None,
+    };
 
     /// The kinds this caller is, beside [`CallerKind::Anyone`]. An actor's kinds count before the peer's: a service
     /// that carries a person's token is that person there and not a service.

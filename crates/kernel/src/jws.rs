@@ -62,7 +62,10 @@ impl SigningKey {
 
     /// The public half.
     pub fn public(&self) -> PublicKey {
-        PublicKey { kid: self.kid.clone(), x: self.pair.public_key().as_ref().to_vec() }
+        PublicKey {
+            kid: self.kid.clone(),
+            x: self.pair.public_key().as_ref().to_vec(),
+        }
     }
 
     /// The bytes that a signature covers, for claims that are already JSON. Keep these, and sign them later.
@@ -109,12 +112,19 @@ pub struct PublicKey {
 impl PublicKey {
     /// The key with these 32 bytes; its `kid` is computed.
     pub fn from_bytes(x: &[u8]) -> Option<Self> {
-        (x.len() == 32).then(|| Self { kid: thumbprint(x), x: x.to_vec() })
+        (x.len() == 32).then(|| Self {
+            kid: thumbprint(x),
+            x: x.to_vec(),
+        })
     }
 
     /// As RFC 8037 JWK members `crv`, `kid`, `kty`, `x`.
     pub fn to_jwk(&self) -> String {
-        format!(r#"{{"crv":"Ed25519","kid":"{}","kty":"OKP","x":"{}"}}"#, self.kid, B64.encode(&self.x))
+        format!(
+            r#"{{"crv":"Ed25519","kid":"{}","kty":"OKP","x":"{}"}}"#,
+            self.kid,
+            B64.encode(&self.x)
+        )
     }
 
     /// Reads an OKP Ed25519 JWK; other members are ignored, `kid` is computed anew.
@@ -143,7 +153,9 @@ pub fn verify<C: DeserializeOwned>(token: &str, typ: &str, find: impl Fn(&str) -
     let key = find(&header.kid).ok_or(Bad::UnknownKey)?;
     let (input, signature) = token.rsplit_once('.').ok_or(Bad::Form)?;
     let signature = B64.decode(signature).map_err(|_| Bad::Form)?;
-    UnparsedPublicKey::new(&ED25519, &key.x).verify(input.as_bytes(), &signature).map_err(|_| Bad::Signature)?;
+    UnparsedPublicKey::new(&ED25519, &key.x)
+        .verify(input.as_bytes(), &signature)
+        .map_err(|_| Bad::Signature)?;
     let (_, claims) = input.split_once('.').ok_or(Bad::Form)?;
     let claims = B64.decode(claims).map_err(|_| Bad::Form)?;
     serde_json::from_slice(&claims).map_err(|_| Bad::Form)
@@ -188,7 +200,10 @@ mod tests {
         let public = key.public();
         let find = |kid: &str| (kid == public.kid).then(|| public.clone());
         let token = key.sign("at+jwt", &Claims { sub: "x".into() }).unwrap();
-        assert_eq!(verify::<Claims>(&token, "at+jwt", find).unwrap(), Claims { sub: "x".into() });
+        assert_eq!(
+            verify::<Claims>(&token, "at+jwt", find).unwrap(),
+            Claims { sub: "x".into() }
+        );
         assert_eq!(verify::<Claims>(&token, "link-token+jwt", find), Err(Bad::Kind));
         for i in 0..token.len() {
             let mut bytes = token.clone().into_bytes();
@@ -201,6 +216,9 @@ mod tests {
     #[test]
     fn thumbprint_is_that_of_rfc_8037_appendix_a3() {
         let jwk = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
-        assert_eq!(PublicKey::from_jwk(jwk).unwrap().kid, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+        assert_eq!(
+            PublicKey::from_jwk(jwk).unwrap().kid,
+            "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+        );
     }
 }

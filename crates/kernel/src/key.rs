@@ -57,11 +57,17 @@ impl Key {
     ///
     /// # Errors
     /// When `plain` is longer than AES-GCM can take.
-    pub fn seal_with(&self, nonce: [u8; NONCE_LEN], aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, ring::error::Unspecified> {
+    pub fn seal_with(
+        &self,
+        nonce: [u8; NONCE_LEN],
+        aad: &[u8],
+        plain: &[u8],
+    ) -> Result<Vec<u8>, ring::error::Unspecified> {
         let mut out = Vec::with_capacity(NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
         out.extend_from_slice(&nonce);
         let mut body = plain.to_vec();
-        self.aead()?.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut body)?;
+        self.aead()?
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut body)?;
         out.append(&mut body);
         Ok(out)
     }

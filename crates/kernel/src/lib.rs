@@ -17,7 +17,7 @@ mod secret;
 mod seed;
 
 pub use aadhaar::AadhaarNumber;
-pub use abha_address::{AbhaAddress, LocalPart};
+pub use abha_address::{AbhaAddress, AddressSuffix, LocalPart};
 pub use abha_number::AbhaNumber;
 pub use caller::{Actor, Caller, CallerKind, ParticipantId, Peer, Role};
 pub use clock::{Clock, ManualClock, Micros, SystemClock};

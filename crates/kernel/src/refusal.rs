@@ -180,7 +180,10 @@ impl Violations {
 
     /// `field` is wrong: `description` says what is allowed.
     pub fn add(&mut self, field: impl Into<Cow<'static, str>>, description: impl Into<Cow<'static, str>>) {
-        self.0.push(Violation { field: field.into(), description: description.into() });
+        self.0.push(Violation {
+            field: field.into(),
+            description: description.into(),
+        });
     }
 
     /// Keeps `value`, or notes that `field` is wrong.
@@ -216,7 +219,14 @@ impl Violations {
     /// # Errors
     /// `reason` with every violation.
     pub fn check_as(self, reason: Reason) -> Result<(), Refusal> {
-        if self.is_empty() { Ok(()) } else { Err(Refusal { violations: self, ..Refusal::new(reason) }) }
+        if self.is_empty() {
+            Ok(())
+        } else {
+            Err(Refusal {
+                violations: self,
+                ..Refusal::new(reason)
+            })
+        }
     }
 }
 
@@ -282,7 +292,10 @@ impl Refusal {
     pub fn field(field: impl Into<Cow<'static, str>>, description: impl Into<Cow<'static, str>>) -> Self {
         let mut violations = Violations::new();
         violations.add(field, description);
-        Self { violations, ..Self::new(Reason::FieldInvalid) }
+        Self {
+            violations,
+            ..Self::new(Reason::FieldInvalid)
+        }
     }
 }
 
