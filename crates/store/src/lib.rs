@@ -1,1 +1,43 @@
-//! store
+//! Between a handler and the disk: commands in batches, the feed, claims, request ids, reads that are not stale.
+//!
+//! The way of a write: a handler makes a [`Command`]; [`Store::run`] queues it on the lane of its partition; the lane
+//! takes what has gathered, locks the partitions' heads, loads what the commands read, lets them decide one after
+//! another, writes rows and events, commits once, tells the caches, and only then answers.
+
+mod batch;
+mod cache;
+mod claim;
+mod command;
+mod confirm;
+mod conn;
+mod error;
+mod feed;
+mod keys;
+mod lane;
+mod partitions;
+mod readers;
+mod request;
+mod setup;
+mod shared;
+mod sql;
+mod statement;
+mod store;
+mod table;
+mod view;
+
+pub use batch::chain;
+pub use cache::SubjectCache;
+pub use command::{Command, Outcome};
+pub use conn::{AnyConn, Location};
+/// For a service's own migrations: `embed_migrations!("migrations")`.
+pub use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+pub use error::Error;
+pub use feed::{FeedEvent, Revision};
+pub use keys::{ClaimKey, Keys};
+pub use partitions::Partitions;
+pub use readers::{Reader, Stored};
+pub use request::{AHEAD, RequestKey, WINDOW};
+pub use shared::Head;
+pub use store::{Options, Store};
+pub use table::{Cell, Column, Kind, Record, Table};
+pub use view::{NewEvent, View};

@@ -1,0 +1,164 @@
+//! How a command tells the audit log what it did: one event for each change, in the change's own commit.
+
+use std::time::Duration;
+
+use prost::Message;
+use sammati_api::audit::v1::{self as audit, event};
+use sammati_api::types::v1 as types;
+use sammati_kernel::{AccountId, Actor, Caller, CallerKind, Micros, ParticipantId, Peer, Reason, Role};
+use sammati_store::{NewEvent, View};
+
+/// An event being written. Set the fields of `event` that the methods here do not cover; never anything personal but
+/// ids: names, numbers, addresses and health content do not belong in it.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// The event as it will stand in the feed.
+    pub event: audit::Event,
+    subject: Option<AccountId>,
+}
+
+/// An event that is in the feed once the batch commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Emitted {
+    /// Its id, a UUIDv7.
+    pub id: uuid::Uuid,
+    /// Its position in the partition's feed.
+    pub position: i64,
+}
+
+impl Draft {
+    /// `event_type` as `consent.granted`, done by `caller`.
+    pub fn new(event_type: &str, action: event::Action, class: types::RetentionClass, caller: &Caller) -> Self {
+        let payload = audit::Payload { actor: Some(actor_of(caller)), ..Default::default() };
+        let event = audit::Event {
+            schema_version: 1,
+            event_type: event_type.to_owned(),
+            action: action.into(),
+            outcome: event::Outcome::Success.into(),
+            class: class.into(),
+            payload: Some(payload),
+            ..Default::default()
+        };
+        Self { event, subject: None }
+    }
+
+    /// About this person. Her cached state ends with the commit.
+    #[must_use]
+    pub fn subject(mut self, account: AccountId) -> Self {
+        self.payload().subject = account.name();
+        self.subject = Some(account);
+        self
+    }
+
+    /// Done to this resource, `collection/id`, leaving it in `version`.
+    #[must_use]
+    pub fn resource(mut self, name: &str, version: i64) -> Self {
+        self.event.resource_type = name.split('/').next().unwrap_or_default().to_owned();
+        let payload = self.payload();
+        payload.resource = name.to_owned();
+        payload.resource_version = version;
+        self
+    }
+
+    /// It concerns this resource too.
+    #[must_use]
+    pub fn object(mut self, name: impl Into<String>) -> Self {
+        self.payload().object_refs.push(name.into());
+        self
+    }
+
+    /// It concerns this participant too.
+    #[must_use]
+    pub fn participant(self, id: &ParticipantId) -> Self {
+        self.object(id.name())
+    }
+
+    /// It was refused, for this reason.
+    #[must_use]
+    pub fn refused(mut self, outcome: event::Outcome, reason: &str) -> Self {
+        self.event.outcome = outcome.into();
+        self.event.reason_code = reason.to_owned();
+        self
+    }
+
+    /// It was refused as `reason` says.
+    #[must_use]
+    pub fn refused_for(self, outcome: event::Outcome, reason: Reason) -> Self {
+        self.refused(outcome, reason.as_str())
+    }
+
+    /// When it happened, if not now: an expiry happens when it is due.
+    #[must_use]
+    pub fn occurred(mut self, time: Micros) -> Self {
+        self.event.occurred_time = Some(timestamp(time));
+        self
+    }
+
+    /// The payload, for the fields that have no method here.
+    pub fn payload(&mut self) -> &mut audit::Payload {
+        self.event.payload.get_or_insert_default()
+    }
+
+    /// Appends it to the feed.
+    pub fn emit(mut self, view: &mut View<'_>) -> Emitted {
+        let id = view.next_event_id();
+        self.event.event_id = uuid::Uuid::from_bytes(id).to_string();
+        if self.event.occurred_time.is_none() {
+            self.event.occurred_time = Some(timestamp(view.now()));
+        }
+        let subject = self.subject.map(AccountId::to_vec);
+        let position = view.emit(NewEvent { id, subject, body: self.event.encode_to_vec() });
+        Emitted { id: uuid::Uuid::from_bytes(id), position }
+    }
+}
+
+/// Who did it, for the payload.
+fn actor_of(caller: &Caller) -> audit::Actor {
+    let kind = caller.kinds().first().copied().unwrap_or(CallerKind::Anyone);
+    let roles = match &caller.actor {
+        Some(Actor::Participant { roles, .. }) => roles.iter().map(|role| role_number(*role)).collect(),
+        _ => Vec::new(),
+    };
+    let session = match &caller.actor {
+        Some(Actor::Person { session, .. }) => session.name(),
+        _ => String::new(),
+    };
+    audit::Actor { kind: kind_of(kind).into(), id: caller.id(), roles, factors: Vec::new(), session }
+}
+
+/// The clock, or a feed, acting through this service.
+pub fn system(service: &str) -> Caller {
+    Caller { peer: Peer::Service(service.to_owned()), actor: None }
+}
+
+fn role_number(role: Role) -> i32 {
+    Role::ALL.iter().position(|r| *r == role).and_then(|n| i32::try_from(n + 1).ok()).unwrap_or(0)
+}
+
+const fn kind_of(kind: CallerKind) -> types::CallerKind {
+    match kind {
+        CallerKind::Anyone => types::CallerKind::Anyone,
+        CallerKind::App => types::CallerKind::App,
+        CallerKind::Person => types::CallerKind::Person,
+        CallerKind::Representative => types::CallerKind::Representative,
+        CallerKind::Hip => types::CallerKind::Hip,
+        CallerKind::Hiu => types::CallerKind::Hiu,
+        CallerKind::Locker => types::CallerKind::Locker,
+        CallerKind::Researcher => types::CallerKind::Researcher,
+        CallerKind::Operator => types::CallerKind::Operator,
+        CallerKind::Service => types::CallerKind::Service,
+    }
+}
+
+/// A time on the wire.
+pub fn timestamp(time: Micros) -> prost_types::Timestamp {
+    let nanos = i32::try_from(time.0.rem_euclid(1_000_000) * 1000).unwrap_or(0);
+    prost_types::Timestamp { seconds: time.0.div_euclid(1_000_000), nanos }
+}
+
+/// A time from the wire, to the microsecond below; `None` when out of range (years 1 to 9999).
+pub fn micros(timestamp: &prost_types::Timestamp) -> Option<Micros> {
+    let in_range = (-62_135_596_800..=253_402_300_799).contains(&timestamp.seconds);
+    let nanos = u64::try_from(timestamp.nanos).ok().filter(|n| *n < 1_000_000_000)?;
+    in_range.then(|| Micros::from_seconds(timestamp.seconds).plus(Duration::from_micros(nanos / 1000)))
+}

@@ -1,0 +1,352 @@
+//! One batch: lock, load, decide, write, append, commit.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ring::digest::{Context, SHA256};
+use sammati_kernel::{Clock, Micros, Refusal};
+
+use crate::claim::ClaimRow;
+use crate::command::Job;
+use crate::error::Error;
+use crate::keys::Keys;
+use crate::request::RequestRow;
+use crate::sql::{self, HeadRow};
+use crate::table::{Cell, Record, Table};
+use crate::view::{Changes, Loaded, NewEvent, View};
+use crate::{AnyConn, Partitions};
+
+/// Proof that a commit returned. Only this module makes one, so an answer before its commit cannot be written.
+pub(crate) struct Committed(());
+
+/// A batch that is committed.
+pub(crate) struct Done {
+    pub(crate) proof: Committed,
+    pub(crate) prepared: Prepared,
+}
+
+/// What a batch is about to commit, for the caches and the watchers.
+pub(crate) struct Prepared {
+    pub(crate) heads: Vec<HeadRow>,
+    /// Subjects whose state changed, in commit order.
+    pub(crate) subjects: Vec<Vec<u8>>,
+    pub(crate) events: usize,
+}
+
+/// Runs `jobs` as one transaction. On an error nothing of it has happened, unless it is [`Error::CommitUnknown`].
+pub(crate) fn run(conn: &mut AnyConn, clock: &dyn Clock, partitions: Partitions, jobs: &mut [Box<dyn Job>]) -> Result<Done, Error> {
+    match conn {
+        AnyConn::Pg(_) => sql::batch(conn, "BEGIN")?,
+        AnyConn::Sqlite(_) => sql::batch(conn, "BEGIN IMMEDIATE")?,
+    }
+    let mut batch = Batch { conn, partitions, loaded: Loaded::default(), heads: BTreeMap::new(), requests: HashMap::new() };
+    match batch.prepare(clock, jobs) {
+        Ok(prepared) => {
+            commit(conn)?;
+            Ok(Done { proof: Committed(()), prepared })
+        }
+        Err(error) => {
+            if !error.lost_connection() {
+                // If this fails too, the connection is replaced before it is used again.
+                drop(sql::batch(conn, "ROLLBACK"));
+            }
+            Err(error)
+        }
+    }
+}
+
+fn commit(conn: &mut AnyConn) -> Result<(), Error> {
+    let Err(error) = sql::batch(conn, "COMMIT") else { return Ok(()) };
+    match (&*conn, error) {
+        (AnyConn::Pg(_), Error::Database(error)) if Error::Database(clone(&error)).lost_connection() => {
+            Err(Error::CommitUnknown(error))
+        }
+        (AnyConn::Pg(_), error) => Err(error),
+        (AnyConn::Sqlite(_), error) => {
+            // What is on the disk is not known, and what SQLite has in memory may not be on it. A new process
+            // recovers from the file alone.
+            tracing::error!(%error, "the commit failed on the disk; ending the process so that a restart recovers");
+            std::process::abort()
+        }
+    }
+}
+
+/// Diesel's errors do not clone; only the kind and the words matter here.
+fn clone(error: &diesel::result::Error) -> diesel::result::Error {
+    use diesel::result::{DatabaseErrorKind, Error as E};
+    match error {
+        E::DatabaseError(DatabaseErrorKind::ClosedConnection, info) => {
+            E::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new(info.message().to_owned()))
+        }
+        E::DatabaseError(DatabaseErrorKind::UnableToSendCommand, info) => {
+            E::DatabaseError(DatabaseErrorKind::UnableToSendCommand, Box::new(info.message().to_owned()))
+        }
+        E::DatabaseError(_, info) => E::DatabaseError(DatabaseErrorKind::Unknown, Box::new(info.message().to_owned())),
+        _ => E::BrokenTransactionManager,
+    }
+}
+
+struct Head {
+    row: HeadRow,
+    now: Micros,
+    events: Vec<NewEvent>,
+    dirty: bool,
+}
+
+struct Batch<'a> {
+    conn: &'a mut AnyConn,
+    partitions: Partitions,
+    loaded: Loaded,
+    heads: BTreeMap<i64, Head>,
+    /// Request rows by partition and key: loaded, then also those of this batch.
+    requests: HashMap<(i64, Vec<u8>), (RequestRow, bool)>,
+}
+
+impl Batch<'_> {
+    /// Everything up to the commit.
+    fn prepare(&mut self, clock: &dyn Clock, jobs: &mut [Box<dyn Job>]) -> Result<Prepared, Error> {
+        self.lock(clock, jobs)?;
+        self.load_requests(jobs)?;
+        self.load(jobs)?;
+        for job in jobs.iter_mut() {
+            self.settle(job.as_mut());
+        }
+        self.write()
+    }
+
+    fn lock(&mut self, clock: &dyn Clock, jobs: &[Box<dyn Job>]) -> Result<(), Error> {
+        let touched: BTreeSet<i64> = jobs.iter().map(|job| self.partitions.of(job.slot())).collect();
+        let rows = sql::lock_heads(self.conn, &touched.into_iter().collect::<Vec<_>>())?;
+        for row in rows {
+            let now = clock.now().max(Micros(row.time));
+            self.heads.insert(row.partition, Head { row, now, events: Vec::new(), dirty: false });
+        }
+        Ok(())
+    }
+
+    fn load_requests(&mut self, jobs: &[Box<dyn Job>]) -> Result<(), Error> {
+        let key = |job: &Box<dyn Job>| job.request().map(|r| (self.partitions.of(job.slot()), r.row.clone()));
+        let keys: BTreeSet<_> = jobs.iter().filter_map(key).collect();
+        for raw in sql::load(self.conn, RequestRow::TABLE, &keys.into_iter().collect::<Vec<_>>())? {
+            let row = decode::<RequestRow>(&raw.body)?;
+            self.requests.insert((raw.partition, raw.id), (row, false));
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, jobs: &[Box<dyn Job>]) -> Result<(), Error> {
+        let mut keys = Keys::default();
+        for job in jobs {
+            keys.enter(self.partitions.of(job.slot()));
+            job.reads(&mut keys);
+        }
+        self.fetch(&keys)?;
+        let mut more = Keys::default();
+        for job in jobs {
+            let partition = self.partitions.of(job.slot());
+            more.enter(partition);
+            job.then(&self.view(job.as_ref()), &mut more);
+        }
+        if more.is_empty() { Ok(()) } else { self.fetch(&more) }
+    }
+
+    fn view<'v>(&'v self, job: &'v dyn Job) -> View<'v> {
+        let partition = self.partitions.of(job.slot());
+        // Every job's partition was locked in `lock`; a miss would start its feed at 0 and fail on the key.
+        let (now, next) = self.heads.get(&partition).map_or((Micros::ZERO, 0), |head| {
+            (head.now, head.row.next + i64::try_from(head.events.len()).unwrap_or(i64::MAX))
+        });
+        View::new(&self.loaded, job.slot(), partition, now, next, job.seed())
+    }
+
+    fn fetch(&mut self, keys: &Keys) -> Result<(), Error> {
+        for (table, asked) in &keys.rows {
+            for (partition, id) in asked {
+                self.loaded.asked(*table, *partition, id.clone());
+            }
+            let asked: Vec<_> = asked.iter().cloned().collect();
+            for raw in sql::load(self.conn, *table, &asked)? {
+                self.loaded.found(*table, raw);
+            }
+        }
+        for ((table, column), asked) in &keys.groups {
+            for (partition, value) in asked {
+                self.loaded.asked_group(*table, column, *partition, value.clone());
+            }
+            let asked: Vec<_> = asked.iter().cloned().collect();
+            for (raw, value) in sql::load_groups(self.conn, *table, column, &asked)? {
+                self.loaded.found_in_group(*table, column, value, raw);
+            }
+        }
+        self.fetch_claims(keys)
+    }
+
+    fn fetch_claims(&mut self, keys: &Keys) -> Result<(), Error> {
+        let asked: Vec<_> = keys.claims.iter().map(|key| (self.partitions.of_hash(key), key.to_vec())).collect();
+        let mut owners = HashMap::new();
+        for raw in sql::load(self.conn, ClaimRow::TABLE, &asked)? {
+            owners.insert(raw.id, decode::<ClaimRow>(&raw.body)?.owner);
+        }
+        for key in &keys.claims {
+            self.loaded.asked_claim(*key, owners.remove(key.as_slice()));
+        }
+        Ok(())
+    }
+
+    /// Decides one job, and takes over what it changed.
+    fn settle(&mut self, job: &mut dyn Job) {
+        let partition = self.partitions.of(job.slot());
+        let now = self.heads.get(&partition).map_or(Micros::ZERO, |head| head.now);
+        if let Some(key) = job.request().cloned() {
+            if let Some((row, _)) = self.requests.get(&(partition, key.row.clone())) {
+                match row.replay(&key) {
+                    Ok(outcome) => job.settle_known(outcome),
+                    Err(refusal) => job.settle_refused(refusal),
+                }
+                return;
+            }
+            if let Err(refusal) = key.check_window(now) {
+                job.settle_refused(refusal);
+                return;
+            }
+        }
+        let (decided, changes) = self.decide(job);
+        self.take(partition, job, decided, changes);
+    }
+
+    fn decide(&self, job: &mut dyn Job) -> (Result<Vec<u8>, Refusal>, Changes) {
+        let partition = self.partitions.of(job.slot());
+        let head = self.heads.get(&partition);
+        let now = head.map_or(Micros::ZERO, |h| h.now);
+        let next = head.map_or(0, |h| h.row.next + i64::try_from(h.events.len()).unwrap_or(i64::MAX));
+        let seed = job.seed().clone();
+        let mut view = View::new(&self.loaded, job.slot(), partition, now, next, &seed);
+        let decided = job.decide(&mut view);
+        (decided, view.into_changes())
+    }
+
+    fn take(&mut self, partition: i64, job: &mut dyn Job, decided: Result<Vec<u8>, Refusal>, mut changes: Changes) {
+        let record = match (&decided, job.request()) {
+            (Ok(outcome), Some(key)) => Some(RequestRow::done(key, outcome.clone())),
+            (Err(refusal), Some(key)) if refusal.recorded => Some(RequestRow::refused(key, refusal)),
+            _ => None,
+        };
+        let kept = decided.as_ref().map_or_else(|refusal| refusal.recorded, |_| true);
+        if kept && let Some(head) = self.heads.get_mut(&partition) {
+            head.events.append(&mut changes.events);
+            head.dirty = true;
+            self.loaded.apply(partition, changes);
+        }
+        if let Some(row) = record {
+            self.requests.insert((partition, row.key.clone()), (row, true));
+        }
+        if let Err(refusal) = decided {
+            job.settle_refused(refusal);
+        }
+    }
+
+    fn write(&mut self) -> Result<Prepared, Error> {
+        self.write_claims()?;
+        let (created, changed) = self.written();
+        for (table, rows) in created {
+            let done = sql::insert(self.conn, table, &rows)?;
+            sql::expect_all(done.len(), rows.len(), table.name)?;
+        }
+        for (table, rows) in changed {
+            sql::update(self.conn, table, &rows)?;
+        }
+        self.write_requests()?;
+        self.write_feed()
+    }
+
+    /// Claims go in sorted, after all heads: two batches never wait for each other in a circle.
+    fn write_claims(&mut self) -> Result<(), Error> {
+        let claimed = std::mem::take(&mut self.loaded.claimed);
+        let mut rows: Vec<_> = claimed
+            .iter()
+            .map(|(key, owner)| {
+                let row = ClaimRow { key: key.to_vec(), owner: owner.clone() };
+                (self.partitions.of_hash(key), row)
+            })
+            .collect();
+        rows.sort_by(|a, b| (a.0, &a.1.key).cmp(&(b.0, &b.1.key)));
+        let cells: Vec<_> = rows.iter().map(|(p, row)| cells(*p, row.key.clone(), 1, ClaimRow::FORMAT, encode(row), &[])).collect();
+        let done = sql::insert(self.conn, ClaimRow::TABLE, &cells)?;
+        if done.len() == cells.len() { Ok(()) } else { Err(Error::ClaimTaken) }
+    }
+
+    /// The rows to create and to replace, each in its last state, in the order of their keys.
+    #[expect(clippy::type_complexity, reason = "two lists of rows by table")]
+    fn written(&mut self) -> (BTreeMap<Table, Vec<Vec<Cell>>>, BTreeMap<Table, Vec<Vec<Cell>>>) {
+        let (mut created, mut changed) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
+        for ((_, partition), rows) in std::mem::take(&mut self.loaded.rows) {
+            for (id, row) in rows {
+                let (Some(look_up), Some(body)) = (row.changed, row.body) else { continue };
+                let into = if row.version == 0 { &mut created } else { &mut changed };
+                let cells = cells(partition, id, row.version.max(1), row.format, body, &look_up);
+                into.entry(row.table).or_default().push(cells);
+            }
+        }
+        (created, changed)
+    }
+
+    fn write_requests(&mut self) -> Result<(), Error> {
+        let fresh = self.requests.iter().filter(|(_, (_, fresh))| *fresh);
+        let rows: Vec<_> = fresh
+            .map(|((p, key), (row, _))| cells(*p, key.clone(), 1, RequestRow::FORMAT, encode(row), &[]))
+            .collect();
+        let done = sql::insert(self.conn, RequestRow::TABLE, &rows)?;
+        sql::expect_all(done.len(), rows.len(), "request")
+    }
+
+    fn write_feed(&mut self) -> Result<Prepared, Error> {
+        let (mut rows, mut heads, mut subjects) = (Vec::new(), Vec::new(), Vec::new());
+        for head in self.heads.values_mut().filter(|head| head.dirty) {
+            head.row.time = head.now.0;
+            for event in head.events.drain(..) {
+                head.row.chain = chain(&head.row.chain, &event.body);
+                subjects.extend(event.subject.clone());
+                rows.push(vec![
+                    head.row.partition.into(),
+                    head.row.next.into(),
+                    head.row.epoch.into(),
+                    head.now.0.into(),
+                    event.id.as_slice().into(),
+                    event.subject.into(),
+                    head.row.chain.clone().into(),
+                    event.body.into(),
+                ]);
+                head.row.next += 1;
+            }
+            heads.push(head.row.clone());
+        }
+        if !rows.is_empty() {
+            sql::append_feed(self.conn, &rows)?;
+        }
+        if !heads.is_empty() {
+            sql::advance_heads(self.conn, &heads)?;
+        }
+        Ok(Prepared { heads, subjects, events: rows.len() })
+    }
+}
+
+/// The chain after an event: SHA-256 over the chain before it and its bytes. A consumer recomputes it.
+pub fn chain(before: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut context = Context::new(&SHA256);
+    context.update(before);
+    context.update(body);
+    context.finish().as_ref().to_vec()
+}
+
+fn cells(partition: i64, id: Vec<u8>, version: i64, format: i64, body: Vec<u8>, look_up: &[Cell]) -> Vec<Cell> {
+    let mut out = vec![partition.into(), id.into(), version.into(), format.into(), body.into()];
+    out.extend_from_slice(look_up);
+    out
+}
+
+fn encode(record: &impl prost::Message) -> Vec<u8> {
+    record.encode_to_vec()
+}
+
+fn decode<R: Record>(body: &[u8]) -> Result<R, Error> {
+    R::decode(body).map_err(|_| Error::Broken(format!("a row of {} cannot be read", R::TABLE.name)))
+}

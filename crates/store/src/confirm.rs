@@ -1,0 +1,123 @@
+//! Confirmations: one statement on the primary that tells what other replicas committed.
+//!
+//! A check waits for a confirmation that began after it arrived. One runs, one is queued, and all who wait share it.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use sammati_kernel::{Micros, Reason, Refusal};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::Error;
+use crate::shared::Shared;
+use crate::{AnyConn, sql};
+
+/// How often heads are asked for while somebody watches, though nobody checks.
+const POLL: Duration = Duration::from_millis(200);
+
+type Waiter = oneshot::Sender<Result<(), Refusal>>;
+
+/// Asks for confirmations.
+#[derive(Clone)]
+pub(crate) struct Confirmer {
+    /// `None` on SQLite, where this process is the head.
+    waiters: Option<mpsc::Sender<Waiter>>,
+    at: Arc<AtomicI64>,
+    shared: Arc<Shared>,
+}
+
+impl Confirmer {
+    pub(crate) fn start(shared: &Arc<Shared>) -> Result<Self, Error> {
+        let at = Arc::new(AtomicI64::new(shared.clock.now().0));
+        if shared.location.is_embedded() {
+            return Ok(Self { waiters: None, at, shared: Arc::clone(shared) });
+        }
+        let (sender, queue) = mpsc::channel(16 * 1024);
+        let worker = Worker { shared: Arc::clone(shared), conn: None, at: Arc::clone(&at) };
+        let poller = sender.downgrade();
+        spawn("confirm", move || worker.run(queue))?;
+        let watched = Arc::downgrade(shared);
+        spawn("confirm-poll", move || poll(&poller, &watched))?;
+        Ok(Self { waiters: Some(sender), at, shared: Arc::clone(shared) })
+    }
+
+    pub(crate) async fn confirm(&self) -> Result<(), Refusal> {
+        let Some(waiters) = &self.waiters else { return Ok(()) };
+        let (sender, answer) = oneshot::channel();
+        waiters.try_send(sender).map_err(|_| crate::lane::overloaded())?;
+        answer.await.unwrap_or_else(|_| Err(Reason::StorageUnavailable.into()))
+    }
+
+    pub(crate) fn confirmed_at(&self) -> Micros {
+        match self.waiters {
+            None => self.shared.clock.now(),
+            Some(_) => Micros(self.at.load(Ordering::SeqCst)),
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    thread.map(drop).map_err(|e| Error::File(format!("cannot start a thread: {e}")))
+}
+
+/// Watchers of other replicas' commits need no check to come by.
+fn poll(sender: &mpsc::WeakSender<Waiter>, shared: &Weak<Shared>) {
+    loop {
+        std::thread::sleep(POLL);
+        let (Some(sender), Some(shared)) = (sender.upgrade(), shared.upgrade()) else { return };
+        if shared.watchers() > 0 {
+            let (waiter, _) = oneshot::channel();
+            drop(sender.try_send(waiter));
+        }
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    conn: Option<AnyConn>,
+    at: Arc<AtomicI64>,
+}
+
+impl Worker {
+    fn run(mut self, mut queue: mpsc::Receiver<Waiter>) {
+        let mut waiting = Vec::new();
+        while queue.blocking_recv_many(&mut waiting, 16 * 1024) > 0 {
+            let answer = self.confirm();
+            for waiter in waiting.drain(..) {
+                drop(waiter.send(answer.clone()));
+            }
+        }
+    }
+
+    fn confirm(&mut self) -> Result<(), Refusal> {
+        let began = self.shared.clock.now();
+        let result = self.ask().or_else(|error| {
+            // Asking again is always safe: once for a connection that died while idle.
+            if error.lost_connection() { self.ask() } else { Err(error) }
+        });
+        match result {
+            Ok(()) => {
+                self.at.fetch_max(began.0, Ordering::SeqCst);
+                self.shared.stats.confirmations.inc();
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot confirm heads on the primary");
+                Err(error.refusal())
+            }
+        }
+    }
+
+    fn ask(&mut self) -> Result<(), Error> {
+        let mut conn = self.conn.take().map_or_else(|| self.shared.location.connect(), Ok)?;
+        let seen = sql::seen_from(&mut conn, &self.shared.applied())?;
+        self.conn = Some(conn);
+        let subjects: Vec<_> = seen.iter().filter_map(|s| s.subject.clone()).collect();
+        let mut heads: Vec<_> = seen.into_iter().map(|s| s.head).collect();
+        heads.dedup_by_key(|head| head.partition);
+        self.shared.committed(&heads, &subjects);
+        Ok(())
+    }
+}

@@ -1,0 +1,173 @@
+//! A connection to either database, and how one is opened.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
+use diesel_async::AsyncPgConnection;
+use diesel_async::async_connection_wrapper::{AsyncConnectionWrapper, BlockOn};
+use tokio::runtime::Runtime;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::error::Error;
+
+/// Postgres behind diesel's synchronous face; lives on a thread of its own, never on a runtime's.
+pub(crate) type PgConn = AsyncConnectionWrapper<AsyncPgConnection, ThreadRuntime>;
+
+/// Either database.
+#[expect(clippy::large_enum_variant, reason = "there are a handful, each owned by a thread")]
+pub enum AnyConn {
+    /// PostgreSQL 15 or later.
+    Pg(PgConn),
+    /// The bundled SQLite.
+    Sqlite(SqliteConnection),
+}
+
+/// The same body for both databases, type-checked for each.
+#[macro_export]
+macro_rules! on_conn {
+    ($conn:expr, |$c:ident| $body:expr) => {
+        match $conn {
+            $crate::AnyConn::Pg($c) => $body,
+            $crate::AnyConn::Sqlite($c) => $body,
+        }
+    };
+}
+
+/// Where the data is.
+#[derive(Debug, Clone)]
+pub enum Location {
+    /// A file; its folder must exist.
+    Sqlite(PathBuf),
+    /// A URL, and the certificate that signs the server's, if TLS is wanted.
+    Postgres {
+        /// `postgres://user@host:port/database`
+        url: String,
+        /// PEM of the certificate authority. Without it the connection is plain: loopback and Unix sockets only.
+        root: Option<PathBuf>,
+        /// The password, when the URL has none.
+        password: Option<sammati_kernel::Secret<String>>,
+    },
+}
+
+impl Location {
+    /// `sqlite:path` or `postgres://…`.
+    ///
+    /// # Errors
+    /// What is allowed.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            return Ok(Self::Sqlite(PathBuf::from(path)));
+        }
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(Self::Postgres { url: url.to_owned(), root: None, password: None });
+        }
+        Err("database.url is sqlite:<file> or postgres://<user>@<host>/<database>".to_owned())
+    }
+
+    /// Whether this process alone writes it.
+    pub const fn is_embedded(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
+    }
+
+    /// A new connection, with the settings that the store relies on.
+    ///
+    /// # Errors
+    /// When the database is away or does not let us in.
+    pub fn connect(&self) -> Result<AnyConn, Error> {
+        match self {
+            Self::Sqlite(path) => sqlite(path).map(AnyConn::Sqlite),
+            Self::Postgres { url, root, password } => postgres(url, root.as_deref(), password.as_ref()).map(AnyConn::Pg),
+        }
+    }
+}
+
+fn sqlite(path: &Path) -> Result<SqliteConnection, Error> {
+    let mut conn = SqliteConnection::establish(&path.to_string_lossy()).map_err(|e| Error::Connect(e.to_string()))?;
+    // FULL: a commit is on the disk before it is answered. secure_delete: what is gone is overwritten.
+    conn.batch_execute(
+        "PRAGMA busy_timeout=10000; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; \
+         PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384;",
+    )?;
+    Ok(conn)
+}
+
+/// The runtime that drives one Postgres connection: `block_on` must drive the very runtime its driver task lives on.
+pub struct ThreadRuntime(Arc<Runtime>);
+
+thread_local! { static NEXT: RefCell<Option<Arc<Runtime>>> = const { RefCell::new(None) }; }
+
+impl BlockOn for ThreadRuntime {
+    fn block_on<F: Future>(&self, f: F) -> F::Output {
+        self.0.block_on(f)
+    }
+
+    fn get_runtime() -> Self {
+        Self(NEXT.with(|next| next.borrow_mut().take()).unwrap_or_else(current_thread))
+    }
+}
+
+#[expect(clippy::expect_used, reason = "a process that cannot make an epoll handle cannot go on")]
+fn current_thread() -> Arc<Runtime> {
+    Arc::new(tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"))
+}
+
+fn postgres(url: &str, root: Option<&Path>, password: Option<&sammati_kernel::Secret<String>>) -> Result<PgConn, Error> {
+    let mut config: tokio_postgres::Config = url.parse().map_err(|_| Error::Connect("the database URL cannot be read".into()))?;
+    if let Some(password) = password {
+        config.password(password.expose());
+    }
+    config.connect_timeout(Duration::from_secs(5));
+    config.application_name("sammati");
+    let runtime = current_thread();
+    let inner = runtime.block_on(async {
+        match root {
+            Some(root) => {
+                config.ssl_mode(tokio_postgres::config::SslMode::Require);
+                let (client, driver) = config.connect(MakeRustlsConnect::new(tls(root)?)).await.map_err(pg_error)?;
+                AsyncPgConnection::try_from_client_and_connection(client, driver).await.map_err(|e| Error::Connect(e.to_string()))
+            }
+            None => {
+                config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+                let (client, driver) = config.connect(tokio_postgres::NoTls).await.map_err(pg_error)?;
+                AsyncPgConnection::try_from_client_and_connection(client, driver).await.map_err(|e| Error::Connect(e.to_string()))
+            }
+        }
+    })?;
+    NEXT.with(|next| *next.borrow_mut() = Some(runtime));
+    let mut conn = PgConn::from(inner);
+    // The statements join small sets of keys with large tables: without these the planner likes to read whole tables.
+    conn.batch_execute(
+        "SET synchronous_commit=on; SET lc_messages='C'; SET enable_hashjoin=off; SET enable_mergejoin=off; \
+         SET enable_seqscan=off; SET jit=off; SET statement_timeout='20s'; SET lock_timeout='15s'; \
+         SET idle_in_transaction_session_timeout='30s';",
+    )?;
+    Ok(conn)
+}
+
+fn pg_error(error: tokio_postgres::Error) -> Error {
+    use std::error::Error as _;
+    let cause = error.source().map(|s| format!(": {s}")).unwrap_or_default();
+    Error::Connect(format!("{error}{cause}"))
+}
+
+fn tls(root: &Path) -> Result<rustls::ClientConfig, Error> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let bad = |why: String| Error::Connect(format!("{}: {why}", root.display()));
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(root).map_err(|e| bad(e.to_string()))? {
+        roots.add(certificate.map_err(|e| bad(e.to_string()))?).map_err(|e| bad(e.to_string()))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| bad(e.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}

@@ -1,0 +1,88 @@
+//! What can go wrong between a command and its commit.
+
+use diesel::result::{DatabaseErrorKind, Error as Diesel};
+use sammati_kernel::{Reason, Refusal};
+
+/// A failure of storage. Its text is for the log; callers get a [`Refusal`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The connection could not be made.
+    #[error("cannot connect to the database: {0}")]
+    Connect(String),
+    /// A statement failed.
+    #[error("the database refused a statement: {0}")]
+    Database(#[from] Diesel),
+    /// The commit was sent and its answer did not arrive.
+    #[error("the outcome of a commit is unknown: {0}")]
+    CommitUnknown(Diesel),
+    /// A claim that was absent when loaded belongs to somebody by now: load and decide again.
+    #[error("a claim was taken meanwhile")]
+    ClaimTaken,
+    /// A row was not as loaded although its partition was locked, or a record broke the store's rules.
+    #[error("the store's own rule broke: {0}")]
+    Broken(String),
+    /// The clock of this process and the database's are more than a second apart.
+    #[error("this machine's clock is {0} ms from the database's; set it by NTP")]
+    ClockSkew(i64),
+    /// The schema is not one that this binary serves.
+    #[error("{0}")]
+    Schema(String),
+    /// Something about files: the lock, the folder.
+    #[error("{0}")]
+    File(String),
+}
+
+impl Error {
+    /// Whether the same batch may well succeed when run again.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::ClaimTaken | Self::CommitUnknown(_) | Self::Connect(_) | Self::ClockSkew(_) => true,
+            Self::Database(error) => is_passing(error),
+            Self::Broken(_) | Self::Schema(_) | Self::File(_) => false,
+        }
+    }
+
+    /// Whether the connection is of no more use.
+    pub(crate) fn lost_connection(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::CommitUnknown(_) => true,
+            Self::Database(error) => lost(error),
+            _ => false,
+        }
+    }
+
+    /// What a caller is told.
+    pub(crate) fn refusal(&self) -> Refusal {
+        match self {
+            Self::CommitUnknown(_) => Reason::CommitUnknown.into(),
+            Self::Broken(_) => Reason::Internal.into(),
+            _ => Reason::StorageUnavailable.into(),
+        }
+    }
+}
+
+fn lost(error: &Diesel) -> bool {
+    match error {
+        Diesel::DatabaseError(DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand, _)
+        | Diesel::BrokenTransactionManager => true,
+        Diesel::DatabaseError(_, info) => {
+            let text = info.message();
+            text.contains("connection closed") || text.contains("terminating connection") || text.contains("error communicating")
+        }
+        _ => false,
+    }
+}
+
+fn is_passing(error: &Diesel) -> bool {
+    lost(error)
+        || match error {
+            Diesel::DatabaseError(DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::ReadOnlyTransaction, _) => true,
+            Diesel::DatabaseError(_, info) => {
+                let text = info.message();
+                ["deadlock detected", "database is locked", "timeout", "starting up", "shutting down", "recovery", "too many clients"]
+                    .iter()
+                    .any(|sign| text.contains(sign))
+            }
+            _ => false,
+        }
+}

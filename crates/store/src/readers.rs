@@ -1,0 +1,297 @@
+//! Reads outside the lanes: a few connections, each used by one blocking task at a time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use diesel::RunQueryDsl;
+use diesel::sql_types::{BigInt, Binary, Nullable};
+use sammati_kernel::{Reason, Refusal, Slot};
+use tokio::sync::Semaphore;
+
+use crate::claim::ClaimRow;
+use crate::error::Error;
+use crate::feed::FeedEvent;
+use crate::keys::ClaimKey;
+use crate::shared::Shared;
+use crate::sql::{self, HeadRow};
+use crate::table::{Raw, Record};
+use crate::{AnyConn, on_conn};
+
+/// A bounded pool. Waiters are served in the order they came.
+pub(crate) struct Readers {
+    shared: Arc<Shared>,
+    permits: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<AnyConn>>>,
+}
+
+impl Readers {
+    pub(crate) fn new(shared: Arc<Shared>, count: usize) -> Self {
+        Self { shared, permits: Arc::new(Semaphore::new(count.max(1))), idle: Arc::default() }
+    }
+
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        snapshot: bool,
+        mut read: impl FnMut(&mut Reader<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Reason::StorageUnavailable)?;
+        let (shared, idle) = (Arc::clone(&self.shared), Arc::clone(&self.idle));
+        let task = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let pooled = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let was_pooled = pooled.is_some();
+            let mut result = once(&shared, &idle, pooled, snapshot, &mut read);
+            // A pooled connection may have died while it was idle: a read can always be done again.
+            if was_pooled && result.as_ref().err().is_some_and(Error::lost_connection) {
+                idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                result = once(&shared, &idle, None, snapshot, &mut read);
+            }
+            result
+        });
+        let result = task.await.map_err(|_| Refusal::new(Reason::Internal))?;
+        result.map_err(|error| {
+            tracing::warn!(%error, "a read failed");
+            error.refusal()
+        })
+    }
+}
+
+fn once<T>(
+    shared: &Shared,
+    idle: &Mutex<Vec<AnyConn>>,
+    conn: Option<AnyConn>,
+    snapshot: bool,
+    read: &mut impl FnMut(&mut Reader<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut conn = conn.map_or_else(|| shared.location.connect(), Ok)?;
+    let mut reader = Reader { conn: &mut conn, shared };
+    let result = if snapshot { reader.in_snapshot(read) } else { read(&mut reader) };
+    if result.as_ref().err().is_none_or(|error| !error.lost_connection()) {
+        idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+    }
+    result
+}
+
+/// What can be read.
+pub struct Reader<'a> {
+    conn: &'a mut AnyConn,
+    shared: &'a Shared,
+}
+
+#[derive(diesel::QueryableByName)]
+struct RawRow {
+    #[diesel(sql_type = BigInt)]
+    partition: i64,
+    #[diesel(sql_type = Binary)]
+    id: Vec<u8>,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = Binary)]
+    body: Vec<u8>,
+}
+
+/// A record with what the store knows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored<R> {
+    /// Its partition.
+    pub partition: i64,
+    /// 1 when created, one more with each change: the etag.
+    pub version: i64,
+    /// The record.
+    pub record: R,
+}
+
+impl Reader<'_> {
+    fn in_snapshot<T>(&mut self, read: &mut impl FnMut(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        let begin = match self.conn {
+            AnyConn::Pg(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            AnyConn::Sqlite(_) => "BEGIN",
+        };
+        sql::batch(self.conn, begin)?;
+        let result = read(self);
+        let end = sql::batch(self.conn, if result.is_ok() { "COMMIT" } else { "ROLLBACK" });
+        if result.is_ok() {
+            end?;
+        }
+        result
+    }
+
+    /// The record of `slot`'s partition with this key.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn get<R: Record>(&mut self, slot: Slot, key: &[u8]) -> Result<Option<Stored<R>>, Error> {
+        Ok(self.many(&[(slot, key.to_vec())])?.pop())
+    }
+
+    /// The records with these keys, in no order; absent ones are left out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn many<R: Record>(&mut self, keys: &[(Slot, Vec<u8>)]) -> Result<Vec<Stored<R>>, Error> {
+        let mut keys: Vec<_> = keys.iter().map(|(slot, key)| (self.shared.partitions.of(*slot), key.clone())).collect();
+        keys.sort();
+        keys.dedup();
+        sql::load(self.conn, R::TABLE, &keys)?.into_iter().map(stored).collect()
+    }
+
+    /// All records of `slot`'s partition whose `column` is `value`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn group<R: Record>(&mut self, slot: Slot, column: &str, value: &[u8]) -> Result<Vec<Stored<R>>, Error> {
+        let key = [(self.shared.partitions.of(slot), value.to_vec())];
+        sql::load_groups(self.conn, R::TABLE, column, &key)?.into_iter().map(|(raw, _)| stored(raw)).collect()
+    }
+
+    /// Records of all partitions whose `column` is `value`, newest id first, those before `before` only.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn page<R: Record>(
+        &mut self,
+        column: &str,
+        value: &[u8],
+        before: Option<&[u8]>,
+        limit: i64,
+    ) -> Result<Vec<Stored<R>>, Error> {
+        let name = R::TABLE.name;
+        let text = format!(
+            "SELECT partition,id,version,body FROM {name} WHERE {column}=$1 AND id<$2 ORDER BY id DESC LIMIT $3"
+        );
+        let before = before.unwrap_or(&[0xff; 33]);
+        let rows: Vec<RawRow> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
+            .bind::<Binary, _>(value)
+            .bind::<Binary, _>(before)
+            .bind::<BigInt, _>(limit)
+            .load(c))?;
+        rows.into_iter().map(named).collect()
+    }
+
+    /// All records of a table, by partition and key, after the given place. For snapshots and checks, not for calls.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn scan<R: Record>(&mut self, after: (i64, &[u8]), limit: i64) -> Result<Vec<Stored<R>>, Error> {
+        let name = R::TABLE.name;
+        let text = format!(
+            "SELECT partition,id,version,body FROM {name} WHERE partition=$1 AND id>$2 ORDER BY id LIMIT $3"
+        );
+        let rows: Vec<RawRow> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
+            .bind::<BigInt, _>(after.0)
+            .bind::<Binary, _>(after.1)
+            .bind::<BigInt, _>(limit)
+            .load(c))?;
+        rows.into_iter().map(named).collect()
+    }
+
+    /// Records of one partition whose `column` is `value`, by the ascending `order` column, above `after` only.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn range<R: Record>(
+        &mut self,
+        partition: i64,
+        (column, value): (&str, &[u8]),
+        (order, after): (&str, i64),
+        limit: i64,
+    ) -> Result<Vec<Stored<R>>, Error> {
+        let name = R::TABLE.name;
+        let text = format!(
+            "SELECT partition,id,version,body FROM {name} WHERE partition=$1 AND {column}=$2 AND {order}>$3 \
+             ORDER BY {order} LIMIT $4"
+        );
+        let rows: Vec<RawRow> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
+            .bind::<BigInt, _>(partition)
+            .bind::<Binary, _>(value)
+            .bind::<BigInt, _>(after)
+            .bind::<BigInt, _>(limit)
+            .load(c))?;
+        rows.into_iter().map(named).collect()
+    }
+
+    /// Records of all partitions whose `column`, a time, is not after `until`; the earliest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn due<R: Record>(&mut self, column: &str, until: i64, limit: i64) -> Result<Vec<Stored<R>>, Error> {
+        let name = R::TABLE.name;
+        let text = format!(
+            "SELECT partition,id,version,body FROM {name} WHERE {column}<=$1 ORDER BY {column} LIMIT $2"
+        );
+        let rows: Vec<RawRow> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
+            .bind::<BigInt, _>(until)
+            .bind::<BigInt, _>(limit)
+            .load(c))?;
+        rows.into_iter().map(named).collect()
+    }
+
+    /// Who owns a claim.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn claim(&mut self, key: &ClaimKey) -> Result<Option<Vec<u8>>, Error> {
+        let rows = sql::load(self.conn, ClaimRow::TABLE, &[(self.shared.partitions.of_hash(key), key.to_vec())])?;
+        rows.into_iter().next().map(|raw| stored::<ClaimRow>(raw).map(|s| s.record.owner)).transpose()
+    }
+
+    /// The head of a partition, as committed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn head(&mut self, partition: i64) -> Result<crate::Head, Error> {
+        let head: HeadRow = sql::read_heads(self.conn, &[partition])?.remove(0);
+        Ok(crate::Head { epoch: head.epoch, next: head.next, chain: head.chain })
+    }
+
+    /// Events of a partition's feed from `from` on, in commit order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn feed(&mut self, partition: i64, from: i64, limit: i64) -> Result<Vec<FeedEvent>, Error> {
+        let text = "SELECT partition,position,epoch,time,event_id,subject,chain,body FROM feed \
+                    WHERE partition=$1 AND position>=$2 ORDER BY position LIMIT $3";
+        let rows: Vec<FeedRow> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text)
+            .bind::<BigInt, _>(partition)
+            .bind::<BigInt, _>(from)
+            .bind::<BigInt, _>(limit)
+            .load(c))?;
+        Ok(rows.into_iter().map(FeedEvent::from).collect())
+    }
+}
+
+fn stored<R: Record>(raw: Raw) -> Result<Stored<R>, Error> {
+    let record = R::decode(raw.body.as_slice());
+    let record = record.map_err(|_| Error::Broken(format!("a row of {} cannot be read", R::TABLE.name)))?;
+    Ok(Stored { partition: raw.partition, version: raw.version, record })
+}
+
+fn named<R: Record>(row: RawRow) -> Result<Stored<R>, Error> {
+    stored(Raw { partition: row.partition, id: row.id, version: row.version, format: 0, body: row.body })
+}
+
+#[derive(diesel::QueryableByName)]
+struct FeedRow {
+    #[diesel(sql_type = BigInt)]
+    partition: i64,
+    #[diesel(sql_type = BigInt)]
+    position: i64,
+    #[diesel(sql_type = BigInt)]
+    epoch: i64,
+    #[diesel(sql_type = BigInt)]
+    time: i64,
+    #[diesel(sql_type = Binary)]
+    event_id: Vec<u8>,
+    #[diesel(sql_type = Nullable<Binary>)]
+    subject: Option<Vec<u8>>,
+    #[diesel(sql_type = Binary)]
+    chain: Vec<u8>,
+    #[diesel(sql_type = Binary)]
+    body: Vec<u8>,
+}
+
+impl From<FeedRow> for FeedEvent {
+    fn from(row: FeedRow) -> Self {
+        let FeedRow { partition, position, epoch, time, event_id, subject, chain, body } = row;
+        Self { partition, position, epoch, time, event_id, subject, chain, body }
+    }
+}

@@ -1,0 +1,74 @@
+//! Bringing a database to where this binary can serve it.
+
+use std::fs::{File, OpenOptions};
+use std::path::Path;
+
+use diesel::RunQueryDsl;
+use diesel::sql_types::{BigInt, Binary};
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+use fs4::fs_std::FileExt;
+use sammati_kernel::Seed;
+
+use crate::error::Error;
+use crate::store::{Options, run_migrations};
+use crate::{Partitions, on_conn, sql};
+
+const OWN: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// Keeps every other process off an embedded database for as long as this one lives.
+pub(crate) struct FileLock(#[expect(dead_code, reason = "held, not read")] File);
+
+impl FileLock {
+    pub(crate) fn take(database: &Path) -> Result<Self, Error> {
+        // Beside the database, not on it: closing any handle of the file itself would drop SQLite's own locks.
+        let path = database.with_extension("lock");
+        let shown = path.display();
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|e| Error::File(format!("cannot open {shown}: {e}; does the folder exist?")))?;
+        match FileExt::try_lock_exclusive(&file) {
+            Ok(true) => Ok(Self(file)),
+            _ => Err(Error::File(format!(
+                "{shown} is held by another process: one process serves an embedded database at a time"
+            ))),
+        }
+    }
+}
+
+#[derive(diesel::QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    partitions: i64,
+}
+
+/// Runs the migrations and makes the heads; tells how the database is divided.
+pub(crate) fn prepare(options: &Options, migrations: EmbeddedMigrations) -> Result<Partitions, Error> {
+    let mut conn = options.location.connect()?;
+    if !options.location.is_embedded() {
+        // Replicas may start together: the first one migrates, the others wait and find it done.
+        sql::batch(&mut conn, "SELECT pg_advisory_lock(7305808869229356400)")?;
+    }
+    run_migrations(&mut conn, OWN)?;
+    run_migrations(&mut conn, migrations)?;
+    let wanted = options.partitions.unwrap_or(if options.location.is_embedded() { 4 } else { 64 });
+    let wanted = Partitions::new(wanted).map_err(|e| Error::Schema(e.to_owned()))?;
+    let name = Seed::draw().map_err(|_| Error::File("the system has no randomness".into()))?.bytes("database").to_vec();
+    let make = "INSERT INTO database(id,name,partitions) VALUES (1,$1,$2) ON CONFLICT DO NOTHING";
+    on_conn!(&mut conn, |c| diesel::sql_query(make)
+        .bind::<Binary, _>(&name)
+        .bind::<BigInt, _>(i64::from(wanted.count()))
+        .execute(c))?;
+    let count: Count = on_conn!(&mut conn, |c| diesel::sql_query("SELECT partitions FROM database").get_result(c))?;
+    let partitions = u16::try_from(count.partitions).ok().and_then(|n| Partitions::new(n).ok());
+    let partitions = partitions.ok_or_else(|| Error::Schema("the database says an impossible partition count".into()))?;
+    for partition in partitions.all() {
+        let head = "INSERT INTO head(partition,epoch,next,time,chain) VALUES ($1,1,0,0,$2) ON CONFLICT DO NOTHING";
+        on_conn!(&mut conn, |c| diesel::sql_query(head)
+            .bind::<BigInt, _>(partition)
+            .bind::<Binary, _>(vec![0_u8; 32])
+            .execute(c))?;
+    }
+    if !options.location.is_embedded() {
+        sql::batch(&mut conn, "SELECT pg_advisory_unlock(7305808869229356400)")?;
+    }
+    Ok(partitions)
+}

@@ -1,0 +1,200 @@
+//! The statements, by what they do. Nothing else in the store speaks SQL to a batch.
+
+use diesel::RunQueryDsl;
+use diesel::connection::SimpleConnection;
+use diesel::sql_types::{BigInt, Binary, Nullable};
+
+use crate::error::Error;
+use crate::statement::{MAX_ROWS, Rows};
+use crate::table::{Cell, Kind, Raw, Table};
+use crate::{AnyConn, on_conn};
+
+type RawSql = (BigInt, Binary, BigInt, BigInt, Binary);
+type GroupSql = (BigInt, Binary, BigInt, BigInt, Binary, Binary);
+type KeySql = (BigInt, Binary);
+type HeadSql = (BigInt, BigInt, BigInt, BigInt, Binary);
+type SeenSql = (BigInt, BigInt, BigInt, BigInt, Binary, Nullable<BigInt>, Nullable<Binary>);
+
+/// Runs one statement over `cells`, in pieces that both databases take.
+macro_rules! over {
+    ($conn:expr, $sql:ty, $row:ty, $head:expr, $tail:expr, $kinds:expr, $cells:expr) => {{
+        let (head, tail, cells): (&str, &str, &[Vec<Cell>]) = ($head, $tail, $cells);
+        let mut out: Vec<$row> = Vec::new();
+        for piece in cells.chunks(MAX_ROWS) {
+            let found: Vec<$row> = on_conn!(&mut *$conn, |c| Rows::<$sql>::new(head, tail, $kinds, piece).load(c))?;
+            out.extend(found);
+        }
+        out
+    }};
+}
+
+const PARTITION_AND_KEY: &[Kind] = &[Kind::Int, Kind::Bytes];
+
+pub(crate) fn batch(conn: &mut AnyConn, sql: &str) -> Result<(), Error> {
+    Ok(on_conn!(conn, |c| c.batch_execute(sql))?)
+}
+
+/// A head as loaded under its lock.
+#[derive(Debug, Clone)]
+pub(crate) struct HeadRow {
+    pub(crate) partition: i64,
+    pub(crate) epoch: i64,
+    pub(crate) next: i64,
+    pub(crate) time: i64,
+    pub(crate) chain: Vec<u8>,
+}
+
+/// Locks the heads of `partitions`, ascending, and reads them. Loading is never part of this statement: it would answer
+/// from before the wait.
+pub(crate) fn lock_heads(conn: &mut AnyConn, partitions: &[i64]) -> Result<Vec<HeadRow>, Error> {
+    let lock = match conn {
+        AnyConn::Pg(_) => "JOIN head h ON h.partition=v.column1 ORDER BY h.partition FOR UPDATE OF h",
+        AnyConn::Sqlite(_) => "JOIN head h ON h.partition=v.column1 ORDER BY h.partition",
+    };
+    heads(conn, partitions, lock)
+}
+
+/// Reads heads without locking them.
+pub(crate) fn read_heads(conn: &mut AnyConn, partitions: &[i64]) -> Result<Vec<HeadRow>, Error> {
+    heads(conn, partitions, "JOIN head h ON h.partition=v.column1 ORDER BY h.partition")
+}
+
+fn heads(conn: &mut AnyConn, partitions: &[i64], tail: &str) -> Result<Vec<HeadRow>, Error> {
+    let cells: Vec<Vec<Cell>> = partitions.iter().map(|p| vec![Cell::from(*p)]).collect();
+    let head = "SELECT h.partition,h.epoch,h.next,h.time,h.chain FROM ";
+    let mut out = Vec::with_capacity(cells.len());
+    // In one statement: locks must be taken in one ascending order. Partitions never exceed 4,096.
+    let rows: Vec<(i64, i64, i64, i64, Vec<u8>)> =
+        on_conn!(conn, |c| Rows::<HeadSql>::new(head, tail, &[Kind::Int], &cells).load(c))?;
+    out.extend(rows.into_iter().map(|(partition, epoch, next, time, chain)| HeadRow { partition, epoch, next, time, chain }));
+    if out.len() != partitions.len() {
+        return Err(Error::Schema("the database has no head for some partition; was it made by another version?".into()));
+    }
+    Ok(out)
+}
+
+pub(crate) fn advance_heads(conn: &mut AnyConn, heads: &[HeadRow]) -> Result<(), Error> {
+    let cells: Vec<Vec<Cell>> = heads
+        .iter()
+        .map(|h| vec![h.partition.into(), h.next.into(), h.time.into(), h.chain.clone().into()])
+        .collect();
+    let kinds = [Kind::Int, Kind::Int, Kind::Int, Kind::Bytes];
+    let tail = "WHERE head.partition=v.column1 RETURNING head.partition,head.chain";
+    let head = "UPDATE head SET next=v.column2,time=v.column3,chain=v.column4 FROM ";
+    let done = over!(conn, KeySql, (i64, Vec<u8>), head, tail, &kinds, &cells);
+    expect_all(done.len(), heads.len(), "head")
+}
+
+pub(crate) fn load(conn: &mut AnyConn, table: Table, keys: &[(i64, Vec<u8>)]) -> Result<Vec<Raw>, Error> {
+    let cells = key_cells(keys);
+    let tail = format!("JOIN {0} t ON t.partition=v.column1 AND t.id=v.column2", table.name);
+    let head = "SELECT t.partition,t.id,t.version,t.format,t.body FROM ";
+    let rows = over!(conn, RawSql, (i64, Vec<u8>, i64, i64, Vec<u8>), head, &tail, PARTITION_AND_KEY, &cells);
+    Ok(rows.into_iter().map(|(partition, id, version, format, body)| Raw { partition, id, version, format, body }).collect())
+}
+
+/// Rows by a look-up column, each with the value it was found by.
+pub(crate) fn load_groups(
+    conn: &mut AnyConn,
+    table: Table,
+    column: &str,
+    values: &[(i64, Vec<u8>)],
+) -> Result<Vec<(Raw, Vec<u8>)>, Error> {
+    let cells = key_cells(values);
+    let tail = format!("JOIN {0} t ON t.partition=v.column1 AND t.{column}=v.column2", table.name);
+    let head = "SELECT t.partition,t.id,t.version,t.format,t.body,v.column2 FROM ";
+    let rows = over!(conn, GroupSql, (i64, Vec<u8>, i64, i64, Vec<u8>, Vec<u8>), head, &tail, PARTITION_AND_KEY, &cells);
+    let split = |(partition, id, version, format, body, value)| (Raw { partition, id, version, format, body }, value);
+    Ok(rows.into_iter().map(split).collect())
+}
+
+fn key_cells(keys: &[(i64, Vec<u8>)]) -> Vec<Vec<Cell>> {
+    keys.iter().map(|(partition, id)| vec![(*partition).into(), id.clone().into()]).collect()
+}
+
+/// A row to be written: partition, id, version as loaded, format, body, then the table's cells.
+pub(crate) type Written = Vec<Cell>;
+
+/// Creates rows; tells which of them were not there yet.
+pub(crate) fn insert(conn: &mut AnyConn, table: Table, rows: &[Written]) -> Result<Vec<(i64, Vec<u8>)>, Error> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let columns: String = table.columns.iter().map(|c| format!(",{}", c.name)).collect();
+    let head = format!("INSERT INTO {}(partition,id,version,format,body{columns}) SELECT * FROM ", table.name);
+    let tail = "WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING RETURNING partition,id";
+    Ok(over!(conn, KeySql, (i64, Vec<u8>), &head, tail, &kinds(table), rows))
+}
+
+/// Replaces rows that are still of the version they were loaded in.
+pub(crate) fn update(conn: &mut AnyConn, table: Table, rows: &[Written]) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let name = table.name;
+    let sets: String = table.columns.iter().enumerate().map(|(i, c)| format!(",{}=v.column{}", c.name, i + 6)).collect();
+    let head = format!("UPDATE {name} SET version={name}.version+1,format=v.column4,body=v.column5{sets} FROM ");
+    let tail = format!(
+        "WHERE {name}.partition=v.column1 AND {name}.id=v.column2 AND {name}.version=v.column3 RETURNING {name}.partition,{name}.id"
+    );
+    let done = over!(conn, KeySql, (i64, Vec<u8>), &head, &tail, &kinds(table), rows);
+    expect_all(done.len(), rows.len(), name)
+}
+
+fn kinds(table: Table) -> Vec<Kind> {
+    let mut kinds = vec![Kind::Int, Kind::Bytes, Kind::Int, Kind::Int, Kind::Bytes];
+    kinds.extend(table.columns.iter().map(|c| c.kind));
+    kinds
+}
+
+pub(crate) fn expect_all(done: usize, wanted: usize, table: &str) -> Result<(), Error> {
+    if done == wanted {
+        return Ok(());
+    }
+    Err(Error::Broken(format!("{table}: {done} of {wanted} rows were written under a lock that makes all of them certain")))
+}
+
+pub(crate) fn append_feed(conn: &mut AnyConn, rows: &[Vec<Cell>]) -> Result<(), Error> {
+    let kinds =
+        [Kind::Int, Kind::Int, Kind::Int, Kind::Int, Kind::Bytes, Kind::Bytes, Kind::Bytes, Kind::Bytes];
+    let head = "INSERT INTO feed(partition,position,epoch,time,event_id,subject,chain,body) SELECT * FROM ";
+    let tail = "WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING RETURNING partition,event_id";
+    let done = over!(conn, KeySql, (i64, Vec<u8>), head, tail, &kinds, rows);
+    expect_all(done.len(), rows.len(), "feed")
+}
+
+/// What a confirmation finds of one partition: its head, and one event above what is applied.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) head: HeadRow,
+    pub(crate) subject: Option<Vec<u8>>,
+}
+
+/// Heads and the subjects of all events from the given positions on, in one statement and so in one snapshot.
+pub(crate) fn seen_from(conn: &mut AnyConn, applied: &[(i64, i64)]) -> Result<Vec<Seen>, Error> {
+    let cells: Vec<Vec<Cell>> = applied.iter().map(|(p, n)| vec![(*p).into(), (*n).into()]).collect();
+    let head = "SELECT h.partition,h.epoch,h.next,h.time,h.chain,f.position,f.subject FROM ";
+    let tail = "JOIN head h ON h.partition=v.column1 \
+                LEFT JOIN feed f ON f.partition=v.column1 AND f.position>=v.column2 ORDER BY h.partition,f.position";
+    type Found = (i64, i64, i64, i64, Vec<u8>, Option<i64>, Option<Vec<u8>>);
+    let rows: Vec<Found> =
+        on_conn!(conn, |c| Rows::<SeenSql>::new(head, tail, &[Kind::Int, Kind::Int], &cells).load(c))?;
+    let seen = |(partition, epoch, next, time, chain, _, subject): Found| Seen {
+        head: HeadRow { partition, epoch, next, time, chain },
+        subject,
+    };
+    Ok(rows.into_iter().map(seen).collect())
+}
+
+#[derive(diesel::QueryableByName)]
+struct Now {
+    #[diesel(sql_type = BigInt)]
+    micros: i64,
+}
+
+/// What time the database says it is, in microseconds; `None` where it is this process's own clock.
+pub(crate) fn database_time(conn: &mut AnyConn) -> Result<Option<i64>, Error> {
+    let AnyConn::Pg(c) = conn else { return Ok(None) };
+    let now: Now = diesel::sql_query("SELECT (extract(epoch FROM clock_timestamp())*1000000)::bigint AS micros").get_result(c)?;
+    Ok(Some(now.micros))
+}

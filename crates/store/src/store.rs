@@ -1,0 +1,228 @@
+//! The store: opens a database, runs commands on its lanes, reads, confirms and watches.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
+use prometheus_client::registry::Registry;
+use sammati_kernel::{Clock, Key, Micros, Reason, Refusal, Seed, Slot};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::command::{Command, Job, Outcome, Pending};
+use crate::confirm::Confirmer;
+use crate::error::Error;
+use crate::lane::{Lane, overloaded};
+use crate::readers::{Reader, Readers};
+use crate::request::RequestKey;
+use crate::setup::{self, FileLock};
+use crate::shared::{Head, Shared};
+use crate::{Location, Partitions, Revision, SubjectCache};
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the data is.
+    pub location: Location,
+    /// Lanes on Postgres, each with a connection of its own; SQLite has one. Default 2.
+    pub lanes: usize,
+    /// Partitions of a new database; an old one keeps what it has. `None`: 4 on SQLite, 64 on Postgres.
+    pub partitions: Option<u16>,
+    /// The most commands in one batch. Default 256; 1 is one transaction for each command.
+    pub max_batch: usize,
+    /// The most commands that wait in one lane. Default 4,096.
+    pub queue: usize,
+    /// Connections for reads. `None`: 2 on SQLite, 8 on Postgres.
+    pub readers: Option<usize>,
+    /// The key that seals revisions and hashes request bodies.
+    pub key: Key,
+}
+
+impl Options {
+    /// The defaults, for `location`.
+    pub const fn new(location: Location, key: Key) -> Self {
+        Self { location, lanes: 2, partitions: None, max_batch: 256, queue: 4096, readers: None, key }
+    }
+}
+
+/// A database of one service. Clones share it; the last one to go ends its lanes.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    lanes: Arc<Vec<mpsc::Sender<Box<dyn Job>>>>,
+    readers: Arc<Readers>,
+    confirmer: Confirmer,
+    _lock: Option<Arc<FileLock>>,
+}
+
+impl Store {
+    /// Opens the database, bringing its schema to where `migrations` end, and starts the lanes.
+    ///
+    /// # Errors
+    /// When the database is away, is held by another process (SQLite), or has a schema from a newer version.
+    pub fn open(options: &Options, clock: Arc<dyn Clock>, migrations: EmbeddedMigrations) -> Result<Self, Error> {
+        let lock = match &options.location {
+            Location::Sqlite(path) => Some(Arc::new(FileLock::take(path)?)),
+            Location::Postgres { .. } => None,
+        };
+        let partitions = setup::prepare(options, migrations)?;
+        let shared = Shared::new(options.location.clone(), clock, partitions, options.key.derive("store"));
+        let shared = Arc::new(shared);
+        let mut conn = options.location.connect()?;
+        let heads = crate::sql::read_heads(&mut conn, &partitions.all().collect::<Vec<_>>())?;
+        shared.committed(&heads, &[]);
+        let count = if options.location.is_embedded() { 1 } else { options.lanes.max(1) };
+        let lanes = (0..count).map(|n| start_lane(&shared, options, n)).collect::<Result<Vec<_>, _>>()?;
+        let readers = options.readers.unwrap_or(if options.location.is_embedded() { 2 } else { 8 });
+        Ok(Self {
+            lanes: Arc::new(lanes),
+            readers: Arc::new(Readers::new(Arc::clone(&shared), readers)),
+            confirmer: Confirmer::start(&shared)?,
+            shared,
+            _lock: lock,
+        })
+    }
+
+    /// Runs a command and answers after its commit. With `request`, a repeat is answered from what was done.
+    ///
+    /// # Errors
+    /// The command's refusal; OVERLOADED when the lane's queue is full; STORAGE_UNAVAILABLE or COMMIT_UNKNOWN when the
+    /// database is away.
+    pub async fn run<C: Command>(&self, command: C, request: Option<RequestKey>) -> Result<Outcome<C::Answer>, Refusal> {
+        let seed = Seed::draw().map_err(|_| Refusal::new(Reason::Internal))?;
+        let (reply, answer) = oneshot::channel();
+        let partition = self.shared.partitions.of(command.slot());
+        let lane = usize::try_from(partition).unwrap_or(0) % self.lanes.len();
+        let job = Pending { command, request, seed, settled: None, reply };
+        self.lanes[lane].try_send(Box::new(job)).map_err(|_| {
+            self.shared.stats.shed.inc();
+            overloaded()
+        })?;
+        answer.await.unwrap_or_else(|_| Err(Reason::StorageUnavailable.into()))
+    }
+
+    /// Runs a command that has no request id.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn apply<C: Command>(&self, command: C) -> Result<C::Answer, Refusal> {
+        match self.run(command, None).await? {
+            Outcome::Fresh(answer) => Ok(answer),
+            Outcome::Known(_) => Err(Reason::Internal.into()),
+        }
+    }
+
+    /// The key of a request id: `caller` and `method` scope it, `message` is the request.
+    ///
+    /// # Errors
+    /// FIELD_INVALID or REQUEST_ID_EXPIRED.
+    pub fn request(&self, caller: &str, method: &str, id: &str, message: &impl prost::Message) -> Result<RequestKey, Refusal> {
+        RequestKey::new(&self.shared.key, caller, method, id, &message.encode_to_vec(), self.shared.clock.now())
+    }
+
+    /// Reads on a connection of its own; every statement sees what was committed when it began.
+    ///
+    /// # Errors
+    /// STORAGE_UNAVAILABLE.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnMut(&mut Reader<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.readers.read(false, read).await
+    }
+
+    /// Reads in one snapshot.
+    ///
+    /// # Errors
+    /// STORAGE_UNAVAILABLE.
+    pub async fn snapshot<T: Send + 'static>(
+        &self,
+        read: impl FnMut(&mut Reader<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.readers.read(true, read).await
+    }
+
+    /// Waits for a confirmation begun after this call: afterwards every cache of this store knows whatever was committed
+    /// on any replica before the call. On SQLite this process is the head and nothing is asked.
+    ///
+    /// # Errors
+    /// STORAGE_UNAVAILABLE.
+    pub async fn confirm(&self) -> Result<(), Refusal> {
+        self.confirmer.confirm().await
+    }
+
+    /// When the heads were last confirmed.
+    pub fn confirmed_at(&self) -> Micros {
+        self.confirmer.confirmed_at()
+    }
+
+    /// A cache of what belongs to one subject, kept true by this store's commits and confirmations.
+    /// `bytes` bounds what it holds.
+    pub fn cache<V: Clone + Send + Sync + 'static>(&self, bytes: u64) -> Arc<SubjectCache<V>> {
+        let cache = Arc::new(SubjectCache::new(bytes));
+        self.shared.add_cache(Arc::clone(&cache) as _);
+        cache
+    }
+
+    /// Where the feed of a slot's partition stands, as far as this process knows.
+    pub fn head(&self, slot: Slot) -> Option<Head> {
+        self.shared.head(self.shared.partitions.of(slot))
+    }
+
+    /// Where every partition's feed stands, as far as this process knows.
+    pub fn heads(&self) -> Vec<(i64, Head)> {
+        self.shared.partitions.all().filter_map(|p| self.shared.head(p).map(|head| (p, head))).collect()
+    }
+
+    /// The revision of a slot's partition, as far as this process knows.
+    pub fn revision(&self, slot: Slot) -> Option<Revision> {
+        let partition = self.shared.partitions.of(slot);
+        self.shared.head(partition).map(|head| Revision::of(partition, &head))
+    }
+
+    /// Wakes at every commit, of this process at once, of other replicas within 200 ms.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes()
+    }
+
+    /// How the database is divided.
+    pub fn partitions(&self) -> Partitions {
+        self.shared.partitions
+    }
+
+    /// The store's clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    /// The key that seals revisions and resume tokens.
+    pub fn key(&self) -> &Key {
+        &self.shared.key
+    }
+
+    /// Adds this store's counters.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.shared.stats.register(registry);
+    }
+
+    /// The file of an embedded database.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.shared.location {
+            Location::Sqlite(path) => Some(path),
+            Location::Postgres { .. } => None,
+        }
+    }
+}
+
+fn start_lane(shared: &Arc<Shared>, options: &Options, n: usize) -> Result<mpsc::Sender<Box<dyn Job>>, Error> {
+    let (sender, queue) = mpsc::channel(options.queue.max(1));
+    let lane = Lane::new(Arc::clone(shared), options.max_batch.max(1), options.location.connect()?);
+    let thread = std::thread::Builder::new().name(format!("lane-{n}"));
+    thread.spawn(move || lane.run(queue)).map_err(|e| Error::File(format!("cannot start a lane's thread: {e}")))?;
+    Ok(sender)
+}
+
+/// Embeds a service's migrations together with nothing else; see `setup` for how they are run.
+pub(crate) fn run_migrations(conn: &mut crate::AnyConn, migrations: EmbeddedMigrations) -> Result<(), Error> {
+    crate::on_conn!(conn, |c| c.run_pending_migrations(migrations).map(drop))
+        .map_err(|e| Error::Schema(format!("cannot bring the schema up to date: {e}")))
+}

@@ -1,0 +1,126 @@
+//! What a table is to the store: a name, a fixed beginning, and the columns its service looks things up by.
+//!
+//! Every table begins `partition BIGINT, id BYTEA, version BIGINT, format BIGINT, body BYTEA` with the primary key
+//! `(partition, id)`. The body is the whole record as one protobuf message; the columns after it repeat what is looked
+//! up. Loads therefore never depend on a service's columns, and all tables go through the same statements.
+
+/// A table by name, with its look-up columns in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Table {
+    /// Its name in SQL.
+    pub name: &'static str,
+    /// The columns after `body`.
+    pub columns: &'static [Column],
+}
+
+/// A look-up column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Column {
+    /// Its name in SQL.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+}
+
+impl Column {
+    /// A nullable `BYTEA` column.
+    pub const fn bytes(name: &'static str) -> Self {
+        Self { name, kind: Kind::Bytes }
+    }
+
+    /// A nullable `BIGINT` column.
+    pub const fn int(name: &'static str) -> Self {
+        Self { name, kind: Kind::Int }
+    }
+}
+
+/// The two types that stored look-up values have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// `BYTEA`: ids, hashes, names.
+    Bytes,
+    /// `BIGINT`: times in microseconds, states, counts.
+    Int,
+}
+
+/// One value on its way into a statement; `None` is NULL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cell {
+    /// A `BYTEA`.
+    Bytes(Option<Vec<u8>>),
+    /// A `BIGINT`.
+    Int(Option<i64>),
+}
+
+impl Cell {
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Bytes(Some(b)) => Some(b),
+            _ => None,
+        }
+    }
+}
+
+impl From<i64> for Cell {
+    fn from(value: i64) -> Self {
+        Self::Int(Some(value))
+    }
+}
+
+impl From<Option<i64>> for Cell {
+    fn from(value: Option<i64>) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<Vec<u8>> for Cell {
+    fn from(value: Vec<u8>) -> Self {
+        Self::Bytes(Some(value))
+    }
+}
+
+impl From<&[u8]> for Cell {
+    fn from(value: &[u8]) -> Self {
+        Self::Bytes(Some(value.to_vec()))
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(value: &str) -> Self {
+        Self::Bytes(Some(value.as_bytes().to_vec()))
+    }
+}
+
+impl From<Option<Vec<u8>>> for Cell {
+    fn from(value: Option<Vec<u8>>) -> Self {
+        Self::Bytes(value)
+    }
+}
+
+/// A message that is kept as a row.
+pub trait Record: prost::Message + Default + Clone + 'static {
+    /// Where it is kept.
+    const TABLE: Table;
+
+    /// The format this code writes. A row of a higher format is read, never rewritten: prost drops what it does not
+    /// know, and a dropped restriction would widen a consent.
+    const FORMAT: i64 = 1;
+
+    /// Its key within the partition. Never changes.
+    fn key(&self) -> Vec<u8>;
+
+    /// The values of the table's look-up columns, in their order.
+    fn cells(&self) -> Vec<Cell> {
+        Vec::new()
+    }
+}
+
+/// A row as it is loaded: any table, any service.
+#[derive(Debug, Clone)]
+pub(crate) struct Raw {
+    pub(crate) partition: i64,
+    pub(crate) id: Vec<u8>,
+    pub(crate) version: i64,
+    pub(crate) format: i64,
+    pub(crate) body: Vec<u8>,
+}

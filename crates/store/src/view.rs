@@ -1,0 +1,267 @@
+//! What a command sees while it decides: the rows it asked for, as the batch has them by now, and a place for changes.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sammati_kernel::{Id, IdKind, Micros, Seed, Slot};
+
+use crate::keys::ClaimKey;
+use crate::table::{Cell, Raw, Record, Table};
+
+type Place = (&'static str, i64);
+
+/// A row in the batch: as loaded, then as changed.
+#[derive(Debug, Clone)]
+pub(crate) struct Row {
+    pub(crate) table: Table,
+    /// As loaded; 0 when there was none.
+    pub(crate) version: i64,
+    pub(crate) format: i64,
+    pub(crate) body: Option<Vec<u8>>,
+    /// The look-up values, once it was changed here.
+    pub(crate) changed: Option<Vec<Cell>>,
+}
+
+/// Everything a batch loaded, with the changes of the commands decided so far.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
+    pub(crate) rows: HashMap<Place, BTreeMap<Vec<u8>, Row>>,
+    groups: HashMap<(&'static str, &'static str, i64), HashMap<Vec<u8>, Vec<Vec<u8>>>>,
+    claims: BTreeMap<ClaimKey, Option<Vec<u8>>>,
+    pub(crate) claimed: BTreeMap<ClaimKey, Vec<u8>>,
+}
+
+impl Loaded {
+    /// Notes that a key was asked for; without a row it stays absent.
+    pub(crate) fn asked(&mut self, table: Table, partition: i64, id: Vec<u8>) {
+        let absent = Row { table, version: 0, format: 0, body: None, changed: None };
+        self.rows.entry((table.name, partition)).or_default().entry(id).or_insert(absent);
+    }
+
+    pub(crate) fn asked_group(&mut self, table: Table, column: &'static str, partition: i64, value: Vec<u8>) {
+        self.groups.entry((table.name, column, partition)).or_default().entry(value).or_default();
+    }
+
+    pub(crate) fn found(&mut self, table: Table, raw: Raw) {
+        let row = Row { table, version: raw.version, format: raw.format, body: Some(raw.body), changed: None };
+        self.rows.entry((table.name, raw.partition)).or_default().insert(raw.id, row);
+    }
+
+    pub(crate) fn found_in_group(&mut self, table: Table, column: &'static str, value: Vec<u8>, raw: Raw) {
+        let group = self.groups.entry((table.name, column, raw.partition)).or_default().entry(value).or_default();
+        group.push(raw.id.clone());
+        self.found(table, raw);
+    }
+
+    pub(crate) fn asked_claim(&mut self, key: ClaimKey, owner: Option<Vec<u8>>) {
+        self.claims.insert(key, owner);
+    }
+
+    /// Takes over what one command changed.
+    pub(crate) fn apply(&mut self, partition: i64, changes: Changes) {
+        for ((table, id), change) in changes.rows {
+            self.join_groups(table, partition, &id, &change.cells);
+            let rows = self.rows.entry((table.name, partition)).or_default();
+            let row = rows.entry(id).or_insert(Row { table, version: 0, format: 0, body: None, changed: None });
+            row.format = change.format;
+            row.body = Some(change.body);
+            row.changed = Some(change.cells);
+        }
+        self.claimed.extend(changes.claims);
+    }
+
+    fn join_groups(&mut self, table: Table, partition: i64, id: &[u8], cells: &[Cell]) {
+        for (column, cell) in table.columns.iter().zip(cells) {
+            let Some(value) = cell.bytes() else { continue };
+            let groups = self.groups.get_mut(&(table.name, column.name, partition));
+            if let Some(group) = groups.and_then(|g| g.get_mut(value))
+                && !group.iter().any(|known| known == id)
+            {
+                group.push(id.to_vec());
+            }
+        }
+    }
+}
+
+/// What one command changes, until it is known whether that is kept.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    rows: BTreeMap<(Table, Vec<u8>), Change>,
+    claims: BTreeMap<ClaimKey, Vec<u8>>,
+    pub(crate) events: Vec<NewEvent>,
+}
+
+#[derive(Debug)]
+struct Change {
+    format: i64,
+    body: Vec<u8>,
+    cells: Vec<Cell>,
+}
+
+/// An event to be appended to the feed in the same commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEvent {
+    /// Its id, a UUIDv7.
+    pub id: [u8; 16],
+    /// The subject whose cached state it ends.
+    pub subject: Option<Vec<u8>>,
+    /// The event, as its consumers read it: a `sammati.audit.v1.Event` without `source`.
+    pub body: Vec<u8>,
+}
+
+/// What a command sees and changes.
+pub struct View<'a> {
+    loaded: &'a Loaded,
+    changes: Changes,
+    slot: Slot,
+    partition: i64,
+    now: Micros,
+    next: i64,
+    seed: &'a Seed,
+    fault: Option<&'static str>,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(loaded: &'a Loaded, slot: Slot, partition: i64, now: Micros, next: i64, seed: &'a Seed) -> Self {
+        Self { loaded, changes: Changes::default(), slot, partition, now, next, seed, fault: None }
+    }
+
+    pub(crate) fn into_changes(self) -> Changes {
+        self.changes
+    }
+
+    pub(crate) const fn fault(&self) -> Option<&'static str> {
+        self.fault
+    }
+
+    /// The time of this batch: the same for all that is decided in it, and never before what the partition has seen.
+    pub const fn now(&self) -> Micros {
+        self.now
+    }
+
+    /// The command's own randomness.
+    pub const fn seed(&self) -> &Seed {
+        self.seed
+    }
+
+    /// The command's slot.
+    pub const fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// The number of the partition that is locked.
+    pub const fn partition(&self) -> i64 {
+        self.partition
+    }
+
+    /// A new id in this command's slot; `label` tells several of one kind apart.
+    pub fn id<K: IdKind>(&self, label: &str) -> Id<K> {
+        self.seed.id(label, self.now, self.slot)
+    }
+
+    /// The record with this key, as the batch has it by now.
+    pub fn get<R: Record>(&mut self, key: &[u8]) -> Option<R> {
+        if let Some(change) = self.changes.rows.get(&(R::TABLE, key.to_vec())) {
+            let body = change.body.clone();
+            return self.read(&body);
+        }
+        let rows = self.loaded.rows.get(&(R::TABLE.name, self.partition));
+        let Some(row) = rows.and_then(|rows| rows.get(key)) else {
+            self.fault = Some("a row was read that was not asked for");
+            return None;
+        };
+        row.body.as_deref().and_then(|body| self.read(body))
+    }
+
+    /// The records of a group that was asked for, in the order of their keys.
+    pub fn group<R: Record>(&mut self, column: &'static str, value: &[u8]) -> Vec<R> {
+        let groups = self.loaded.groups.get(&(R::TABLE.name, column, self.partition));
+        let Some(known) = groups.and_then(|g| g.get(value)) else {
+            self.fault = Some("a group was read that was not asked for");
+            return Vec::new();
+        };
+        let Some(at) = R::TABLE.columns.iter().position(|c| c.name == column) else {
+            self.fault = Some("a group was read by a column that its table does not have");
+            return Vec::new();
+        };
+        let mut keys = known.clone();
+        keys.extend(self.changes.rows.keys().filter(|(t, _)| *t == R::TABLE).map(|(_, id)| id.clone()));
+        keys.sort();
+        keys.dedup();
+        keys.retain(|id| self.is_member(R::TABLE, at, value, id));
+        keys.iter().filter_map(|id| self.get::<R>(id)).collect()
+    }
+
+    /// Whether a row that may have changed since it was loaded still has this look-up value.
+    fn is_member(&self, table: Table, column: usize, value: &[u8], id: &[u8]) -> bool {
+        if let Some(change) = self.changes.rows.get(&(table, id.to_vec())) {
+            return change.cells[column].bytes() == Some(value);
+        }
+        let rows = self.loaded.rows.get(&(table.name, self.partition));
+        let changed = rows.and_then(|rows| rows.get(id)).and_then(|row| row.changed.as_ref());
+        changed.is_none_or(|cells| cells[column].bytes() == Some(value))
+    }
+
+    /// Creates the record or replaces it.
+    pub fn put<R: Record>(&mut self, record: &R) {
+        let (id, cells) = (record.key(), record.cells());
+        let rows = self.loaded.rows.get(&(R::TABLE.name, self.partition));
+        if rows.and_then(|rows| rows.get(&id)).is_some_and(|row| row.format > R::FORMAT) {
+            self.fault = Some("a row of a newer format must not be rewritten by older code");
+        }
+        if cells.len() != R::TABLE.columns.len() {
+            self.fault = Some("a record's cells do not fit its table");
+        }
+        let change = Change { format: R::FORMAT, body: record.encode_to_vec(), cells };
+        self.changes.rows.insert((R::TABLE, id), change);
+    }
+
+    /// The id for the next event of this command.
+    pub fn next_event_id(&self) -> [u8; 16] {
+        let id: Id<AnyEvent> = self.id(&format!("event {}", self.changes.events.len()));
+        *id.as_bytes()
+    }
+
+    /// Appends an event; tells the position it will have in the partition's feed.
+    pub fn emit(&mut self, event: NewEvent) -> i64 {
+        self.changes.events.push(event);
+        self.next + i64::try_from(self.changes.events.len()).unwrap_or(i64::MAX) - 1
+    }
+
+    /// Who owns a claim that was asked for.
+    pub fn claimed(&mut self, key: &ClaimKey) -> Option<Vec<u8>> {
+        if let Some(owner) = self.changes.claims.get(key).or_else(|| self.loaded.claimed.get(key)) {
+            return Some(owner.clone());
+        }
+        match self.loaded.claims.get(key) {
+            Some(owner) => owner.clone(),
+            None => {
+                self.fault = Some("a claim was read that was not asked for");
+                None
+            }
+        }
+    }
+
+    /// Takes a claim that was absent. If somebody else commits it first, everything is decided again.
+    pub fn claim(&mut self, key: ClaimKey, owner: impl Into<Vec<u8>>) {
+        if self.claimed(&key).is_some() {
+            self.fault = Some("a claim was taken that somebody has");
+        }
+        self.changes.claims.insert(key, owner.into());
+    }
+
+    fn read<R: Record>(&mut self, body: &[u8]) -> Option<R> {
+        let record = R::decode(body);
+        if record.is_err() {
+            self.fault = Some("a stored record cannot be read");
+        }
+        record.ok()
+    }
+}
+
+/// Marks the ids of events: UUIDv7 like all others, without a resource name of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct AnyEvent;
+
+impl IdKind for AnyEvent {
+    const COLLECTION: &'static str = "events";
+}
