@@ -1,0 +1,191 @@
+//! Keys of `c2sp.org/signed-note`: Ed25519 by ring, the format by `signed_note`.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use signed_note::{VerificationError, Verifiers};
+
+use crate::Error;
+
+/// The signature type of plain Ed25519, the first byte of an encoded key.
+const ED25519_TYPE: u8 = 1;
+/// Bytes of an Ed25519 public key.
+const KEY_LEN: usize = 32;
+/// Longest key name; longer than any origin need be.
+const MAX_NAME: usize = 256;
+
+/// A log's signing key. Shows only its name and id.
+pub struct Signer {
+    pair: Ed25519KeyPair,
+    verifier: Verifier,
+}
+
+impl Signer {
+    /// From an Ed25519 key in PKCS#8 DER, version 1 or 2. `name` is the log's origin.
+    ///
+    /// # Errors
+    /// [`Error::Key`]; [`Error::Malformed`] for a name with spaces, `+` or control characters.
+    pub fn from_pkcs8(name: &str, der: &[u8]) -> Result<Self, Error> {
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| Error::Key {
+            why: "not an Ed25519 key in PKCS#8 DER",
+        })?;
+        let public = <[u8; KEY_LEN]>::try_from(pair.public_key().as_ref()).map_err(|_| Error::Key {
+            why: "its public key has a strange length",
+        })?;
+        Ok(Self {
+            verifier: Verifier::new(name, public)?,
+            pair,
+        })
+    }
+
+    /// The key's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.verifier.name
+    }
+
+    /// The key's id, as it stands in signature lines.
+    #[must_use]
+    pub const fn key_id(&self) -> u32 {
+        self.verifier.key_id
+    }
+
+    /// The public key as readers are given it: `<name>+<id>+<base64 key>`.
+    #[must_use]
+    pub fn vkey(&self) -> String {
+        self.verifier.vkey()
+    }
+
+    /// The public half.
+    #[must_use]
+    pub const fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    /// Signs a note's text, which ends in a newline. Returns the whole note.
+    pub(crate) fn sign_text(&self, text: &str) -> String {
+        let mut line = self.key_id().to_be_bytes().to_vec();
+        line.extend_from_slice(self.pair.sign(text.as_bytes()).as_ref());
+        format!("{text}\n\u{2014} {} {}\n", self.name(), STANDARD.encode(line))
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signer({}+{:08x})", self.name(), self.key_id())
+    }
+}
+
+/// A public key that a reader trusts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verifier {
+    name: String,
+    key_id: u32,
+    public: [u8; KEY_LEN],
+}
+
+impl Verifier {
+    fn new(name: &str, public: [u8; KEY_LEN]) -> Result<Self, Error> {
+        let plain = !name.chars().any(char::is_control) && name.len() <= MAX_NAME;
+        if !plain || !signed_note::is_key_name_valid(name) {
+            let why = "a key name is 1 to 256 bytes without spaces, '+' or control characters";
+            return Err(Error::malformed("key name", why));
+        }
+        let key_id = signed_note::key_id(name, &typed(&public));
+        Ok(Self {
+            name: name.to_owned(),
+            key_id,
+            public,
+        })
+    }
+
+    /// Parses `<name>+<id as 8 hex digits>+<base64 of type and key>`.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`]: also for a key that is not Ed25519, or whose id is not that of name and key.
+    pub fn parse(vkey: &str) -> Result<Self, Error> {
+        let bad = |why: &str| Error::malformed("verifier key", why);
+        let mut parts = vkey.splitn(3, '+');
+        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(bad("it is not <name>+<id>+<key>"));
+        };
+        let key = STANDARD.decode(key).map_err(|_| bad("its key is not base64"))?;
+        let (kind, key) = key.split_first().ok_or_else(|| bad("its key is empty"))?;
+        if *kind != ED25519_TYPE {
+            return Err(bad("its key is not an Ed25519 key"));
+        }
+        let public = key.try_into().map_err(|_| bad("its key is not 32 bytes long"))?;
+        let verifier = Self::new(name, public)?;
+        if format!("{:08x}", verifier.key_id) != id {
+            return Err(bad("its id is not that of its name and key"));
+        }
+        Ok(verifier)
+    }
+
+    /// The key's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The key's id.
+    #[must_use]
+    pub const fn key_id(&self) -> u32 {
+        self.key_id
+    }
+
+    /// The text that [`Verifier::parse`] reads.
+    #[must_use]
+    pub fn vkey(&self) -> String {
+        format!("{self}+{}", STANDARD.encode(typed(&self.public)))
+    }
+}
+
+/// Name and id, enough to say which key is meant.
+impl fmt::Display for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}+{:08x}", self.name, self.key_id)
+    }
+}
+
+impl signed_note::Verifier for Verifier {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn key_id(&self) -> u32 {
+        self.key_id
+    }
+
+    fn verify(&self, msg: &[u8], sig: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ED25519, self.public).verify(msg, sig).is_ok()
+    }
+}
+
+/// A public key as it is hashed for its id and written: type, then key.
+fn typed(public: &[u8; KEY_LEN]) -> Vec<u8> {
+    std::iter::once(ED25519_TYPE).chain(*public).collect()
+}
+
+/// The keys a reader trusts, as `signed_note` asks for them.
+pub(crate) struct Known<'a>(pub(crate) &'a [Verifier]);
+
+impl Verifiers for Known<'_> {
+    fn verifier(&self, name: &str, id: u32) -> Result<&dyn signed_note::Verifier, VerificationError> {
+        let mut same = self.0.iter().filter(|known| known.name == name && known.key_id == id);
+        let unknown = || VerificationError::UnknownKey {
+            name: name.to_owned(),
+            id,
+        };
+        let first = same.next().ok_or_else(unknown)?;
+        if same.any(|other| other != first) {
+            return Err(VerificationError::AmbiguousKey {
+                name: name.to_owned(),
+                id,
+            });
+        }
+        Ok(first)
+    }
+}

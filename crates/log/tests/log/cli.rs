@@ -1,0 +1,219 @@
+//! The verifier as its user meets it: arguments, files, exit status and the sentence.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::fixture::{Log, signer};
+use crate::vectors::path;
+
+/// Runs the verifier to its end.
+fn verify(arguments: &[&str], stdin: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sammati-verify"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may refuse its arguments and be gone before it reads.
+    let _ = child.stdin.take().unwrap().write_all(stdin);
+    child.wait_with_output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+fn vector(name: &str) -> String {
+    path(name).to_str().unwrap().to_owned()
+}
+
+fn saved(folder: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> String {
+    let file: PathBuf = folder.path().join(name);
+    fs::write(&file, bytes).unwrap();
+    Path::to_str(&file).unwrap().to_owned()
+}
+
+#[test]
+fn the_vectors_verify() {
+    let (key, old) = (vector("log.vkey"), vector("checkpoint-300.note"));
+    let (new, growth) = (vector("checkpoint-1000.note"), vector("300-to-1000.consistency"));
+    let (leaf, proof) = (vector("leaf-777.bin"), vector("leaf-777.tlog-proof"));
+    let output = verify(&["checkpoint", "--vkey", &key, &old], b"");
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    assert!(said(&output).starts_with("verified: log log.example/sammati/vectors at 300 leaves"));
+    let output = verify(&["inclusion", "--vkey", &key, "--leaf", &leaf, &proof], b"");
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    assert!(said(&output).starts_with("verified: the leaf is number 777 of log "));
+    let both = ["--old", &old, "--new", &new, "--proof", &growth];
+    let output = verify(&[&["consistency", "--vkey", &key][..], &both].concat(), b"");
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    assert!(said(&output).starts_with("verified: the first 300 leaves are unchanged in log "));
+}
+
+#[test]
+fn json_says_the_same() {
+    let (key, leaf, proof) = (signer().vkey(), vector("leaf-777.bin"), vector("leaf-777.tlog-proof"));
+    let output = verify(&["--json", "inclusion", "--vkey", &key, "--leaf", &leaf, &proof], b"");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((code(&output), &answer["verified"]), (0, &Value::Bool(true)));
+    assert_eq!(
+        (&answer["index"], &answer["checkpoint"]["size"]),
+        (&777.into(), &1000.into())
+    );
+    let output = verify(&["inclusion", "--json", "--vkey", &key, "--leaf", &proof, &proof], b"");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((code(&output), &answer["verified"]), (1, &Value::Bool(false)));
+    assert_eq!(answer["fault"], "evidence");
+    assert!(
+        answer["reason"]
+            .as_str()
+            .unwrap()
+            .starts_with("does not verify: leaf and proof lead to root ")
+    );
+}
+
+/// One byte changed in any hash of the proof, in the leaf, or in the checkpoint: status 1 and a reason.
+#[test]
+fn a_changed_byte_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, leaf) = (vector("log.vkey"), vector("leaf-777.bin"));
+    let proof = fs::read_to_string(path("leaf-777.tlog-proof")).unwrap();
+    let (start, end) = (proof.find("777\n").unwrap() + 4, proof.find("\n\n").unwrap());
+    for at in (start..end).step_by(45) {
+        let mut changed = proof.clone().into_bytes();
+        changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+        let file = saved(&folder, "changed.tlog-proof", changed);
+        let output = verify(&["inclusion", "--vkey", &key, "--leaf", &leaf, &file], b"");
+        assert_eq!(code(&output), 1, "{}", said(&output));
+        assert!(said(&output).starts_with("does not verify: leaf and proof lead to root "));
+    }
+    let original = vector("leaf-777.tlog-proof");
+    let mut bytes = fs::read(path("leaf-777.bin")).unwrap();
+    bytes[3] ^= 1;
+    let file = saved(&folder, "leaf", bytes);
+    assert_eq!(
+        code(&verify(&["inclusion", "--vkey", &key, "--leaf", &file, &original], b"")),
+        1
+    );
+    let note = fs::read_to_string(path("checkpoint-300.note"))
+        .unwrap()
+        .replace("\n300\n", "\n301\n");
+    let file = saved(&folder, "note", note);
+    let output = verify(&["checkpoint", "--vkey", &key, &file], b"");
+    assert_eq!(code(&output), 1);
+    assert!(said(&output).contains("does not fit the text"), "{}", said(&output));
+    // Another index in the proof: not where the leaf is.
+    for index in ["index 778", "index 1000"] {
+        let file = saved(&folder, "moved", proof.replace("index 777", index));
+        assert_eq!(
+            code(&verify(&["inclusion", "--vkey", &key, "--leaf", &leaf, &file], b"")),
+            1
+        );
+    }
+}
+
+#[test]
+fn a_rewritten_history_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, growth) = (vector("log.vkey"), vector("300-to-1000.consistency"));
+    let old = saved(&folder, "old", Log::of(299).note(299));
+    let new = vector("checkpoint-1000.note");
+    let run = |old: &str, new: &str, proof: &str| {
+        verify(
+            &[
+                "consistency",
+                "--vkey",
+                &key,
+                "--old",
+                old,
+                "--new",
+                new,
+                "--proof",
+                proof,
+            ],
+            b"",
+        )
+    };
+    assert_eq!(code(&run(&old, &new, &growth)), 1);
+    let empty = saved(&folder, "empty", "");
+    let output = run(&vector("checkpoint-300.note"), &new, &empty);
+    assert_eq!((code(&output), said(&output).contains("too few")), (1, true));
+    assert_eq!(code(&run(&new, &new, &empty)), 0);
+    assert_eq!(code(&run(&new, &vector("checkpoint-300.note"), &growth)), 2);
+}
+
+#[test]
+fn another_key_is_not_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = crate::fixture::signer_from_seed("log.example/other", &[9; 32]).vkey();
+    let note = vector("checkpoint-300.note");
+    let output = verify(&["checkpoint", "--vkey", &other, &note], b"");
+    assert_eq!(code(&output), 1);
+    assert!(
+        said(&output).contains("not signed by log.example/other+"),
+        "{}",
+        said(&output)
+    );
+    // Beside the right one it does no harm; and the origin can be demanded.
+    let own = saved(&folder, "own.vkey", signer().vkey());
+    assert_eq!(
+        code(&verify(&["checkpoint", "--vkey", &other, "--vkey", &own, &note], b"")),
+        0
+    );
+    assert_eq!(
+        code(&verify(&["checkpoint", "--vkey", &own, "--origin", "else", &note], b"")),
+        1
+    );
+}
+
+#[test]
+fn standard_input_serves_once() {
+    let key = vector("log.vkey");
+    let note = fs::read(path("checkpoint-300.note")).unwrap();
+    assert_eq!(code(&verify(&["checkpoint", "--vkey", &key, "-"], &note)), 0);
+    let key = fs::read(path("log.vkey")).unwrap();
+    let (old, new) = (vector("checkpoint-300.note"), vector("checkpoint-1000.note"));
+    let growth = vector("300-to-1000.consistency");
+    let rest = ["--old", &old, "--new", &new, "--proof", &growth];
+    let arguments = [&["consistency", "--vkey", "-"][..], &rest].concat();
+    assert_eq!(code(&verify(&arguments, &key)), 0);
+    assert_eq!(code(&verify(&["checkpoint", "--vkey", "-", "-"], &note)), 2);
+}
+
+#[test]
+fn unusable_input_is_not_a_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, note) = (vector("log.vkey"), vector("checkpoint-300.note"));
+    let binary = saved(&folder, "binary", [0xff, 0xfe]);
+    let large = saved(&folder, "large", vec![b'a'; 300 * 1024]);
+    let missing = folder.path().join("missing").to_str().unwrap().to_owned();
+    for arguments in [
+        vec!["checkpoint", "--vkey", &key, &missing],
+        vec!["checkpoint", "--vkey", &key, &binary],
+        vec!["checkpoint", "--vkey", &key, &large],
+        vec!["checkpoint", "--vkey", &missing, &note],
+        vec!["checkpoint", "--vkey", "a+b+c", &note],
+        vec!["checkpoint", "--vkey", &note, &note],
+        vec!["checkpoint", &note],
+        vec!["inclusion", "--vkey", &key, "--leaf", &note, &note],
+        vec![],
+    ] {
+        let output = verify(&arguments, b"");
+        assert_eq!(code(&output), 2, "{arguments:?}: {}", said(&output));
+        assert!(!said(&output).is_empty());
+    }
+}

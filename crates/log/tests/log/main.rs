@@ -1,0 +1,10 @@
+//! The log against independent implementations, against published notes, and from the command line.
+
+mod bundle;
+mod checkpoint;
+mod cli;
+mod edge;
+mod fixture;
+mod proof;
+mod tile;
+mod vectors;
