@@ -36,12 +36,12 @@ package! {
 }
 package! {
     /// What may flow: requests, consents, artefacts, decisions, links, transfers.
-    #[expect(unused_qualifications, clippy::allow_attributes, reason = "generated")]
+    #[expect(unused_qualifications, clippy::allow_attributes, rustdoc::invalid_html_tags, rustdoc::bare_urls, reason = "generated")]
     consent, "sammati.consent.v1.rs"
 }
 package! {
     /// What happened: append, read, prove.
-    #[expect(unused_qualifications, clippy::allow_attributes, reason = "generated")]
+    #[expect(unused_qualifications, clippy::allow_attributes, rustdoc::invalid_html_tags, reason = "generated")]
     audit, "sammati.audit.v1.rs"
 }
 package! {
