@@ -1,1 +1,32 @@
-//! server
+//! Everything between the socket and a handler, alike in all services.
+//!
+//! A service implements [`Service`] and its `main` calls [`main`]; its handlers begin with
+//! `let caller = authz::caller(&request)?;` and end their refusals with `error::status`.
+
+mod accept;
+mod admin;
+pub mod authn;
+pub mod authz;
+mod body;
+pub mod config;
+pub mod deadline;
+pub mod error;
+mod layer;
+mod log;
+pub mod metrics;
+pub mod page;
+mod run;
+mod secrets;
+mod served;
+mod shed;
+mod stack;
+pub mod tls;
+pub mod token;
+pub mod trace;
+
+pub use config::{Config, ConfigError};
+pub use metrics::Metrics;
+pub use run::{Built, Readiness, Running, Service, Start, StartError, main, serve, serve_on};
+pub use secrets::Secrets;
+pub use served::Served;
+pub use tls::Peers;

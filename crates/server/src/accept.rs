@@ -1,0 +1,195 @@
+//! How does a connection begin and end? Accepting, handshakes that cannot block, HTTP/2 within bounds, draining.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use sammati_kernel::Peer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+
+use crate::layer::Inner;
+use crate::shed::Loads;
+use crate::tls::{Connection, holder};
+
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a connection may be open before its first call; one that never makes any is closed.
+const FIRST_CALL: Duration = Duration::from_secs(30);
+
+/// Everything that a listener needs.
+pub(crate) struct Door<S> {
+    pub(crate) listener: TcpListener,
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) trust_domain: Arc<str>,
+    pub(crate) connections: usize,
+    pub(crate) stack: S,
+    /// Stops accepting and lets calls in work finish.
+    pub(crate) draining: CancellationToken,
+    /// Closes what is still open.
+    pub(crate) closing: CancellationToken,
+    /// The connections.
+    pub(crate) open: TaskTracker,
+}
+
+impl<S: Inner> Door<S> {
+    /// Accepts until draining begins. Never waits for any one connection.
+    pub(crate) async fn serve(self) {
+        let places = Arc::new(Semaphore::new(self.connections.min(Semaphore::MAX_PERMITS)));
+        let loads = Arc::new(Loads::default());
+        loop {
+            let accepted = tokio::select! {
+                () = self.draining.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            let (socket, remote) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // The connection is gone already, or the process has no file handles left: those come back.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                tracing::warn!(%remote, "connection closed: too many are open");
+                continue;
+            };
+            let guest = self.guest(loads.clone());
+            let closing = self.closing.clone();
+            self.open.spawn(async move {
+                tokio::select! {
+                    () = closing.cancelled() => {}
+                    () = guest.welcome(socket, remote) => {}
+                }
+                drop(place);
+            });
+        }
+    }
+
+    fn guest(&self, loads: Arc<Loads>) -> Guest<S> {
+        Guest {
+            tls: self.tls.clone().map(TlsAcceptor::from),
+            trust_domain: self.trust_domain.clone(),
+            stack: self.stack.clone(),
+            draining: self.draining.clone(),
+            loads,
+        }
+    }
+}
+
+/// One connection.
+struct Guest<S> {
+    tls: Option<TlsAcceptor>,
+    trust_domain: Arc<str>,
+    stack: S,
+    draining: CancellationToken,
+    loads: Arc<Loads>,
+}
+
+impl<S: Inner> Guest<S> {
+    async fn welcome(self, socket: TcpStream, remote: SocketAddr) {
+        // Without it a small answer may wait for an acknowledgement; with an error the connection is dead anyway.
+        let _ = socket.set_nodelay(true);
+        let Some(tls) = &self.tls else {
+            let connection = self.connection(None, remote);
+            return self.talk(socket, connection).await;
+        };
+        match timeout(HANDSHAKE, tls.accept(socket)).await {
+            Ok(Ok(stream)) => {
+                let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
+                let connection = self.connection(certificate, remote);
+                self.talk(stream, connection).await;
+            }
+            Ok(Err(error)) => tracing::debug!(%remote, %error, "handshake failed"),
+            Err(_) => tracing::debug!(%remote, "handshake not finished in time"),
+        }
+    }
+
+    fn connection(&self, certificate: Option<CertificateDer<'_>>, remote: SocketAddr) -> Connection {
+        let holder = certificate.map(|certificate| holder(&certificate, &self.trust_domain));
+        let remote = remote.ip();
+        let key = match &holder {
+            Some(holder) => holder.spiffe_id.clone().unwrap_or_else(|| format!("{:?}", holder.hash)),
+            None => remote.to_string(),
+        };
+        Connection {
+            remote,
+            load: self.loads.of(&key),
+            certificate: holder.as_ref().map(|h| h.hash),
+            peer: holder.as_ref().map_or(Peer::Anonymous, |h| h.peer.clone()),
+            spiffe_id: holder.and_then(|h| h.spiffe_id),
+        }
+    }
+
+    async fn talk<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: I, connection: Connection) {
+        let connection = Arc::new(connection);
+        let called = Arc::new(AtomicBool::new(false));
+        let (stack, seen) = (self.stack, called.clone());
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            seen.store(true, Ordering::Relaxed);
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(connection.clone());
+            let mut stack = stack.clone();
+            async move { Ok::<_, Infallible>(stack.ask(request).await) }
+        });
+        let mut talk = pin!(http2().serve_connection(TokioIo::new(io), service));
+        let mut first_call = pin!(sleep(FIRST_CALL));
+        let (mut draining, mut waiting) = (false, true);
+        loop {
+            tokio::select! {
+                ended = &mut talk => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "connection ended");
+                    }
+                    return;
+                }
+                () = self.draining.cancelled(), if !draining => {
+                    draining = true;
+                    talk.as_mut().graceful_shutdown();
+                }
+                () = &mut first_call, if waiting => {
+                    waiting = false;
+                    if !called.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// HTTP/2 with bounds on all that a caller may make us hold.
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(256)
+        .max_frame_size(16 * 1024)
+        .max_header_list_size(16 * 1024)
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buf_size(256 * 1024)
+        // A peer that is gone is found out without its help.
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(20))
+        // Streams opened and reset at once (CVE-2023-44487) end the connection.
+        .max_pending_accept_reset_streams(64)
+        .max_local_error_reset_streams(256);
+    builder
+}

@@ -1,0 +1,231 @@
+//! Who may call what? The table made from the contracts' access options, and the outer gate that asks it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use prost_reflect::DescriptorPool;
+use sammati_api::access::{self, AccessError, MethodAccess};
+use sammati_api::types::v1 as api;
+use sammati_kernel::{Actor, Caller, CallerKind, Peer, Reason, Refusal};
+use tonic::Status;
+use tonic::body::Body;
+
+use crate::authn::AccessToken;
+use crate::error;
+use crate::layer::{Around, Inner};
+use crate::tls::Connection;
+
+/// The caller of a request, as the authentication layer found it.
+///
+/// # Errors
+/// INTERNAL when the request did not come through the stack.
+pub fn caller<T>(request: &tonic::Request<T>) -> Result<&Caller, Status> {
+    request
+        .extensions()
+        .get()
+        .ok_or_else(|| error::internal("a request without a caller"))
+}
+
+/// The access token that the request carries, if any: what a service gives to `ExchangeToken`.
+pub fn access_token<T>(request: &tonic::Request<T>) -> Option<&AccessToken> {
+    request.extensions().get::<Arc<AccessToken>>().map(AsRef::as_ref)
+}
+
+/// The connection that the request came over.
+///
+/// # Errors
+/// INTERNAL when the request did not come through the stack.
+pub fn connection<T>(request: &tonic::Request<T>) -> Result<&Connection, Status> {
+    let found = request.extensions().get::<Arc<Connection>>();
+    found
+        .map(AsRef::as_ref)
+        .ok_or_else(|| error::internal("a request without a connection"))
+}
+
+/// The shedding class of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    Check,
+    Write,
+    Login,
+    Admin,
+}
+
+/// What the contract says about one method.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    /// `sammati.consent.v1.ConsentService`.
+    pub(crate) service: String,
+    /// `RevokeConsents`.
+    pub(crate) method: String,
+    /// Both, as a metric's label.
+    pub(crate) label: Arc<str>,
+    pub(crate) streaming: bool,
+    pub(crate) class: Class,
+    grants: Vec<(CallerKind, Vec<String>)>,
+}
+
+impl Rule {
+    /// The answer of the outer gate. The object rules are the service's.
+    fn admit(&self, caller: &Caller) -> Result<(), Refusal> {
+        let kinds = caller.kinds();
+        let admits = |(kind, services): &(CallerKind, Vec<String>)| match (kind, &caller.peer) {
+            (CallerKind::Anyone, _) => true,
+            (CallerKind::Service, Peer::Service(name)) => kinds.contains(kind) && services.contains(name),
+            (CallerKind::Service, _) => false,
+            (kind, _) => kinds.contains(kind),
+        };
+        if self.grants.iter().any(admits) {
+            return Ok(());
+        }
+        Err(if *caller == Caller::ANYONE {
+            Reason::TokenMissing
+        } else {
+            Reason::CallerKind
+        }
+        .into())
+    }
+}
+
+/// The rules of all methods that a server serves.
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    rules: Arc<HashMap<String, Arc<Rule>>>,
+    unknown: Arc<Rule>,
+}
+
+/// Reflection stands beside the contracts: anybody may learn how to ask.
+const SIDE_DOORS: [&str; 2] = [
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
+
+impl Table {
+    /// The rules of the methods of `services`, by their full names.
+    ///
+    /// # Errors
+    /// When a method of theirs does not say in its contract who may call it, or a service has no contract: such a
+    /// server does not start.
+    pub(crate) fn new(services: &[&str]) -> Result<Self, AccessError> {
+        Self::of(
+            access::methods()?,
+            services,
+            &DescriptorPool::decode(sammati_api::DESCRIPTORS)?,
+        )
+    }
+
+    fn of(methods: Vec<MethodAccess>, services: &[&str], pool: &DescriptorPool) -> Result<Self, AccessError> {
+        let mut said: HashMap<String, MethodAccess> = methods.into_iter().map(|m| (m.path.clone(), m)).collect();
+        let mut rules = HashMap::new();
+        let mut silent = Vec::new();
+        for service in services {
+            let Some(contract) = pool.get_service_by_name(service) else {
+                silent.push((*service).to_owned());
+                continue;
+            };
+            for method in contract.methods() {
+                let path = format!("/{service}/{}", method.name());
+                match said.remove(&path) {
+                    Some(access) => {
+                        rules.insert(
+                            path,
+                            Arc::new(rule(service, method.name(), method.is_server_streaming(), access)),
+                        );
+                    }
+                    None => silent.push(path),
+                }
+            }
+        }
+        for service in SIDE_DOORS {
+            let grants = vec![(CallerKind::Anyone, Vec::new())];
+            let door = Rule {
+                grants,
+                ..blank(service, "ServerReflectionInfo", true)
+            };
+            rules.insert(format!("/{service}/ServerReflectionInfo"), Arc::new(door));
+        }
+        if !silent.is_empty() {
+            return Err(AccessError::Methods(silent));
+        }
+        Ok(Self {
+            rules: Arc::new(rules),
+            unknown: Arc::new(blank("unknown", "unknown", false)),
+        })
+    }
+
+    /// The rule of the method at `path`; for any other path the one that admits nobody.
+    pub(crate) fn rule(&self, path: &str) -> Arc<Rule> {
+        self.rules.get(path).unwrap_or(&self.unknown).clone()
+    }
+}
+
+fn blank(service: &str, method: &str, streaming: bool) -> Rule {
+    let label = format!("{service}/{method}").into();
+    Rule {
+        service: service.to_owned(),
+        method: method.to_owned(),
+        label,
+        streaming,
+        class: Class::Check,
+        grants: Vec::new(),
+    }
+}
+
+fn rule(service: &str, method: &str, streaming: bool, access: MethodAccess) -> Rule {
+    let class = match access.class {
+        api::Class::Unspecified | api::Class::Check => Class::Check,
+        api::Class::Write => Class::Write,
+        api::Class::Login => Class::Login,
+        api::Class::Admin => Class::Admin,
+    };
+    let grants = access
+        .grants
+        .into_iter()
+        .filter_map(|grant| Some((kind(grant.caller)?, grant.services)))
+        .collect();
+    Rule {
+        class,
+        grants,
+        ..blank(service, method, streaming)
+    }
+}
+
+const fn kind(caller: api::CallerKind) -> Option<CallerKind> {
+    Some(match caller {
+        api::CallerKind::Unspecified => return None,
+        api::CallerKind::Anyone => CallerKind::Anyone,
+        api::CallerKind::App => CallerKind::App,
+        api::CallerKind::Person => CallerKind::Person,
+        api::CallerKind::Representative => CallerKind::Representative,
+        api::CallerKind::Hip => CallerKind::Hip,
+        api::CallerKind::Hiu => CallerKind::Hiu,
+        api::CallerKind::Locker => CallerKind::Locker,
+        api::CallerKind::Researcher => CallerKind::Researcher,
+        api::CallerKind::Operator => CallerKind::Operator,
+        api::CallerKind::Service => CallerKind::Service,
+    })
+}
+
+/// The outer gate.
+#[derive(Clone)]
+pub(crate) struct Authorize;
+
+impl Around for Authorize {
+    async fn around<S: Inner>(self, mut inner: S, request: Request<Body>) -> Response<Body> {
+        let found = request
+            .extensions()
+            .get::<Arc<Rule>>()
+            .zip(request.extensions().get::<Caller>());
+        let admitted = found.map_or(Err(Reason::Internal.into()), |(rule, caller)| rule.admit(caller));
+        match admitted {
+            Ok(()) => error::ours(inner.ask(request).await),
+            Err(refusal) => error::answer(refusal),
+        }
+    }
+}
+
+/// The participant who must not act for another: its certificate names it, and so must the token.
+pub(crate) fn same_participant(peer: &Peer, actor: &Actor) -> bool {
+    !matches!((peer, actor), (Peer::Participant(peer), Actor::Participant { id, .. }) if peer != id)
+}

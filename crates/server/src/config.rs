@@ -1,0 +1,369 @@
+//! What was it told? The configuration: one TOML file, unknown keys refused, secrets in files of their own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::secrets::Secrets;
+
+/// Why a configuration is not good: a sentence that names the file, the key and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// The whole file; `S` is the service's own table, `[service]`.
+///
+/// ```
+/// #[derive(serde::Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct Settings { sandbox: bool }
+/// let text = r#"
+///     [server]
+///     listen = "127.0.0.1:7101"
+///     admin_listen = "127.0.0.1:7201"
+///     trust_domain = "sammati.local"
+///     [service]
+///     sandbox = true
+/// "#;
+/// let config = sammati_server::Config::<Settings>::parse(text, "identity.toml".as_ref()).unwrap();
+/// assert!(config.service.sandbox);
+/// ```
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config<S> {
+    /// `[server]`: where it listens and as whom.
+    pub server: ServerConfig,
+    /// `[log]`: how it tells what it does.
+    #[serde(default)]
+    pub log: LogConfig,
+    /// `[database]`: where it keeps things. A service without storage has none.
+    pub database: Option<DatabaseConfig>,
+    /// `[peers]`: the URL of each service it calls, as `identity = "https://identity:7101"`.
+    #[serde(default)]
+    pub peers: BTreeMap<String, String>,
+    /// `[secrets]`: where its keys lie.
+    #[serde(default)]
+    pub secrets: Secrets,
+    /// `[service]`: what only this service has.
+    pub service: S,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address and port of the RPCs.
+    pub listen: SocketAddr,
+    /// Address and port of health and metrics, plaintext; never put it on a public address.
+    pub admin_listen: SocketAddr,
+    /// The domain of the SPIFFE URIs that are ours, as `sammati.local`.
+    pub trust_domain: String,
+    /// How long calls in work may take to finish once the process is told to stop.
+    #[serde(default = "ServerConfig::drain_seconds")]
+    pub drain_seconds: u64,
+    /// Whether plaintext is served on an address that others can reach. For a mesh that brings its own TLS.
+    #[serde(default)]
+    pub insecure_plaintext: bool,
+    /// `[server.tls]`: without it the RPCs are plaintext.
+    pub tls: Option<TlsConfig>,
+    /// `[server.limits]`: how many calls of each class are in work at once.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+impl ServerConfig {
+    const fn drain_seconds() -> u64 {
+        20
+    }
+}
+
+/// `[server.tls]`: PEM files.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate, then its intermediates. It is shown to callers and to the services called.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authorities whose certificates are believed, of callers and of the services called.
+    pub client_ca: PathBuf,
+}
+
+/// `[server.limits]`: calls in work at once, by class. One peer gets at most half of each.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Reads and decisions.
+    pub check: usize,
+    /// Changes.
+    pub write: usize,
+    /// Logins.
+    pub login: usize,
+    /// Operators' calls.
+    pub admin: usize,
+    /// Calls without any credential, of whatever class.
+    pub anonymous: usize,
+    /// Open streams, of whatever class.
+    pub stream: usize,
+    /// Connections; one above the bound is closed at once.
+    pub connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            check: 1024,
+            write: 1024,
+            login: 128,
+            admin: 64,
+            anonymous: 64,
+            stream: 1024,
+            connections: 4096,
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// One JSON object per line, or lines for people.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or per module as `info,sammati_store=debug`.
+    pub level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Human,
+            level: "info".to_owned(),
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For a collector.
+    Json,
+    /// For people.
+    Human,
+}
+
+/// `[database]`. The store opens it.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `sqlite:{path}` or `postgres://{user}@{host}:{port}/{database}`, without a password.
+    pub url: String,
+    /// Writing connections; absent: 1 for SQLite, 2 for Postgres.
+    pub lanes: Option<usize>,
+    /// How the subjects are divided, a power of two, fixed for the life of a database; absent: 4 for SQLite, 64 for
+    /// Postgres.
+    pub partitions: Option<u16>,
+    /// The authority of Postgres's certificate, PEM. With it the connection is TLS and verified.
+    pub root_certificate: Option<PathBuf>,
+    /// A file with the password of Postgres's user.
+    pub password_file: Option<PathBuf>,
+}
+
+impl DatabaseConfig {
+    /// The password, if it has a file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn password(&self) -> Result<Option<sammati_kernel::Secret<String>>, ConfigError> {
+        let Some(path) = &self.password_file else {
+            return Ok(None);
+        };
+        let text = read(path, "database.password_file")?;
+        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned().into()))
+    }
+}
+
+impl fmt::Debug for DatabaseConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseConfig")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: DeserializeOwned> Config<S> {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a sentence.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError(format!("the configuration {} cannot be read: {error}", path.display())))?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads `text`, which stands in the file `path`: relative paths in it start from that file's folder.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a sentence.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self = toml::from_str(text)
+            .map_err(|error| ConfigError(format!("the configuration {} is not good: {error}", path.display())))?;
+        config.anchor(path.parent().unwrap_or(Path::new("")));
+        config
+            .check()
+            .map_err(|what| ConfigError(format!("the configuration {}: {what}", path.display())))?;
+        Ok(config)
+    }
+}
+
+impl<S> Config<S> {
+    /// Makes paths start from `folder`.
+    fn anchor(&mut self, folder: &Path) {
+        let at = |path: &mut PathBuf| *path = folder.join(&path);
+        if let Some(tls) = &mut self.server.tls {
+            for path in [&mut tls.certificate, &mut tls.key, &mut tls.client_ca] {
+                at(path);
+            }
+        }
+        if let Some(database) = &mut self.database {
+            database
+                .root_certificate
+                .iter_mut()
+                .chain(&mut database.password_file)
+                .for_each(at);
+            if let Some(file) = database.url.strip_prefix("sqlite:") {
+                database.url = format!("sqlite:{}", folder.join(file).display());
+            }
+        }
+        self.secrets.directory.iter_mut().for_each(at);
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let domain = &self.server.trust_domain;
+        let in_domain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-';
+        if domain.is_empty() || !domain.bytes().all(in_domain) {
+            return Err("server.trust_domain must be lower-case letters, digits, dots and dashes".to_owned());
+        }
+        if self.server.tls.is_none() && !self.server.insecure_plaintext && !self.server.listen.ip().is_loopback() {
+            return Err(format!(
+                "server.listen is {}, which others can reach, and there is no [server.tls]; add it, listen on 127.0.0.1, \
+                 or set server.insecure_plaintext = true",
+                self.server.listen
+            ));
+        }
+        for (name, url) in &self.peers {
+            if !(url.starts_with("https://") || url.starts_with("http://")) {
+                return Err(format!("peers.{name} must be https://host:port"));
+            }
+            if url.starts_with("https://") && self.server.tls.is_none() {
+                return Err(format!(
+                    "peers.{name} is https, which needs [server.tls] for the certificate to show there"
+                ));
+            }
+        }
+        self.database.as_ref().map_or(Ok(()), DatabaseConfig::check)
+    }
+}
+
+impl DatabaseConfig {
+    fn check(&self) -> Result<(), String> {
+        let user_info = self
+            .url
+            .split_once("://")
+            .and_then(|(_, rest)| rest.split(['/', '?']).next()?.rsplit_once('@'));
+        if user_info.is_some_and(|(user, _)| user.contains(':')) || self.url.contains("password=") {
+            return Err(
+                "database.url must not hold a password; put it in a file and name it in database.password_file"
+                    .to_owned(),
+            );
+        }
+        if !["sqlite:", "postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| self.url.starts_with(scheme))
+        {
+            return Err("database.url must be sqlite:{path} or postgres://{user}@{host}:{port}/{database}".to_owned());
+        }
+        if self
+            .partitions
+            .is_some_and(|n| !n.is_power_of_two() || n > sammati_kernel::SLOTS)
+        {
+            return Err("database.partitions must be a power of two, at most 4096".to_owned());
+        }
+        if self.lanes == Some(0) {
+            return Err("database.lanes must be at least 1".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Reads the file that `key` names.
+pub(crate) fn read(path: &Path, key: &str) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path)
+        .map_err(|error| ConfigError(format!("{key}: the file {} cannot be read: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Own {}
+
+    fn parse(server: &str, rest: &str) -> Result<Config<Own>, ConfigError> {
+        let text = format!(
+            "[server]\nadmin_listen = \"127.0.0.1:0\"\ntrust_domain = \"sammati.local\"\n{server}\n{rest}\n[service]\n"
+        );
+        Config::parse(&text, Path::new("/etc/sammati/x.toml"))
+    }
+
+    const LOOPBACK: &str = "listen = \"127.0.0.1:0\"";
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name_everywhere() {
+        for rest in [
+            "[log]\nlevle = \"info\"",
+            "[server.tls]\ncert = \"x\"",
+            "[database]\nurl = \"sqlite:x\"\npool = 3",
+            "[x]",
+        ] {
+            let error = parse(LOOPBACK, rest).unwrap_err().0;
+            assert!(
+                error.contains("/etc/sammati/x.toml") && error.contains("unknown field"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn plaintext_is_refused_where_others_can_reach_it() {
+        let error = parse("listen = \"0.0.0.0:7101\"", "").unwrap_err().0;
+        assert!(error.contains("insecure_plaintext"), "{error}");
+        assert!(parse("listen = \"0.0.0.0:7101\"\ninsecure_plaintext = true", "").is_ok());
+        assert!(parse(LOOPBACK, "").is_ok());
+    }
+
+    #[test]
+    fn a_password_in_the_url_is_refused() {
+        for url in ["postgres://u:secret@db/x", "postgres://u@db/x?password=secret"] {
+            let error = parse(LOOPBACK, &format!("[database]\nurl = \"{url}\"")).unwrap_err().0;
+            assert!(error.contains("password_file") && !error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn relative_paths_start_from_the_file() {
+        let config = parse(
+            LOOPBACK,
+            "[database]\nurl = \"sqlite:var/x.db\"\n[secrets]\ndirectory = \"keys\"",
+        )
+        .unwrap();
+        assert_eq!(config.database.unwrap().url, "sqlite:/etc/sammati/var/x.db");
+        assert_eq!(config.secrets.directory.unwrap(), Path::new("/etc/sammati/keys"));
+    }
+}

@@ -1,0 +1,397 @@
+//! How does a service start and stop? One shape for all: configuration, admin port, build, serve, drain, end.
+
+use std::future::Future;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sammati_kernel::{Clock, SystemClock};
+use serde::de::DeserializeOwned;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::accept::Door;
+use crate::admin::Admin;
+use crate::authn::TokenFacts;
+use crate::authz::Table;
+use crate::config::{Config, ConfigError};
+use crate::metrics::Metrics;
+use crate::served::Served;
+use crate::stack::{Parts, stack};
+use crate::tls::{self, Peers};
+
+/// How long background tasks may take to end once they are told to.
+const BACKGROUND: Duration = Duration::from_secs(10);
+
+/// A service: its name, its settings, and how it is made.
+pub trait Service: Sized + 'static {
+    /// `identity`, `consent`, `audit` or `sandbox`: its SPIFFE name and the audience of its tokens.
+    const NAME: &'static str;
+
+    /// The table `[service]` of its configuration; with `deny_unknown_fields`.
+    type Settings: DeserializeOwned + Send + 'static;
+
+    /// Opens what it needs and makes its RPCs. Health says NOT_SERVING until it returns.
+    fn build(start: Start<Self::Settings>) -> impl Future<Output = Result<Built, StartError>> + Send;
+}
+
+/// What a service is made from.
+pub struct Start<T> {
+    /// The whole configuration.
+    pub config: Config<T>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where to register metrics.
+    pub metrics: Metrics,
+    /// Cancelled when background tasks must end: after the last call was answered.
+    pub shutdown: CancellationToken,
+    /// Where to spawn background tasks: the process waits for them.
+    pub tasks: TaskTracker,
+    /// The services it calls.
+    pub peers: Peers,
+}
+
+/// Whether the service can do its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// It can.
+    Ready,
+    /// It cannot, and why.
+    NotReady(String),
+}
+
+/// A service that was made.
+pub struct Built {
+    served: Served,
+    token_facts: Arc<dyn TokenFacts>,
+    ready: Option<watch::Receiver<Readiness>>,
+    on_drained: Option<BoxFuture<'static, ()>>,
+}
+
+impl Built {
+    /// RPCs, and what their tokens are judged by.
+    pub fn new(served: Served, token_facts: Arc<dyn TokenFacts>) -> Self {
+        Self {
+            served,
+            token_facts,
+            ready: None,
+            on_drained: None,
+        }
+    }
+
+    /// Ready only while `ready` says so; otherwise it is always ready.
+    #[must_use]
+    pub fn ready(mut self, ready: watch::Receiver<Readiness>) -> Self {
+        self.ready = Some(ready);
+        self
+    }
+
+    /// What to do last, after calls and background tasks have ended.
+    #[must_use]
+    pub fn on_drained(mut self, last: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.on_drained = Some(Box::pin(last));
+        self
+    }
+}
+
+/// Why a service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A method it serves does not say who may call it.
+    #[error(transparent)]
+    Access(#[from] sammati_api::access::AccessError),
+    /// Its configuration is not good.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// It cannot listen.
+    #[error("{key} = {address}: {error}")]
+    Listen {
+        /// `server.listen` or `server.admin_listen`.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// Anything else, as a sentence.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl StartError {
+    /// Anything else, as a sentence.
+    pub fn other(what: impl std::fmt::Display) -> Self {
+        Self::Other(what.to_string())
+    }
+}
+
+/// The whole life of a service process: 0 after an orderly end, 2 for a bad configuration, 1 for anything else.
+pub fn main<S: Service>(config: &Path) -> ExitCode {
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::other)
+        .and_then(|runtime| runtime.block_on(serve::<S>(config)));
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    // Not by the log: it may not have begun.
+    let _ = writeln!(std::io::stderr(), "{} does not run: {error}", S::NAME);
+    ExitCode::from(if matches!(error, StartError::Config(_)) { 2 } else { 1 })
+}
+
+/// Runs a service until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Why it did not start.
+pub async fn serve<S: Service>(config: &Path) -> Result<(), StartError> {
+    let config = Config::<S::Settings>::load(config)?;
+    crate::log::init(&config.log)?;
+    let listener = listen("server.listen", config.server.listen).await?;
+    let admin = listen("server.admin_listen", config.server.admin_listen).await?;
+    // Before the service is ready: a signal that comes while it starts must not be lost.
+    let stop = stop_signal()?;
+    let running = serve_on::<S>(config, listener, admin, Arc::new(SystemClock)).await?;
+    // For people and scripts that wait for it; nobody may be reading.
+    let _ = writeln!(std::io::stdout(), "ready: {} on {}", S::NAME, running.address);
+    stop.await;
+    tracing::info!("draining");
+    running.shutdown().await;
+    Ok(())
+}
+
+async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| StartError::Listen { key, address, error })
+}
+
+fn stop_signal() -> Result<impl Future<Output = ()>, StartError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::other)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::other)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// A service that runs in this process.
+#[derive(Debug)]
+pub struct Running {
+    /// Where its RPCs are.
+    pub address: SocketAddr,
+    /// Where health and metrics are.
+    pub admin_address: SocketAddr,
+    stop: CancellationToken,
+    ended: JoinHandle<()>,
+}
+
+impl Running {
+    /// Drains and ends it; returns when nothing of it runs any more.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        if let Err(error) = self.ended.await {
+            tracing::error!(%error, "the service did not end well");
+        }
+    }
+}
+
+/// Runs a service on given listeners and a given clock: the same path as [`serve`], for tests and for several services
+/// in one process.
+///
+/// # Errors
+/// Why it did not start.
+pub async fn serve_on<S: Service>(
+    config: Config<S::Settings>,
+    listener: TcpListener,
+    admin_listener: TcpListener,
+    clock: Arc<dyn Clock>,
+) -> Result<Running, StartError> {
+    // An error means that it is installed already: there is only one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let address = listener.local_addr().map_err(StartError::other)?;
+    let admin_address = admin_listener.local_addr().map_err(StartError::other)?;
+    let tls = config.server.tls.as_ref().map(tls::server).transpose()?;
+    if tls.is_none() && !config.server.insecure_plaintext && !address.ip().is_loopback() {
+        return Err(StartError::other(format!(
+            "plaintext is refused on {address}; set [server.tls]"
+        )));
+    }
+    let metrics = Metrics::default();
+    let start = Start {
+        peers: Peers::new(config.peers.clone(), config.server.tls.as_ref())?,
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        shutdown: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        config,
+    };
+    let server = start.config.server.clone();
+    let mut life = Life::begin(&start, admin_listener, Duration::from_secs(server.drain_seconds));
+    let built = S::build(start).await?;
+    let parts = Parts {
+        name: S::NAME,
+        table: Table::new(built.served.names())?,
+        limits: server.limits,
+        clock,
+        facts: built.token_facts,
+        draining: life.draining.clone(),
+    };
+    let names = built.served.names().to_vec();
+    let door = Door {
+        listener,
+        tls,
+        trust_domain: server.trust_domain.into(),
+        connections: server.limits.connections,
+        stack: stack(parts, &metrics, built.served.routes()?),
+        draining: life.draining.clone(),
+        closing: life.closing.clone(),
+        open: life.open.clone(),
+    };
+    life.open.spawn(door.serve());
+    life.on_drained = built.on_drained;
+    life.follow(built.ready, names).await;
+    let stop = CancellationToken::new();
+    let ended = tokio::spawn(life.live(stop.clone()));
+    Ok(Running {
+        address,
+        admin_address,
+        stop,
+        ended,
+    })
+}
+
+/// The parts of a running service that end one after another. Dropped before its end, as when building fails, it takes
+/// background tasks and the admin port along.
+struct Life {
+    draining: CancellationToken,
+    closing: CancellationToken,
+    background: CancellationToken,
+    admin: CancellationToken,
+    open: TaskTracker,
+    tasks: TaskTracker,
+    drain: Duration,
+    health: HealthReporter,
+    readiness: watch::Sender<Readiness>,
+    on_drained: Option<BoxFuture<'static, ()>>,
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        for token in [&self.draining, &self.closing, &self.background, &self.admin] {
+            token.cancel();
+        }
+    }
+}
+
+impl Life {
+    /// The admin port comes first, so that what takes long to start can be watched starting.
+    fn begin<T>(start: &Start<T>, listener: TcpListener, drain: Duration) -> Self {
+        let (health, health_server) = tonic_health::server::health_reporter();
+        let (readiness, ready) = watch::channel(Readiness::NotReady("starting".to_owned()));
+        let admin = CancellationToken::new();
+        let page = Admin {
+            metrics: start.metrics.clone(),
+            ready,
+            health: Routes::new(health_server).prepare(),
+        };
+        tokio::spawn(page.serve(listener, admin.clone()));
+        Self {
+            draining: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            background: start.shutdown.clone(),
+            admin,
+            open: TaskTracker::new(),
+            tasks: start.tasks.clone(),
+            drain,
+            health,
+            readiness,
+            on_drained: None,
+        }
+    }
+
+    /// Tells health and `/readyz` what the service says of itself, until draining.
+    async fn follow(&self, ready: Option<watch::Receiver<Readiness>>, names: Vec<&'static str>) {
+        let sign = Sign {
+            health: self.health.clone(),
+            readiness: self.readiness.clone(),
+            names,
+        };
+        let Some(mut ready) = ready else {
+            return sign.show(Readiness::Ready).await;
+        };
+        let first = ready.borrow_and_update().clone();
+        sign.show(first).await;
+        let draining = self.draining.clone();
+        self.open.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = draining.cancelled() => return,
+                    changed = ready.changed() => if changed.is_err() { return },
+                }
+                let now = ready.borrow_and_update().clone();
+                sign.show(now).await;
+            }
+        });
+    }
+
+    /// Serves until `stop`, then ends everything in its order.
+    async fn live(mut self, stop: CancellationToken) {
+        stop.cancelled().await;
+        let sign = Sign {
+            health: self.health.clone(),
+            readiness: self.readiness.clone(),
+            names: Vec::new(),
+        };
+        self.draining.cancel();
+        self.open.close();
+        sign.show(Readiness::NotReady("draining".to_owned())).await;
+        if timeout(self.drain, self.open.wait()).await.is_err() {
+            tracing::warn!("calls still in work are cut off");
+        }
+        self.closing.cancel();
+        self.open.wait().await;
+        self.background.cancel();
+        self.tasks.close();
+        if timeout(BACKGROUND, self.tasks.wait()).await.is_err() {
+            tracing::warn!("background tasks have not ended");
+        }
+        if let Some(last) = self.on_drained.take() {
+            last.await;
+        }
+    }
+}
+
+/// What probes see.
+struct Sign {
+    health: HealthReporter,
+    readiness: watch::Sender<Readiness>,
+    names: Vec<&'static str>,
+}
+
+impl Sign {
+    async fn show(&self, now: Readiness) {
+        let status = if now == Readiness::Ready {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        self.health.set_service_status("", status).await;
+        for name in &self.names {
+            self.health.set_service_status(*name, status).await;
+        }
+        self.readiness.send_replace(now);
+    }
+}

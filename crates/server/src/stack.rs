@@ -1,0 +1,73 @@
+//! What does a call pass on its way to a handler? The layers, and why each stands where it does.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use http::{Request, Response};
+use sammati_kernel::{Clock, Reason};
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::ServiceBuilder;
+
+use crate::authn::{Authenticate, TokenFacts};
+use crate::authz::{Authorize, Table};
+use crate::config::Limits;
+use crate::deadline::Deadlines;
+use crate::error;
+use crate::layer::{Around, Inner, With};
+use crate::metrics::Metrics;
+use crate::shed::Shed;
+use crate::trace::{Meter, Trace};
+
+/// What the stack of a service is made from.
+pub(crate) struct Parts {
+    /// The service's name: the audience of its tokens.
+    pub(crate) name: &'static str,
+    pub(crate) table: Table,
+    pub(crate) limits: Limits,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) facts: Arc<dyn TokenFacts>,
+    pub(crate) draining: CancellationToken,
+}
+
+/// The stack around `routes`, outermost first.
+pub(crate) fn stack(parts: Parts, metrics: &Metrics, routes: Routes) -> impl Inner + Sync {
+    ServiceBuilder::new()
+        // Outermost, so that whatever happens within has a span and a line; it also finds the method's rule.
+        .layer(With(Trace { table: parts.table }))
+        // Outside of all that refuses, so that refusals are counted too.
+        .layer(With(Meter::new(metrics)))
+        // Outside of all code of ours that may fail, so that one bad call costs nobody else the connection; inside of
+        // the two that must see that it was INTERNAL.
+        .layer(With(CatchPanic))
+        // Outside of everything that takes time; answers DEADLINE_EXCEEDED where tonic would say CANCELLED.
+        .layer(With(Deadlines {
+            draining: parts.draining,
+        }))
+        // Before authentication, so that a flood costs no signature check. It knows the peer by its certificate.
+        .layer(With(Shed::new(&parts.limits)))
+        // Makes the `Caller`. Everything within may trust it.
+        .layer(With(Authenticate::new(parts.name, parts.clock, parts.facts)))
+        // Innermost, as it needs the caller: nothing reaches a handler that its contract does not name.
+        .layer(With(Authorize))
+        .service(routes.prepare())
+}
+
+/// A panic in a handler becomes INTERNAL; what it said goes to the log by the panic hook.
+#[derive(Clone)]
+struct CatchPanic;
+
+impl Around for CatchPanic {
+    async fn around<S: Inner>(self, mut inner: S, request: Request<Body>) -> Response<Body> {
+        let call = AssertUnwindSafe(async move { inner.ask(request).await });
+        match call.catch_unwind().await {
+            Ok(response) => response,
+            Err(_) => {
+                tracing::error!("a handler panicked");
+                error::answer(Reason::Internal.into())
+            }
+        }
+    }
+}
