@@ -55,6 +55,16 @@ impl Readers {
     }
 }
 
+impl Drop for Readers {
+    fn drop(&mut self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        // A Postgres connection takes a runtime with it, which must not happen on a runtime's thread.
+        if !idle.is_empty() {
+            std::thread::spawn(move || drop(idle));
+        }
+    }
+}
+
 fn once<T>(
     shared: &Shared,
     idle: &Mutex<Vec<AnyConn>>,

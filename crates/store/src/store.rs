@@ -60,6 +60,13 @@ impl Store {
     /// # Errors
     /// When the database is away, is held by another process (SQLite), or has a schema from a newer version.
     pub fn open(options: &Options, clock: Arc<dyn Clock>, migrations: EmbeddedMigrations) -> Result<Self, Error> {
+        // A Postgres connection drives a runtime of its own, which must not happen on a runtime's thread.
+        let open = || Self::open_here(options, clock, migrations);
+        std::thread::scope(|scope| scope.spawn(open).join())
+            .unwrap_or_else(|_| Err(Error::Broken("opening the database panicked".into())))
+    }
+
+    fn open_here(options: &Options, clock: Arc<dyn Clock>, migrations: EmbeddedMigrations) -> Result<Self, Error> {
         let lock = match &options.location {
             Location::Sqlite(path) => Some(Arc::new(FileLock::take(path)?)),
             Location::Postgres { .. } => None,

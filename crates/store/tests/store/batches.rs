@@ -1,0 +1,122 @@
+//! Batches: one order, nothing lost, nothing half done.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use sammati_kernel::Reason;
+use sammati_store::Outcome;
+
+use crate::world::{Count, Mood, World, account};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn o1_each_change_is_one_event_and_every_count_is_given_once() {
+    for world in World::all() {
+        let world = Arc::new(world);
+        let tasks: Vec<_> = (0..64_u64)
+            .map(|n| {
+                let world = Arc::clone(&world);
+                tokio::spawn(async move {
+                    let mut counted = Vec::new();
+                    for round in 0..20_usize {
+                        let id = account(u16::try_from(n % 4).unwrap(), n % 4);
+                        let store = world.replica(usize::try_from(n).unwrap() + round);
+                        counted.push((n % 4, store.apply(Count::up(id)).await.unwrap()));
+                    }
+                    counted
+                })
+            })
+            .collect();
+        let mut seen = BTreeSet::new();
+        for task in tasks {
+            for counted in task.await.unwrap() {
+                assert!(seen.insert(counted), "{counted:?} was given twice");
+            }
+        }
+        assert_eq!(seen.len(), 64 * 20);
+        for n in 0..4 {
+            assert_eq!(world.count(0, &account(u16::try_from(n).unwrap(), n)).await, 320);
+        }
+        assert_eq!(world.check_feed().await, 64 * 20);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_two_replicas_find_absent_is_created_once() {
+    for world in World::all() {
+        for round in 0..30 {
+            let id = account(5, round);
+            let counted = futures::future::join_all((0..8).map(|n| world.replica(n).apply(Count::up(id)))).await;
+            let counted: BTreeSet<_> = counted.into_iter().map(Result::unwrap).collect();
+            assert_eq!(counted, (1..=8).collect());
+        }
+        assert_eq!(world.check_feed().await, 240);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_has_one_owner_whoever_asks_at_once() {
+    for world in World::all() {
+        for round in 0..20_u8 {
+            let claim = Some([round; 32]);
+            let tries = (0..32_u64).map(|n| {
+                let id = account(u16::try_from(n).unwrap(), u64::from(round) * 100 + n);
+                let command = Count { claim, ..Count::up(id) };
+                world.replica(usize::try_from(n).unwrap()).apply(command)
+            });
+            let results = futures::future::join_all(tries).await;
+            assert_eq!(results.iter().filter(|r| r.is_ok()).count(), 1);
+            let refused = results.iter().filter_map(|r| r.as_ref().err());
+            assert!(refused.clone().all(|r| r.reason == Reason::AddressTaken), "{:?}", refused.collect::<Vec<_>>());
+        }
+        assert_eq!(world.check_feed().await, 20);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_or_a_refusal_in_a_batch_touches_nobody_else() {
+    for world in World::all() {
+        let id = account(3, 1);
+        let moods = [Mood::Plain, Mood::Panics, Mood::Plain, Mood::Refuses, Mood::RefusesRecorded, Mood::Plain];
+        let results = futures::future::join_all(
+            moods.iter().cycle().take(60).map(|mood| world.replica(0).apply(Count { mood: *mood, ..Count::up(id) })),
+        )
+        .await;
+        for (result, mood) in results.iter().zip(moods.iter().cycle()) {
+            match mood {
+                Mood::Plain => assert!(result.is_ok()),
+                Mood::Panics => assert_eq!(result.as_ref().unwrap_err().reason, Reason::Internal),
+                Mood::Refuses => assert_eq!(result.as_ref().unwrap_err().reason, Reason::StateConflict),
+                Mood::RefusesRecorded => assert_eq!(result.as_ref().unwrap_err().reason, Reason::OtpMismatch),
+            }
+        }
+        // Three plain ones and the recorded refusal of each six.
+        assert_eq!(world.count(0, &id).await, 40);
+        assert_eq!(world.check_feed().await, 40);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_rows_than_one_statement_takes_go_through_in_one_batch() {
+    for world in World::all() {
+        let all = (0..700_u64).map(|n| world.replica(0).apply(Count::up(account(1, n))));
+        assert!(futures::future::join_all(all).await.iter().all(|r| *r.as_ref().unwrap() == 1));
+        assert_eq!(world.check_feed().await, 700);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_after_a_restart_is_what_was_committed() {
+    for mut world in World::all() {
+        let id = account(9, 9);
+        for n in 1..=5 {
+            assert_eq!(world.replica(0).run(Count::up(id), None).await.unwrap(), Outcome::Fresh(n));
+        }
+        world.replicas.clear();
+        // An embedded database is let go when its last lane has ended.
+        let clock = world.clock.clone();
+        world.replicas.push(crate::world::open(&world.database.url, &clock));
+        assert_eq!(world.count(0, &id).await, 5);
+        assert_eq!(world.replica(0).apply(Count::up(id)).await.unwrap(), 6);
+        assert_eq!(world.check_feed().await, 6);
+    }
+}

@@ -1,0 +1,129 @@
+//! Reads that must not be stale, the ground of invariant C4.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use sammati_kernel::{AccountId, Refusal};
+use sammati_store::{Revision, Store, SubjectCache};
+use tokio::sync::oneshot;
+
+use crate::world::{Count, Counter, World, account};
+
+async fn load(store: &Store, id: AccountId) -> Result<(i64, u64), Refusal> {
+    let found = store.snapshot(move |r| r.get::<Counter>(id.slot(), &id.to_vec())).await?;
+    Ok((found.map_or(0, |stored| stored.record.count), 8))
+}
+
+async fn check(store: &Store, cache: &SubjectCache<i64>, id: AccountId) -> i64 {
+    store.confirm().await.unwrap();
+    cache.get(&id.to_vec(), || load(store, id)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c4_a_check_begun_after_a_commit_returned_sees_it_on_any_replica() {
+    for world in World::all() {
+        let world = Arc::new(world);
+        let caches: Arc<Vec<_>> = Arc::new(world.replicas.iter().map(|store| store.cache::<i64>(1 << 20)).collect());
+        let (id, committed) = (account(6, 6), Arc::new(AtomicI64::new(0)));
+        let checks = Arc::new(AtomicU64::new(0));
+        let (stop, mut stopped) = tokio::sync::watch::channel(false);
+        let readers: Vec<_> = (0..16_usize)
+            .map(|n| {
+                let (world, caches, committed) = (Arc::clone(&world), Arc::clone(&caches), Arc::clone(&committed));
+                let (stopped, checks) = (stop.subscribe(), Arc::clone(&checks));
+                tokio::spawn(async move {
+                    let at = n % caches.len();
+                    while !*stopped.borrow() {
+                        let before = committed.load(Ordering::SeqCst);
+                        let seen = check(&world.replicas[at], &caches[at], id).await;
+                        assert!(seen >= before, "saw {seen} after {before} had returned");
+                        checks.fetch_add(1, Ordering::SeqCst);
+                    }
+                })
+            })
+            .collect();
+        for n in 0..300 {
+            let count = world.replica(n).apply(Count::up(id)).await.unwrap();
+            committed.fetch_max(count, Ordering::SeqCst);
+        }
+        while checks.load(Ordering::SeqCst) < 1000 {
+            tokio::task::yield_now().await;
+        }
+        stop.send(true).unwrap();
+        stopped.changed().await.unwrap();
+        for reader in readers {
+            reader.await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c4_what_was_loaded_before_a_change_is_not_kept() {
+    for world in World::all() {
+        let store = world.replica(0).clone();
+        let cache = store.cache::<i64>(1 << 20);
+        let id = account(7, 7);
+        store.apply(Count::up(id)).await.unwrap();
+        let (loaded, was_loaded) = oneshot::channel();
+        let (go, may_go) = oneshot::channel::<()>();
+        let slow = {
+            let (store, cache) = (store.clone(), Arc::clone(&cache));
+            tokio::spawn(async move {
+                let old = || async {
+                    let old = load(&store, id).await;
+                    loaded.send(()).unwrap();
+                    may_go.await.unwrap();
+                    old
+                };
+                cache.get(&id.to_vec(), old).await.unwrap()
+            })
+        };
+        was_loaded.await.unwrap();
+        store.apply(Count::up(id)).await.unwrap();
+        go.send(()).unwrap();
+        assert_eq!(slow.await.unwrap(), 1, "its own check began before the change");
+        assert_eq!(check(&store, &cache, id).await, 2, "but it was not kept");
+        assert_eq!(cache.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absent_subject_is_cached_until_it_changes() {
+    for world in World::all() {
+        let (first, last) = (world.replica(0), world.replica(1));
+        let cache = last.cache::<i64>(1 << 20);
+        let id = account(8, 8);
+        assert_eq!(check(last, &cache, id).await, 0);
+        let unasked = || async { panic!("a cached absence is not loaded again") };
+        assert_eq!(cache.get(&id.to_vec(), unasked).await.unwrap(), 0);
+        first.apply(Count::up(id)).await.unwrap();
+        assert_eq!(check(last, &cache, id).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_names_a_place_that_every_replica_reaches() {
+    for world in World::all() {
+        let (first, last) = (world.replica(0), world.replica(1));
+        let id = account(2, 2);
+        first.apply(Count::up(id)).await.unwrap();
+        let sealed = first.revision(id.slot()).unwrap().seal(first.key());
+        last.confirm().await.unwrap();
+        let revision = Revision::open(last.key(), &sealed).unwrap();
+        assert!(revision.is_reached_by(&last.head(id.slot()).unwrap()));
+        assert_eq!(Revision::open(last.key(), &sealed[1..]), None);
+        assert_eq!(Revision::open(last.key(), "\u{0}"), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_wakes_at_a_commit_of_any_replica() {
+    for world in World::all() {
+        let mut changes = world.replica(1).changes();
+        changes.borrow_and_update();
+        world.replica(0).apply(Count::up(account(1, 1))).await.unwrap();
+        changes.changed().await.unwrap();
+        let head = world.replica(1).head(account(1, 1).slot()).unwrap();
+        assert_eq!(head.next, 1);
+    }
+}

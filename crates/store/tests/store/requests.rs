@@ -1,0 +1,90 @@
+//! Request ids, invariant I1.
+
+use std::time::Duration;
+
+use sammati_kernel::{ManualClock, Reason};
+use sammati_store::{Outcome, RequestKey, Store};
+
+use crate::world::{Count, Mood, World, account, request_id};
+
+fn key(store: &Store, id: &str, body: &str) -> RequestKey {
+    store.request("participants/clinic", "test.count", id, &body.to_owned()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_a_repeat_gets_the_first_answer_and_has_no_effect() {
+    for world in World::all() {
+        let (id, request) = (account(1, 1), request_id(&world.clock));
+        let first = world.replica(0).run(Count::up(id), Some(key(world.replica(0), &request, "a"))).await.unwrap();
+        assert_eq!(first, Outcome::Fresh(1));
+        for n in 0..4 {
+            let again = world.replica(n).run(Count::up(id), Some(key(world.replica(n), &request, "a"))).await.unwrap();
+            assert_eq!(again, Outcome::Known(1_i64.to_be_bytes().to_vec()));
+        }
+        let other = world.replica(1).run(Count::up(id), Some(key(world.replica(1), &request, "b"))).await;
+        assert_eq!(other.unwrap_err().reason, Reason::RequestIdReused);
+        assert_eq!(world.count(0, &id).await, 1);
+        assert_eq!(world.check_feed().await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_two_replicas_with_one_request_id_have_one_effect() {
+    for world in World::all() {
+        for round in 0..20 {
+            let (id, request) = (account(2, round), request_id(&world.clock));
+            let tries = (0..16).map(|n| {
+                let store = world.replica(n);
+                store.run(Count::up(id), Some(key(store, &request, "a")))
+            });
+            let results = futures::future::join_all(tries).await;
+            let fresh = results.iter().filter(|r| matches!(r, Ok(Outcome::Fresh(1)))).count();
+            let known = results.iter().filter(|r| matches!(r, Ok(Outcome::Known(_)))).count();
+            assert_eq!((fresh, known), (1, 15), "{results:?}");
+        }
+        assert_eq!(world.check_feed().await, 20);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_a_recorded_refusal_is_repeated_and_a_plain_one_decided_afresh() {
+    for world in World::all() {
+        let id = account(3, 3);
+        let store = world.replica(0);
+        let request = request_id(&world.clock);
+        for n in 0..3 {
+            let command = Count { mood: Mood::RefusesRecorded, ..Count::up(id) };
+            let refusal = world.replica(n).run(command, Some(key(world.replica(n), &request, "a"))).await.unwrap_err();
+            assert_eq!((refusal.reason, refusal.metadata), (Reason::OtpMismatch, vec![("attempts_left", "4".to_owned())]));
+        }
+        assert_eq!(world.count(0, &id).await, 1, "the attempt is counted once");
+        let request = request_id(&world.clock);
+        let refused = store.run(Count { mood: Mood::Refuses, ..Count::up(id) }, Some(key(store, &request, "a"))).await;
+        assert_eq!(refused.unwrap_err().reason, Reason::StateConflict);
+        let later = store.run(Count::up(id), Some(key(store, &request, "a"))).await.unwrap();
+        assert_eq!(later, Outcome::Fresh(2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_an_id_outside_its_window_is_refused() {
+    for world in World::all() {
+        let store = world.replica(0);
+        let old = request_id(&world.clock);
+        let admitted = key(store, &old, "a");
+        world.clock.advance(Duration::from_secs(24 * 3600 + 1));
+        let refused = store.request("participants/clinic", "test.count", &old, &"a".to_owned()).unwrap_err();
+        assert_eq!(refused.reason, Reason::RequestIdExpired);
+        // Admitted in time, decided too late.
+        let refused = store.run(Count::up(account(4, 4)), Some(admitted)).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::RequestIdExpired);
+        let ahead = ManualClock::at(sammati_kernel::Clock::now(&world.clock).plus(Duration::from_secs(301)));
+        let refused = store.request("x", "y", &request_id(&ahead), &"a".to_owned()).unwrap_err();
+        assert_eq!(refused.reason, Reason::RequestIdExpired);
+        for bad in ["", "x", "c232ab00-9414-41e8-b2a5-5c7ef3f0a1de", &old.to_uppercase(), "\0"] {
+            let refused = store.request("x", "y", bad, &"a".to_owned()).unwrap_err();
+            assert_eq!(refused.reason, Reason::FieldInvalid, "{bad:?}");
+        }
+        assert_eq!(world.check_feed().await, 0);
+    }
+}
