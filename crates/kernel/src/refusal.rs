@@ -90,6 +90,7 @@ reasons! {
     IndexBeyondTree "INDEX_BEYOND_TREE" OutOfRange;
     Internal "INTERNAL" Internal;
     KeyMaterialInvalid "KEY_MATERIAL_INVALID" InvalidArgument;
+    KeyOverlap "KEY_OVERLAP" FailedPrecondition;
     KycExpired "KYC_EXPIRED" FailedPrecondition;
     KycFactorUnavailable "KYC_FACTOR_UNAVAILABLE" FailedPrecondition;
     KycIdentifierUnknown "KYC_IDENTIFIER_UNKNOWN" FailedPrecondition;
