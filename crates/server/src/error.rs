@@ -78,6 +78,11 @@ pub fn internal(what: impl std::fmt::Display) -> Status {
     status(Reason::Internal.into())
 }
 
+/// What a stream that broke off without a status came to.
+pub(crate) fn ended(why: &'static str) -> Status {
+    Status::new(Grpc::Unavailable, why)
+}
+
 /// The trailers of a stream that the server ends: well, or with a refusal.
 pub(crate) fn trailers(why: Option<Refusal>) -> HeaderMap {
     let status = why.map_or_else(|| Status::new(Grpc::Ok, ""), status);

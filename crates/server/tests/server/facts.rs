@@ -1,0 +1,178 @@
+//! The projection of identity's facts: snapshot, changes, breaks, staleness.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sammati_api::identity::v1 as api;
+use sammati_api::identity::v1::change::Kind;
+use sammati_api::identity::v1::watch_changes_response::Item;
+use sammati_kernel::{Micros, ParticipantId, Role};
+use sammati_server::authn::{NoTokens, TokenFacts};
+use sammati_server::{Built, Config, IdentityFacts, Readiness, Running, Served, Service, Start, StartError, serve_on};
+use serde::Deserialize;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::host::{Host, config, port, signing_key};
+
+/// A service that follows identity and hands its facts to the test.
+struct Follower;
+
+#[derive(Deserialize)]
+struct FollowerSettings {
+    #[serde(skip)]
+    out: Option<oneshot::Sender<IdentityFacts>>,
+}
+
+impl Service for Follower {
+    const NAME: &'static str = "consent";
+    type Settings = FollowerSettings;
+
+    async fn build(mut start: Start<FollowerSettings>) -> Result<Built, StartError> {
+        let facts = IdentityFacts::follow(&start)?;
+        let ready = facts.ready();
+        let _ = start.config.service.out.take().map(|out| out.send(facts));
+        Ok(Built::new(Served::new(), Arc::new(NoTokens)).ready(ready))
+    }
+}
+
+async fn follower(host: &Host) -> (Running, IdentityFacts) {
+    host.authority
+        .issue("service/consent", &[])
+        .unwrap()
+        .write(host.directory.path(), "c")
+        .unwrap();
+    let more = format!(
+        "[server.tls]\ncertificate = \"c.pem\"\nkey = \"c-key.pem\"\nclient_ca = \"ca.pem\"\n[peers]\nidentity = \"https://{}\"",
+        host.running.address
+    );
+    let mut config: Config<FollowerSettings> = config(&more, host.directory.path());
+    let (sender, receiver) = oneshot::channel();
+    config.service.out = Some(sender);
+    let running = serve_on::<Follower>(config, port().await, port().await, Arc::new(host.clock.clone()))
+        .await
+        .unwrap();
+    (running, receiver.await.unwrap())
+}
+
+fn item(token: &str, item: Item) -> Result<api::WatchChangesResponse, tonic::Status> {
+    Ok(api::WatchChangesResponse {
+        resume_token: token.to_owned(),
+        item: Some(item),
+    })
+}
+
+fn change(token: &str, kind: Kind) -> Result<api::WatchChangesResponse, tonic::Status> {
+    item(
+        token,
+        Item::Change(api::Change {
+            occur_time: None,
+            kind: Some(kind),
+        }),
+    )
+}
+
+fn heartbeat(token: &str, seconds: i64) -> Result<api::WatchChangesResponse, tonic::Status> {
+    let as_of_time = Some(prost_types::Timestamp { seconds, nanos: 0 });
+    item(token, Item::Heartbeat(api::Heartbeat { as_of_time }))
+}
+
+fn hospital(state: api::participant::State, etag: &str) -> Kind {
+    let participant = api::Participant {
+        name: "participants/IN27001".into(),
+        roles: vec![1],
+        state: state.into(),
+        etag: etag.into(),
+        ..Default::default()
+    };
+    Kind::Participant(api::ParticipantState {
+        participant: Some(participant),
+    })
+}
+
+/// Waits until the facts are as of `seconds`.
+async fn as_of(facts: &IdentityFacts, seconds: i64) {
+    while facts.as_of() != Some(Micros::from_seconds(seconds)) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn facts_follow_the_feed_and_resume_where_it_broke() {
+    let host = Host::tls("").await;
+    let (second, second_receiver) = mpsc::unbounded_channel();
+    let (first, first_receiver) = mpsc::unbounded_channel();
+    *host.controls.feeds.lock().unwrap() = vec![second_receiver, first_receiver];
+    let (running, facts) = follower(&host).await;
+    let id = ParticipantId::parse("IN27001").unwrap();
+    let mut ready = facts.ready();
+    assert!(facts.fresh(Duration::MAX).is_err());
+
+    let public = signing_key().public();
+    let keys = vec![api::SigningKey {
+        kid: public.kid.clone(),
+        jwk: public.to_jwk(),
+        state: 1,
+        ..Default::default()
+    }];
+    first.send(change("1", Kind::KeySet(api::KeySet { keys }))).unwrap();
+    first
+        .send(change("2", hospital(api::participant::State::Active, "\"3\"")))
+        .unwrap();
+    assert!(matches!(&*ready.borrow(), Readiness::NotReady(_)));
+    first.send(heartbeat("3", 1_000_000)).unwrap();
+    ready.wait_for(|ready| *ready == Readiness::Ready).await.unwrap();
+    assert!(facts.participant(&id).unwrap().acts_as(Role::Hip));
+    assert_eq!(facts.key(&public.kid), Some(public));
+    assert!(facts.fresh(Duration::from_secs(30)).is_ok());
+    assert!(!facts.ended(&host.claims()));
+
+    // An older version that comes late changes nothing.
+    first
+        .send(change("4", hospital(api::participant::State::Pending, "\"2\"")))
+        .unwrap();
+    first
+        .send(change("5", hospital(api::participant::State::Suspended, "\"4\"")))
+        .unwrap();
+    first.send(heartbeat("6", 1_000_001)).unwrap();
+    as_of(&facts, 1_000_001).await;
+    assert!(!facts.participant(&id).unwrap().is_active());
+    assert!(facts.ended(&host.claims()));
+
+    drop(first);
+    let end = api::SessionEnd {
+        session: format!("sessions/{}", host.claims().sid.unwrap()),
+        forget_time: Some(prost_types::Timestamp {
+            seconds: 1_000_300,
+            nanos: 0,
+        }),
+    };
+    second
+        .send(change("7", hospital(api::participant::State::Active, "\"5\"")))
+        .unwrap();
+    second.send(change("8", Kind::SessionEnd(end))).unwrap();
+    second.send(heartbeat("9", 1_000_002)).unwrap();
+    as_of(&facts, 1_000_002).await;
+    assert_eq!(*host.controls.resumed.lock().unwrap(), ["", "6"]);
+    assert!(facts.participant(&id).unwrap().is_active());
+    assert!(facts.ended(&host.claims()));
+    second.send(heartbeat("10", 1_000_300)).unwrap();
+    as_of(&facts, 1_000_300).await;
+    assert!(!facts.ended(&host.claims()));
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn facts_that_come_late_are_stale() {
+    let host = Host::tls("").await;
+    let (feed, receiver) = mpsc::unbounded_channel();
+    host.controls.feeds.lock().unwrap().push(receiver);
+    let (running, facts) = follower(&host).await;
+    feed.send(heartbeat("1", 1_000_000 - 31)).unwrap();
+    as_of(&facts, 1_000_000 - 31).await;
+    assert!(facts.fresh(Duration::from_secs(30)).is_err());
+    assert!(TokenFacts::fresh(&facts).is_err());
+    feed.send(heartbeat("2", 1_000_000)).unwrap();
+    as_of(&facts, 1_000_000).await;
+    assert!(TokenFacts::fresh(&facts).is_ok());
+    running.shutdown().await;
+}

@@ -1,0 +1,149 @@
+//! What happens to connections: half-open handshakes, garbage, too many, strangers, draining.
+
+use std::sync::Arc;
+
+use sammati_api::identity::v1 as api;
+use sammati_api::identity::v1::feed_service_client::FeedServiceClient;
+use sammati_kernel::SystemClock;
+use sammati_server::{Config, serve_on};
+use sammati_testkit::Authority;
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+
+use crate::host::{Fake, Host, Settings, WAIT, config, keys, port};
+
+#[tokio::test]
+async fn half_open_handshakes_block_nobody() {
+    let host = Host::tls("").await;
+    let mut silent = Vec::new();
+    for _ in 0..32 {
+        silent.push(TcpStream::connect(host.running.address).await.unwrap());
+    }
+    assert!(host.anonymous().await.list_keys(keys(0)).await.is_ok());
+    drop(silent);
+}
+
+#[tokio::test]
+async fn garbage_on_the_port_is_hung_up_on() {
+    for host in [Host::tls("").await, Host::plaintext("").await] {
+        for garbage in [
+            &b"GET / HTTP/1.1\r\n\r\n"[..],
+            &[0xff; 4096],
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        ] {
+            let mut socket = TcpStream::connect(host.running.address).await.unwrap();
+            // The other side may hang up while this is written.
+            let _ = socket.write_all(garbage).await;
+            let mut rest = Vec::new();
+            let _ = socket.read_to_end(&mut rest).await;
+        }
+        let mut admin = TcpStream::connect(host.running.admin_address).await.unwrap();
+        let _ = admin.write_all(&[0; 64]).await;
+        let _ = admin.read_to_end(&mut Vec::new()).await;
+        host.running.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn one_connection_too_many_is_closed() {
+    let host = Host::tls("[server.limits]\nconnections = 2").await;
+    let mut client = host.anonymous().await;
+    let silent = TcpStream::connect(host.running.address).await.unwrap();
+    let mut third = TcpStream::connect(host.running.address).await.unwrap();
+    assert_eq!(third.read_to_end(&mut Vec::new()).await.unwrap_or(0), 0);
+    assert!(client.list_keys(keys(0)).await.is_ok());
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_does_not_connect() {
+    let host = Host::tls("").await;
+    let stranger = Authority::new("sammati.test")
+        .unwrap()
+        .issue("operator/asha", &[])
+        .unwrap();
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(host.authority.pem()))
+        .identity(Identity::from_pem(stranger.cert_pem, stranger.key_pem));
+    let endpoint = Endpoint::from_shared(format!("https://{}", host.running.address))
+        .unwrap()
+        .tls_config(tls)
+        .unwrap();
+    // With TLS 1.3 the client learns of it at its first call.
+    let called = match endpoint.connect().await {
+        Ok(channel) => api::session_service_client::SessionServiceClient::new(channel)
+            .list_keys(keys(0))
+            .await
+            .map(|_| ())
+            .is_ok(),
+        Err(_) => false,
+    };
+    assert!(!called);
+}
+
+#[tokio::test]
+async fn plaintext_is_refused_where_others_can_reach_it() {
+    #[derive(Deserialize)]
+    struct Any {}
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[server]\nlisten = \"0.0.0.0:0\"\nadmin_listen = \"127.0.0.1:0\"\ntrust_domain = \"sammati.test\"\n[service]\n";
+    let error = Config::<Any>::parse(text, &folder.path().join("x.toml"))
+        .map(|_| ())
+        .unwrap_err();
+    assert!(error.0.contains("insecure_plaintext"), "{error}");
+    // The configuration says loopback, the listener is not: refused all the same.
+    let config: Config<Settings> = config("", folder.path());
+    let everywhere = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let error = serve_on::<Fake>(config, everywhere, port().await, Arc::new(SystemClock))
+        .await
+        .map(|_| ())
+        .unwrap_err();
+    assert!(error.to_string().contains("plaintext is refused"), "{error}");
+}
+
+#[tokio::test]
+async fn draining_finishes_calls_in_work_and_ends_streams() {
+    let host = Host::tls("").await;
+    let (feed, receiver) = mpsc::unbounded_channel();
+    host.controls.feeds.lock().unwrap().push(receiver);
+    let mut watcher = FeedServiceClient::new(host.channel(Some(&host.certificate("service/consent"))).await);
+    let mut stream = watcher
+        .watch_changes(api::WatchChangesRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    host.controls.entered.notified().await;
+    let mut client = host.anonymous().await;
+    let call = tokio::spawn(async move { client.list_keys(keys(WAIT)).await });
+    host.controls.entered.notified().await;
+
+    let address = host.running.address;
+    let ended = tokio::spawn(host.running.shutdown());
+    // The stream ends well: its reader goes on elsewhere from its resume token.
+    assert!(stream.message().await.unwrap().is_none());
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    host.controls.release.notify_one();
+    assert!(call.await.unwrap().is_ok());
+    ended.await.unwrap();
+    drop(feed);
+}
+
+#[tokio::test]
+async fn a_service_without_its_files_says_which() {
+    let folder = tempfile::tempdir().unwrap();
+    let tls = "[server.tls]\ncertificate = \"s.pem\"\nkey = \"s-key.pem\"\nclient_ca = \"ca.pem\"";
+    let config: Config<Settings> = config(tls, folder.path());
+    let error = serve_on::<Fake>(config, port().await, port().await, Arc::new(SystemClock))
+        .await
+        .map(|_| ())
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("server.tls.certificate") && error.to_string().contains("s.pem"),
+        "{error}"
+    );
+}
