@@ -14,6 +14,7 @@ pub mod error;
 pub mod event;
 pub mod identity;
 mod layer;
+mod life;
 mod log;
 pub mod metrics;
 pub mod page;

@@ -54,10 +54,28 @@ impl Relay {
     /// Relays the feed of `store`, which is `service`'s, to the audit service behind `channel`.
     pub fn new(store: Store, channel: Channel, service: &'static str, registry: &mut Registry) -> Self {
         let stats = Stats::default();
-        registry.register("relay_events", "Events that the audit log took in", stats.relayed.clone());
-        registry.register("relay_failures", "Calls to the audit log that failed", stats.failures.clone());
-        registry.register("relay_behind", "Committed events that are not known to be in the log", stats.behind.clone());
-        Self { store, audit: LogServiceClient::new(channel), service, reached: HashMap::new(), stats }
+        registry.register(
+            "relay_events",
+            "Events that the audit log took in",
+            stats.relayed.clone(),
+        );
+        registry.register(
+            "relay_failures",
+            "Calls to the audit log that failed",
+            stats.failures.clone(),
+        );
+        registry.register(
+            "relay_behind",
+            "Committed events that are not known to be in the log",
+            stats.behind.clone(),
+        );
+        Self {
+            store,
+            audit: LogServiceClient::new(channel),
+            service,
+            reached: HashMap::new(),
+            stats,
+        }
     }
 
     /// Runs until `shutdown`, waking at each commit.
@@ -91,7 +109,9 @@ impl Relay {
             }
             let stretches: Vec<_> = {
                 let this = &*self;
-                let sends = behind.into_iter().map(|(p, from, _)| async move { (p, this.stretch(p, from).await) });
+                let sends = behind
+                    .into_iter()
+                    .map(|(p, from, _)| async move { (p, this.stretch(p, from).await) });
                 futures::stream::iter(sends).buffer_unordered(AT_ONCE).collect().await
             };
             let mut failed = false;
@@ -103,7 +123,11 @@ impl Relay {
                     Err(refusal) => {
                         failed = true;
                         self.stats.failures.inc();
-                        tracing::warn!(partition, reason = refusal.reason.as_str(), "cannot relay events; trying again");
+                        tracing::warn!(
+                            partition,
+                            reason = refusal.reason.as_str(),
+                            "cannot relay events; trying again"
+                        );
                     }
                 }
             }
@@ -117,7 +141,11 @@ impl Relay {
     async fn stretch(&self, partition: i64, from: i64) -> Result<i64, Refusal> {
         let before = (from - 1).max(0);
         let mut events = self.store.read(move |r| r.feed(partition, before, MAX_EVENTS)).await?;
-        let previous_chain = if from > 0 && !events.is_empty() { events.remove(0).chain } else { vec![0; 32] };
+        let previous_chain = if from > 0 && !events.is_empty() {
+            events.remove(0).chain
+        } else {
+            vec![0; 32]
+        };
         let Some(first) = events.first() else { return Ok(from) };
         let source = SourceRange {
             service: self.service.to_owned(),
@@ -128,8 +156,14 @@ impl Relay {
         };
         let events = bounded(events);
         let sent = events.len() as u64;
-        let relayed = RelayedEvents { source: Some(source), events };
-        let request = AppendEventsRequest { batch: Some(Batch::Relayed(relayed)), with_checkpoint: false };
+        let relayed = RelayedEvents {
+            source: Some(source),
+            events,
+        };
+        let request = AppendEventsRequest {
+            batch: Some(Batch::Relayed(relayed)),
+            with_checkpoint: false,
+        };
         match self.audit.clone().append_events(request).await {
             Ok(answer) => {
                 self.stats.relayed.inc_by(sent);
@@ -146,7 +180,11 @@ impl Relay {
 /// The position that a FEED_GAP names.
 fn expected(refusal: &Refusal) -> Option<i64> {
     let gap = (refusal.reason == Reason::FeedGap).then_some(&refusal.metadata)?;
-    gap.iter().find(|(name, _)| *name == "expected_position")?.1.parse().ok()
+    gap.iter()
+        .find(|(name, _)| *name == "expected_position")?
+        .1
+        .parse()
+        .ok()
 }
 
 /// As many of the first events as fit in one call; always one.
@@ -157,6 +195,10 @@ fn bounded(events: Vec<FeedEvent>) -> Vec<RelayedEvent> {
         bytes += event.body.len() + 64;
         first || bytes <= MAX_BYTES
     };
-    let relayed = |event: FeedEvent| RelayedEvent { position: event.position, body: event.body, chain: event.chain };
+    let relayed = |event: FeedEvent| RelayedEvent {
+        position: event.position,
+        body: event.body,
+        chain: event.chain,
+    };
     events.into_iter().take_while(fits).map(relayed).collect()
 }
