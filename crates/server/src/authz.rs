@@ -229,3 +229,54 @@ impl Around for Authorize {
 pub(crate) fn same_participant(peer: &Peer, actor: &Actor) -> bool {
     !matches!((peer, actor), (Peer::Participant(peer), Actor::Participant { id, .. }) if peer != id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVICE: &str = "sammati.identity.v1.SessionService";
+
+    fn table(methods: Vec<MethodAccess>, services: &[&str]) -> Result<Table, AccessError> {
+        Table::of(
+            methods,
+            services,
+            &DescriptorPool::decode(sammati_api::DESCRIPTORS).unwrap(),
+        )
+    }
+
+    #[test]
+    fn a_method_that_does_not_say_who_may_call_it_does_not_start() {
+        let path = format!("/{SERVICE}/ListKeys");
+        let mut methods = access::methods().unwrap();
+        assert!(table(methods.clone(), &[SERVICE]).is_ok());
+        methods.retain(|method| method.path != path);
+        let error = table(methods, &[SERVICE]).unwrap_err().to_string();
+        assert!(error.contains(&path), "{error}");
+        assert!(table(access::methods().unwrap(), &["sammati.identity.v1.KingService"]).is_err());
+    }
+
+    #[test]
+    fn what_is_not_served_admits_nobody() {
+        let table = table(access::methods().unwrap(), &[SERVICE]).unwrap();
+        let operator = Caller {
+            peer: Peer::Operator("asha".into()),
+            actor: None,
+        };
+        for path in ["/sammati.identity.v1.AccountService/GetAccount", "/", ""] {
+            assert_eq!(
+                table.rule(path).admit(&operator).unwrap_err().reason,
+                Reason::CallerKind
+            );
+            assert_eq!(
+                table.rule(path).admit(&Caller::ANYONE).unwrap_err().reason,
+                Reason::TokenMissing
+            );
+        }
+        assert!(
+            table
+                .rule(&format!("/{SERVICE}/ListKeys"))
+                .admit(&Caller::ANYONE)
+                .is_ok()
+        );
+    }
+}

@@ -145,3 +145,59 @@ impl<F: Fn() -> Result<(), Refusal> + Unpin> http_body::Body for Checked<F> {
         Poll::Ready(frame)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures::{FutureExt, StreamExt, stream};
+    use http_body_util::{BodyExt, StreamBody};
+    use sammati_kernel::Reason;
+
+    use super::*;
+
+    /// A stream of three messages that then says nothing more.
+    fn messages() -> Body {
+        let frames =
+            stream::iter([b"1", b"2", b"3"]).map(|text| Ok::<_, Status>(Frame::data(Bytes::from_static(text))));
+        Body::new(StreamBody::new(frames.chain(stream::pending())))
+    }
+
+    async fn next(body: &mut Body) -> Option<Result<Bytes, Option<Code>>> {
+        let frame = body.frame().await?.unwrap();
+        Some(
+            frame
+                .into_data()
+                .map_err(|frame| frame.trailers_ref().and_then(code_in)),
+        )
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_when_its_time_comes() {
+        let (over, end) = futures::channel::oneshot::channel();
+        let mut body = ending(messages(), end.map(Result::unwrap).boxed());
+        assert_eq!(next(&mut body).await, Some(Ok(Bytes::from_static(b"1"))));
+        over.send(Some(Reason::Deadline.into())).unwrap();
+        assert_eq!(next(&mut body).await, Some(Err(Some(Code::DeadlineExceeded))));
+        assert_eq!(next(&mut body).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_with_its_credential() {
+        let ended = Arc::new(AtomicBool::new(false));
+        let seen = ended.clone();
+        let check = move || {
+            if seen.load(Ordering::SeqCst) {
+                Err(Reason::TokenRevoked.into())
+            } else {
+                Ok(())
+            }
+        };
+        let mut body = checked(messages(), check);
+        assert_eq!(next(&mut body).await, Some(Ok(Bytes::from_static(b"1"))));
+        ended.store(true, Ordering::SeqCst);
+        assert_eq!(next(&mut body).await, Some(Err(Some(Code::Unauthenticated))));
+        assert_eq!(next(&mut body).await, None);
+    }
+}

@@ -72,6 +72,14 @@ pub fn refusal_of(status: &Status) -> Option<Refusal> {
     })
 }
 
+/// The same, or `instead` where the other side gave no reason of ours: it is away, or it does not know us.
+pub fn refusal_or(status: &Status, instead: Reason) -> Refusal {
+    refusal_of(status).unwrap_or_else(|| {
+        tracing::warn!(code = ?status.code(), message = status.message(), reason = instead.as_str(), "a call went wrong");
+        instead.into()
+    })
+}
+
 /// What a bug becomes: the caller learns that there was one, the log learns what.
 pub fn internal(what: impl std::fmt::Display) -> Status {
     tracing::error!(%what, "internal error");
