@@ -16,7 +16,7 @@ use sammati_kernel::Peer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,8 +29,11 @@ use crate::tls::{Connection, holder};
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How long a connection may be open before its first call; one that never makes any is closed.
+/// How long a connection may be open before its first call; one that never makes any is told to go, then closed.
 const FIRST_CALL: Duration = Duration::from_secs(30);
+
+/// How long it has to go.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Everything that a listener needs.
 pub(crate) struct Door<S> {
@@ -89,6 +92,7 @@ impl<S: Inner> Door<S> {
             stack: self.stack.clone(),
             draining: self.draining.clone(),
             loads,
+            seats: self.connections.div_ceil(2),
         }
     }
 }
@@ -100,6 +104,8 @@ struct Guest<S> {
     stack: S,
     draining: CancellationToken,
     loads: Arc<Loads>,
+    /// The most connections of one peer.
+    seats: usize,
 }
 
 impl<S: Inner> Guest<S> {
@@ -110,7 +116,11 @@ impl<S: Inner> Guest<S> {
             let connection = self.connection(None, remote);
             return self.talk(socket, connection).await;
         };
-        match timeout(HANDSHAKE, tls.accept(socket)).await {
+        let handshake = tokio::select! {
+            () = self.draining.cancelled() => return,
+            handshake = timeout(HANDSHAKE, tls.accept(socket)) => handshake,
+        };
+        match handshake {
             Ok(Ok(stream)) => {
                 let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
                 let connection = self.connection(certificate, remote);
@@ -138,6 +148,9 @@ impl<S: Inner> Guest<S> {
     }
 
     async fn talk<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: I, connection: Connection) {
+        let Some(seat) = connection.load.seat(self.seats) else {
+            return tracing::warn!(remote = %connection.remote, "connection closed: its peer has too many");
+        };
         let connection = Arc::new(connection);
         let called = Arc::new(AtomicBool::new(false));
         let (stack, seen) = (self.stack, called.clone());
@@ -150,27 +163,31 @@ impl<S: Inner> Guest<S> {
         });
         let mut talk = pin!(http2().serve_connection(TokioIo::new(io), service));
         let mut first_call = pin!(sleep(FIRST_CALL));
-        let (mut draining, mut waiting) = (false, true);
+        let (mut draining, mut leaving) = (false, false);
         loop {
             tokio::select! {
                 ended = &mut talk => {
                     if let Err(error) = ended {
                         tracing::debug!(%error, "connection ended");
                     }
-                    return;
+                    break;
                 }
                 () = self.draining.cancelled(), if !draining => {
                     draining = true;
                     talk.as_mut().graceful_shutdown();
                 }
-                () = &mut first_call, if waiting => {
-                    waiting = false;
-                    if !called.load(Ordering::Relaxed) {
-                        return;
+                () = &mut first_call, if !called.load(Ordering::Relaxed) => match (called.load(Ordering::Relaxed), leaving) {
+                    (true, _) => {}
+                    (false, true) => break,
+                    (false, false) => {
+                        leaving = true;
+                        talk.as_mut().graceful_shutdown();
+                        first_call.as_mut().reset(Instant::now() + GOODBYE);
                     }
-                }
+                },
             }
         }
+        drop(seat);
     }
 }
 

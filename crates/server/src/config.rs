@@ -109,7 +109,7 @@ pub struct Limits {
     pub anonymous: usize,
     /// Open streams, of whatever class.
     pub stream: usize,
-    /// Connections; one above the bound is closed at once.
+    /// Connections; one above the bound is closed at once, one of a peer that has half of them after its handshake.
     pub connections: usize,
 }
 
@@ -260,6 +260,14 @@ impl<S> Config<S> {
             if !(url.starts_with("https://") || url.starts_with("http://")) {
                 return Err(format!("peers.{name} must be https://host:port"));
             }
+            let near = ["http://127.0.0.1", "http://localhost", "http://[::1]"]
+                .iter()
+                .any(|here| url.starts_with(here));
+            if url.starts_with("http://") && !near && !self.server.insecure_plaintext {
+                return Err(format!(
+                    "peers.{name} is plaintext over the network; make it https, or set server.insecure_plaintext = true"
+                ));
+            }
             if url.starts_with("https://") && self.server.tls.is_none() {
                 return Err(format!(
                     "peers.{name} is https, which needs [server.tls] for the certificate to show there"
@@ -346,6 +354,8 @@ mod tests {
         assert!(error.contains("insecure_plaintext"), "{error}");
         assert!(parse("listen = \"0.0.0.0:7101\"\ninsecure_plaintext = true", "").is_ok());
         assert!(parse(LOOPBACK, "").is_ok());
+        assert!(parse(LOOPBACK, "[peers]\nidentity = \"http://10.0.0.1:7101\"").is_err());
+        assert!(parse(LOOPBACK, "[peers]\nidentity = \"http://127.0.0.1:7101\"").is_ok());
     }
 
     #[test]

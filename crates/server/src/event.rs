@@ -29,7 +29,10 @@ pub struct Emitted {
 impl Draft {
     /// `event_type` as `consent.granted`, done by `caller`.
     pub fn new(event_type: &str, action: event::Action, class: types::RetentionClass, caller: &Caller) -> Self {
-        let payload = audit::Payload { actor: Some(actor_of(caller)), ..Default::default() };
+        let payload = audit::Payload {
+            actor: Some(actor_of(caller)),
+            ..Default::default()
+        };
         let event = audit::Event {
             schema_version: 1,
             event_type: event_type.to_owned(),
@@ -107,8 +110,15 @@ impl Draft {
             self.event.occurred_time = Some(timestamp(view.now()));
         }
         let subject = self.subject.map(AccountId::to_vec);
-        let position = view.emit(NewEvent { id, subject, body: self.event.encode_to_vec() });
-        Emitted { id: uuid::Uuid::from_bytes(id), position }
+        let position = view.emit(NewEvent {
+            id,
+            subject,
+            body: self.event.encode_to_vec(),
+        });
+        Emitted {
+            id: uuid::Uuid::from_bytes(id),
+            position,
+        }
     }
 }
 
@@ -123,16 +133,29 @@ fn actor_of(caller: &Caller) -> audit::Actor {
         Some(Actor::Person { session, .. }) => session.name(),
         _ => String::new(),
     };
-    audit::Actor { kind: kind_of(kind).into(), id: caller.id(), roles, factors: Vec::new(), session }
+    audit::Actor {
+        kind: kind_of(kind).into(),
+        id: caller.id(),
+        roles,
+        factors: Vec::new(),
+        session,
+    }
 }
 
 /// The clock, or a feed, acting through this service.
 pub fn system(service: &str) -> Caller {
-    Caller { peer: Peer::Service(service.to_owned()), actor: None }
+    Caller {
+        peer: Peer::Service(service.to_owned()),
+        actor: None,
+    }
 }
 
 fn role_number(role: Role) -> i32 {
-    Role::ALL.iter().position(|r| *r == role).and_then(|n| i32::try_from(n + 1).ok()).unwrap_or(0)
+    Role::ALL
+        .iter()
+        .position(|r| *r == role)
+        .and_then(|n| i32::try_from(n + 1).ok())
+        .unwrap_or(0)
 }
 
 const fn kind_of(kind: CallerKind) -> types::CallerKind {
@@ -153,7 +176,10 @@ const fn kind_of(kind: CallerKind) -> types::CallerKind {
 /// A time on the wire.
 pub fn timestamp(time: Micros) -> prost_types::Timestamp {
     let nanos = i32::try_from(time.0.rem_euclid(1_000_000) * 1000).unwrap_or(0);
-    prost_types::Timestamp { seconds: time.0.div_euclid(1_000_000), nanos }
+    prost_types::Timestamp {
+        seconds: time.0.div_euclid(1_000_000),
+        nanos,
+    }
 }
 
 /// A time from the wire, to the microsecond below; `None` when out of range (years 1 to 9999).

@@ -187,9 +187,10 @@ impl IdentityFacts {
             resume_token: token.clone(),
         };
         let mut snapshot = token.is_empty().then(Facts::default);
-        let mut stream = match client.watch_changes(request).await {
-            Ok(stream) => stream.into_inner(),
-            Err(status) => return status,
+        let mut stream = match timeout(2 * SILENCE, client.watch_changes(request)).await {
+            Ok(Ok(stream)) => stream.into_inner(),
+            Ok(Err(status)) => return status,
+            Err(_) => return crate::error::ended("no answer"),
         };
         loop {
             let response = match timeout(SILENCE, stream.message()).await {

@@ -68,28 +68,31 @@ impl Life {
     }
 
     /// Tells health and `/readyz` what the service says of itself, until draining.
-    pub(crate) async fn follow(&self, ready: Option<watch::Receiver<Readiness>>, names: Vec<&'static str>) {
+    /// What it returns shows the first word and borrows nothing: a `Life` is not to be shared.
+    pub(crate) fn follow(
+        &self,
+        ready: Option<watch::Receiver<Readiness>>,
+        names: Vec<&'static str>,
+    ) -> impl Future<Output = ()> + Send + use<> {
         let sign = Sign {
             health: self.health.clone(),
             readiness: self.readiness.clone(),
             names,
         };
-        let Some(mut ready) = ready else {
-            return sign.show(Readiness::Ready).await;
-        };
-        let first = ready.borrow_and_update().clone();
-        sign.show(first).await;
-        let draining = self.draining.clone();
-        self.open.spawn(async move {
-            loop {
-                tokio::select! {
-                    () = draining.cancelled() => return,
-                    changed = ready.changed() => if changed.is_err() { return },
+        let (open, draining) = (self.open.clone(), self.draining.clone());
+        async move {
+            let Some(mut ready) = ready else {
+                return sign.show(Readiness::Ready).await;
+            };
+            let first = ready.borrow_and_update().clone();
+            sign.show(first).await;
+            open.spawn(async move {
+                while let Some(Ok(())) = draining.run_until_cancelled(ready.changed()).await {
+                    let now = ready.borrow_and_update().clone();
+                    sign.show(now).await;
                 }
-                let now = ready.borrow_and_update().clone();
-                sign.show(now).await;
-            }
-        });
+            });
+        }
     }
 
     /// Serves until `stop`, then ends everything in its order.

@@ -1,5 +1,7 @@
 //! How does it tell what it does? Log lines on standard error, JSON or for people.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{ConfigError, LogConfig, LogFormat};
@@ -17,7 +19,8 @@ pub(crate) fn init(config: &LogConfig) -> Result<(), ConfigError> {
     })?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // An error means that somebody in this process logs already, as in tests: theirs stays.
     let _ = match config.format {
         LogFormat::Json => lines

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,8 +154,11 @@ pub async fn serve<S: Service>(config: &Path) -> Result<(), StartError> {
     let listener = listen("server.listen", config.server.listen).await?;
     let admin = listen("server.admin_listen", config.server.admin_listen).await?;
     // Before the service is ready: a signal that comes while it starts must not be lost.
-    let stop = stop_signal()?;
-    let running = serve_on::<S>(config, listener, admin, Arc::new(SystemClock)).await?;
+    let mut stop = pin!(stop_signal()?);
+    let running = tokio::select! {
+        () = &mut stop => return Ok(()),
+        running = serve_on::<S>(config, listener, admin, Arc::new(SystemClock)) => running?,
+    };
     // For people and scripts that wait for it; nobody may be reading.
     let _ = writeln!(std::io::stdout(), "ready: {} on {}", S::NAME, running.address);
     stop.await;

@@ -32,9 +32,29 @@ const fn bounds(limits: &Limits) -> [usize; BOUNDS] {
     ]
 }
 
-/// The calls one peer has in work, over all its connections.
+/// The calls one peer has in work, over all its connections, and how many those are.
 #[derive(Debug, Default)]
-pub(crate) struct PeerLoad([AtomicUsize; BOUNDS]);
+pub(crate) struct PeerLoad {
+    calls: [AtomicUsize; BOUNDS],
+    connections: AtomicUsize,
+}
+
+impl PeerLoad {
+    /// A seat for one more connection of the peer, unless it has `seats` already.
+    pub(crate) fn seat(self: &Arc<Self>, seats: usize) -> Option<Seat> {
+        let seat = Seat(self.clone());
+        (self.connections.fetch_add(1, Ordering::Relaxed) < seats).then_some(seat)
+    }
+}
+
+/// Given back when dropped.
+pub(crate) struct Seat(Arc<PeerLoad>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// The loads of all peers that are connected.
 #[derive(Debug, Default)]
@@ -92,7 +112,7 @@ impl Shed {
             load: connection.load.clone(),
             class,
         };
-        if mine.load.0[class].fetch_add(1, Ordering::Relaxed) >= self.0[class].peer {
+        if mine.load.calls[class].fetch_add(1, Ordering::Relaxed) >= self.0[class].peer {
             return Err(Reason::Overloaded.into());
         }
         let all = self.0[class]
@@ -117,7 +137,7 @@ struct PeerPlace {
 
 impl Drop for PeerPlace {
     fn drop(&mut self) {
-        self.load.0[self.class].fetch_sub(1, Ordering::Relaxed);
+        self.load.calls[self.class].fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -151,7 +171,11 @@ mod tests {
         let first = loads.of("a");
         assert!(Arc::ptr_eq(&first, &loads.of("a")));
         assert!(!Arc::ptr_eq(&first, &loads.of("b")));
+        let seat = first.seat(1);
+        assert!(seat.is_some() && first.seat(1).is_none());
+        drop(seat);
+        assert!(first.seat(1).is_some());
         drop(first);
-        assert_eq!(loads.of("a").0[0].load(Ordering::Relaxed), 0);
+        assert_eq!(loads.of("a").calls[0].load(Ordering::Relaxed), 0);
     }
 }

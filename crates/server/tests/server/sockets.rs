@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::feed_service_client::FeedServiceClient;
 use sammati_kernel::SystemClock;
-use sammati_server::{Config, serve_on};
+use sammati_server::{Config, serve, serve_on};
 use sammati_testkit::Authority;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -146,4 +146,28 @@ async fn a_service_without_its_files_says_which() {
         error.to_string().contains("server.tls.certificate") && error.to_string().contains("s.pem"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn sigterm_ends_a_service_in_good_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listen, admin) = (port().await.local_addr().unwrap(), port().await.local_addr().unwrap());
+    let text = format!(
+        "[server]\nlisten = \"{listen}\"\nadmin_listen = \"{admin}\"\ntrust_domain = \"sammati.test\"\n[service]\n"
+    );
+    let path = folder.path().join("identity.toml");
+    std::fs::write(&path, text).unwrap();
+    let served = tokio::spawn(async move { serve::<Fake>(&path).await });
+    // The handler for the signal is in place before the service answers.
+    while Endpoint::from_shared(format!("http://{listen}"))
+        .unwrap()
+        .connect()
+        .await
+        .is_err()
+    {
+        tokio::task::yield_now().await;
+    }
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM).unwrap();
+    served.await.unwrap().unwrap();
+    assert!(TcpStream::connect(listen).await.is_err());
 }
