@@ -1,0 +1,121 @@
+//! Proving: every proof is verified here before it is given away. One that fails means that a stored row was changed.
+
+use sammati_kernel::{Reason, Refusal};
+use sammati_log::bundle::Bundle;
+use sammati_log::hash::leaf_hash;
+use sammati_log::proof::{Plan, root, verify_consistency, verify_inclusion};
+use sammati_log::{Error, Hash32};
+use sammati_store::Reader;
+
+use crate::log::Log;
+use crate::rows::{CheckpointRow, LeafRow, LogRow, SLOT};
+use crate::tree::Tree;
+
+/// A leaf and the proof that it is in the tree of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inclusion {
+    /// The bytes that are hashed.
+    pub leaf: Vec<u8>,
+    /// Index, path and checkpoint.
+    pub bundle: Bundle,
+}
+
+impl Log {
+    /// Proves that leaf `index` is in the tree of `checkpoint`.
+    ///
+    /// # Errors
+    /// `INDEX_BEYOND_TREE`, `LOG_FROZEN`, `STORAGE_UNAVAILABLE`.
+    pub async fn prove_inclusion(&self, index: u64, checkpoint: CheckpointRow) -> Result<Inclusion, Refusal> {
+        let Ok(plan) = Plan::inclusion(index, checkpoint.size) else {
+            return Err(beyond(checkpoint.size));
+        };
+        let read = self.store.snapshot(move |r| {
+            let leaf = r
+                .get::<LeafRow>(SLOT, &index.to_be_bytes())?
+                .map(|row| row.record.leaf)
+                .unwrap_or_default();
+            Ok((leaf, path(r, &plan)?))
+        });
+        let (leaf, path) = read.await?;
+        let proved = path.and_then(|path| {
+            let whole = Hash32::from_slice(&checkpoint.root)?;
+            verify_inclusion(leaf_hash(&leaf), index, checkpoint.size, &path, whole).map(|()| path)
+        });
+        match proved {
+            Ok(path) => {
+                let bundle = Bundle {
+                    index,
+                    path,
+                    checkpoint_note: checkpoint.note,
+                    extra: Vec::new(),
+                };
+                Ok(Inclusion { leaf, bundle })
+            }
+            Err(error) => Err(self.freeze(format!("leaf {index} has no proof: {error}")).await),
+        }
+    }
+
+    /// Proves that the tree of `checkpoint` begins with the first `first` leaves.
+    ///
+    /// # Errors
+    /// `INDEX_BEYOND_TREE`, `LOG_FROZEN`, `STORAGE_UNAVAILABLE`.
+    pub async fn prove_consistency(&self, first: u64, checkpoint: &CheckpointRow) -> Result<Vec<Hash32>, Refusal> {
+        let size = checkpoint.size;
+        let Ok(plan) = Plan::consistency(first, size) else {
+            return Err(beyond(size));
+        };
+        let read = self.store.snapshot(move |r| {
+            let path = path(r, &plan)?;
+            let signed = r
+                .get(SLOT, &first.to_be_bytes())?
+                .map(|row: sammati_store::Stored<CheckpointRow>| row.record.root);
+            Ok((path, root_of(r, first)?, signed))
+        });
+        let (path, computed, signed) = read.await?;
+        let proved = path.and_then(|path| {
+            let before = signed.map_or(computed, |root| Hash32::from_slice(&root))?;
+            let whole = Hash32::from_slice(&checkpoint.root)?;
+            verify_consistency(first, size, before, whole, &path).map(|()| path)
+        });
+        match proved {
+            Ok(path) => Ok(path),
+            Err(error) => Err(self
+                .freeze(format!("{first} and {size} leaves are not one history: {error}"))
+                .await),
+        }
+    }
+}
+
+/// A proof from the tiles of one snapshot.
+fn path(r: &mut Reader<'_>, plan: &Plan) -> Result<Result<Vec<Hash32>, Error>, sammati_store::Error> {
+    with_tiles(r, &plan.needs(), |tiles| plan.build(tiles))
+}
+
+/// The root of the first `size` leaves, from the complete subtrees that they are made of: one for each bit of `size`.
+fn root_of(r: &mut Reader<'_>, size: u64) -> Result<Result<Hash32, Error>, sammati_store::Error> {
+    let levels = (0..63_u8).filter(|level| (size >> level) & 1 == 1);
+    let needs: Vec<_> = levels.map(|level| (level, (size >> level) - 1)).collect();
+    with_tiles(r, &needs, |tiles| root(size, tiles))
+}
+
+fn with_tiles<T>(
+    r: &mut Reader<'_>,
+    needs: &[(u8, u64)],
+    make: impl FnOnce(&sammati_log::tile::TileSet) -> Result<T, Error>,
+) -> Result<Result<T, Error>, sammati_store::Error> {
+    let log = r
+        .get::<LogRow>(SLOT, LogRow::KEY)?
+        .map(|row| row.record)
+        .unwrap_or_default();
+    let tree = match Tree::of(&log) {
+        Ok(tree) => tree,
+        Err(error) => return Ok(Err(error)),
+    };
+    Ok(tree.load(r, needs)?.and_then(|tiles| make(&tiles)))
+}
+
+fn beyond(size: u64) -> Refusal {
+    Refusal::new(Reason::IndexBeyondTree)
+        .saying("the tree has fewer leaves than that; tree_size says how many it has")
+        .with("tree_size", size)
+}

@@ -1,0 +1,196 @@
+//! `LogService`: append and read.
+
+use sammati_api::audit::v1 as audit;
+use sammati_api::audit::v1::log_service_server::LogService;
+use sammati_kernel::{Caller, Reason, Refusal};
+use sammati_server::event::timestamp;
+use sammati_server::{authz, error};
+use tonic::{Request, Response, Status};
+
+use super::Rpc;
+use crate::append::{Appended, Placed};
+use crate::keyring::Opened;
+use crate::log::queried;
+use crate::policy;
+use crate::rows::LeafRow;
+use crate::wire::{self, Which};
+
+#[tonic::async_trait]
+impl LogService for Rpc {
+    async fn append_events(
+        &self,
+        request: Request<audit::AppendEventsRequest>,
+    ) -> Result<Response<audit::AppendEventsResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.append(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    async fn get_event(&self, request: Request<audit::GetEventRequest>) -> Result<Response<audit::LogEvent>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.get(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<audit::ListEventsRequest>,
+    ) -> Result<Response<audit::ListEventsResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.list(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    async fn list_logs(
+        &self,
+        request: Request<audit::ListLogsRequest>,
+    ) -> Result<Response<audit::ListLogsResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.logs(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+}
+
+impl Rpc {
+    async fn append(
+        &self,
+        caller: &Caller,
+        request: audit::AppendEventsRequest,
+    ) -> Result<audit::AppendEventsResponse, Refusal> {
+        let batch = wire::batch(request.batch)?;
+        let service = policy::appender(caller, batch.stretch.as_ref().map(|s| s.service.as_str()))?;
+        let appended = self.log.append(service, &batch.events, batch.stretch).await?;
+        let checkpoint = match request.with_checkpoint {
+            true => self.log.covering(covers(&appended)).await?.note,
+            false => String::new(),
+        };
+        let ids = batch.events.into_iter().map(|received| received.event.event_id);
+        Ok(audit::AppendEventsResponse {
+            events: ids
+                .zip(&appended.placed)
+                .map(|(id, placed)| placed_event(id, placed))
+                .collect(),
+            log: self.log.name(),
+            checkpoint,
+            next_position: appended.next_position,
+        })
+    }
+
+    async fn get(&self, caller: &Caller, request: audit::GetEventRequest) -> Result<audit::LogEvent, Refusal> {
+        let (log, which) = wire::which_event(request)?;
+        if log.is_some_and(|log| log != self.log.name()) {
+            return Err(policy::unavailable(caller));
+        }
+        let allowed = |row: &LeafRow| policy::may_see(caller, self.log.tags(), row);
+        let found = match which {
+            Which::Index(index) => self.log.leaf(index).await?.filter(allowed),
+            Which::Event(id, wait) => self.log.leaf_of(&id, wait, allowed).await?,
+        };
+        let row = found.ok_or_else(|| policy::unavailable(caller))?;
+        let (header, opened) = self
+            .log
+            .payloads(std::slice::from_ref(&row))
+            .await?
+            .pop()
+            .ok_or(Reason::Internal)?;
+        let mut read = queried(caller, &wire::event_name(&self.log.name(), row.index));
+        if let Opened::Readable(payload) = &opened {
+            read.payload().subject.clone_from(&payload.subject);
+        }
+        self.log.record(read).await?;
+        Ok(wire::log_event(&self.log.name(), &row, header, shown(caller, opened)))
+    }
+
+    async fn list(
+        &self,
+        caller: &Caller,
+        request: audit::ListEventsRequest,
+    ) -> Result<audit::ListEventsResponse, Refusal> {
+        let filter = policy::narrow(caller, wire::filter(&request)?)?;
+        let query = audit::ListEventsRequest {
+            page_size: 0,
+            page_token: String::new(),
+            ..request.clone()
+        };
+        let page = self
+            .pages
+            .page(caller, "ListEvents", &query, request.page_size, &request.page_token)?;
+        let listed = self.log.list(&filter, page.size, page.after.as_deref()).await?;
+        let payloads = self.log.payloads(&listed.rows).await?;
+        let mut read = queried(caller, &self.log.name());
+        read.payload().subject = filter.subject;
+        let records = wire::number(listed.rows.len() as u64);
+        read.payload().counts = Some(audit::Counts {
+            records,
+            ..audit::Counts::default()
+        });
+        self.log.record(read).await?;
+        let next_page_token = match &listed.next {
+            Some(last) => page.next(last).map_err(|_| Reason::Internal)?,
+            None => String::new(),
+        };
+        let name = self.log.name();
+        let rows = listed.rows.iter().zip(payloads);
+        let events = rows.map(|(row, (header, opened))| wire::log_event(&name, row, header, shown(caller, opened)));
+        Ok(audit::ListEventsResponse {
+            events: events.collect(),
+            next_page_token,
+        })
+    }
+
+    async fn logs(&self, caller: &Caller, request: audit::ListLogsRequest) -> Result<audit::ListLogsResponse, Refusal> {
+        let query = audit::ListLogsRequest::default();
+        let page = self
+            .pages
+            .page(caller, "ListLogs", &query, request.page_size, &request.page_token)?;
+        // There is one log; a page after it is empty.
+        if page.after.is_some() {
+            return Ok(audit::ListLogsResponse::default());
+        }
+        let state = match self.log.head().await?.frozen.is_empty() {
+            true => audit::log::State::Active,
+            false => audit::log::State::Frozen,
+        };
+        let log = audit::Log {
+            name: self.log.name(),
+            origin: self.log.origin().to_owned(),
+            vkey: self.log.vkey(),
+            state: state.into(),
+            min_index: 0,
+            successor: String::new(),
+        };
+        Ok(audit::ListLogsResponse {
+            logs: vec![log],
+            next_page_token: String::new(),
+        })
+    }
+}
+
+/// The size of the smallest tree that has all of them.
+fn covers(appended: &Appended) -> u64 {
+    appended.placed.iter().map(|placed| placed.index + 1).max().unwrap_or(0)
+}
+
+fn placed_event(event_id: String, placed: &Placed) -> audit::AppendedEvent {
+    audit::AppendedEvent {
+        event_id,
+        index: wire::number(placed.index),
+        leaf_hash: placed.hash.to_vec(),
+        accept_time: Some(timestamp(placed.accepted)),
+    }
+}
+
+fn shown(caller: &Caller, opened: Opened) -> Opened {
+    match opened {
+        Opened::Readable(payload) => Opened::Readable(Box::new(policy::show(caller, *payload))),
+        other => other,
+    }
+}

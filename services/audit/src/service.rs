@@ -1,0 +1,209 @@
+//! How is it started? The settings, the two databases, the key, and the task that signs.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sammati_api::audit::v1::log_service_server::LogServiceServer;
+use sammati_api::audit::v1::proof_service_server::ProofServiceServer;
+use sammati_kernel::{Clock, Key, Reason};
+use sammati_server::config::DatabaseConfig;
+use sammati_server::{Built, ConfigError, IdentityFacts, Secrets, Served, Service, Start, StartError};
+use sammati_store::{Location, Options, Store};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use crate::keyring::Keyring;
+use crate::log::{Log, SERVICE};
+use crate::rows::{KEY_MIGRATIONS, MIGRATIONS};
+use crate::rpc::Rpc;
+
+/// How often the log is signed while it grows.
+const SIGN_EVERY: Duration = Duration::from_secs(1);
+
+/// `[service]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// What the origin of the log begins with, as `sammati.local/audit`; the half-year is added.
+    pub origin: String,
+    /// The database of payload keys, apart from the log's so that its backups can be short-lived:
+    /// `sqlite:{path}`, relative to the log's own file, or `postgres://…` with the password and authority of `[database]`.
+    pub keys_database: String,
+}
+
+/// What the service is made of.
+pub struct Parts {
+    /// The database of the log, one partition.
+    pub store: Store,
+    /// The database of payload keys, one partition.
+    pub keys: Store,
+    /// What the log's origin begins with.
+    pub origin: String,
+    /// The log's signing key, Ed25519 in PKCS#8 DER.
+    pub log_key: Zeroizing<Vec<u8>>,
+    /// The key that wraps payload keys.
+    pub kek: Key,
+    /// The key of keyed hashes and page tokens.
+    pub lookup: Key,
+}
+
+/// The audit service.
+#[derive(Debug, Clone, Copy)]
+pub struct Audit;
+
+impl Service for Audit {
+    const NAME: &'static str = SERVICE;
+    type Settings = Settings;
+
+    async fn build(start: Start<Settings>) -> Result<Built, StartError> {
+        let parts = parts(&start)?;
+        start.metrics.with(|registry| parts.store.register_metrics(registry));
+        let facts = IdentityFacts::follow(&start)?;
+        let log = open(&parts).await?;
+        start.tasks.spawn(sign(Arc::clone(&log), start.shutdown.clone()));
+        let ready = facts.ready();
+        Ok(Built::new(served(log, &parts.lookup), Arc::new(facts)).ready(ready))
+    }
+}
+
+/// Opens the log of `parts`.
+///
+/// # Errors
+/// When the key or origin is not the one it was begun with.
+pub async fn open(parts: &Parts) -> Result<Arc<Log>, StartError> {
+    let keyring = Keyring::new(parts.keys.clone(), &parts.kek);
+    let log = Log::open(
+        parts.store.clone(),
+        keyring,
+        &parts.origin,
+        &parts.log_key,
+        &parts.lookup,
+    )
+    .await;
+    log.map(Arc::new).map_err(StartError::other)
+}
+
+/// The RPCs over `log`.
+pub fn served(log: Arc<Log>, lookup: &Key) -> Served {
+    let rpc = Rpc::new(log, lookup);
+    Served::new()
+        .add(LogServiceServer::new(rpc.clone()))
+        .add(ProofServiceServer::new(rpc))
+}
+
+/// Signs the log each second if it grew, until `stop`.
+pub async fn sign(log: Arc<Log>, stop: CancellationToken) {
+    let mut each = tokio::time::interval(SIGN_EVERY);
+    each.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = each.tick() => {}
+        }
+        if let Err(refusal) = log.newest().await {
+            // A frozen log was reported when it froze; what storage does not let us do now is tried again.
+            if refusal.reason != Reason::LogFrozen {
+                tracing::warn!(
+                    reason = refusal.reason.as_str(),
+                    "the log could not be signed; trying again"
+                );
+            }
+        }
+    }
+}
+
+fn parts(start: &Start<Settings>) -> Result<Parts, StartError> {
+    let config = &start.config;
+    let (kek, lookup) = (config.secrets.key("kek")?, config.secrets.key("lookup")?);
+    let database = config.database.as_ref();
+    let database =
+        database.ok_or_else(|| ConfigError("[database] is missing; audit keeps its log there".to_owned()))?;
+    let keys_url = keys_url(&config.service.keys_database, &database.url)?;
+    let clock = &start.clock;
+    let store = open_store(database, &database.url, lookup.derive("log store"), clock, MIGRATIONS)?;
+    let keys = open_store(database, &keys_url, lookup.derive("key store"), clock, KEY_MIGRATIONS)?;
+    let log_key = log_key(&config.secrets)?;
+    Ok(Parts {
+        store,
+        keys,
+        origin: config.service.origin.clone(),
+        log_key,
+        kek,
+        lookup,
+    })
+}
+
+/// A log is one partition, and so is the database of its keys: one lane.
+fn open_store(
+    config: &DatabaseConfig,
+    url: &str,
+    key: Key,
+    clock: &Arc<dyn Clock>,
+    migrations: sammati_store::EmbeddedMigrations,
+) -> Result<Store, StartError> {
+    let mut location = Location::parse(url).map_err(ConfigError)?;
+    if let Location::Postgres { root, password, .. } = &mut location {
+        root.clone_from(&config.root_certificate);
+        *password = config.password()?;
+    }
+    let options = Options {
+        lanes: 1,
+        partitions: Some(1),
+        ..Options::new(location, key)
+    };
+    Store::open(&options, Arc::clone(clock), migrations).map_err(StartError::other)
+}
+
+/// Where the key database is; a relative file lies beside that of the log.
+fn keys_url(keys: &str, log: &str) -> Result<String, ConfigError> {
+    let url = match (keys.strip_prefix("sqlite:"), log.strip_prefix("sqlite:")) {
+        (Some(file), Some(log)) => {
+            let folder = Path::new(log).parent().unwrap_or(Path::new(""));
+            format!("sqlite:{}", folder.join(file).display())
+        }
+        (None, None) => keys.to_owned(),
+        _ => {
+            let what = "service.keys_database must be of the same kind as database.url: both files or both Postgres";
+            return Err(ConfigError(what.to_owned()));
+        }
+    };
+    if url == log {
+        return Err(ConfigError(
+            "service.keys_database must be another database than database.url".to_owned(),
+        ));
+    }
+    Ok(url)
+}
+
+/// The PKCS#8 DER of `log_key.pem`, for the signer of notes.
+fn log_key(secrets: &Secrets) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
+    const NAME: &str = "log_key.pem";
+    // Says what is wrong with the file, if anything is.
+    drop(secrets.signing_key(NAME)?);
+    let path = secrets.directory.as_deref().unwrap_or(Path::new("")).join(NAME);
+    let unreadable =
+        |error: &dyn std::fmt::Display| ConfigError(format!("the key file {} cannot be read: {error}", path.display()));
+    let file = Zeroizing::new(std::fs::read(&path).map_err(|error| unreadable(&error))?);
+    let Some(text) = std::str::from_utf8(&file)
+        .ok()
+        .filter(|text| text.contains("-----BEGIN"))
+    else {
+        return Ok(file);
+    };
+    let lines: Zeroizing<String> = Zeroizing::new(
+        text.lines()
+            .skip_while(|l| !l.starts_with("-----BEGIN"))
+            .skip(1)
+            .take_while(|l| !l.starts_with("-----"))
+            .map(str::trim)
+            .collect(),
+    );
+    STANDARD
+        .decode(lines.as_bytes())
+        .map(Zeroizing::new)
+        .map_err(|error| unreadable(&error))
+}

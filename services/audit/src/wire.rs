@@ -1,0 +1,176 @@
+//! How is it spelled? Requests into what the log works with, gathering everything that is wrong; rows into answers.
+
+mod append;
+mod event;
+mod list;
+
+use std::time::Duration;
+
+use sammati_api::audit::v1 as audit;
+use sammati_kernel::{Refusal, Violations};
+
+pub(crate) use append::batch;
+pub(crate) use list::{Filter, filter};
+
+use crate::keyring::Opened;
+use crate::rows::{CheckpointRow, LeafRow};
+
+/// The longest wait for an event on its way.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+
+/// Which event is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// By its place.
+    Index(u64),
+    /// By its producer's id, waiting that long.
+    Event(String, Duration),
+}
+
+/// Reads a `GetEventRequest`: the log's name if the event was named by its place, and which event.
+///
+/// # Errors
+/// `FIELD_INVALID` with everything that is wrong.
+pub(crate) fn which_event(request: audit::GetEventRequest) -> Result<(Option<String>, Which), Refusal> {
+    use audit::get_event_request::Event;
+    let mut wrong = Violations::new();
+    let wait = wait(
+        request.wait,
+        matches!(request.event, Some(Event::EventId(_))),
+        &mut wrong,
+    );
+    let found = match request.event {
+        None => wrong.keep("name", Err("set name or event_id")),
+        Some(Event::Name(name)) => {
+            let parsed = parse_event_name(&name).map(|(log, index)| (Some(log), Which::Index(index)));
+            wrong.keep("name", parsed.ok_or("must be logs/{id}/events/{index}"))
+        }
+        Some(Event::EventId(id)) => event_id("event_id", id, &mut wrong).map(|id| (None, Which::Event(id, wait))),
+    };
+    done(wrong, found)
+}
+
+/// Reads a `GetProofRequest`'s event.
+///
+/// # Errors
+/// `FIELD_INVALID` with everything that is wrong.
+pub(crate) fn which_leaf(request: &audit::GetProofRequest) -> Result<(Which, u64), Refusal> {
+    use audit::get_proof_request::Event;
+    let mut wrong = Violations::new();
+    let by_id = matches!(request.event, Some(Event::EventId(_)));
+    let wait = wait(request.wait, by_id, &mut wrong);
+    if !by_id && request.log.is_empty() {
+        wrong.add("log", "required with index, as logs/{id}");
+    }
+    let size = size("tree_size", request.tree_size, &mut wrong);
+    let which = match &request.event {
+        None => wrong.keep("index", Err("set index or event_id")),
+        Some(Event::Index(index)) => wrong
+            .keep("index", u64::try_from(*index).map_err(|_| "0 and up"))
+            .map(Which::Index),
+        Some(Event::EventId(id)) => event_id("event_id", id.clone(), &mut wrong).map(|id| Which::Event(id, wait)),
+    };
+    done(wrong, which.zip(size))
+}
+
+/// Reads the sizes of a `GetConsistencyProofRequest`; 0 is the newest.
+///
+/// # Errors
+/// `FIELD_INVALID` with everything that is wrong.
+pub(crate) fn sizes(request: &audit::GetConsistencyProofRequest) -> Result<(u64, u64), Refusal> {
+    let mut wrong = Violations::new();
+    let first = size("first", request.first, &mut wrong);
+    if first == Some(0) {
+        wrong.add("first", "1 and up");
+    }
+    let second = size("second", request.second, &mut wrong);
+    let found = first.zip(second);
+    if found.is_some_and(|(first, second)| second != 0 && second < first) {
+        wrong.add("second", "not below first, or 0 for the newest");
+    }
+    done(wrong, found)
+}
+
+/// Reads the size of a `GetCheckpointRequest`; 0 is the newest.
+///
+/// # Errors
+/// `FIELD_INVALID`.
+pub(crate) fn checkpoint_size(request: &audit::GetCheckpointRequest) -> Result<u64, Refusal> {
+    let mut wrong = Violations::new();
+    let found = size("size", request.size, &mut wrong);
+    done(wrong, found)
+}
+
+fn size(field: &'static str, size: i64, wrong: &mut Violations) -> Option<u64> {
+    wrong.keep(field, u64::try_from(size).map_err(|_| "0 and up"))
+}
+
+fn wait(wait: Option<prost_types::Duration>, by_id: bool, wrong: &mut Violations) -> Duration {
+    let Some(asked) = wait else { return Duration::ZERO };
+    if !by_id {
+        wrong.add("wait", "only with event_id");
+    }
+    let asked = Duration::try_from(asked).ok().filter(|asked| *asked <= MAX_WAIT);
+    wrong.keep("wait", asked.ok_or("0 to 10 s")).unwrap_or_default()
+}
+
+fn event_id(field: &'static str, id: String, wrong: &mut Violations) -> Option<String> {
+    wrong.keep(
+        field,
+        event::is_uuid_v7(&id)
+            .then_some(id)
+            .ok_or("must be a UUIDv7 in lower case"),
+    )
+}
+
+fn done<T>(wrong: Violations, found: Option<T>) -> Result<T, Refusal> {
+    wrong.check()?;
+    // Nothing wrong was found, so it was read.
+    found.ok_or_else(|| sammati_kernel::Reason::Internal.into())
+}
+
+fn parse_event_name(name: &str) -> Option<(String, u64)> {
+    let (log, index) = name.rsplit_once("/events/")?;
+    let number: u64 = index.parse().ok().filter(|n| *n <= sammati_log::MAX_SIZE)?;
+    (log.starts_with("logs/") && number.to_string() == index).then(|| (log.to_owned(), number))
+}
+
+/// The resource name of the event at `index`.
+pub(crate) fn event_name(log: &str, index: u64) -> String {
+    format!("{log}/events/{index}")
+}
+
+/// A size or index on the wire.
+pub(crate) fn number(n: u64) -> i64 {
+    // No log has more than i64::MAX leaves.
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// An event of the log on the wire.
+pub(crate) fn log_event(log: &str, row: &LeafRow, header: audit::Leaf, opened: Opened) -> audit::LogEvent {
+    use audit::log_event::PayloadState;
+    let (state, payload) = match opened {
+        Opened::Readable(payload) => (PayloadState::Readable, Some(*payload)),
+        Opened::Erased | Opened::Damaged => (PayloadState::Erased, None),
+    };
+    audit::LogEvent {
+        name: event_name(log, row.index),
+        log: log.to_owned(),
+        index: number(row.index),
+        leaf_hash: row.hash.clone(),
+        header: Some(header),
+        payload,
+        payload_state: state.into(),
+    }
+}
+
+/// A checkpoint on the wire.
+pub(crate) fn checkpoint(log: &str, row: CheckpointRow) -> audit::Checkpoint {
+    audit::Checkpoint {
+        name: format!("{log}/checkpoints/{}", row.size),
+        log: log.to_owned(),
+        size: number(row.size),
+        root_hash: row.root,
+        note: row.note,
+    }
+}
