@@ -33,16 +33,30 @@ pub(crate) struct Prepared {
 }
 
 /// Runs `jobs` as one transaction. On an error nothing of it has happened, unless it is [`Error::CommitUnknown`].
-pub(crate) fn run(conn: &mut AnyConn, clock: &dyn Clock, partitions: Partitions, jobs: &mut [Box<dyn Job>]) -> Result<Done, Error> {
+pub(crate) fn run(
+    conn: &mut AnyConn,
+    clock: &dyn Clock,
+    partitions: Partitions,
+    jobs: &mut [Box<dyn Job>],
+) -> Result<Done, Error> {
     match conn {
         AnyConn::Pg(_) => sql::batch(conn, "BEGIN")?,
         AnyConn::Sqlite(_) => sql::batch(conn, "BEGIN IMMEDIATE")?,
     }
-    let mut batch = Batch { conn, partitions, loaded: Loaded::default(), heads: BTreeMap::new(), requests: HashMap::new() };
+    let mut batch = Batch {
+        conn,
+        partitions,
+        loaded: Loaded::default(),
+        heads: BTreeMap::new(),
+        requests: HashMap::new(),
+    };
     match batch.prepare(clock, jobs) {
         Ok(prepared) => {
             commit(conn)?;
-            Ok(Done { proof: Committed(()), prepared })
+            Ok(Done {
+                proof: Committed(()),
+                prepared,
+            })
         }
         Err(error) => {
             if !error.lost_connection() {
@@ -55,7 +69,9 @@ pub(crate) fn run(conn: &mut AnyConn, clock: &dyn Clock, partitions: Partitions,
 }
 
 fn commit(conn: &mut AnyConn) -> Result<(), Error> {
-    let Err(error) = sql::batch(conn, "COMMIT") else { return Ok(()) };
+    let Err(error) = sql::batch(conn, "COMMIT") else {
+        return Ok(());
+    };
     match (&*conn, error) {
         (AnyConn::Pg(_), Error::Database(error)) if Error::Database(clone(&error)).lost_connection() => {
             Err(Error::CommitUnknown(error))
@@ -77,9 +93,10 @@ fn clone(error: &diesel::result::Error) -> diesel::result::Error {
         E::DatabaseError(DatabaseErrorKind::ClosedConnection, info) => {
             E::DatabaseError(DatabaseErrorKind::ClosedConnection, Box::new(info.message().to_owned()))
         }
-        E::DatabaseError(DatabaseErrorKind::UnableToSendCommand, info) => {
-            E::DatabaseError(DatabaseErrorKind::UnableToSendCommand, Box::new(info.message().to_owned()))
-        }
+        E::DatabaseError(DatabaseErrorKind::UnableToSendCommand, info) => E::DatabaseError(
+            DatabaseErrorKind::UnableToSendCommand,
+            Box::new(info.message().to_owned()),
+        ),
         E::DatabaseError(_, info) => E::DatabaseError(DatabaseErrorKind::Unknown, Box::new(info.message().to_owned())),
         _ => E::BrokenTransactionManager,
     }
@@ -118,14 +135,22 @@ impl Batch<'_> {
         let rows = sql::lock_heads(self.conn, &touched.into_iter().collect::<Vec<_>>())?;
         for row in rows {
             let now = clock.now().max(Micros(row.time));
-            self.heads.insert(row.partition, Head { row, now, events: Vec::new(), dirty: false });
+            self.heads.insert(
+                row.partition,
+                Head {
+                    row,
+                    now,
+                    events: Vec::new(),
+                    dirty: false,
+                },
+            );
         }
         Ok(())
     }
 
     fn load_requests(&mut self, jobs: &[Box<dyn Job>]) -> Result<(), Error> {
-        let key = |job: &Box<dyn Job>| job.request().map(|r| (self.partitions.of(job.slot()), r.row.clone()));
-        let keys: BTreeSet<_> = jobs.iter().filter_map(key).collect();
+        let key = |job: &dyn Job| job.request().map(|r| (self.partitions.of(job.slot()), r.row.clone()));
+        let keys: BTreeSet<_> = jobs.iter().filter_map(|job| key(job.as_ref())).collect();
         for raw in sql::load(self.conn, RequestRow::TABLE, &keys.into_iter().collect::<Vec<_>>())? {
             let row = decode::<RequestRow>(&raw.body)?;
             self.requests.insert((raw.partition, raw.id), (row, false));
@@ -153,7 +178,10 @@ impl Batch<'_> {
         let partition = self.partitions.of(job.slot());
         // Every job's partition was locked in `lock`; a miss would start its feed at 0 and fail on the key.
         let (now, next) = self.heads.get(&partition).map_or((Micros::ZERO, 0), |head| {
-            (head.now, head.row.next + i64::try_from(head.events.len()).unwrap_or(i64::MAX))
+            (
+                head.now,
+                head.row.next + i64::try_from(head.events.len()).unwrap_or(i64::MAX),
+            )
         });
         View::new(&self.loaded, job.slot(), partition, now, next, job.seed())
     }
@@ -181,7 +209,11 @@ impl Batch<'_> {
     }
 
     fn fetch_claims(&mut self, keys: &Keys) -> Result<(), Error> {
-        let asked: Vec<_> = keys.claims.iter().map(|key| (self.partitions.of_hash(key), key.to_vec())).collect();
+        let asked: Vec<_> = keys
+            .claims
+            .iter()
+            .map(|key| (self.partitions.of_hash(key), key.to_vec()))
+            .collect();
         let mut owners = HashMap::new();
         for raw in sql::load(self.conn, ClaimRow::TABLE, &asked)? {
             owners.insert(raw.id, decode::<ClaimRow>(&raw.body)?.owner);
@@ -264,14 +296,24 @@ impl Batch<'_> {
         let mut rows: Vec<_> = claimed
             .iter()
             .map(|(key, owner)| {
-                let row = ClaimRow { key: key.to_vec(), owner: owner.clone() };
+                let row = ClaimRow {
+                    key: key.to_vec(),
+                    owner: owner.clone(),
+                };
                 (self.partitions.of_hash(key), row)
             })
             .collect();
         rows.sort_by(|a, b| (a.0, &a.1.key).cmp(&(b.0, &b.1.key)));
-        let cells: Vec<_> = rows.iter().map(|(p, row)| cells(*p, row.key.clone(), 1, ClaimRow::FORMAT, encode(row), &[])).collect();
+        let cells: Vec<_> = rows
+            .iter()
+            .map(|(p, row)| cells(*p, row.key.clone(), 1, ClaimRow::FORMAT, encode(row), &[]))
+            .collect();
         let done = sql::insert(self.conn, ClaimRow::TABLE, &cells)?;
-        if done.len() == cells.len() { Ok(()) } else { Err(Error::ClaimTaken) }
+        if done.len() == cells.len() {
+            Ok(())
+        } else {
+            Err(Error::ClaimTaken)
+        }
     }
 
     /// The rows to create and to replace, each in its last state, in the order of their keys.
@@ -280,7 +322,9 @@ impl Batch<'_> {
         let (mut created, mut changed) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
         for ((_, partition), rows) in std::mem::take(&mut self.loaded.rows) {
             for (id, row) in rows {
-                let (Some(look_up), Some(body)) = (row.changed, row.body) else { continue };
+                let (Some(look_up), Some(body)) = (row.changed, row.body) else {
+                    continue;
+                };
                 let into = if row.version == 0 { &mut created } else { &mut changed };
                 let cells = cells(partition, id, row.version.max(1), row.format, body, &look_up);
                 into.entry(row.table).or_default().push(cells);
@@ -325,7 +369,11 @@ impl Batch<'_> {
         if !heads.is_empty() {
             sql::advance_heads(self.conn, &heads)?;
         }
-        Ok(Prepared { heads, subjects, events: rows.len() })
+        Ok(Prepared {
+            heads,
+            subjects,
+            events: rows.len(),
+        })
     }
 }
 

@@ -43,7 +43,10 @@ impl<V> Weighter<Vec<u8>, Entry<V>> for ByBytes {
 impl<V: Clone + Send + Sync> SubjectCache<V> {
     pub(crate) fn new(bytes: u64) -> Self {
         let items = usize::try_from(bytes / 1024).unwrap_or(usize::MAX).max(16);
-        Self { entries: Cache::with_weighter(items, bytes, ByBytes), loading: Mutex::default() }
+        Self {
+            entries: Cache::with_weighter(items, bytes, ByBytes),
+            loading: Mutex::default(),
+        }
     }
 
     /// What is known of `subject`, loading it when nothing is. `load` tells the value and about how many bytes it takes.
@@ -60,7 +63,10 @@ impl<V: Clone + Send + Sync> SubjectCache<V> {
         }
         let mark = Marked::put(self, subject);
         let (value, bytes) = load().await?;
-        mark.keep(Entry { value: value.clone(), bytes });
+        mark.keep(Entry {
+            value: value.clone(),
+            bytes,
+        });
         Ok(value)
     }
 
@@ -104,7 +110,10 @@ impl<'a, V: Clone + Send + Sync> Marked<'a, V> {
     /// Keeps the entry unless the subject changed since the mark was put.
     fn keep(self, entry: Entry<V>) {
         let loading = self.cache.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        let spoiled = loading.get(self.subject).and_then(|m| m.iter().find(|m| m.id == self.id)).is_none_or(|m| m.spoiled);
+        let spoiled = loading
+            .get(self.subject)
+            .and_then(|m| m.iter().find(|m| m.id == self.id))
+            .is_none_or(|m| m.spoiled);
         if !spoiled {
             self.cache.entries.insert(self.subject.to_vec(), entry);
         }

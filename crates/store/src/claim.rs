@@ -12,7 +12,10 @@ pub(crate) struct ClaimRow {
 }
 
 impl Record for ClaimRow {
-    const TABLE: Table = Table { name: "claim", columns: &[] };
+    const TABLE: Table = Table {
+        name: "claim",
+        columns: &[],
+    };
 
     fn key(&self) -> Vec<u8> {
         self.key.clone()

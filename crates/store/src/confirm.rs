@@ -31,15 +31,27 @@ impl Confirmer {
     pub(crate) fn start(shared: &Arc<Shared>) -> Result<Self, Error> {
         let at = Arc::new(AtomicI64::new(shared.clock.now().0));
         if shared.location.is_embedded() {
-            return Ok(Self { waiters: None, at, shared: Arc::clone(shared) });
+            return Ok(Self {
+                waiters: None,
+                at,
+                shared: Arc::clone(shared),
+            });
         }
         let (sender, queue) = mpsc::channel(16 * 1024);
-        let worker = Worker { shared: Arc::clone(shared), conn: None, at: Arc::clone(&at) };
+        let worker = Worker {
+            shared: Arc::clone(shared),
+            conn: None,
+            at: Arc::clone(&at),
+        };
         let poller = sender.downgrade();
         spawn("confirm", move || worker.run(queue))?;
         let watched = Arc::downgrade(shared);
         spawn("confirm-poll", move || poll(&poller, &watched))?;
-        Ok(Self { waiters: Some(sender), at, shared: Arc::clone(shared) })
+        Ok(Self {
+            waiters: Some(sender),
+            at,
+            shared: Arc::clone(shared),
+        })
     }
 
     pub(crate) async fn confirm(&self) -> Result<(), Refusal> {
@@ -59,14 +71,18 @@ impl Confirmer {
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
-    thread.map(drop).map_err(|e| Error::File(format!("cannot start a thread: {e}")))
+    thread
+        .map(drop)
+        .map_err(|e| Error::File(format!("cannot start a thread: {e}")))
 }
 
 /// Watchers of other replicas' commits need no check to come by.
 fn poll(sender: &mpsc::WeakSender<Waiter>, shared: &Weak<Shared>) {
     loop {
         std::thread::sleep(POLL);
-        let (Some(sender), Some(shared)) = (sender.upgrade(), shared.upgrade()) else { return };
+        let (Some(sender), Some(shared)) = (sender.upgrade(), shared.upgrade()) else {
+            return;
+        };
         if shared.watchers() > 0 {
             let (waiter, _) = oneshot::channel();
             drop(sender.try_send(waiter));
@@ -95,7 +111,11 @@ impl Worker {
         let began = self.shared.clock.now();
         let result = self.ask().or_else(|error| {
             // Asking again is always safe: once for a connection that died while idle.
-            if error.lost_connection() { self.ask() } else { Err(error) }
+            if error.lost_connection() {
+                self.ask()
+            } else {
+                Err(error)
+            }
         });
         match result {
             Ok(()) => {

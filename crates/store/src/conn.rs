@@ -64,7 +64,11 @@ impl Location {
             return Ok(Self::Sqlite(PathBuf::from(path)));
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Ok(Self::Postgres { url: url.to_owned(), root: None, password: None });
+            return Ok(Self::Postgres {
+                url: url.to_owned(),
+                root: None,
+                password: None,
+            });
         }
         Err("database.url is sqlite:<file> or postgres://<user>@<host>/<database>".to_owned())
     }
@@ -81,7 +85,9 @@ impl Location {
     pub fn connect(&self) -> Result<AnyConn, Error> {
         match self {
             Self::Sqlite(path) => sqlite(path).map(AnyConn::Sqlite),
-            Self::Postgres { url, root, password } => postgres(url, root.as_deref(), password.as_ref()).map(AnyConn::Pg),
+            Self::Postgres { url, root, password } => {
+                postgres(url, root.as_deref(), password.as_ref()).map(AnyConn::Pg)
+            }
         }
     }
 }
@@ -107,17 +113,34 @@ impl BlockOn for ThreadRuntime {
     }
 
     fn get_runtime() -> Self {
-        Self(NEXT.with(|next| next.borrow_mut().take()).unwrap_or_else(current_thread))
+        Self(
+            NEXT.with(|next| next.borrow_mut().take())
+                .unwrap_or_else(current_thread),
+        )
     }
 }
 
-#[expect(clippy::expect_used, reason = "a process that cannot make an epoll handle cannot go on")]
+#[expect(
+    clippy::expect_used,
+    reason = "a process that cannot make an epoll handle cannot go on"
+)]
 fn current_thread() -> Arc<Runtime> {
-    Arc::new(tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"))
+    Arc::new(
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime"),
+    )
 }
 
-fn postgres(url: &str, root: Option<&Path>, password: Option<&sammati_kernel::Secret<String>>) -> Result<PgConn, Error> {
-    let mut config: tokio_postgres::Config = url.parse().map_err(|_| Error::Connect("the database URL cannot be read".into()))?;
+fn postgres(
+    url: &str,
+    root: Option<&Path>,
+    password: Option<&sammati_kernel::Secret<String>>,
+) -> Result<PgConn, Error> {
+    let mut config: tokio_postgres::Config = url
+        .parse()
+        .map_err(|_| Error::Connect("the database URL cannot be read".into()))?;
     if let Some(password) = password {
         config.password(password.expose());
     }
@@ -128,13 +151,20 @@ fn postgres(url: &str, root: Option<&Path>, password: Option<&sammati_kernel::Se
         match root {
             Some(root) => {
                 config.ssl_mode(tokio_postgres::config::SslMode::Require);
-                let (client, driver) = config.connect(MakeRustlsConnect::new(tls(root)?)).await.map_err(pg_error)?;
-                AsyncPgConnection::try_from_client_and_connection(client, driver).await.map_err(|e| Error::Connect(e.to_string()))
+                let (client, driver) = config
+                    .connect(MakeRustlsConnect::new(tls(root)?))
+                    .await
+                    .map_err(pg_error)?;
+                AsyncPgConnection::try_from_client_and_connection(client, driver)
+                    .await
+                    .map_err(|e| Error::Connect(e.to_string()))
             }
             None => {
                 config.ssl_mode(tokio_postgres::config::SslMode::Disable);
                 let (client, driver) = config.connect(tokio_postgres::NoTls).await.map_err(pg_error)?;
-                AsyncPgConnection::try_from_client_and_connection(client, driver).await.map_err(|e| Error::Connect(e.to_string()))
+                AsyncPgConnection::try_from_client_and_connection(client, driver)
+                    .await
+                    .map_err(|e| Error::Connect(e.to_string()))
             }
         }
     })?;
@@ -161,7 +191,9 @@ fn tls(root: &Path) -> Result<rustls::ClientConfig, Error> {
     let bad = |why: String| Error::Connect(format!("{}: {why}", root.display()));
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(root).map_err(|e| bad(e.to_string()))? {
-        roots.add(certificate.map_err(|e| bad(e.to_string()))?).map_err(|e| bad(e.to_string()))?;
+        roots
+            .add(certificate.map_err(|e| bad(e.to_string()))?)
+            .map_err(|e| bad(e.to_string()))?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)

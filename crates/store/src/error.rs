@@ -67,7 +67,9 @@ fn lost(error: &Diesel) -> bool {
         | Diesel::BrokenTransactionManager => true,
         Diesel::DatabaseError(_, info) => {
             let text = info.message();
-            text.contains("connection closed") || text.contains("terminating connection") || text.contains("error communicating")
+            text.contains("connection closed")
+                || text.contains("terminating connection")
+                || text.contains("error communicating")
         }
         _ => false,
     }
@@ -76,12 +78,23 @@ fn lost(error: &Diesel) -> bool {
 fn is_passing(error: &Diesel) -> bool {
     lost(error)
         || match error {
-            Diesel::DatabaseError(DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::ReadOnlyTransaction, _) => true,
+            Diesel::DatabaseError(
+                DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::ReadOnlyTransaction,
+                _,
+            ) => true,
             Diesel::DatabaseError(_, info) => {
                 let text = info.message();
-                ["deadlock detected", "database is locked", "timeout", "starting up", "shutting down", "recovery", "too many clients"]
-                    .iter()
-                    .any(|sign| text.contains(sign))
+                [
+                    "deadlock detected",
+                    "database is locked",
+                    "timeout",
+                    "starting up",
+                    "shutting down",
+                    "recovery",
+                    "too many clients",
+                ]
+                .iter()
+                .any(|sign| text.contains(sign))
             }
             _ => false,
         }

@@ -42,7 +42,12 @@ pub struct Revision {
 
 impl Revision {
     pub(crate) fn of(partition: i64, head: &Head) -> Self {
-        Self { partition, epoch: head.epoch, next: head.next, chain: head.chain.clone() }
+        Self {
+            partition,
+            epoch: head.epoch,
+            next: head.next,
+            chain: head.chain.clone(),
+        }
     }
 
     /// As text that means nothing to whoever carries it.
@@ -52,7 +57,10 @@ impl Revision {
             plain.extend_from_slice(&number.to_be_bytes());
         }
         plain.extend_from_slice(&self.chain);
-        key.derive("revision").seal(b"revision", &plain).map(|sealed| B64.encode(sealed)).unwrap_or_default()
+        key.derive("revision")
+            .seal(b"revision", &plain)
+            .map(|sealed| B64.encode(sealed))
+            .unwrap_or_default()
     }
 
     /// Reads what [`Self::seal`] made; `None` for anything else.
@@ -60,7 +68,12 @@ impl Revision {
         let plain = key.derive("revision").open(b"revision", &B64.decode(text).ok()?)?;
         let number = |n: usize| Some(i64::from_be_bytes(plain.get(n * 8..n * 8 + 8)?.try_into().ok()?));
         let chain = plain.get(24..)?.to_vec();
-        Some(Self { partition: number(0)?, epoch: number(1)?, next: number(2)?, chain })
+        Some(Self {
+            partition: number(0)?,
+            epoch: number(1)?,
+            next: number(2)?,
+            chain,
+        })
     }
 
     /// Whether a partition whose head is `head` has reached this revision in its epoch.

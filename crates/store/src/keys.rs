@@ -7,12 +7,15 @@ use crate::table::{Record, Table};
 /// A claim's key: a keyed hash of what is claimed. Its first bytes choose its partition.
 pub type ClaimKey = [u8; 32];
 
+/// A place in a table or a group: partition, and key or value.
+type Place = (i64, Vec<u8>);
+
 /// The rows, groups and claims that a batch reads.
 #[derive(Debug, Default)]
 pub struct Keys {
     partition: i64,
-    pub(crate) rows: BTreeMap<Table, BTreeSet<(i64, Vec<u8>)>>,
-    pub(crate) groups: BTreeMap<(Table, &'static str), BTreeSet<(i64, Vec<u8>)>>,
+    pub(crate) rows: BTreeMap<Table, BTreeSet<Place>>,
+    pub(crate) groups: BTreeMap<(Table, &'static str), BTreeSet<Place>>,
     pub(crate) claims: BTreeSet<ClaimKey>,
 }
 
@@ -37,7 +40,10 @@ impl Keys {
 
     /// All records of the partition whose `column` is `value`.
     pub fn group<R: Record>(&mut self, column: &'static str, value: impl Into<Vec<u8>>) {
-        self.groups.entry((R::TABLE, column)).or_default().insert((self.partition, value.into()));
+        self.groups
+            .entry((R::TABLE, column))
+            .or_default()
+            .insert((self.partition, value.into()));
     }
 
     /// Who owns this claim, if anybody.

@@ -32,7 +32,13 @@ pub(crate) struct Lane {
 
 impl Lane {
     pub(crate) const fn new(shared: Arc<Shared>, max_batch: usize, conn: AnyConn) -> Self {
-        Self { shared, max_batch, conn: Some(conn), batches: 0, clock_checked: None }
+        Self {
+            shared,
+            max_batch,
+            conn: Some(conn),
+            batches: 0,
+            clock_checked: None,
+        }
     }
 
     /// Runs until every sender is gone.

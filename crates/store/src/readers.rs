@@ -25,7 +25,11 @@ pub(crate) struct Readers {
 
 impl Readers {
     pub(crate) fn new(shared: Arc<Shared>, count: usize) -> Self {
-        Self { shared, permits: Arc::new(Semaphore::new(count.max(1))), idle: Arc::default() }
+        Self {
+            shared,
+            permits: Arc::new(Semaphore::new(count.max(1))),
+            idle: Arc::default(),
+        }
     }
 
     pub(crate) async fn read<T: Send + 'static>(
@@ -33,7 +37,10 @@ impl Readers {
         snapshot: bool,
         mut read: impl FnMut(&mut Reader<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Reason::StorageUnavailable)?;
+        let permit = Arc::clone(&self.permits)
+            .acquire_owned()
+            .await
+            .map_err(|_| Reason::StorageUnavailable)?;
         let (shared, idle) = (Arc::clone(&self.shared), Arc::clone(&self.idle));
         let task = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -73,8 +80,15 @@ fn once<T>(
     read: &mut impl FnMut(&mut Reader<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let mut conn = conn.map_or_else(|| shared.location.connect(), Ok)?;
-    let mut reader = Reader { conn: &mut conn, shared };
-    let result = if snapshot { reader.in_snapshot(read) } else { read(&mut reader) };
+    let mut reader = Reader {
+        conn: &mut conn,
+        shared,
+    };
+    let result = if snapshot {
+        reader.in_snapshot(read)
+    } else {
+        read(&mut reader)
+    };
     if result.as_ref().err().is_none_or(|error| !error.lost_connection()) {
         idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
     }
@@ -138,7 +152,10 @@ impl Reader<'_> {
     /// # Errors
     /// When the database fails.
     pub fn many<R: Record>(&mut self, keys: &[(Slot, Vec<u8>)]) -> Result<Vec<Stored<R>>, Error> {
-        let mut keys: Vec<_> = keys.iter().map(|(slot, key)| (self.shared.partitions.of(*slot), key.clone())).collect();
+        let mut keys: Vec<_> = keys
+            .iter()
+            .map(|(slot, key)| (self.shared.partitions.of(*slot), key.clone()))
+            .collect();
         keys.sort();
         keys.dedup();
         sql::load(self.conn, R::TABLE, &keys)?.into_iter().map(stored).collect()
@@ -150,7 +167,10 @@ impl Reader<'_> {
     /// When the database fails.
     pub fn group<R: Record>(&mut self, slot: Slot, column: &str, value: &[u8]) -> Result<Vec<Stored<R>>, Error> {
         let key = [(self.shared.partitions.of(slot), value.to_vec())];
-        sql::load_groups(self.conn, R::TABLE, column, &key)?.into_iter().map(|(raw, _)| stored(raw)).collect()
+        sql::load_groups(self.conn, R::TABLE, column, &key)?
+            .into_iter()
+            .map(|(raw, _)| stored(raw))
+            .collect()
     }
 
     /// Records of all partitions whose `column` is `value`, newest id first, those before `before` only.
@@ -183,9 +203,8 @@ impl Reader<'_> {
     /// When the database fails.
     pub fn scan<R: Record>(&mut self, after: (i64, &[u8]), limit: i64) -> Result<Vec<Stored<R>>, Error> {
         let name = R::TABLE.name;
-        let text = format!(
-            "SELECT partition,id,version,body FROM {name} WHERE partition=$1 AND id>$2 ORDER BY id LIMIT $3"
-        );
+        let text =
+            format!("SELECT partition,id,version,body FROM {name} WHERE partition=$1 AND id>$2 ORDER BY id LIMIT $3");
         let rows: Vec<RawRow> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
             .bind::<BigInt, _>(after.0)
             .bind::<Binary, _>(after.1)
@@ -225,9 +244,8 @@ impl Reader<'_> {
     /// When the database fails.
     pub fn due<R: Record>(&mut self, column: &str, until: i64, limit: i64) -> Result<Vec<Stored<R>>, Error> {
         let name = R::TABLE.name;
-        let text = format!(
-            "SELECT partition,id,version,body FROM {name} WHERE {column}<=$1 ORDER BY {column} LIMIT $2"
-        );
+        let text =
+            format!("SELECT partition,id,version,body FROM {name} WHERE {column}<=$1 ORDER BY {column} LIMIT $2");
         let rows: Vec<RawRow> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
             .bind::<BigInt, _>(until)
             .bind::<BigInt, _>(limit)
@@ -240,8 +258,15 @@ impl Reader<'_> {
     /// # Errors
     /// When the database fails.
     pub fn claim(&mut self, key: &ClaimKey) -> Result<Option<Vec<u8>>, Error> {
-        let rows = sql::load(self.conn, ClaimRow::TABLE, &[(self.shared.partitions.of_hash(key), key.to_vec())])?;
-        rows.into_iter().next().map(|raw| stored::<ClaimRow>(raw).map(|s| s.record.owner)).transpose()
+        let rows = sql::load(
+            self.conn,
+            ClaimRow::TABLE,
+            &[(self.shared.partitions.of_hash(key), key.to_vec())],
+        )?;
+        rows.into_iter()
+            .next()
+            .map(|raw| stored::<ClaimRow>(raw).map(|s| s.record.owner))
+            .transpose()
     }
 
     /// The head of a partition, as committed.
@@ -250,7 +275,11 @@ impl Reader<'_> {
     /// When the database fails.
     pub fn head(&mut self, partition: i64) -> Result<crate::Head, Error> {
         let head: HeadRow = sql::read_heads(self.conn, &[partition])?.remove(0);
-        Ok(crate::Head { epoch: head.epoch, next: head.next, chain: head.chain })
+        Ok(crate::Head {
+            epoch: head.epoch,
+            next: head.next,
+            chain: head.chain,
+        })
     }
 
     /// Events of a partition's feed from `from` on, in commit order.
@@ -272,11 +301,21 @@ impl Reader<'_> {
 fn stored<R: Record>(raw: Raw) -> Result<Stored<R>, Error> {
     let record = R::decode(raw.body.as_slice());
     let record = record.map_err(|_| Error::Broken(format!("a row of {} cannot be read", R::TABLE.name)))?;
-    Ok(Stored { partition: raw.partition, version: raw.version, record })
+    Ok(Stored {
+        partition: raw.partition,
+        version: raw.version,
+        record,
+    })
 }
 
 fn named<R: Record>(row: RawRow) -> Result<Stored<R>, Error> {
-    stored(Raw { partition: row.partition, id: row.id, version: row.version, format: 0, body: row.body })
+    stored(Raw {
+        partition: row.partition,
+        id: row.id,
+        version: row.version,
+        format: 0,
+        body: row.body,
+    })
 }
 
 #[derive(diesel::QueryableByName)]
@@ -301,7 +340,25 @@ struct FeedRow {
 
 impl From<FeedRow> for FeedEvent {
     fn from(row: FeedRow) -> Self {
-        let FeedRow { partition, position, epoch, time, event_id, subject, chain, body } = row;
-        Self { partition, position, epoch, time, event_id, subject, chain, body }
+        let FeedRow {
+            partition,
+            position,
+            epoch,
+            time,
+            event_id,
+            subject,
+            chain,
+            body,
+        } = row;
+        Self {
+            partition,
+            position,
+            epoch,
+            time,
+            event_id,
+            subject,
+            chain,
+            body,
+        }
     }
 }

@@ -26,13 +26,18 @@ impl RequestKey {
     /// # Errors
     /// When `id` is not a UUIDv7, or one whose time is not within the window around `now`.
     pub fn new(key: &Key, caller: &str, method: &str, id: &str, body: &[u8], now: Micros) -> Result<Self, Refusal> {
-        let id: sammati_kernel::Id<AnyRequest> =
-            id.parse().map_err(|()| Refusal::field("request_id", "must be a UUIDv7 in lower case, new for each intent"))?;
+        let id: sammati_kernel::Id<AnyRequest> = id
+            .parse()
+            .map_err(|()| Refusal::field("request_id", "must be a UUIDv7 in lower case, new for each intent"))?;
         let scope = key.mac("request scope", format!("{caller}\n{method}\n{id}").as_bytes());
         let hour = id.time().seconds().div_euclid(3600);
         let mut row = hour.to_be_bytes().to_vec();
         row.extend_from_slice(&scope[..24]);
-        let key = Self { row, body: key.mac("request body", body), made: id.time() };
+        let key = Self {
+            row,
+            body: key.mac("request body", body),
+            made: id.time(),
+        };
         key.check_window(now)?;
         Ok(key)
     }
@@ -88,7 +93,10 @@ pub(crate) struct Fact {
 }
 
 impl Record for RequestRow {
-    const TABLE: Table = Table { name: "request", columns: &[] };
+    const TABLE: Table = Table {
+        name: "request",
+        columns: &[],
+    };
 
     fn key(&self) -> Vec<u8> {
         self.key.clone()
@@ -97,17 +105,27 @@ impl Record for RequestRow {
 
 impl RequestRow {
     pub(crate) fn done(key: &RequestKey, outcome: Vec<u8>) -> Self {
-        Self { key: key.row.clone(), body: key.body.to_vec(), outcome, ..Self::default() }
+        Self {
+            key: key.row.clone(),
+            body: key.body.to_vec(),
+            outcome,
+            ..Self::default()
+        }
     }
 
     pub(crate) fn refused(key: &RequestKey, refusal: &Refusal) -> Self {
-        let facts = refusal.metadata.iter().map(|(name, value)| Fact { name: (*name).to_owned(), value: value.clone() });
+        let facts = refusal.metadata.iter().map(|(name, value)| Fact {
+            name: (*name).to_owned(),
+            value: value.clone(),
+        });
         Self {
             key: key.row.clone(),
             body: key.body.to_vec(),
             refused: refusal.reason.as_str().to_owned(),
             facts: facts.collect(),
-            retry_micros: refusal.retry_after.map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX)),
+            retry_micros: refusal
+                .retry_after
+                .map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX)),
             ..Self::default()
         }
     }
@@ -138,4 +156,12 @@ impl RequestRow {
 }
 
 /// The names of facts that recorded refusals carry.
-const FACTS: &[&str] = &["attempts_left", "retry_time", "state", "decision_id", "consent", "reason", "event_id"];
+const FACTS: &[&str] = &[
+    "attempts_left",
+    "retry_time",
+    "state",
+    "decision_id",
+    "consent",
+    "reason",
+    "event_id",
+];

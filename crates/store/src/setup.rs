@@ -49,17 +49,26 @@ pub(crate) fn prepare(options: &Options, migrations: EmbeddedMigrations) -> Resu
     }
     run_migrations(&mut conn, OWN)?;
     run_migrations(&mut conn, migrations)?;
-    let wanted = options.partitions.unwrap_or(if options.location.is_embedded() { 4 } else { 64 });
+    let wanted = options
+        .partitions
+        .unwrap_or(if options.location.is_embedded() { 4 } else { 64 });
     let wanted = Partitions::new(wanted).map_err(|e| Error::Schema(e.to_owned()))?;
-    let name = Seed::draw().map_err(|_| Error::File("the system has no randomness".into()))?.bytes("database").to_vec();
+    let name = Seed::draw()
+        .map_err(|_| Error::File("the system has no randomness".into()))?
+        .bytes("database")
+        .to_vec();
     let make = "INSERT INTO database(id,name,partitions) VALUES (1,$1,$2) ON CONFLICT DO NOTHING";
     on_conn!(&mut conn, |c| diesel::sql_query(make)
         .bind::<Binary, _>(&name)
         .bind::<BigInt, _>(i64::from(wanted.count()))
         .execute(c))?;
-    let count: Count = on_conn!(&mut conn, |c| diesel::sql_query("SELECT partitions FROM database").get_result(c))?;
-    let partitions = u16::try_from(count.partitions).ok().and_then(|n| Partitions::new(n).ok());
-    let partitions = partitions.ok_or_else(|| Error::Schema("the database says an impossible partition count".into()))?;
+    let count: Count = on_conn!(&mut conn, |c| diesel::sql_query("SELECT partitions FROM database")
+        .get_result(c))?;
+    let partitions = u16::try_from(count.partitions)
+        .ok()
+        .and_then(|n| Partitions::new(n).ok());
+    let partitions =
+        partitions.ok_or_else(|| Error::Schema("the database says an impossible partition count".into()))?;
     for partition in partitions.all() {
         let head = "INSERT INTO head(partition,epoch,next,time,chain) VALUES ($1,1,0,0,$2) ON CONFLICT DO NOTHING";
         on_conn!(&mut conn, |c| diesel::sql_query(head)

@@ -69,7 +69,11 @@ impl Shared {
         {
             let mut known = self.heads.write().unwrap_or_else(PoisonError::into_inner);
             for head in heads {
-                let new = Head { epoch: head.epoch, next: head.next, chain: head.chain.clone() };
+                let new = Head {
+                    epoch: head.epoch,
+                    next: head.next,
+                    chain: head.chain.clone(),
+                };
                 let old = known.get(&head.partition);
                 // A confirmation that began earlier may be told later: a head never goes back within its epoch.
                 if old.is_none_or(|old| (old.epoch, old.next) < (new.epoch, new.next)) {
@@ -84,13 +88,20 @@ impl Shared {
     }
 
     pub(crate) fn head(&self, partition: i64) -> Option<Head> {
-        self.heads.read().unwrap_or_else(PoisonError::into_inner).get(&partition).cloned()
+        self.heads
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&partition)
+            .cloned()
     }
 
     /// For each partition the position from which on nothing is known yet.
     pub(crate) fn applied(&self) -> Vec<(i64, i64)> {
         let known = self.heads.read().unwrap_or_else(PoisonError::into_inner);
-        self.partitions.all().map(|p| (p, known.get(&p).map_or(0, |head| head.next))).collect()
+        self.partitions
+            .all()
+            .map(|p| (p, known.get(&p).map_or(0, |head| head.next)))
+            .collect()
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
@@ -118,8 +129,20 @@ impl Stats {
         registry.register("store_batches", "Batches committed", self.batches.clone());
         registry.register("store_commands", "Commands settled by a commit", self.commands.clone());
         registry.register("store_events", "Events appended to the feed", self.events.clone());
-        registry.register("store_reruns", "Batches run again after a passing failure", self.reruns.clone());
-        registry.register("store_shed", "Commands refused because a lane's queue was full", self.shed.clone());
-        registry.register("store_confirmations", "Statements that confirmed heads on the primary", self.confirmations.clone());
+        registry.register(
+            "store_reruns",
+            "Batches run again after a passing failure",
+            self.reruns.clone(),
+        );
+        registry.register(
+            "store_shed",
+            "Commands refused because a lane's queue was full",
+            self.shed.clone(),
+        );
+        registry.register(
+            "store_confirmations",
+            "Statements that confirmed heads on the primary",
+            self.confirmations.clone(),
+        );
     }
 }

@@ -13,7 +13,15 @@ type RawSql = (BigInt, Binary, BigInt, BigInt, Binary);
 type GroupSql = (BigInt, Binary, BigInt, BigInt, Binary, Binary);
 type KeySql = (BigInt, Binary);
 type HeadSql = (BigInt, BigInt, BigInt, BigInt, Binary);
-type SeenSql = (BigInt, BigInt, BigInt, BigInt, Binary, Nullable<BigInt>, Nullable<Binary>);
+type SeenSql = (
+    BigInt,
+    BigInt,
+    BigInt,
+    BigInt,
+    Binary,
+    Nullable<BigInt>,
+    Nullable<Binary>,
+);
 
 /// Runs one statement over `cells`, in pieces that both databases take.
 macro_rules! over {
@@ -56,7 +64,11 @@ pub(crate) fn lock_heads(conn: &mut AnyConn, partitions: &[i64]) -> Result<Vec<H
 
 /// Reads heads without locking them.
 pub(crate) fn read_heads(conn: &mut AnyConn, partitions: &[i64]) -> Result<Vec<HeadRow>, Error> {
-    heads(conn, partitions, "JOIN head h ON h.partition=v.column1 ORDER BY h.partition")
+    heads(
+        conn,
+        partitions,
+        "JOIN head h ON h.partition=v.column1 ORDER BY h.partition",
+    )
 }
 
 fn heads(conn: &mut AnyConn, partitions: &[i64], tail: &str) -> Result<Vec<HeadRow>, Error> {
@@ -66,9 +78,17 @@ fn heads(conn: &mut AnyConn, partitions: &[i64], tail: &str) -> Result<Vec<HeadR
     // In one statement: locks must be taken in one ascending order. Partitions never exceed 4,096.
     let rows: Vec<(i64, i64, i64, i64, Vec<u8>)> =
         on_conn!(conn, |c| Rows::<HeadSql>::new(head, tail, &[Kind::Int], &cells).load(c))?;
-    out.extend(rows.into_iter().map(|(partition, epoch, next, time, chain)| HeadRow { partition, epoch, next, time, chain }));
+    out.extend(rows.into_iter().map(|(partition, epoch, next, time, chain)| HeadRow {
+        partition,
+        epoch,
+        next,
+        time,
+        chain,
+    }));
     if out.len() != partitions.len() {
-        return Err(Error::Schema("the database has no head for some partition; was it made by another version?".into()));
+        return Err(Error::Schema(
+            "the database has no head for some partition; was it made by another version?".into(),
+        ));
     }
     Ok(out)
 }
@@ -89,8 +109,25 @@ pub(crate) fn load(conn: &mut AnyConn, table: Table, keys: &[(i64, Vec<u8>)]) ->
     let cells = key_cells(keys);
     let tail = format!("JOIN {0} t ON t.partition=v.column1 AND t.id=v.column2", table.name);
     let head = "SELECT t.partition,t.id,t.version,t.format,t.body FROM ";
-    let rows = over!(conn, RawSql, (i64, Vec<u8>, i64, i64, Vec<u8>), head, &tail, PARTITION_AND_KEY, &cells);
-    Ok(rows.into_iter().map(|(partition, id, version, format, body)| Raw { partition, id, version, format, body }).collect())
+    let rows = over!(
+        conn,
+        RawSql,
+        (i64, Vec<u8>, i64, i64, Vec<u8>),
+        head,
+        &tail,
+        PARTITION_AND_KEY,
+        &cells
+    );
+    Ok(rows
+        .into_iter()
+        .map(|(partition, id, version, format, body)| Raw {
+            partition,
+            id,
+            version,
+            format,
+            body,
+        })
+        .collect())
 }
 
 /// Rows by a look-up column, each with the value it was found by.
@@ -101,15 +138,39 @@ pub(crate) fn load_groups(
     values: &[(i64, Vec<u8>)],
 ) -> Result<Vec<(Raw, Vec<u8>)>, Error> {
     let cells = key_cells(values);
-    let tail = format!("JOIN {0} t ON t.partition=v.column1 AND t.{column}=v.column2", table.name);
+    let tail = format!(
+        "JOIN {0} t ON t.partition=v.column1 AND t.{column}=v.column2",
+        table.name
+    );
     let head = "SELECT t.partition,t.id,t.version,t.format,t.body,v.column2 FROM ";
-    let rows = over!(conn, GroupSql, (i64, Vec<u8>, i64, i64, Vec<u8>, Vec<u8>), head, &tail, PARTITION_AND_KEY, &cells);
-    let split = |(partition, id, version, format, body, value)| (Raw { partition, id, version, format, body }, value);
+    let rows = over!(
+        conn,
+        GroupSql,
+        (i64, Vec<u8>, i64, i64, Vec<u8>, Vec<u8>),
+        head,
+        &tail,
+        PARTITION_AND_KEY,
+        &cells
+    );
+    let split = |(partition, id, version, format, body, value)| {
+        (
+            Raw {
+                partition,
+                id,
+                version,
+                format,
+                body,
+            },
+            value,
+        )
+    };
     Ok(rows.into_iter().map(split).collect())
 }
 
 fn key_cells(keys: &[(i64, Vec<u8>)]) -> Vec<Vec<Cell>> {
-    keys.iter().map(|(partition, id)| vec![(*partition).into(), id.clone().into()]).collect()
+    keys.iter()
+        .map(|(partition, id)| vec![(*partition).into(), id.clone().into()])
+        .collect()
 }
 
 /// A row to be written: partition, id, version as loaded, format, body, then the table's cells.
@@ -121,7 +182,10 @@ pub(crate) fn insert(conn: &mut AnyConn, table: Table, rows: &[Written]) -> Resu
         return Ok(Vec::new());
     }
     let columns: String = table.columns.iter().map(|c| format!(",{}", c.name)).collect();
-    let head = format!("INSERT INTO {}(partition,id,version,format,body{columns}) SELECT * FROM ", table.name);
+    let head = format!(
+        "INSERT INTO {}(partition,id,version,format,body{columns}) SELECT * FROM ",
+        table.name
+    );
     let tail = "WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING RETURNING partition,id";
     Ok(over!(conn, KeySql, (i64, Vec<u8>), &head, tail, &kinds(table), rows))
 }
@@ -132,7 +196,12 @@ pub(crate) fn update(conn: &mut AnyConn, table: Table, rows: &[Written]) -> Resu
         return Ok(());
     }
     let name = table.name;
-    let sets: String = table.columns.iter().enumerate().map(|(i, c)| format!(",{}=v.column{}", c.name, i + 6)).collect();
+    let sets: String = table
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(i, c)| format!(",{}=v.column{}", c.name, i + 6))
+        .collect();
     let head = format!("UPDATE {name} SET version={name}.version+1,format=v.column4,body=v.column5{sets} FROM ");
     let tail = format!(
         "WHERE {name}.partition=v.column1 AND {name}.id=v.column2 AND {name}.version=v.column3 RETURNING {name}.partition,{name}.id"
@@ -151,12 +220,22 @@ pub(crate) fn expect_all(done: usize, wanted: usize, table: &str) -> Result<(), 
     if done == wanted {
         return Ok(());
     }
-    Err(Error::Broken(format!("{table}: {done} of {wanted} rows were written under a lock that makes all of them certain")))
+    Err(Error::Broken(format!(
+        "{table}: {done} of {wanted} rows were written under a lock that makes all of them certain"
+    )))
 }
 
 pub(crate) fn append_feed(conn: &mut AnyConn, rows: &[Vec<Cell>]) -> Result<(), Error> {
-    let kinds =
-        [Kind::Int, Kind::Int, Kind::Int, Kind::Int, Kind::Bytes, Kind::Bytes, Kind::Bytes, Kind::Bytes];
+    let kinds = [
+        Kind::Int,
+        Kind::Int,
+        Kind::Int,
+        Kind::Int,
+        Kind::Bytes,
+        Kind::Bytes,
+        Kind::Bytes,
+        Kind::Bytes,
+    ];
     let head = "INSERT INTO feed(partition,position,epoch,time,event_id,subject,chain,body) SELECT * FROM ";
     let tail = "WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING RETURNING partition,event_id";
     let done = over!(conn, KeySql, (i64, Vec<u8>), head, tail, &kinds, rows);
@@ -177,10 +256,21 @@ pub(crate) fn seen_from(conn: &mut AnyConn, applied: &[(i64, i64)]) -> Result<Ve
     let tail = "JOIN head h ON h.partition=v.column1 \
                 LEFT JOIN feed f ON f.partition=v.column1 AND f.position>=v.column2 ORDER BY h.partition,f.position";
     type Found = (i64, i64, i64, i64, Vec<u8>, Option<i64>, Option<Vec<u8>>);
-    let rows: Vec<Found> =
-        on_conn!(conn, |c| Rows::<SeenSql>::new(head, tail, &[Kind::Int, Kind::Int], &cells).load(c))?;
+    let rows: Vec<Found> = on_conn!(conn, |c| Rows::<SeenSql>::new(
+        head,
+        tail,
+        &[Kind::Int, Kind::Int],
+        &cells
+    )
+    .load(c))?;
     let seen = |(partition, epoch, next, time, chain, _, subject): Found| Seen {
-        head: HeadRow { partition, epoch, next, time, chain },
+        head: HeadRow {
+            partition,
+            epoch,
+            next,
+            time,
+            chain,
+        },
         subject,
     };
     Ok(rows.into_iter().map(seen).collect())
@@ -195,6 +285,7 @@ struct Now {
 /// What time the database says it is, in microseconds; `None` where it is this process's own clock.
 pub(crate) fn database_time(conn: &mut AnyConn) -> Result<Option<i64>, Error> {
     let AnyConn::Pg(c) = conn else { return Ok(None) };
-    let now: Now = diesel::sql_query("SELECT (extract(epoch FROM clock_timestamp())*1000000)::bigint AS micros").get_result(c)?;
+    let now: Now =
+        diesel::sql_query("SELECT (extract(epoch FROM clock_timestamp())*1000000)::bigint AS micros").get_result(c)?;
     Ok(Some(now.micros))
 }

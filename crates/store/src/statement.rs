@@ -41,8 +41,19 @@ static NO_INT: Option<i64> = None;
 impl<'a, Sql> Rows<'a, Sql> {
     /// `cells` are rows of `kinds.len()` values each, at most [`MAX_ROWS`].
     pub(crate) fn new(head: &'a str, tail: &'a str, kinds: &'a [Kind], cells: &'a [Vec<Cell>]) -> Self {
-        let arrays = kinds.iter().enumerate().map(|(i, kind)| column(*kind, cells, i)).collect();
-        Self { head, tail, kinds, cells, arrays, _sql: PhantomData }
+        let arrays = kinds
+            .iter()
+            .enumerate()
+            .map(|(i, kind)| column(*kind, cells, i))
+            .collect();
+        Self {
+            head,
+            tail,
+            kinds,
+            cells,
+            arrays,
+            _sql: PhantomData,
+        }
     }
 }
 

@@ -40,7 +40,15 @@ pub struct Options {
 impl Options {
     /// The defaults, for `location`.
     pub const fn new(location: Location, key: Key) -> Self {
-        Self { location, lanes: 2, partitions: None, max_batch: 256, queue: 4096, readers: None, key }
+        Self {
+            location,
+            lanes: 2,
+            partitions: None,
+            max_batch: 256,
+            queue: 4096,
+            readers: None,
+            key,
+        }
     }
 }
 
@@ -77,9 +85,17 @@ impl Store {
         let mut conn = options.location.connect()?;
         let heads = crate::sql::read_heads(&mut conn, &partitions.all().collect::<Vec<_>>())?;
         shared.committed(&heads, &[]);
-        let count = if options.location.is_embedded() { 1 } else { options.lanes.max(1) };
-        let lanes = (0..count).map(|n| start_lane(&shared, options, n)).collect::<Result<Vec<_>, _>>()?;
-        let readers = options.readers.unwrap_or(if options.location.is_embedded() { 2 } else { 8 });
+        let count = if options.location.is_embedded() {
+            1
+        } else {
+            options.lanes.max(1)
+        };
+        let lanes = (0..count)
+            .map(|n| start_lane(&shared, options, n))
+            .collect::<Result<Vec<_>, _>>()?;
+        let readers = options
+            .readers
+            .unwrap_or(if options.location.is_embedded() { 2 } else { 8 });
         Ok(Self {
             lanes: Arc::new(lanes),
             readers: Arc::new(Readers::new(Arc::clone(&shared), readers)),
@@ -94,12 +110,22 @@ impl Store {
     /// # Errors
     /// The command's refusal; OVERLOADED when the lane's queue is full; STORAGE_UNAVAILABLE or COMMIT_UNKNOWN when the
     /// database is away.
-    pub async fn run<C: Command>(&self, command: C, request: Option<RequestKey>) -> Result<Outcome<C::Answer>, Refusal> {
+    pub async fn run<C: Command>(
+        &self,
+        command: C,
+        request: Option<RequestKey>,
+    ) -> Result<Outcome<C::Answer>, Refusal> {
         let seed = Seed::draw().map_err(|_| Refusal::new(Reason::Internal))?;
         let (reply, answer) = oneshot::channel();
         let partition = self.shared.partitions.of(command.slot());
         let lane = usize::try_from(partition).unwrap_or(0) % self.lanes.len();
-        let job = Pending { command, request, seed, settled: None, reply };
+        let job = Pending {
+            command,
+            request,
+            seed,
+            settled: None,
+            reply,
+        };
         self.lanes[lane].try_send(Box::new(job)).map_err(|_| {
             self.shared.stats.shed.inc();
             overloaded()
@@ -122,8 +148,21 @@ impl Store {
     ///
     /// # Errors
     /// FIELD_INVALID or REQUEST_ID_EXPIRED.
-    pub fn request(&self, caller: &str, method: &str, id: &str, message: &impl prost::Message) -> Result<RequestKey, Refusal> {
-        RequestKey::new(&self.shared.key, caller, method, id, &message.encode_to_vec(), self.shared.clock.now())
+    pub fn request(
+        &self,
+        caller: &str,
+        method: &str,
+        id: &str,
+        message: &impl prost::Message,
+    ) -> Result<RequestKey, Refusal> {
+        RequestKey::new(
+            &self.shared.key,
+            caller,
+            method,
+            id,
+            &message.encode_to_vec(),
+            self.shared.clock.now(),
+        )
     }
 
     /// Reads on a connection of its own; every statement sees what was committed when it began.
@@ -177,7 +216,11 @@ impl Store {
 
     /// Where every partition's feed stands, as far as this process knows.
     pub fn heads(&self) -> Vec<(i64, Head)> {
-        self.shared.partitions.all().filter_map(|p| self.shared.head(p).map(|head| (p, head))).collect()
+        self.shared
+            .partitions
+            .all()
+            .filter_map(|p| self.shared.head(p).map(|head| (p, head)))
+            .collect()
     }
 
     /// The revision of a slot's partition, as far as this process knows.
@@ -222,9 +265,15 @@ impl Store {
 
 fn start_lane(shared: &Arc<Shared>, options: &Options, n: usize) -> Result<mpsc::Sender<Box<dyn Job>>, Error> {
     let (sender, queue) = mpsc::channel(options.queue.max(1));
-    let lane = Lane::new(Arc::clone(shared), options.max_batch.max(1), options.location.connect()?);
+    let lane = Lane::new(
+        Arc::clone(shared),
+        options.max_batch.max(1),
+        options.location.connect()?,
+    );
     let thread = std::thread::Builder::new().name(format!("lane-{n}"));
-    thread.spawn(move || lane.run(queue)).map_err(|e| Error::File(format!("cannot start a lane's thread: {e}")))?;
+    thread
+        .spawn(move || lane.run(queue))
+        .map_err(|e| Error::File(format!("cannot start a lane's thread: {e}")))?;
     Ok(sender)
 }
 

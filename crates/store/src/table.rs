@@ -25,7 +25,10 @@ pub struct Column {
 impl Column {
     /// A nullable `BYTEA` column.
     pub const fn bytes(name: &'static str) -> Self {
-        Self { name, kind: Kind::Bytes }
+        Self {
+            name,
+            kind: Kind::Bytes,
+        }
     }
 
     /// A nullable `BIGINT` column.

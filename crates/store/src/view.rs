@@ -7,7 +7,14 @@ use sammati_kernel::{Id, IdKind, Micros, Seed, Slot};
 use crate::keys::ClaimKey;
 use crate::table::{Cell, Raw, Record, Table};
 
+/// A table's name and a partition.
 type Place = (&'static str, i64);
+
+/// A table's name, a column's, and a partition.
+type GroupPlace = (&'static str, &'static str, i64);
+
+/// The keys of the rows that have a value in a column.
+type Members = HashMap<Vec<u8>, Vec<Vec<u8>>>;
 
 /// A row in the batch: as loaded, then as changed.
 #[derive(Debug, Clone)]
@@ -25,7 +32,7 @@ pub(crate) struct Row {
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
     pub(crate) rows: HashMap<Place, BTreeMap<Vec<u8>, Row>>,
-    groups: HashMap<(&'static str, &'static str, i64), HashMap<Vec<u8>, Vec<Vec<u8>>>>,
+    groups: HashMap<GroupPlace, Members>,
     claims: BTreeMap<ClaimKey, Option<Vec<u8>>>,
     pub(crate) claimed: BTreeMap<ClaimKey, Vec<u8>>,
 }
@@ -33,21 +40,49 @@ pub(crate) struct Loaded {
 impl Loaded {
     /// Notes that a key was asked for; without a row it stays absent.
     pub(crate) fn asked(&mut self, table: Table, partition: i64, id: Vec<u8>) {
-        let absent = Row { table, version: 0, format: 0, body: None, changed: None };
-        self.rows.entry((table.name, partition)).or_default().entry(id).or_insert(absent);
+        let absent = Row {
+            table,
+            version: 0,
+            format: 0,
+            body: None,
+            changed: None,
+        };
+        self.rows
+            .entry((table.name, partition))
+            .or_default()
+            .entry(id)
+            .or_insert(absent);
     }
 
     pub(crate) fn asked_group(&mut self, table: Table, column: &'static str, partition: i64, value: Vec<u8>) {
-        self.groups.entry((table.name, column, partition)).or_default().entry(value).or_default();
+        self.groups
+            .entry((table.name, column, partition))
+            .or_default()
+            .entry(value)
+            .or_default();
     }
 
     pub(crate) fn found(&mut self, table: Table, raw: Raw) {
-        let row = Row { table, version: raw.version, format: raw.format, body: Some(raw.body), changed: None };
-        self.rows.entry((table.name, raw.partition)).or_default().insert(raw.id, row);
+        let row = Row {
+            table,
+            version: raw.version,
+            format: raw.format,
+            body: Some(raw.body),
+            changed: None,
+        };
+        self.rows
+            .entry((table.name, raw.partition))
+            .or_default()
+            .insert(raw.id, row);
     }
 
     pub(crate) fn found_in_group(&mut self, table: Table, column: &'static str, value: Vec<u8>, raw: Raw) {
-        let group = self.groups.entry((table.name, column, raw.partition)).or_default().entry(value).or_default();
+        let group = self
+            .groups
+            .entry((table.name, column, raw.partition))
+            .or_default()
+            .entry(value)
+            .or_default();
         group.push(raw.id.clone());
         self.found(table, raw);
     }
@@ -61,7 +96,13 @@ impl Loaded {
         for ((table, id), change) in changes.rows {
             self.join_groups(table, partition, &id, &change.cells);
             let rows = self.rows.entry((table.name, partition)).or_default();
-            let row = rows.entry(id).or_insert(Row { table, version: 0, format: 0, body: None, changed: None });
+            let row = rows.entry(id).or_insert(Row {
+                table,
+                version: 0,
+                format: 0,
+                body: None,
+                changed: None,
+            });
             row.format = change.format;
             row.body = Some(change.body);
             row.changed = Some(change.cells);
@@ -122,7 +163,16 @@ pub struct View<'a> {
 
 impl<'a> View<'a> {
     pub(crate) fn new(loaded: &'a Loaded, slot: Slot, partition: i64, now: Micros, next: i64, seed: &'a Seed) -> Self {
-        Self { loaded, changes: Changes::default(), slot, partition, now, next, seed, fault: None }
+        Self {
+            loaded,
+            changes: Changes::default(),
+            slot,
+            partition,
+            now,
+            next,
+            seed,
+            fault: None,
+        }
     }
 
     pub(crate) fn into_changes(self) -> Changes {
@@ -184,7 +234,13 @@ impl<'a> View<'a> {
             return Vec::new();
         };
         let mut keys = known.clone();
-        keys.extend(self.changes.rows.keys().filter(|(t, _)| *t == R::TABLE).map(|(_, id)| id.clone()));
+        keys.extend(
+            self.changes
+                .rows
+                .keys()
+                .filter(|(t, _)| *t == R::TABLE)
+                .map(|(_, id)| id.clone()),
+        );
         keys.sort();
         keys.dedup();
         keys.retain(|id| self.is_member(R::TABLE, at, value, id));
@@ -205,13 +261,20 @@ impl<'a> View<'a> {
     pub fn put<R: Record>(&mut self, record: &R) {
         let (id, cells) = (record.key(), record.cells());
         let rows = self.loaded.rows.get(&(R::TABLE.name, self.partition));
-        if rows.and_then(|rows| rows.get(&id)).is_some_and(|row| row.format > R::FORMAT) {
+        if rows
+            .and_then(|rows| rows.get(&id))
+            .is_some_and(|row| row.format > R::FORMAT)
+        {
             self.fault = Some("a row of a newer format must not be rewritten by older code");
         }
         if cells.len() != R::TABLE.columns.len() {
             self.fault = Some("a record's cells do not fit its table");
         }
-        let change = Change { format: R::FORMAT, body: record.encode_to_vec(), cells };
+        let change = Change {
+            format: R::FORMAT,
+            body: record.encode_to_vec(),
+            cells,
+        };
         self.changes.rows.insert((R::TABLE, id), change);
     }
 

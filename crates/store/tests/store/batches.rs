@@ -66,7 +66,11 @@ async fn a_claim_has_one_owner_whoever_asks_at_once() {
             let results = futures::future::join_all(tries).await;
             assert_eq!(results.iter().filter(|r| r.is_ok()).count(), 1);
             let refused = results.iter().filter_map(|r| r.as_ref().err());
-            assert!(refused.clone().all(|r| r.reason == Reason::AddressTaken), "{:?}", refused.collect::<Vec<_>>());
+            assert!(
+                refused.clone().all(|r| r.reason == Reason::AddressTaken),
+                "{:?}",
+                refused.collect::<Vec<_>>()
+            );
         }
         assert_eq!(world.check_feed().await, 20);
     }
@@ -76,10 +80,20 @@ async fn a_claim_has_one_owner_whoever_asks_at_once() {
 async fn a_panic_or_a_refusal_in_a_batch_touches_nobody_else() {
     for world in World::all() {
         let id = account(3, 1);
-        let moods = [Mood::Plain, Mood::Panics, Mood::Plain, Mood::Refuses, Mood::RefusesRecorded, Mood::Plain];
-        let results = futures::future::join_all(
-            moods.iter().cycle().take(60).map(|mood| world.replica(0).apply(Count { mood: *mood, ..Count::up(id) })),
-        )
+        let moods = [
+            Mood::Plain,
+            Mood::Panics,
+            Mood::Plain,
+            Mood::Refuses,
+            Mood::RefusesRecorded,
+            Mood::Plain,
+        ];
+        let results = futures::future::join_all(moods.iter().cycle().take(60).map(|mood| {
+            world.replica(0).apply(Count {
+                mood: *mood,
+                ..Count::up(id)
+            })
+        }))
         .await;
         for (result, mood) in results.iter().zip(moods.iter().cycle()) {
             match mood {
@@ -99,7 +113,12 @@ async fn a_panic_or_a_refusal_in_a_batch_touches_nobody_else() {
 async fn more_rows_than_one_statement_takes_go_through_in_one_batch() {
     for world in World::all() {
         let all = (0..700_u64).map(|n| world.replica(0).apply(Count::up(account(1, n))));
-        assert!(futures::future::join_all(all).await.iter().all(|r| *r.as_ref().unwrap() == 1));
+        assert!(
+            futures::future::join_all(all)
+                .await
+                .iter()
+                .all(|r| *r.as_ref().unwrap() == 1)
+        );
         assert_eq!(world.check_feed().await, 700);
     }
 }
@@ -109,7 +128,10 @@ async fn an_answer_after_a_restart_is_what_was_committed() {
     for mut world in World::all() {
         let id = account(9, 9);
         for n in 1..=5 {
-            assert_eq!(world.replica(0).run(Count::up(id), None).await.unwrap(), Outcome::Fresh(n));
+            assert_eq!(
+                world.replica(0).run(Count::up(id), None).await.unwrap(),
+                Outcome::Fresh(n)
+            );
         }
         world.replicas.clear();
         // An embedded database is let go when its last lane has ended.

@@ -40,7 +40,10 @@ async fn i1_a1_nothing_is_lost_or_done_twice_when_postgres_is_killed_under_load(
     for worker in workers {
         let (counter, seen) = worker.await.unwrap();
         for count in seen {
-            assert!(all.insert((counter, count)), "count {count} of {counter} was given twice");
+            assert!(
+                all.insert((counter, count)),
+                "count {count} of {counter} was given twice"
+            );
         }
     }
     let world = crate::world::World {
@@ -59,7 +62,9 @@ async fn until_done(store: &Store, clock: &ManualClock, n: u64) -> i64 {
     let id = account(u16::try_from(n % 4).unwrap(), n % 4);
     let request = request_id(clock);
     loop {
-        let key = store.request("participants/clinic", "test.count", &request, &n.to_string()).unwrap();
+        let key = store
+            .request("participants/clinic", "test.count", &request, &n.to_string())
+            .unwrap();
         match store.run(Count::up(id), Some(key)).await {
             Ok(Outcome::Fresh(count)) => return count,
             Ok(Outcome::Known(bytes)) => return i64::from_be_bytes(bytes.try_into().unwrap()),

@@ -10,7 +10,9 @@ use tokio::sync::oneshot;
 use crate::world::{Count, Counter, World, account};
 
 async fn load(store: &Store, id: AccountId) -> Result<(i64, u64), Refusal> {
-    let found = store.snapshot(move |r| r.get::<Counter>(id.slot(), &id.to_vec())).await?;
+    let found = store
+        .snapshot(move |r| r.get::<Counter>(id.slot(), &id.to_vec()))
+        .await?;
     Ok((found.map_or(0, |stored| stored.record.count), 8))
 }
 

@@ -8,20 +8,33 @@ use sammati_store::{Outcome, RequestKey, Store};
 use crate::world::{Count, Mood, World, account, request_id};
 
 fn key(store: &Store, id: &str, body: &str) -> RequestKey {
-    store.request("participants/clinic", "test.count", id, &body.to_owned()).unwrap()
+    store
+        .request("participants/clinic", "test.count", id, &body.to_owned())
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_a_repeat_gets_the_first_answer_and_has_no_effect() {
     for world in World::all() {
         let (id, request) = (account(1, 1), request_id(&world.clock));
-        let first = world.replica(0).run(Count::up(id), Some(key(world.replica(0), &request, "a"))).await.unwrap();
+        let first = world
+            .replica(0)
+            .run(Count::up(id), Some(key(world.replica(0), &request, "a")))
+            .await
+            .unwrap();
         assert_eq!(first, Outcome::Fresh(1));
         for n in 0..4 {
-            let again = world.replica(n).run(Count::up(id), Some(key(world.replica(n), &request, "a"))).await.unwrap();
+            let again = world
+                .replica(n)
+                .run(Count::up(id), Some(key(world.replica(n), &request, "a")))
+                .await
+                .unwrap();
             assert_eq!(again, Outcome::Known(1_i64.to_be_bytes().to_vec()));
         }
-        let other = world.replica(1).run(Count::up(id), Some(key(world.replica(1), &request, "b"))).await;
+        let other = world
+            .replica(1)
+            .run(Count::up(id), Some(key(world.replica(1), &request, "b")))
+            .await;
         assert_eq!(other.unwrap_err().reason, Reason::RequestIdReused);
         assert_eq!(world.count(0, &id).await, 1);
         assert_eq!(world.check_feed().await, 1);
@@ -53,13 +66,31 @@ async fn i1_a_recorded_refusal_is_repeated_and_a_plain_one_decided_afresh() {
         let store = world.replica(0);
         let request = request_id(&world.clock);
         for n in 0..3 {
-            let command = Count { mood: Mood::RefusesRecorded, ..Count::up(id) };
-            let refusal = world.replica(n).run(command, Some(key(world.replica(n), &request, "a"))).await.unwrap_err();
-            assert_eq!((refusal.reason, refusal.metadata), (Reason::OtpMismatch, vec![("attempts_left", "4".to_owned())]));
+            let command = Count {
+                mood: Mood::RefusesRecorded,
+                ..Count::up(id)
+            };
+            let refusal = world
+                .replica(n)
+                .run(command, Some(key(world.replica(n), &request, "a")))
+                .await
+                .unwrap_err();
+            assert_eq!(
+                (refusal.reason, refusal.metadata),
+                (Reason::OtpMismatch, vec![("attempts_left", "4".to_owned())])
+            );
         }
         assert_eq!(world.count(0, &id).await, 1, "the attempt is counted once");
         let request = request_id(&world.clock);
-        let refused = store.run(Count { mood: Mood::Refuses, ..Count::up(id) }, Some(key(store, &request, "a"))).await;
+        let refused = store
+            .run(
+                Count {
+                    mood: Mood::Refuses,
+                    ..Count::up(id)
+                },
+                Some(key(store, &request, "a")),
+            )
+            .await;
         assert_eq!(refused.unwrap_err().reason, Reason::StateConflict);
         let later = store.run(Count::up(id), Some(key(store, &request, "a"))).await.unwrap();
         assert_eq!(later, Outcome::Fresh(2));
@@ -73,15 +104,25 @@ async fn i1_an_id_outside_its_window_is_refused() {
         let old = request_id(&world.clock);
         let admitted = key(store, &old, "a");
         world.clock.advance(Duration::from_secs(24 * 3600 + 1));
-        let refused = store.request("participants/clinic", "test.count", &old, &"a".to_owned()).unwrap_err();
+        let refused = store
+            .request("participants/clinic", "test.count", &old, &"a".to_owned())
+            .unwrap_err();
         assert_eq!(refused.reason, Reason::RequestIdExpired);
         // Admitted in time, decided too late.
         let refused = store.run(Count::up(account(4, 4)), Some(admitted)).await.unwrap_err();
         assert_eq!(refused.reason, Reason::RequestIdExpired);
         let ahead = ManualClock::at(sammati_kernel::Clock::now(&world.clock).plus(Duration::from_secs(301)));
-        let refused = store.request("x", "y", &request_id(&ahead), &"a".to_owned()).unwrap_err();
+        let refused = store
+            .request("x", "y", &request_id(&ahead), &"a".to_owned())
+            .unwrap_err();
         assert_eq!(refused.reason, Reason::RequestIdExpired);
-        for bad in ["", "x", "c232ab00-9414-41e8-b2a5-5c7ef3f0a1de", &old.to_uppercase(), "\0"] {
+        for bad in [
+            "",
+            "x",
+            "c232ab00-9414-41e8-b2a5-5c7ef3f0a1de",
+            &old.to_uppercase(),
+            "\0",
+        ] {
             let refused = store.request("x", "y", bad, &"a".to_owned()).unwrap_err();
             assert_eq!(refused.reason, Reason::FieldInvalid, "{bad:?}");
         }

@@ -30,7 +30,11 @@ impl World {
         let clock = ManualClock::at(START);
         let count = if database.url.starts_with("sqlite:") { 1 } else { 2 };
         let replicas = (0..count).map(|_| open(&database.url, &clock)).collect();
-        Self { replicas, clock, database }
+        Self {
+            replicas,
+            clock,
+            database,
+        }
     }
 
     /// The `n`th replica, going round.
@@ -49,7 +53,11 @@ impl World {
                 let feed = r.feed(partition, 0, i64::MAX)?;
                 let mut hash = vec![0; 32];
                 for (n, event) in feed.iter().enumerate() {
-                    assert_eq!(event.position, i64::try_from(n).unwrap(), "a gap in partition {partition}");
+                    assert_eq!(
+                        event.position,
+                        i64::try_from(n).unwrap(),
+                        "a gap in partition {partition}"
+                    );
                     hash = chain(&hash, &event.body);
                     assert_eq!(event.chain, hash, "the chain of partition {partition} at {n}");
                 }
@@ -63,7 +71,11 @@ impl World {
 
     pub(crate) async fn count(&self, replica: usize, id: &AccountId) -> i64 {
         let (slot, key) = (id.slot(), id.to_vec());
-        let found = self.replica(replica).read(move |r| r.get::<Counter>(slot, &key)).await.unwrap();
+        let found = self
+            .replica(replica)
+            .read(move |r| r.get::<Counter>(slot, &key))
+            .await
+            .unwrap();
         found.map_or(0, |stored| stored.record.count)
     }
 }
@@ -91,7 +103,10 @@ pub(crate) struct Counter {
 }
 
 impl Record for Counter {
-    const TABLE: Table = Table { name: "counter", columns: &[Column::bytes("owner"), Column::int("due")] };
+    const TABLE: Table = Table {
+        name: "counter",
+        columns: &[Column::bytes("owner"), Column::int("due")],
+    };
 
     fn key(&self) -> Vec<u8> {
         self.id.clone()
@@ -123,7 +138,11 @@ pub(crate) struct Count {
 
 impl Count {
     pub(crate) const fn up(id: AccountId) -> Self {
-        Self { id, mood: Mood::Plain, claim: None }
+        Self {
+            id,
+            mood: Mood::Plain,
+            claim: None,
+        }
     }
 }
 
@@ -144,10 +163,17 @@ impl Command for Count {
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<i64, Refusal> {
-        let known = view.group::<Counter>("owner", b"all").iter().any(|c| c.id == self.id.to_vec());
+        let known = view
+            .group::<Counter>("owner", b"all")
+            .iter()
+            .any(|c| c.id == self.id.to_vec());
         let found = view.get::<Counter>(&self.id.to_vec());
         assert_eq!(known, found.is_some(), "a group shows what its batch created");
-        let mut counter = found.unwrap_or_else(|| Counter { id: self.id.to_vec(), owner: b"all".to_vec(), count: 0 });
+        let mut counter = found.unwrap_or_else(|| Counter {
+            id: self.id.to_vec(),
+            owner: b"all".to_vec(),
+            count: 0,
+        });
         counter.count += 1;
         if let Some(claim) = self.claim {
             if view.claimed(&claim).is_some() {
@@ -157,7 +183,11 @@ impl Command for Count {
         }
         view.put(&counter);
         let body = [self.id.as_bytes().as_slice(), &counter.count.to_be_bytes()].concat();
-        view.emit(NewEvent { id: view.next_event_id(), subject: Some(self.id.to_vec()), body });
+        view.emit(NewEvent {
+            id: view.next_event_id(),
+            subject: Some(self.id.to_vec()),
+            body,
+        });
         match self.mood {
             Mood::Plain => Ok(counter.count),
             Mood::Refuses => Err(Reason::StateConflict.into()),

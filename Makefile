@@ -1,0 +1,49 @@
+# Everything a person or CI does here. `make help` lists it.
+
+CARGO ?= cargo
+# Nested makes and tests find the tools that scripts/tools.sh installs.
+TOOLS := $(CURDIR)/.tools
+export PATH := $(TOOLS)/bin:$(PATH)
+
+.PHONY: help run tour test lint bench fmt proto-check deny deploy-check image build
+
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+
+run: ## Builds, starts the four services on SQLite under var/, walks the tour, serves until Ctrl-C
+	$(CARGO) build --release --bin sammati --bin sammati-verify --bin tour
+	target/release/tour --keep --folder var/dev --ports 7101
+
+tour: ## Walks the tour on free ports and ends: 0, or the step that failed
+	$(CARGO) build --release --bin sammati --bin sammati-verify --bin tour
+	target/release/tour
+
+test: lint ## Everything CI runs
+	scripts/test.sh
+
+lint: fmt proto-check deny ## Format, clippy with warnings denied, contracts, dependencies
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+fmt:
+	$(CARGO) fmt --all --check
+
+proto-check: ## buf lint, format and breaking changes against the last landed state
+	scripts/proto.sh
+
+deny: ## Licences, bans and sources of dependencies
+	scripts/tools.sh deny
+	cargo-deny --offline --log-level error check bans licenses sources
+
+bench: ## Measures, and writes target/bench/summary.json
+	$(CARGO) build --release --bin sammati --bin bench
+	target/release/bench
+
+deploy-check: ## Validates the image and the manifests, offline
+	deploy/validate.sh
+
+image: ## Builds the FROM-scratch image
+	deploy/image/build.sh
+
+build:
+	$(CARGO) build --workspace --all-targets --locked

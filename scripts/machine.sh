@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Installs what the test suite needs on a Debian machine and is not there: a C compiler, Postgres, pip's venv.
+# Does nothing where all of it is present; needs root where something is missing.
+set -euo pipefail
+
+missing=()
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing+=(postgresql postgresql-client)
+command -v psql >/dev/null || missing+=(postgresql-client)
+command -v setpriv >/dev/null || missing+=(util-linux)
+command -v make >/dev/null || missing+=(make)
+python3 -m venv --help >/dev/null 2>&1 || missing+=(python3-venv)
+command -v jq >/dev/null || missing+=(jq)
+command -v unzip >/dev/null || missing+=(unzip)
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+echo "machine: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}"

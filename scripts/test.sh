@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# All tests: the workspace's, then the story told by the real processes. Postgres is one throwaway server for the whole
+# run; SAMMATI_TEST_POSTGRES points at another one.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Everything temporary is in one place, short enough for the path of a Unix socket, and goes with the run.
+TMPDIR=$(mktemp -d /tmp/sammati.XXXXXX)
+export TMPDIR
+chmod 755 "$TMPDIR"
+trap 'rm -rf "$TMPDIR"' EXIT
+
+cargo build --workspace --bins --locked
+cargo test --workspace --locked
+scripts/grpcurl.sh
+deploy/validate.sh
+make --no-print-directory tour
