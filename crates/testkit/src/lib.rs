@@ -1,7 +1,9 @@
-//! What tests and `make run` share: certificates of a development authority, throwaway databases.
+//! What tests and `make run` share: certificates of a development authority, throwaway databases, a whole set-up.
 
 pub mod certificates;
 pub mod databases;
+pub mod development;
 
 pub use certificates::{Authority, Identity};
 pub use databases::{Database, Postgres, databases};
+pub use development::{Configs, DatabaseKind, Development, Port, Ports};
