@@ -1,1 +1,5 @@
-//! tests
+//! What the end-to-end tests, the tour and the benchmarks share: a system of services, its callers, and one story.
+
+pub mod caller;
+pub mod story;
+pub mod system;

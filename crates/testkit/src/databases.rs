@@ -70,8 +70,11 @@ pub fn psql(server: &str, database: &str, sql: &str) -> String {
     String::from_utf8_lossy(&out.stdout).trim().to_owned()
 }
 
-/// The server of this process.
-fn server_url() -> Option<String> {
+/// The Postgres server of this process, without a database's name; `None` where there is none to be had.
+///
+/// # Panics
+/// With `CI` set, where there is none.
+pub fn server_url() -> Option<String> {
     static SERVER: Mutex<Option<Option<String>>> = Mutex::new(None);
     let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
     server

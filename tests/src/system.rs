@@ -1,0 +1,288 @@
+//! A whole system of services for a test, the tour or a benchmark: as real processes, or in this process with a clock
+//! that the test moves.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sammati_kernel::Clock;
+use sammati_server::{Config, Running, Service, serve_on};
+use sammati_testkit::development::{DatabaseKind, Development, Port, Ports};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::caller::Addresses;
+use crate::story::Failure;
+
+/// How a system is set up.
+#[derive(Debug)]
+pub struct Setting {
+    /// Where everything is kept; `None`: a temporary folder.
+    pub folder: Option<PathBuf>,
+    /// The first of four ports; `None`: free ones.
+    pub first_port: Option<u16>,
+    /// Where the data is: SQLite files in the folder, or databases on a Postgres server.
+    pub database: DatabaseKind,
+    /// How many replicas of consent and of identity run; more than one needs Postgres.
+    pub replicas: usize,
+}
+
+impl Setting {
+    /// One of each, on SQLite, in a temporary folder, on free ports.
+    #[expect(clippy::new_without_default, reason = "a default would hide that folders and ports are taken")]
+    pub fn new() -> Self {
+        Self { folder: None, first_port: None, database: DatabaseKind::Sqlite, replicas: 1 }
+    }
+}
+
+/// The four services in the order they start, then replicas.
+const NAMES: [&str; 4] = ["identity", "consent", "audit", "sandbox"];
+
+/// What both kinds of system are made from: configurations by the name of the process, and addresses.
+struct Plan {
+    configs: BTreeMap<String, PathBuf>,
+    addresses: Addresses,
+    /// Keeps the ports until they are used.
+    listeners: BTreeMap<String, (TcpListener, TcpListener)>,
+    temporary: Option<TempDir>,
+}
+
+impl Plan {
+    fn make(setting: &Setting) -> Result<Self, Failure> {
+        let temporary = if setting.folder.is_none() { Some(tempfile::tempdir()?) } else { None };
+        let folder = match (&setting.folder, &temporary) {
+            (Some(folder), _) => folder.clone(),
+            (None, Some(temporary)) => temporary.path().to_owned(),
+            (None, None) => return Err("no folder".into()),
+        };
+        std::fs::create_dir_all(&folder)?;
+        let folder = folder.canonicalize()?;
+        let mut listeners = BTreeMap::new();
+        let mut ports = Vec::new();
+        for n in 0..4_u16 {
+            let port = match setting.first_port {
+                Some(first) => Port { rpc: first + n, admin: first + 100 + n },
+                None => {
+                    let pair = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+                    let port = Port { rpc: pair.0.local_addr()?.port(), admin: pair.1.local_addr()?.port() };
+                    listeners.insert(NAMES[usize::from(n)].to_owned(), pair);
+                    port
+                }
+            };
+            ports.push(port);
+        }
+        let at = |n: usize| format!("https://127.0.0.1:{}", ports[n].rpc);
+        let ports = Ports { identity: ports[0], consent: ports[1], audit: ports[2], sandbox: ports[3] };
+        let urls = [at(0), at(1), at(2), at(3)];
+        let [identity, consent, audit, sandbox] = urls;
+        let written = Development { folder: folder.clone(), ports, database: setting.database.clone() }.write()?;
+        let mut configs = BTreeMap::from([
+            ("identity".to_owned(), written.identity),
+            ("consent".to_owned(), written.consent),
+            ("audit".to_owned(), written.audit),
+            ("sandbox".to_owned(), written.sandbox),
+        ]);
+        let (mut consents, mut identities) = (vec![consent.clone()], vec![identity.clone()]);
+        for n in 2..=setting.replicas {
+            for (name, urls) in [("identity", &mut identities), ("consent", &mut consents)] {
+                let pair = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+                let (rpc, admin) = (pair.0.local_addr()?.port(), pair.1.local_addr()?.port());
+                let replica = format!("{name}-{n}");
+                let config = folder.join(format!("{replica}.toml"));
+                std::fs::write(&config, with_ports(&std::fs::read_to_string(&configs[name])?, rpc, admin)?)?;
+                configs.insert(replica.clone(), config);
+                urls.push(format!("https://127.0.0.1:{rpc}"));
+                listeners.insert(replica, pair);
+            }
+        }
+        let addresses = Addresses { folder, identity, consent, consents, identities, audit, sandbox };
+        Ok(Self { configs, addresses, listeners, temporary })
+    }
+}
+
+/// The same configuration on other ports.
+fn with_ports(config: &str, rpc: u16, admin: u16) -> Result<String, Failure> {
+    let mut table: toml::Table = config.parse()?;
+    let server = table.get_mut("server").and_then(toml::Value::as_table_mut).ok_or("a configuration without [server]")?;
+    server.insert("listen".into(), format!("127.0.0.1:{rpc}").into());
+    server.insert("admin_listen".into(), format!("127.0.0.1:{admin}").into());
+    Ok(toml::to_string(&table)?)
+}
+
+/// A program of this workspace, beside the running one.
+///
+/// # Errors
+/// When it was not built.
+pub fn program(name: &str) -> Result<PathBuf, Failure> {
+    let own = std::env::current_exe()?;
+    let mut folder = own.parent().unwrap_or(Path::new(".")).to_owned();
+    if folder.ends_with("deps") {
+        folder.pop();
+    }
+    let path = folder.join(name);
+    if path.exists() { Ok(path) } else { Err(format!("{} is not built; run: cargo build --workspace --bins", path.display()).into()) }
+}
+
+/// The services as processes of their own.
+pub struct Processes {
+    /// Where they are.
+    pub addresses: Addresses,
+    configs: BTreeMap<String, PathBuf>,
+    children: BTreeMap<String, Child>,
+    binary: PathBuf,
+    _temporary: Option<TempDir>,
+}
+
+impl Processes {
+    /// Starts them all, and waits until each is ready.
+    ///
+    /// # Errors
+    /// The first that did not start.
+    pub async fn start(setting: Setting) -> Result<Self, Failure> {
+        let Plan { configs, addresses, listeners, temporary } = Plan::make(&setting)?;
+        // The ports are free again only now; nobody else was given them meanwhile.
+        drop(listeners);
+        let binary = program("sammati")?;
+        let mut system = Self { addresses, configs, children: BTreeMap::new(), binary, _temporary: temporary };
+        // The sandbox first: identity calls it; then identity, whose facts the others follow.
+        let names: Vec<_> = system.configs.keys().cloned().collect();
+        for wave in ["sandbox", "identity", "audit", "consent"] {
+            for name in names.iter().filter(|name| name.split('-').next() == Some(wave)) {
+                system.launch(name).await?;
+            }
+        }
+        Ok(system)
+    }
+
+    /// The names of the processes.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.configs.keys().map(String::as_str)
+    }
+
+    /// Starts the process called `name` and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends instead.
+    pub async fn launch(&mut self, name: &str) -> Result<(), Failure> {
+        let service = name.split('-').next().unwrap_or(name);
+        let log = std::fs::File::options().create(true).append(true).open(self.addresses.folder.join(format!("{name}.log")))?;
+        let mut child = Command::new(&self.binary)
+            .arg(service)
+            .arg("--config")
+            .arg(&self.configs[name])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()?;
+        let out = child.stdout.take().ok_or("no output")?;
+        let mut lines = BufReader::new(out).lines();
+        let ready = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await;
+        match ready {
+            Ok(Ok(Some(line))) if line.starts_with("ready:") => {
+                self.children.insert(name.to_owned(), child);
+                Ok(())
+            }
+            _ => {
+                let log = std::fs::read_to_string(self.addresses.folder.join(format!("{name}.log"))).unwrap_or_default();
+                let last: Vec<_> = log.lines().rev().take(5).collect();
+                Err(format!("{name} did not become ready; its log ends: {}", last.into_iter().rev().collect::<Vec<_>>().join(" | ")).into())
+            }
+        }
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub async fn kill(&mut self, name: &str) -> Result<(), Failure> {
+        let mut child = self.children.remove(name).ok_or("no such process")?;
+        child.start_kill()?;
+        child.wait().await?;
+        Ok(())
+    }
+
+    /// Waits for Ctrl-C or SIGTERM.
+    pub async fn until_interrupted(&mut self) {
+        let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(terminate) => terminate,
+            Err(_) => return,
+        };
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+
+    /// SIGTERM to all, and waits; whoever does not end within 20 s is killed.
+    pub async fn stop(&mut self) {
+        for child in self.children.values() {
+            if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+            }
+        }
+        for (_, mut child) in std::mem::take(&mut self.children) {
+            if tokio::time::timeout(Duration::from_secs(20), child.wait()).await.is_err() {
+                let _ = child.kill().await;
+            }
+        }
+    }
+}
+
+/// The services in this process, with the test's clock.
+pub struct InProcess {
+    /// Where they are.
+    pub addresses: Addresses,
+    running: Vec<Running>,
+    _temporary: Option<TempDir>,
+}
+
+impl InProcess {
+    /// Starts them all.
+    ///
+    /// # Errors
+    /// The first that did not start.
+    pub async fn start(setting: &Setting, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        let Plan { configs, addresses, mut listeners, temporary } = Plan::make(setting)?;
+        let mut running = Vec::new();
+        for wave in ["sandbox", "identity", "audit", "consent"] {
+            for (name, config) in configs.iter().filter(|(name, _)| name.split('-').next() == Some(wave)) {
+                let (rpc, admin) = listeners.remove(name).ok_or("no port")?;
+                let listeners = (listener(rpc)?, listener(admin)?);
+                let clock = Arc::clone(&clock);
+                let service = match wave {
+                    "sandbox" => serve::<sammati_sandbox::Sandbox>(config, listeners, clock).await?,
+                    "identity" => serve::<sammati_identity::Identity>(config, listeners, clock).await?,
+                    "audit" => serve::<sammati_audit::Audit>(config, listeners, clock).await?,
+                    _ => serve::<sammati_consent::Consent>(config, listeners, clock).await?,
+                };
+                running.push(service);
+            }
+        }
+        Ok(Self { addresses, running, _temporary: temporary })
+    }
+
+    /// Drains and stops them all.
+    pub async fn stop(self) {
+        // Consent first: it calls the others.
+        for service in self.running.into_iter().rev() {
+            service.shutdown().await;
+        }
+    }
+}
+
+type Listeners = (tokio::net::TcpListener, tokio::net::TcpListener);
+
+async fn serve<S: Service>(config: &Path, (rpc, admin): Listeners, clock: Arc<dyn Clock>) -> Result<Running, Failure> {
+    let config = Config::<S::Settings>::load(config)?;
+    Ok(serve_on::<S>(config, rpc, admin, clock).await?)
+}
+
+fn listener(listener: TcpListener) -> Result<tokio::net::TcpListener, Failure> {
+    listener.set_nonblocking(true)?;
+    Ok(tokio::net::TcpListener::from_std(listener)?)
+}

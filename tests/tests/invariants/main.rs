@@ -1,0 +1,5 @@
+//! The invariants of the whole system, each by its id, over real sockets: on SQLite, and on two replicas over Postgres.
+
+mod crash;
+mod races;
+mod worlds;
