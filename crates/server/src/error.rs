@@ -132,7 +132,7 @@ pub(crate) fn ours(response: Response<Body>) -> Response<Body> {
 }
 
 /// The facts that refusals carry and callers read back; others are dropped by [`refusal_of`].
-const METADATA: [&str; 8] = [
+const METADATA: [&str; 9] = [
     "state",
     "attempts_left",
     "decision",
@@ -141,6 +141,7 @@ const METADATA: [&str; 8] = [
     "limit",
     "unlock_time",
     "resend_time",
+    "provider_code",
 ];
 
 fn grpc(code: Code) -> Grpc {

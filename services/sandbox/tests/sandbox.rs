@@ -183,7 +183,11 @@ async fn a_person_is_found_proved_and_known() {
         .into_inner();
     assert_eq!(again, matched);
     let spent = agency.complete_kyc(complete_kyc(number, 3, otp)).await.unwrap_err();
-    assert_eq!(reason(&spent), Reason::KycRejected);
+    let spent = refusal_of(&spent).unwrap();
+    assert_eq!(
+        (spent.reason, spent.metadata),
+        (Reason::KycRejected, vec![("provider_code", "403".to_owned())])
+    );
     host.running.shutdown().await;
 }
 
