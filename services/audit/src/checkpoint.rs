@@ -64,6 +64,7 @@ impl Log {
                 })
                 .await?
             {
+                self.stats.signed.inc();
                 return Ok(signed);
             }
         }
@@ -85,6 +86,7 @@ impl Log {
         });
         let (log, newest) = found.await?.ok_or(Reason::Internal)?;
         if !log.frozen.is_empty() {
+            self.stats.frozen.set(1);
             return Err(frozen());
         }
         Ok(newest)

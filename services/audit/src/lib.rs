@@ -6,6 +6,7 @@
 mod append;
 mod checkpoint;
 mod forbidden;
+mod head;
 pub mod keyring;
 mod list;
 pub mod log;
@@ -14,6 +15,8 @@ mod proof;
 pub mod rows;
 mod rpc;
 mod service;
+mod stats;
+pub mod tags;
 mod tree;
 mod wire;
 

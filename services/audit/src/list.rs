@@ -4,8 +4,9 @@ use sammati_api::audit::v1::Leaf;
 use sammati_kernel::Refusal;
 use sammati_store::Reader;
 
-use crate::log::{Log, Tagger};
+use crate::log::Log;
 use crate::rows::{LeafRow, MentionRow, SLOT};
+use crate::tags::Tagger;
 use crate::wire::Filter;
 
 /// Rows that one call looks at, at most: a filter that hardly anything passes goes on in the next page.

@@ -2,18 +2,22 @@
 
 use std::time::Duration;
 
+use prometheus_client::registry::Registry;
 use prost::Message;
 use sammati_api::audit::v1::{self as audit, Leaf};
-use sammati_kernel::{Caller, Key, Micros, Reason, Refusal, Seed, Slot};
+use sammati_kernel::{Caller, Key, Micros, Reason, Refusal, Seed};
 use sammati_log::checkpoint::Signer;
 use sammati_server::event::{Draft, timestamp};
-use sammati_store::{Command, Keys, Store, View};
+use sammati_store::Store;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 use crate::append::{Append, Appended, Entry, Stretch, source};
+use crate::head::{Begin, Freeze};
 use crate::keyring::{Keyring, Opened};
-use crate::rows::{LeafRow, LogRow, SLOT, Tags, event_key};
+use crate::rows::{LeafRow, LogRow, SLOT, event_key};
+use crate::stats::Stats;
+use crate::tags::Tagger;
 use crate::tree::frozen;
 
 /// How often another replica's appends are looked for by whoever waits for an event.
@@ -33,6 +37,7 @@ pub struct Log {
     keyring: Keyring,
     tags: Tagger,
     grown: watch::Sender<()>,
+    pub(crate) stats: Stats,
 }
 
 /// An event and its bytes, as the caller sent it.
@@ -103,7 +108,13 @@ impl Log {
             keyring,
             tags,
             grown,
+            stats: Stats::default(),
         })
+    }
+
+    /// Adds its metrics.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.stats.register(registry);
     }
 
     /// Its resource name.
@@ -170,6 +181,15 @@ impl Log {
         let entries = entries.collect();
         let appended = self.store.apply(Append { entries, stretch }).await?;
         self.grown.send_replace(());
+        for (placed, received) in appended.placed.iter().zip(events) {
+            // The id was made in the commit at the source.
+            let made = received
+                .event
+                .event_id
+                .parse::<sammati_kernel::Id<Own>>()
+                .map_or(placed.accepted, |id| id.time());
+            self.stats.appended(placed.accepted.since(made));
+        }
         Ok(appended)
     }
 
@@ -258,6 +278,7 @@ impl Log {
     /// Freezes the log: from here on it takes nothing and signs nothing. Returns what callers are told.
     pub async fn freeze(&self, why: String) -> Refusal {
         tracing::error!(log = self.origin, why, "the log is frozen");
+        self.stats.frozen.set(1);
         match self.store.apply(Freeze { why }).await {
             Ok(()) => frozen(),
             Err(refusal) => refusal,
@@ -298,144 +319,6 @@ struct Own;
 
 impl sammati_kernel::IdKind for Own {
     const COLLECTION: &'static str = "events";
-}
-
-/// Makes the keyed hashes that events are looked up by.
-pub struct Tagger {
-    subject: Key,
-    other: Key,
-}
-
-impl Tagger {
-    /// Of the log with this origin: tags differ in every log.
-    pub fn new(lookup: &Key, origin: &str) -> Self {
-        Self {
-            subject: lookup.derive(&format!("subject tag {origin}")),
-            other: lookup.derive(&format!("look-up {origin}")),
-        }
-    }
-
-    /// The tag of a subject in the leaf, 32 bytes; empty without one.
-    pub fn subject(&self, account: &str) -> Vec<u8> {
-        if account.is_empty() {
-            Vec::new()
-        } else {
-            self.subject.mac("subject", account.as_bytes()).to_vec()
-        }
-    }
-
-    /// The look-up value of an id as `what`, 16 bytes; empty without one.
-    pub fn other(&self, what: &str, id: &str) -> Vec<u8> {
-        if id.is_empty() {
-            Vec::new()
-        } else {
-            self.other.mac(what, id.as_bytes())[..16].to_vec()
-        }
-    }
-
-    /// The look-up value of a participant, by its resource name.
-    pub fn party(&self, participant: &str) -> Vec<u8> {
-        self.other("party", participant)
-    }
-
-    fn digest(&self, body: &[u8]) -> Vec<u8> {
-        self.other.mac("digest", body).to_vec()
-    }
-
-    fn of(&self, payload: &audit::Payload) -> Tags {
-        let actor = payload.actor.as_ref().map_or("", |actor| &actor.id);
-        let app = payload.client.as_ref().map_or("", |client| &client.app);
-        let named = payload
-            .object_refs
-            .iter()
-            .map(String::as_str)
-            .chain([actor, app, &payload.resource]);
-        let mut parties: Vec<_> = named
-            .filter(|name| name.starts_with("participants/"))
-            .map(|name| self.party(name))
-            .collect();
-        parties.sort_unstable();
-        parties.dedup();
-        Tags {
-            actor: self.other("actor", actor),
-            resource: self.other("resource", &payload.resource),
-            consent: self.other("consent", consent_of(payload)),
-            parties,
-        }
-    }
-}
-
-/// The consent that an event belongs to: the one it rests on, else the one it was done to, else the first it concerns.
-fn consent_of(payload: &audit::Payload) -> &str {
-    let named = [&payload.consent, &payload.resource]
-        .into_iter()
-        .chain(&payload.object_refs);
-    named
-        .map(String::as_str)
-        .find(|name| name.starts_with("consents/"))
-        .unwrap_or_default()
-}
-
-/// Begins the log, unless there is one; answers with its head.
-struct Begin {
-    id: String,
-    origin: String,
-    vkey: String,
-}
-
-impl Command for Begin {
-    type Answer = LogRow;
-    const NAME: &'static str = "audit.begin";
-
-    fn slot(&self) -> Slot {
-        SLOT
-    }
-
-    fn reads(&self, keys: &mut Keys) {
-        keys.row::<LogRow>(LogRow::KEY);
-    }
-
-    fn decide(&self, view: &mut View<'_>) -> Result<LogRow, Refusal> {
-        if let Some(row) = view.get::<LogRow>(LogRow::KEY) {
-            return Ok(row);
-        }
-        let (id, origin, vkey) = (self.id.clone(), self.origin.clone(), self.vkey.clone());
-        let row = LogRow {
-            id,
-            origin,
-            vkey,
-            ..LogRow::default()
-        };
-        view.put(&row);
-        Ok(row)
-    }
-}
-
-/// Freezes the log; the first reason stays.
-struct Freeze {
-    why: String,
-}
-
-impl Command for Freeze {
-    type Answer = ();
-    const NAME: &'static str = "audit.freeze";
-
-    fn slot(&self) -> Slot {
-        SLOT
-    }
-
-    fn reads(&self, keys: &mut Keys) {
-        keys.row::<LogRow>(LogRow::KEY);
-    }
-
-    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
-        let mut row = view.get::<LogRow>(LogRow::KEY).ok_or(Reason::Internal)?;
-        if row.frozen.is_empty() {
-            row.frozen.clone_from(&self.why);
-            view.put(&row);
-        }
-        Ok(())
-    }
 }
 
 /// A draft of the event that says that `caller` read the log.

@@ -3,8 +3,8 @@
 use sammati_api::audit::v1::Payload;
 use sammati_kernel::{Caller, Peer, Reason, Refusal};
 
-use crate::log::Tagger;
 use crate::rows::{LeafRow, Tags};
+use crate::tags::Tagger;
 use crate::wire::Filter;
 
 /// The most that an operator's list spans when it names no subject, microseconds: 31 days.

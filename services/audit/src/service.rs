@@ -64,6 +64,11 @@ impl Service for Audit {
         start.metrics.with(|registry| parts.store.register_metrics(registry));
         let facts = IdentityFacts::follow(&start)?;
         let log = open(&parts).await?;
+        start.metrics.with(|registry| log.register_metrics(registry));
+        tracing::warn!(
+            log = log.origin(),
+            "no witness cosigns this log: a rollback of its database would not be seen by it, only by whoever kept a checkpoint"
+        );
         start.tasks.spawn(sign(Arc::clone(&log), start.shutdown.clone()));
         let ready = facts.ready();
         Ok(Built::new(served(log, &parts.lookup), Arc::new(facts)).ready(ready))

@@ -25,6 +25,12 @@ pub(crate) struct Batch {
     pub stretch: Option<Stretch>,
 }
 
+/// What was read, each event with its path in the request.
+struct Read {
+    events: Vec<(String, Received)>,
+    stretch: Option<Stretch>,
+}
+
 /// Reads the batch of an `AppendEventsRequest`.
 ///
 /// # Errors
@@ -37,24 +43,24 @@ pub(crate) fn batch(batch: Option<append_events_request::Batch>) -> Result<Batch
         Some(Sent::Direct(direct)) => read_direct(direct, &mut wrong)?,
         Some(Sent::Relayed(relayed)) => read_relayed(relayed, &mut wrong)?,
     };
-    let path = if read.stretch.is_some() { "relayed" } else { "direct" };
-    let paths: Vec<_> = (0..read.events.len())
-        .map(|at| format!("{path}.events[{at}]"))
-        .collect();
-    for (path, received) in paths.iter().zip(&read.events) {
+    for (path, received) in &read.events {
         event::check(path, &received.event, &mut wrong);
     }
     wrong.check()?;
-    check_sizes(&paths, &read.events)?;
+    check_sizes(&read.events)?;
     let mut found = Violations::new();
-    for (path, received) in paths.iter().zip(&read.events) {
+    for (path, received) in &read.events {
         forbidden::check(path, &received.event, &mut found);
     }
     found.check_as(Reason::EventForbiddenField)?;
-    Ok(read)
+    let events = read.events.into_iter().map(|(_, received)| received).collect();
+    Ok(Batch {
+        events,
+        stretch: read.stretch,
+    })
 }
 
-fn read_direct(direct: audit::DirectEvents, wrong: &mut Violations) -> Result<Batch, Refusal> {
+fn read_direct(direct: audit::DirectEvents, wrong: &mut Violations) -> Result<Read, Refusal> {
     check_count(direct.events.len())?;
     let mut seen = std::collections::HashSet::new();
     for (at, event) in direct.events.iter().enumerate() {
@@ -62,17 +68,15 @@ fn read_direct(direct: audit::DirectEvents, wrong: &mut Violations) -> Result<Ba
             wrong.add(format!("direct.events[{at}].event_id"), "each id once in a call");
         }
     }
-    let received = |event: audit::Event| Received {
-        body: event.encode_to_vec(),
-        event,
+    let received = |(at, event): (usize, audit::Event)| {
+        let body = event.encode_to_vec();
+        (format!("direct.events[{at}]"), Received { event, body })
     };
-    Ok(Batch {
-        events: direct.events.into_iter().map(received).collect(),
-        stretch: None,
-    })
+    let events = direct.events.into_iter().enumerate().map(received).collect();
+    Ok(Read { events, stretch: None })
 }
 
-fn read_relayed(relayed: audit::RelayedEvents, wrong: &mut Violations) -> Result<Batch, Refusal> {
+fn read_relayed(relayed: audit::RelayedEvents, wrong: &mut Violations) -> Result<Read, Refusal> {
     check_count(relayed.events.len())?;
     let source = relayed.source.unwrap_or_default();
     check_source(&source, wrong);
@@ -100,7 +104,7 @@ fn read_relayed(relayed: audit::RelayedEvents, wrong: &mut Violations) -> Result
             Ok(event) if !seen.insert(event.event_id.clone()) => {
                 wrong.add(format!("{path}.body.event_id"), "each id once in a call");
             }
-            Ok(event) => events.push(Received { event, body: sent.body }),
+            Ok(event) => events.push((format!("{path}.body"), Received { event, body: sent.body })),
             Err(_) => wrong.add(format!("{path}.body"), "must be an encoded sammati.audit.v1.Event"),
         }
     }
@@ -111,7 +115,7 @@ fn read_relayed(relayed: audit::RelayedEvents, wrong: &mut Violations) -> Result
         first: source.first_position,
         chains,
     };
-    Ok(Batch {
+    Ok(Read {
         events,
         stretch: Some(stretch),
     })
@@ -146,9 +150,9 @@ fn check_count(count: usize) -> Result<(), Refusal> {
     }
 }
 
-fn check_sizes(paths: &[String], events: &[Received]) -> Result<(), Refusal> {
+fn check_sizes(events: &[(String, Received)]) -> Result<(), Refusal> {
     let mut large = Violations::new();
-    for (path, received) in paths.iter().zip(events) {
+    for (path, received) in events {
         if received.event.payload.as_ref().map_or(0, Message::encoded_len) > MAX_PAYLOAD {
             large.add(format!("{path}.payload"), "at most 32 KiB, encoded");
         }

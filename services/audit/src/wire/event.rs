@@ -79,9 +79,9 @@ pub(super) fn check(path: &str, event: &audit::Event, wrong: &mut Violations) {
     );
     let kind = &event.resource_type;
     must(
-        kind.len() <= 64 && kind.bytes().all(|b| b.is_ascii_alphanumeric()),
+        kind.len() <= 64 && is_name(kind),
         "resource_type",
-        "a collection, as \"consents\"",
+        "a collection, as \"consents\", at most 64 characters",
     );
     match &event.payload {
         None => must(false, "payload", "required"),
@@ -168,7 +168,12 @@ fn is_word(word: &str, most: usize) -> bool {
 }
 
 fn is_event_type(text: &str) -> bool {
-    let part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let part = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
     text.len() <= 64
         && text
             .split_once('.')

@@ -1,0 +1,8 @@
+//! What the audit log promises, on both databases.
+
+mod appending;
+mod fixture;
+mod proving;
+mod reading;
+mod relaying;
+mod serving;

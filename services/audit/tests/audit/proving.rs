@@ -1,0 +1,152 @@
+//! A2: every released checkpoint is consistent with every earlier one, and a changed row is found.
+
+use std::time::Duration;
+
+use sammati_api::audit::v1 as audit;
+use sammati_api::audit::v1::log_service_server::LogService;
+use sammati_api::audit::v1::proof_service_server::ProofService;
+use sammati_audit::rows::{LeafRow, SLOT};
+use sammati_kernel::{Caller, Reason, Refusal, Slot};
+use sammati_log::checkpoint;
+use sammati_log::proof::{parse_path, verify_consistency};
+use sammati_store::{Command, Keys, View};
+
+use crate::fixture::{everywhere, of, said, some_event};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a2_every_two_checkpoints_are_consistent() {
+    for audit in everywhere().await {
+        let mut sizes = Vec::new();
+        for n in [1, 1, 3, 12, 250, 1, 40] {
+            audit
+                .append((0..n).map(|n| some_event((n % 5) as u8)).collect())
+                .await
+                .unwrap();
+            sizes.push(audit.checkpoint(0).await.unwrap().size);
+        }
+        for (at, first) in sizes.iter().enumerate() {
+            for second in &sizes[at..] {
+                let proof = audit.consistency(*first, *second).await.unwrap();
+                let open = |note: &str| checkpoint::open(note, &[audit.verifier()]).unwrap();
+                let before = open(&audit.checkpoint(*first).await.unwrap().note);
+                let after = open(&proof.checkpoint);
+                let path = parse_path(&proof.proof).unwrap();
+                verify_consistency(before.size(), after.size(), before.root(), after.root(), &path).unwrap();
+            }
+        }
+        assert_eq!(
+            audit.checkpoint(sizes[6] + 1).await.unwrap_err().reason,
+            Reason::CheckpointUnknown
+        );
+        assert_eq!(
+            audit.consistency(10_000, 0).await.unwrap_err().reason,
+            Reason::IndexBeyondTree
+        );
+        assert_eq!(
+            audit.prove(10_000, 0).await.unwrap_err().reason,
+            Reason::IndexBeyondTree
+        );
+        assert_eq!(audit.prove(5, 2).await.unwrap_err().reason, Reason::IndexBeyondTree);
+        // A size that was not signed can be the smaller one: its root follows from the proof of the larger.
+        audit.consistency(100, 0).await.unwrap();
+    }
+}
+
+/// Two replicas sign the same log: one root and one note for each size.
+#[tokio::test(flavor = "multi_thread")]
+async fn a2_replicas_sign_one_history() {
+    for audit in everywhere().await {
+        let Some((_, other)) = audit.replica().await else {
+            continue;
+        };
+        for n in 0..20 {
+            audit.append(vec![some_event(n)]).await.unwrap();
+            let (one, two) = tokio::join!(audit.log.newest(), other.newest());
+            assert_eq!(one.unwrap(), two.unwrap());
+        }
+    }
+}
+
+/// Overwrites the first bytes of a leaf, as somebody with the database might.
+struct Tamper;
+
+impl Command for Tamper {
+    type Answer = ();
+    const NAME: &'static str = "test.tamper";
+
+    fn slot(&self) -> Slot {
+        SLOT
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<LeafRow>(3_u64.to_be_bytes());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        let mut row = view.get::<LeafRow>(&3_u64.to_be_bytes()).unwrap();
+        let mut header = row.header();
+        header.event_type = "consent.denied".to_owned();
+        row.leaf = prost::Message::encode_to_vec(&header);
+        view.put(&row);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_row_freezes_the_log() {
+    for audit in everywhere().await {
+        audit.append((0..8).map(some_event).collect()).await.unwrap();
+        audit.store.apply(Tamper).await.unwrap();
+        audit.prove(2, 0).await.unwrap();
+        assert_eq!(audit.prove(3, 0).await.unwrap_err().reason, Reason::LogFrozen);
+        assert_eq!(
+            audit.append(vec![some_event(1)]).await.unwrap_err().reason,
+            Reason::LogFrozen
+        );
+        assert_eq!(audit.checkpoint(0).await.unwrap_err().reason, Reason::LogFrozen);
+        // What was signed before stays, as evidence.
+        audit.checkpoint(8).await.unwrap();
+        let logs = said(
+            audit
+                .rpc
+                .list_logs(of(Caller::ANYONE, audit::ListLogsRequest::default()))
+                .await,
+        )
+        .unwrap();
+        assert_eq!(logs.logs[0].state(), audit::log::State::Frozen);
+        assert_eq!(logs.logs[0].origin, "sammati.test/audit/2026h2");
+    }
+}
+
+/// Whoever waits for an event gets its proof as soon as it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_waits_for_its_event() {
+    for audit in everywhere().await {
+        let other = audit.replica().await;
+        let event = some_event(1);
+        let ask = |seconds: i64| {
+            let wait = Some(prost_types::Duration { seconds, nanos: 0 });
+            let event = Some(audit::get_proof_request::Event::EventId(event.event_id.clone()));
+            audit::GetProofRequest {
+                event,
+                wait,
+                ..audit::GetProofRequest::default()
+            }
+        };
+        let rpc = other.as_ref().map_or(&audit.rpc, |(rpc, _)| rpc).clone();
+        let request = of(Caller::ANYONE, ask(10));
+        let waiting = tokio::spawn(async move { rpc.get_proof(request).await });
+        audit.append(vec![event.clone()]).await.unwrap();
+        let proof = tokio::time::timeout(Duration::from_secs(9), waiting)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(said(proof).unwrap().index, 0);
+        let refused = said(audit.rpc.get_proof(of(Caller::ANYONE, ask(11))).await).unwrap_err();
+        assert_eq!(refused.violations.iter().next().unwrap().field, "wait");
+        let mut unknown = ask(0);
+        unknown.event = Some(audit::get_proof_request::Event::EventId(crate::fixture::event_id()));
+        let refused = said(audit.rpc.get_proof(of(Caller::ANYONE, unknown)).await).unwrap_err();
+        assert_eq!(refused.reason, Reason::NotAvailable);
+    }
+}
