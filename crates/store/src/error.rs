@@ -56,9 +56,22 @@ impl Error {
         match self {
             Self::CommitUnknown(_) => Reason::CommitUnknown.into(),
             Self::Broken(_) => Reason::Internal.into(),
+            Self::Database(error) if breaks_a_rule(error) => Reason::Internal.into(),
             _ => Reason::StorageUnavailable.into(),
         }
     }
+}
+
+/// Whether the schema refuses what was written: a bug of ours, not a fault of the database.
+const fn breaks_a_rule(error: &Diesel) -> bool {
+    use DatabaseErrorKind as Kind;
+    let Diesel::DatabaseError(kind, _) = error else {
+        return false;
+    };
+    matches!(
+        kind,
+        Kind::CheckViolation | Kind::NotNullViolation | Kind::UniqueViolation | Kind::ForeignKeyViolation
+    )
 }
 
 fn lost(error: &Diesel) -> bool {

@@ -81,3 +81,38 @@ pub(crate) fn prepare(options: &Options, migrations: EmbeddedMigrations) -> Resu
     }
     Ok(partitions)
 }
+
+#[cfg(test)]
+mod tests {
+    use diesel_migrations::MigrationHarness;
+    use sammati_testkit::databases;
+
+    use super::*;
+    use crate::Location;
+
+    #[test]
+    fn migrations_go_up_and_down_and_up_again_twice() {
+        for database in databases() {
+            let location = Location::parse(&database.url).unwrap();
+            // A Postgres connection must not be made on a runtime's thread; a test's is none.
+            let mut conn = location.connect().unwrap();
+            for _ in 0..2 {
+                run_migrations(&mut conn, OWN).unwrap();
+                run_migrations(&mut conn, OWN).unwrap();
+                on_conn!(&mut conn, |c| c.revert_all_migrations(OWN).map(drop)).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn an_embedded_database_is_served_by_one_process() {
+        let database = databases().remove(0);
+        let Location::Sqlite(path) = Location::parse(&database.url).unwrap() else {
+            panic!("the first is SQLite")
+        };
+        let first = FileLock::take(&path).unwrap();
+        assert!(FileLock::take(&path).is_err());
+        drop(first);
+        assert!(FileLock::take(&path).is_ok());
+    }
+}

@@ -97,7 +97,7 @@ async fn a_panic_or_a_refusal_in_a_batch_touches_nobody_else() {
         .await;
         for (result, mood) in results.iter().zip(moods.iter().cycle()) {
             match mood {
-                Mood::Plain => assert!(result.is_ok()),
+                Mood::Plain | Mood::BreaksARule => assert!(result.is_ok()),
                 Mood::Panics => assert_eq!(result.as_ref().unwrap_err().reason, Reason::Internal),
                 Mood::Refuses => assert_eq!(result.as_ref().unwrap_err().reason, Reason::StateConflict),
                 Mood::RefusesRecorded => assert_eq!(result.as_ref().unwrap_err().reason, Reason::OtpMismatch),
@@ -106,6 +106,27 @@ async fn a_panic_or_a_refusal_in_a_batch_touches_nobody_else() {
         // Three plain ones and the recorded refusal of each six.
         assert_eq!(world.count(0, &id).await, 40);
         assert_eq!(world.check_feed().await, 40);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_the_database_refuses_is_halved_until_the_culprit_is_alone() {
+    for world in World::all() {
+        let commands = (0..40_u64).map(|n| {
+            let mood = if n == 17 { Mood::BreaksARule } else { Mood::Plain };
+            world.replica(0).apply(Count {
+                mood,
+                ..Count::up(account(2, n))
+            })
+        });
+        let results = futures::future::join_all(commands).await;
+        for (n, result) in results.iter().enumerate() {
+            match n {
+                17 => assert_eq!(result.as_ref().unwrap_err().reason, Reason::Internal),
+                _ => assert_eq!(*result.as_ref().unwrap(), 1),
+            }
+        }
+        assert_eq!(world.check_feed().await, 39);
     }
 }
 

@@ -126,6 +126,8 @@ pub(crate) enum Mood {
     /// Refuses, keeping what it changed.
     RefusesRecorded,
     Panics,
+    /// Writes a row that the database refuses.
+    BreaksARule,
 }
 
 /// Adds one to a counter; tells what it counted.
@@ -181,6 +183,9 @@ impl Command for Count {
             }
             view.claim(claim, self.id.to_vec());
         }
+        if self.mood == Mood::BreaksARule {
+            counter.owner = vec![b'x'; 200];
+        }
         view.put(&counter);
         let body = [self.id.as_bytes().as_slice(), &counter.count.to_be_bytes()].concat();
         view.emit(NewEvent {
@@ -189,7 +194,7 @@ impl Command for Count {
             body,
         });
         match self.mood {
-            Mood::Plain => Ok(counter.count),
+            Mood::Plain | Mood::BreaksARule => Ok(counter.count),
             Mood::Refuses => Err(Reason::StateConflict.into()),
             Mood::RefusesRecorded => Err(Refusal::new(Reason::OtpMismatch).with("attempts_left", 4).recorded()),
             Mood::Panics => panic!("as asked"),

@@ -4,7 +4,7 @@ CREATE TABLE counter (
     version BIGINT NOT NULL,
     format BIGINT NOT NULL,
     body BYTEA NOT NULL,
-    owner BYTEA,
+    owner BYTEA CHECK (length(owner) < 100),
     due BIGINT,
     PRIMARY KEY (partition, id)
 );
