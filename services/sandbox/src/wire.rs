@@ -39,8 +39,8 @@ impl Ask {
             );
         }
         let whom = match (&request.identifier, request.send_number) {
-            (Some(Identifier::Aadhaar(digits)), 1) => wrong.keep("aadhaar", AadhaarNumber::parse(digits)),
-            (None, 1) => {
+            (Some(Identifier::Aadhaar(digits)), ..=1) => wrong.keep("aadhaar", AadhaarNumber::parse(digits)),
+            (None, ..=1) => {
                 wrong.add("aadhaar", "required with send_number 1");
                 None
             }
@@ -332,7 +332,10 @@ mod tests {
     #[test]
     fn everything_that_is_wrong_is_named_at_once() {
         let refusal = Ask::read(&provider::StartKycRequest::default()).unwrap_err();
-        assert_eq!(fields(&refusal), ["transaction", "send_number", "factor", "consent"]);
+        assert_eq!(
+            fields(&refusal),
+            ["transaction", "send_number", "aadhaar", "factor", "consent"]
+        );
         let late = provider::StartKycRequest {
             send_number: 2,
             identifier: Some(Identifier::Aadhaar("1".into())),
