@@ -1,0 +1,139 @@
+//! Her password is set or removed: the proof is consumed where it lives, the change is made where the account lives.
+
+use sammati_api::audit::v1::event::Action;
+use sammati_api::identity::v1::transaction::Purpose;
+use sammati_kernel::{AccountId, Caller, Refusal, SessionId, Slot, TransactionId};
+use sammati_store::{Command, Keys, View};
+
+use super::told;
+use crate::policy;
+use crate::rows::{AccountRow, SessionRow, TransactionRow, check_etag};
+use crate::session;
+
+/// The first half: consumes a SET_CREDENTIAL transaction.
+#[derive(Debug)]
+pub(crate) struct ConsumeCredential {
+    pub(crate) caller: Caller,
+    pub(crate) transaction: TransactionId,
+    pub(crate) account: AccountId,
+}
+
+impl Command for ConsumeCredential {
+    type Answer = ();
+    const NAME: &'static str = "identity.set_credential";
+
+    fn slot(&self) -> Slot {
+        self.transaction.slot()
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<TransactionRow>(self.transaction.to_vec());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        let now = view.now();
+        let row = view.get::<TransactionRow>(self.transaction.as_bytes());
+        let mut row = row.ok_or_else(|| policy::unavailable(&self.caller))?;
+        policy::created_by(&row, &self.caller)?;
+        row.require_verified(Purpose::SetCredential, now)?;
+        if row.account() != Some(self.account) {
+            return Err(policy::unavailable(&self.caller));
+        }
+        row.consume(now);
+        view.put(&row);
+        Ok(())
+    }
+}
+
+/// The second half. Harmless when repeated: the account remembers the transaction.
+#[derive(Debug)]
+pub(crate) struct ApplyCredential {
+    pub(crate) caller: Caller,
+    pub(crate) transaction: TransactionId,
+    pub(crate) account: AccountId,
+    pub(crate) etag: String,
+    /// The PHC string, sealed; empty: the password is removed.
+    pub(crate) password: Vec<u8>,
+    /// The session that goes on.
+    pub(crate) keep: Option<SessionId>,
+}
+
+impl Command for ApplyCredential {
+    /// The sessions that ended.
+    type Answer = Vec<SessionId>;
+    const NAME: &'static str = "identity.apply_credential";
+
+    fn slot(&self) -> Slot {
+        self.account.slot()
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<AccountRow>(self.account.to_vec());
+        keys.group::<SessionRow>("live", self.account.name());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<Vec<SessionId>, Refusal> {
+        policy::own_account(&self.caller, self.account)?;
+        let row = view.get::<AccountRow>(self.account.as_bytes());
+        let mut row = row.ok_or_else(|| policy::unavailable(&self.caller))?;
+        if row.credential_transaction == self.transaction.to_vec() {
+            return Ok(Vec::new());
+        }
+        check_etag(&self.etag, row.version)?;
+        row.credential_transaction = self.transaction.to_vec();
+        row.password.clone_from(&self.password);
+        row.touch(view.now());
+        view.put(&row);
+        let mut draft = told("identity.credential_set", Action::Update, &row, &self.caller);
+        draft.event.txn_id = self.transaction.name();
+        draft.payload().changed_fields.push("password".to_owned());
+        draft.emit(view);
+        Ok(self.end_others(view))
+    }
+}
+
+impl ApplyCredential {
+    fn end_others(&self, view: &mut View<'_>) -> Vec<SessionId> {
+        let now = view.now();
+        let mut ended = Vec::new();
+        for mut row in view.group::<SessionRow>("live", self.account.name().as_bytes()) {
+            if row.is_live(now) && row.id() != self.keep {
+                session::end(&mut row, "identity.session_revoked", &self.caller, view);
+                ended.extend(row.id());
+            }
+        }
+        ended
+    }
+}
+
+/// A right password whose hash is of an older cost is kept with today's.
+#[derive(Debug)]
+pub(crate) struct UpgradePassword {
+    pub(crate) account: AccountId,
+    /// The sealed hash that was compared with.
+    pub(crate) old: Vec<u8>,
+    pub(crate) new: Vec<u8>,
+}
+
+impl Command for UpgradePassword {
+    type Answer = ();
+    const NAME: &'static str = "identity.upgrade_password";
+
+    fn slot(&self) -> Slot {
+        self.account.slot()
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<AccountRow>(self.account.to_vec());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        if let Some(mut row) = view.get::<AccountRow>(self.account.as_bytes())
+            && row.password == self.old
+        {
+            row.password.clone_from(&self.new);
+            view.put(&row);
+        }
+        Ok(())
+    }
+}

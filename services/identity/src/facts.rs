@@ -1,0 +1,143 @@
+//! Is a token still good? What identity judges its own tokens by, in memory on every replica.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use sammati_kernel::jws::PublicKey;
+use sammati_kernel::{AccountId, Actor, Clock, Micros, ParticipantId, Refusal, SessionId};
+use sammati_server::authn::TokenFacts;
+use sammati_server::token::Claims;
+use sammati_store::Store;
+
+use crate::changes::{self, Cursor, ENDED_WITHIN, Now};
+use crate::keyring::KeyRing;
+use crate::rows::{AccountRow, ParticipantRow};
+
+/// How long to wait after a failure of the database.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Keys, and what has ended.
+pub(crate) struct Facts {
+    keys: Arc<KeyRing>,
+    state: RwLock<State>,
+}
+
+struct State {
+    cursor: Cursor,
+    /// Sessions that ended, until when that matters.
+    ended: HashMap<SessionId, Micros>,
+    stopped: HashSet<ParticipantId>,
+    inactive: HashSet<AccountId>,
+}
+
+impl Facts {
+    /// As the database has them.
+    pub(crate) async fn load(store: &Store, keys: Arc<KeyRing>, now: Micros) -> Result<Self, Refusal> {
+        let snapshot = changes::snapshot(store, now).await?;
+        let mut state = State {
+            cursor: snapshot.cursor,
+            ended: HashMap::new(),
+            stopped: HashSet::new(),
+            inactive: HashSet::new(),
+        };
+        snapshot.participants.iter().for_each(|row| state.participant(row));
+        snapshot.accounts.iter().for_each(|row| state.account(row));
+        snapshot
+            .sessions
+            .iter()
+            .filter_map(|row| row.id())
+            .for_each(|id| state.end(id, now));
+        Ok(Self {
+            keys,
+            state: RwLock::new(state),
+        })
+    }
+
+    /// Sessions ended by this replica: known at once.
+    pub(crate) fn end(&self, sessions: &[SessionId], now: Micros) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        sessions.iter().for_each(|id| state.end(*id, now));
+    }
+
+    /// Takes over what any replica commits, for as long as it is polled.
+    pub(crate) async fn follow(&self, store: &Store, clock: &dyn Clock) {
+        let mut committed = store.changes();
+        loop {
+            match self.catch_up(store, clock).await {
+                Ok(true) => {
+                    if committed.changed().await.is_err() {
+                        return;
+                    }
+                }
+                Ok(false) => {}
+                Err(refusal) => {
+                    tracing::warn!(reason = refusal.reason.as_str(), "cannot follow the feed");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Takes over what was committed; tells whether that was all.
+    pub(crate) async fn catch_up(&self, store: &Store, clock: &dyn Clock) -> Result<bool, Refusal> {
+        let mut cursor = self.state.read().unwrap_or_else(PoisonError::into_inner).cursor.clone();
+        let news = cursor.advance(store).await?;
+        let now = clock.now();
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.ended.retain(|_, until| now < *until);
+        for (_, what, _) in &news.items {
+            match what {
+                Now::Participant(row) => state.participant(row),
+                Now::Account(row) => state.account(row),
+                Now::Session(row) => row.id().into_iter().for_each(|id| state.end(id, now)),
+            }
+        }
+        state.cursor = cursor;
+        Ok(news.drained)
+    }
+}
+
+impl State {
+    fn end(&mut self, session: SessionId, now: Micros) {
+        self.ended.insert(session, now.plus(ENDED_WITHIN));
+    }
+
+    fn participant(&mut self, row: &ParticipantRow) {
+        let Some(id) = row.id() else { return };
+        if row.is_active() {
+            self.stopped.remove(&id);
+        } else {
+            self.stopped.insert(id);
+        }
+    }
+
+    fn account(&mut self, row: &AccountRow) {
+        let Some(id) = row.id() else { return };
+        if row.is_active() {
+            self.inactive.remove(&id);
+        } else {
+            self.inactive.insert(id);
+        }
+    }
+}
+
+impl TokenFacts for Facts {
+    fn key(&self, kid: &str) -> Option<PublicKey> {
+        self.keys.find(kid)
+    }
+
+    fn ended(&self, claims: &Claims) -> bool {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let gone = match claims.actor() {
+            Some(Actor::Participant { id, .. }) => state.stopped.contains(&id),
+            Some(Actor::Person { account, app, .. }) => {
+                state.inactive.contains(&account) || app.is_some_and(|app| state.stopped.contains(&app))
+            }
+            None => true,
+        };
+        gone || claims
+            .session()
+            .is_none_or(|session| state.ended.contains_key(&session))
+    }
+}

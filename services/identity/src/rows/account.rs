@@ -1,0 +1,155 @@
+//! An account and what is sealed of it, as they are kept.
+
+use sammati_api::identity::v1 as api;
+use sammati_api::types::v1::ConsentStamp;
+use sammati_kernel::AccountId;
+use sammati_store::{Cell, Column, Record, Table};
+
+/// A person's account. What is personal in it is sealed under her data key.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct AccountRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) id: Vec<u8>,
+    #[prost(int64, tag = "2")]
+    pub(crate) version: i64,
+    /// `account::State` of the contract.
+    #[prost(int32, tag = "3")]
+    pub(crate) state: i32,
+    /// Her data key.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) key: Vec<u8>,
+    /// Her ABHA number's 14 digits, sealed.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) number: Vec<u8>,
+    /// A sealed [`Profile`].
+    #[prost(bytes = "vec", tag = "6")]
+    pub(crate) profile: Vec<u8>,
+    /// Her addresses, the default one first.
+    #[prost(message, repeated, tag = "7")]
+    pub(crate) addresses: Vec<AddressRow>,
+    #[prost(message, optional, tag = "8")]
+    pub(crate) consent: Option<ConsentStamp>,
+    #[prost(int64, tag = "9")]
+    pub(crate) create_time: i64,
+    #[prost(int64, tag = "10")]
+    pub(crate) update_time: i64,
+    /// The PHC string of her password, sealed; empty without one.
+    #[prost(bytes = "vec", tag = "11")]
+    pub(crate) password: Vec<u8>,
+    /// The transaction that set or removed the password last.
+    #[prost(bytes = "vec", tag = "12")]
+    pub(crate) credential_transaction: Vec<u8>,
+}
+
+/// One of her addresses.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct AddressRow {
+    /// Its claim.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) claim: Vec<u8>,
+    /// The folded address, sealed.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) address: Vec<u8>,
+    #[prost(bool, tag = "3")]
+    pub(crate) preferred: bool,
+    #[prost(int64, tag = "4")]
+    pub(crate) create_time: i64,
+}
+
+/// What e-KYC told. Sealed.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Profile {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) names: Option<api::PersonName>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) birth: Option<api::BirthDate>,
+    /// `Gender` of the contract.
+    #[prost(int32, tag = "3")]
+    pub(crate) gender: i32,
+    /// 10 digits, or empty.
+    #[prost(string, tag = "4")]
+    pub(crate) mobile: String,
+}
+
+/// The larger part of it. Sealed.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Portrait {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) photo: Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) postal: Option<api::PostalAddress>,
+}
+
+/// A sealed [`Portrait`], by the data key it is sealed under.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct PortraitRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) sealed: Vec<u8>,
+}
+
+/// A data key, wrapped by the key-encryption key.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct DataKeyRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) wrapped: Vec<u8>,
+}
+
+impl AccountRow {
+    pub(crate) fn id(&self) -> Option<AccountId> {
+        AccountId::from_slice(&self.id)
+    }
+
+    /// The resource name.
+    pub(crate) fn name(&self) -> String {
+        self.id().map(|id| id.name()).unwrap_or_default()
+    }
+
+    pub(crate) fn state(&self) -> api::account::State {
+        api::account::State::try_from(self.state).unwrap_or_default()
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.state() == api::account::State::Active
+    }
+}
+
+impl Record for AccountRow {
+    const TABLE: Table = Table {
+        name: "account",
+        columns: &[Column::bytes("inactive")],
+    };
+
+    fn key(&self) -> Vec<u8> {
+        self.id.clone()
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![Cell::Bytes((!self.is_active()).then(|| vec![1]))]
+    }
+}
+
+impl Record for PortraitRow {
+    const TABLE: Table = Table {
+        name: "portrait",
+        columns: &[],
+    };
+
+    fn key(&self) -> Vec<u8> {
+        self.key.clone()
+    }
+}
+
+impl Record for DataKeyRow {
+    const TABLE: Table = Table {
+        name: "data_key",
+        columns: &[],
+    };
+
+    fn key(&self) -> Vec<u8> {
+        self.id.clone()
+    }
+}

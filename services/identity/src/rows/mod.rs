@@ -1,0 +1,31 @@
+//! How is it kept? The records of this service and what they are looked up by.
+
+mod account;
+mod guard;
+mod participant;
+mod session;
+mod transaction;
+
+pub(crate) use account::{AccountRow, AddressRow, DataKeyRow, Portrait, PortraitRow, Profile};
+pub(crate) use guard::{GuardRow, PurposeBlock};
+pub(crate) use participant::ParticipantRow;
+pub(crate) use sammati_store::{EmbeddedMigrations, embed_migrations};
+pub(crate) use session::{EndedSession, SessionRow};
+pub(crate) use transaction::{AttemptRow, Target, TransactionRow, Verdict};
+
+/// The tables of this service.
+pub(crate) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// The etag of a resource in `version`.
+pub(crate) fn etag(version: i64) -> String {
+    format!("\"{version}\"")
+}
+
+/// Refuses when the caller names an etag and it is not the current one.
+pub(crate) fn check_etag(given: &str, version: i64) -> Result<(), sammati_kernel::Refusal> {
+    if given.is_empty() || given == etag(version) {
+        Ok(())
+    } else {
+        Err(sammati_kernel::Reason::EtagMismatch.into())
+    }
+}

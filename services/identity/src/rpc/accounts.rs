@@ -1,0 +1,302 @@
+//! AccountService: the person.
+
+use sammati_api::identity::v1 as api;
+use sammati_api::identity::v1::set_credential_request::Credential;
+use sammati_api::identity::v1::transaction::{Purpose, State};
+use sammati_kernel::{
+    AccountId, Actor, Caller, LocalPart, Reason, Refusal, Secret, Slot, Violations, weakness_of_password,
+};
+use sammati_store::Outcome;
+
+use crate::account::{ApplyCredential, ConsumeCredential, Enrol, Enrolled, Found, LookupRefused, Viewed, compare};
+use crate::policy;
+use crate::rows::{TransactionRow, check_etag};
+use crate::service::Inner;
+use crate::session::{OpenSession, may_log_in};
+use crate::vault::{Sealed, broken};
+use crate::wire::{self, Shown};
+
+impl Inner {
+    pub(crate) async fn create_account(
+        &self,
+        caller: &Caller,
+        request: api::CreateAccountRequest,
+    ) -> Result<api::CreateAccountResponse, Refusal> {
+        let key = self.request::<Enrol>(caller, &request.request_id, &request)?;
+        let mut v = Violations::new();
+        wire::audiences(&mut v, &request.audiences);
+        let transaction = wire::named(&mut v, "transaction", &request.transaction);
+        v.check()?;
+        let transaction = wire::present(transaction)?;
+        let chosen = request.chosen_address.as_deref().filter(|c| !c.is_empty());
+        let chosen = chosen.map(|text| local_part("chosen_address", text)).transpose()?;
+        let (row, data_key) = self.transaction(caller, transaction).await?;
+        self.may_enrol(&row).await?;
+        let enrol = Enrol {
+            caller: caller.clone(),
+            lookup: self.lookup.clone(),
+            suffix: self.suffix,
+            transaction,
+            reference: row
+                .reference
+                .as_slice()
+                .try_into()
+                .map_err(|_| Refusal::new(Reason::TransactionState))?,
+            mobile: row.mobile.clone(),
+            key: data_key,
+            chosen,
+        };
+        let outcome = self.store.run(enrol, Some(key)).await?;
+        let (enrolled, fresh) = match outcome {
+            Outcome::Fresh(enrolled) => (enrolled, true),
+            Outcome::Known(bytes) => (
+                Enrolled::from_bytes(&bytes).ok_or_else(|| broken("an outcome without ids"))?,
+                false,
+            ),
+        };
+        let Enrolled { login, is_new } = enrolled;
+        if !is_new {
+            self.store
+                .apply(OpenSession {
+                    caller: caller.clone(),
+                    login,
+                    transaction: row,
+                })
+                .await?;
+        }
+        let session = self.opened_session(login.session, &request.audiences, fresh).await?;
+        let (shown, _) = self.her_account(caller, login.account, false).await?;
+        Ok(api::CreateAccountResponse {
+            account: Some(wire::account(shown, false)),
+            is_new,
+            session: Some(session),
+        })
+    }
+
+    /// Refuses before anything is consumed where it can be known already.
+    async fn may_enrol(&self, row: &TransactionRow) -> Result<(), Refusal> {
+        let state = row.state_at(self.now());
+        if row.purpose() != Purpose::Enrol || (state != State::Consumed && state != State::Verified) {
+            return row.require_verified(Purpose::Enrol, self.now());
+        }
+        let claim = row
+            .reference
+            .as_slice()
+            .try_into()
+            .map_err(|_| Refusal::new(Reason::TransactionState))?;
+        if state == State::Verified
+            && let Some(account) = self.owner(claim).await?
+            && let Some((shown, _)) = self.account(account, false).await?
+        {
+            may_log_in(shown.row.state())?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn get_account(
+        &self,
+        caller: &Caller,
+        request: api::GetAccountRequest,
+    ) -> Result<api::Account, Refusal> {
+        let mut v = Violations::new();
+        let id = wire::named(&mut v, "name", &request.name);
+        let view = api::AccountView::try_from(request.view);
+        if view.is_err() {
+            v.add("view", "ACCOUNT_VIEW_BASIC or ACCOUNT_VIEW_FULL");
+        }
+        v.check()?;
+        let id: AccountId = wire::present(id)?;
+        policy::may_read_account(caller, id)?;
+        let full = view == Ok(api::AccountView::Full);
+        let (shown, _) = self.her_account(caller, id, full).await?;
+        if full && caller.is_operator() {
+            self.store
+                .apply(Viewed {
+                    caller: caller.clone(),
+                    account: id,
+                })
+                .await?;
+        }
+        Ok(wire::account(shown, caller.is_operator()))
+    }
+
+    pub(crate) async fn set_credential(
+        &self,
+        caller: &Caller,
+        request: api::SetCredentialRequest,
+    ) -> Result<api::Account, Refusal> {
+        let key = self.request::<ConsumeCredential>(caller, &request.request_id, &request)?;
+        let mut v = Violations::new();
+        let account = wire::named(&mut v, "name", &request.name);
+        let transaction = wire::named(&mut v, "transaction", &request.transaction);
+        let password = credential(&mut v, request.credential.as_ref());
+        v.check()?;
+        let (account, transaction): (AccountId, _) = (wire::present(account)?, wire::present(transaction)?);
+        policy::own_account(caller, account)?;
+        if let Some(weak) = password.as_ref().and_then(|p| weakness_of_password(p.expose())) {
+            return Err(Refusal {
+                reason: Reason::CredentialWeak,
+                ..Refusal::field("password", weak)
+            });
+        }
+        self.transaction(caller, transaction).await?;
+        let (before, data_key) = self.her_account(caller, account, false).await?;
+        let applied = before.row.credential_transaction == transaction.to_vec();
+        let mut sealed = Vec::new();
+        if !applied {
+            check_etag(&request.etag, before.row.version)?;
+            if let Some(password) = password {
+                self.check_new(&before, &data_key, &password).await?;
+                sealed = data_key.seal(Sealed::Password, self.passwords.hash(password).await?.as_bytes())?;
+            }
+        }
+        self.store
+            .run(
+                ConsumeCredential {
+                    caller: caller.clone(),
+                    transaction,
+                    account,
+                },
+                Some(key),
+            )
+            .await?;
+        if !applied {
+            let keep = match &caller.actor {
+                Some(Actor::Person { session, .. }) => Some(*session),
+                _ => None,
+            };
+            let apply = ApplyCredential {
+                caller: caller.clone(),
+                transaction,
+                account,
+                etag: request.etag,
+                password: sealed,
+                keep,
+            };
+            let ended = self.store.apply(apply).await?;
+            self.facts.end(&ended, self.now());
+        }
+        let (shown, _) = self.her_account(caller, account, false).await?;
+        Ok(wire::account(shown, false))
+    }
+
+    /// A new password is not the old one.
+    async fn check_new(
+        &self,
+        before: &Shown,
+        key: &crate::vault::DataKey,
+        password: &Secret<String>,
+    ) -> Result<(), Refusal> {
+        if before.row.password.is_empty() {
+            return Ok(());
+        }
+        let phc = key.open_text(Sealed::Password, &before.row.password)?;
+        if self.passwords.compare(password.clone(), Some(phc)).await?.matches {
+            return Err(
+                Refusal::new(Reason::CredentialReused).saying("this is your password already; choose another one")
+            );
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn resolve_subject(
+        &self,
+        caller: &Caller,
+        request: api::ResolveSubjectRequest,
+    ) -> Result<api::ResolveSubjectResponse, Refusal> {
+        let must_match = policy::must_match(caller);
+        let mut v = Violations::new();
+        let named = wire::identifier(&mut v, request.identifier.as_ref());
+        match &request.demographics {
+            Some(given) => demographics(&mut v, given),
+            None if must_match => v.add("demographics", "required: what you know of the patient"),
+            None => {}
+        }
+        v.check()?;
+        let named = wire::present(named)?;
+        let id = self.find(&named).await?;
+        let shown = match id {
+            Some(id) => self.account(id, false).await?.map(|(shown, _)| shown),
+            None => None,
+        };
+        let compared = |shown: &Shown| {
+            request
+                .demographics
+                .as_ref()
+                .map_or(Found::NOT_GIVEN, |d| compare(d, &shown.profile))
+        };
+        let found = shown.as_ref().map(compared);
+        let usable = !must_match || shown.as_ref().is_some_and(|s| s.row.is_active());
+        if !usable || !found.is_some_and(|f| f.fits()) {
+            let slot = id.map_or_else(|| Slot::of_hash(&self.lookup.unknown(&named.folded())), |id| id.slot());
+            self.store
+                .apply(LookupRefused {
+                    caller: caller.clone(),
+                    account: id,
+                    slot,
+                })
+                .await?;
+        }
+        let (Some(shown), Some(found)) = (shown, found) else {
+            return Err(if must_match {
+                no_match()
+            } else {
+                Reason::NotAvailable.into()
+            });
+        };
+        if must_match && !(usable && found.fits()) {
+            return Err(no_match());
+        }
+        Ok(api::ResolveSubjectResponse {
+            account: shown.row.name(),
+            preferred_address: if must_match { String::new() } else { shown.preferred() },
+            state: shown.row.state,
+            name_match: found.name.into(),
+            gender_match: found.gender.into(),
+            year_of_birth_match: found.year.into(),
+            mobile_match: found.mobile.into(),
+        })
+    }
+}
+
+/// Whatever the cause.
+fn no_match() -> Refusal {
+    Refusal::new(Reason::NoMatch).saying("nobody matches all that was sent; check it against the patient's card")
+}
+
+/// The part before the `@`.
+pub(super) fn local_part(field: &'static str, text: &str) -> Result<LocalPart, Refusal> {
+    LocalPart::parse(text).map_err(|why| Refusal {
+        reason: Reason::AddressForm,
+        ..Refusal::field(field, why)
+    })
+}
+
+/// The password to set; `None` to remove it.
+fn credential(v: &mut Violations, given: Option<&Credential>) -> Option<Secret<String>> {
+    match given {
+        Some(Credential::Password(text)) if text.chars().count() <= 128 => Some(text.clone().into()),
+        Some(Credential::Password(_)) => {
+            v.add("password", "must be 8 to 128 characters");
+            None
+        }
+        Some(Credential::Clear(true)) => None,
+        Some(Credential::Clear(false)) | None => {
+            v.add("credential", "required: password, or clear = true");
+            None
+        }
+    }
+}
+
+fn demographics(v: &mut Violations, given: &sammati_api::types::v1::Demographics) {
+    wire::text(v, "demographics.name", &given.name, 1, 255);
+    if !(1..=3).contains(&given.gender) {
+        v.add("demographics.gender", "required: GENDER_M, GENDER_F or GENDER_O");
+    }
+    if !(1900..=2200).contains(&given.year_of_birth) {
+        v.add("demographics.year_of_birth", "required: a year from 1900 to this one");
+    }
+    if let Some(mobile) = given.mobile.as_deref().filter(|m| !m.is_empty()) {
+        v.keep("demographics.mobile", sammati_kernel::MobileNumber::parse(mobile));
+    }
+}

@@ -1,0 +1,431 @@
+//! SessionService: logging in, staying logged in, and ending it.
+
+use std::collections::BTreeSet;
+
+use sammati_api::identity::v1 as api;
+use sammati_api::identity::v1::transaction::{Purpose, State};
+use sammati_kernel::jws;
+use sammati_kernel::{
+    AccountId, Caller, Micros, ParticipantId, Peer, Reason, Refusal, Role, SessionId, Slot, Violations,
+};
+use sammati_server::event::micros;
+use sammati_server::token;
+use sammati_store::{ClaimKey, Outcome};
+use serde::Deserialize;
+
+use crate::policy;
+use crate::rows::{ParticipantRow, SessionRow, TransactionRow};
+use crate::service::Inner;
+use crate::session::{
+    ConsumeLogin, EndReused, Login, OpenParticipantSession, OpenSession, Refresh, Revoke, Revoked, Rotated, Which,
+    chosen, expired, may_log_in, several_holders,
+};
+use crate::tokens::{AUDIENCES, may_repeat};
+use crate::vault::broken;
+use crate::wire;
+
+/// How old an assertion may be, and how far its clock may be ahead.
+const ASSERTION: i64 = 60;
+
+/// What the connection proves.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Certificate {
+    /// Its SPIFFE URI.
+    pub(crate) spiffe_id: Option<String>,
+    /// base64url of its SHA-256.
+    pub(crate) x5t_s256: Option<String>,
+}
+
+/// The claims of a participant's assertion (RFC 7523).
+#[derive(Deserialize)]
+struct Assertion {
+    iss: String,
+    sub: String,
+    aud: String,
+    jti: String,
+    iat: i64,
+}
+
+impl Inner {
+    pub(crate) async fn create_session(
+        &self,
+        caller: &Caller,
+        request: api::CreateSessionRequest,
+    ) -> Result<api::Session, Refusal> {
+        let key = self.request::<ConsumeLogin>(caller, &request.request_id, &request)?;
+        let mut v = Violations::new();
+        wire::audiences(&mut v, &request.audiences);
+        let transaction = wire::named(&mut v, "transaction", &request.transaction);
+        v.check()?;
+        let transaction = wire::present(transaction)?;
+        let (row, _) = self.transaction(caller, transaction).await?;
+        self.may_choose(&row, request.candidate_index).await?;
+        let consume = ConsumeLogin {
+            caller: caller.clone(),
+            transaction,
+            candidate: request.candidate_index,
+        };
+        let (login, fresh) = match self.store.run(consume, Some(key)).await? {
+            Outcome::Fresh(login) => (login, true),
+            Outcome::Known(bytes) => (
+                Login::from_bytes(&bytes).ok_or_else(|| broken("an outcome without ids"))?,
+                false,
+            ),
+        };
+        self.store
+            .apply(OpenSession {
+                caller: caller.clone(),
+                login,
+                transaction: row,
+            })
+            .await?;
+        self.opened_session(login.session, &request.audiences, fresh).await
+    }
+
+    /// Refuses before anything is consumed where it can be known already.
+    async fn may_choose(&self, row: &TransactionRow, index: Option<i32>) -> Result<(), Refusal> {
+        if row.purpose() != Purpose::Login || row.state_at(self.now()) != State::Verified {
+            // The command says why not, or knows the request id.
+            return Ok(());
+        }
+        let account = chosen(row, index)?;
+        match self.account(account, false).await? {
+            Some((shown, _)) => may_log_in(shown.row.state()),
+            None => Err(Reason::NotAvailable.into()),
+        }
+    }
+
+    /// A session of generation 1, with its tokens while this is its first answer or an early repeat.
+    pub(super) async fn opened_session(
+        &self,
+        id: SessionId,
+        audiences: &[String],
+        fresh: bool,
+    ) -> Result<api::Session, Refusal> {
+        let row = self
+            .session(id)
+            .await?
+            .ok_or_else(|| broken("a session that was opened is not there"))?;
+        let rotated = Rotated {
+            generation: 1,
+            made: Micros(row.create_time),
+        };
+        self.with_tokens(&row, rotated, audiences, fresh)
+    }
+
+    fn with_tokens(
+        &self,
+        row: &SessionRow,
+        at: Rotated,
+        audiences: &[String],
+        fresh: bool,
+    ) -> Result<api::Session, Refusal> {
+        if !fresh && !may_repeat(at.made, self.now()) {
+            return Ok(wire::session(row, Vec::new(), String::new()));
+        }
+        let mint = self.mint();
+        let access = mint.access(row, at.generation, at.made, audiences)?;
+        let refresh = match (row.account(), row.id()) {
+            (Some(_), Some(id)) => mint.refresh(id, at.generation),
+            _ => String::new(),
+        };
+        Ok(wire::session(row, access, refresh))
+    }
+
+    pub(crate) async fn refresh_session(
+        &self,
+        caller: &Caller,
+        request: api::RefreshSessionRequest,
+    ) -> Result<api::Session, Refusal> {
+        let key = self.request::<Refresh>(caller, &request.request_id, &request)?;
+        let mut v = Violations::new();
+        wire::audiences(&mut v, &request.audiences);
+        if request.refresh_token.is_empty() || request.refresh_token.len() > 256 {
+            v.add("refresh_token", "required: the refresh token of the last answer");
+        }
+        v.check()?;
+        let (session, generation) = self.mint().read_refresh(&request.refresh_token).ok_or_else(expired)?;
+        let before = self.session(session).await?.ok_or_else(expired)?;
+        let refresh = Refresh {
+            caller: caller.clone(),
+            session,
+            generation,
+            account: before.account,
+        };
+        let outcome = match self.store.run(refresh, Some(key)).await {
+            Err(refusal) if refusal.reason == Reason::RefreshReused => {
+                self.facts.end(&[session], self.now());
+                return Err(refusal);
+            }
+            outcome => outcome?,
+        };
+        let (rotated, fresh) = match outcome {
+            Outcome::Fresh(rotated) => (rotated, true),
+            Outcome::Known(bytes) => (
+                Rotated::from_bytes(&bytes).ok_or_else(|| broken("an outcome without generation"))?,
+                false,
+            ),
+        };
+        if !fresh && !may_repeat(rotated.made, self.now()) {
+            let ended = self
+                .store
+                .apply(EndReused {
+                    caller: caller.clone(),
+                    session,
+                })
+                .await;
+            self.facts.end(&[session], self.now());
+            ended?;
+        }
+        let row = self.session(session).await?.ok_or_else(expired)?;
+        self.with_tokens(&row, rotated, &request.audiences, fresh)
+    }
+
+    pub(crate) async fn revoke_sessions(
+        &self,
+        caller: &Caller,
+        request: api::RevokeSessionsRequest,
+    ) -> Result<api::RevokeSessionsResponse, Refusal> {
+        let key = self.request::<Revoke>(caller, &request.request_id, &request)?;
+        let (slot, which) = self.which(caller, &request).await?;
+        let count = match self
+            .store
+            .run(
+                Revoke {
+                    caller: caller.clone(),
+                    slot,
+                    which,
+                },
+                Some(key),
+            )
+            .await?
+        {
+            Outcome::Fresh(Revoked(ended)) => {
+                self.facts.end(&ended, self.now());
+                u32::try_from(ended.len()).unwrap_or(u32::MAX)
+            }
+            Outcome::Known(bytes) => bytes
+                .try_into()
+                .map(u32::from_be_bytes)
+                .map_err(|_| broken("an outcome without count"))?,
+        };
+        Ok(api::RevokeSessionsResponse {
+            revoked_count: i32::try_from(count).unwrap_or(i32::MAX),
+        })
+    }
+
+    async fn which(&self, caller: &Caller, request: &api::RevokeSessionsRequest) -> Result<(Slot, Which), Refusal> {
+        let mut v = Violations::new();
+        if request.names.is_empty() == request.all_of.is_empty() {
+            v.add("names", "set either names or all_of");
+        }
+        if request.names.len() > 100 {
+            v.add("names", "at most 100");
+        }
+        let ids: Vec<Option<SessionId>> = request.names.iter().map(|n| wire::named(&mut v, "names", n)).collect();
+        let holder = holder_slot(&request.all_of);
+        if !request.all_of.is_empty() && holder.is_none() {
+            v.add("all_of", "must be accounts/{id} or participants/{id}");
+        }
+        v.check()?;
+        if let Some(slot) = holder {
+            policy::may_end_all_of(caller, &request.all_of)?;
+            return Ok((slot, Which::AllOf(request.all_of.clone())));
+        }
+        let ids: BTreeSet<SessionId> = ids.into_iter().flatten().collect();
+        let slot = ids.first().map(SessionId::slot).ok_or(Reason::Internal)?;
+        if ids.iter().any(|id| id.slot() != slot) {
+            return Err(self.of_several(caller, ids).await?);
+        }
+        Ok((slot, Which::Named(ids.into_iter().collect())))
+    }
+
+    /// What sessions of different slots are refused with: they cannot be one holder's, and nobody may tell more from
+    /// the refusal than from that of an absent one.
+    async fn of_several(&self, caller: &Caller, ids: BTreeSet<SessionId>) -> Result<Refusal, Refusal> {
+        for id in ids {
+            match self.session(id).await? {
+                Some(row) if policy::may_end(caller, &row).is_ok() => {}
+                _ => return Ok(policy::unavailable(caller)),
+            }
+        }
+        Ok(several_holders())
+    }
+
+    pub(crate) async fn create_participant_session(
+        &self,
+        peer: &Peer,
+        certificate: Certificate,
+        request: api::CreateParticipantSessionRequest,
+    ) -> Result<api::Session, Refusal> {
+        let mut v = Violations::new();
+        let participant = wire::participant_named(&mut v, "participant", &request.participant);
+        let roles: BTreeSet<Role> = wire::roles(&mut v, "roles", &request.roles).into_iter().collect();
+        wire::audiences(&mut v, &request.audiences);
+        if request.client_assertion.len() > 4096 {
+            v.add("client_assertion", "at most 4096 characters");
+        }
+        // Scoped to the participant, whoever asks for it.
+        let scope = participant.as_ref().map(ParticipantId::name).unwrap_or_default();
+        let key = self.store.request(
+            &scope,
+            "identity.create_participant_session",
+            &request.request_id,
+            &request,
+        )?;
+        v.check()?;
+        let participant = wire::present(participant)?;
+        let row = self.participant(&participant).await?.ok_or_else(not_proved)?;
+        let assertion = self.proved(&row, &participant, &certificate, &request.client_assertion)?;
+        let bound = certificate
+            .x5t_s256
+            .ok_or_else(|| not_proved().saying("connect with a client certificate: the tokens are bound to it"))?;
+        let caller = Caller {
+            peer: peer_of(peer, &participant),
+            actor: None,
+        };
+        let open = OpenParticipantSession {
+            caller,
+            participant,
+            roles,
+            certificate: bound,
+            assertion,
+        };
+        let (id, fresh) = match self.store.run(open, Some(key)).await? {
+            Outcome::Fresh(id) => (id, true),
+            Outcome::Known(bytes) => (
+                SessionId::from_slice(&bytes).ok_or_else(|| broken("an outcome without id"))?,
+                false,
+            ),
+        };
+        self.opened_session(id, &request.audiences, fresh).await
+    }
+
+    /// Whether it is the participant that asks; the claim of an assertion's id, if that was the proof.
+    fn proved(
+        &self,
+        row: &ParticipantRow,
+        id: &ParticipantId,
+        certificate: &Certificate,
+        assertion: &str,
+    ) -> Result<Option<ClaimKey>, Refusal> {
+        let resource = row.resource.as_ref().ok_or_else(not_proved)?;
+        let by_certificate =
+            !resource.spiffe_id.is_empty() && certificate.spiffe_id.as_ref() == Some(&resource.spiffe_id);
+        if by_certificate {
+            return Ok(None);
+        }
+        let now = self.now();
+        let find = |kid: &str| {
+            let key = resource.keys.iter().find(|key| key.kid == kid)?;
+            let from = key.from_time.as_ref().and_then(micros).is_none_or(|from| from <= now);
+            let to = key.to_time.as_ref().and_then(micros).is_none_or(|to| now < to);
+            (from && to).then(|| jws::PublicKey::from_jwk(&key.jwk)).flatten()
+        };
+        let claims: Assertion = jws::verify(assertion, "JWT", find).map_err(|_| not_proved())?;
+        let age = now.seconds().saturating_sub(claims.iat);
+        let good = claims.iss == id.name() && claims.sub == id.name() && claims.aud == "identity";
+        if !good || !(1..=128).contains(&claims.jti.len()) || !(-5..=ASSERTION).contains(&age) {
+            return Err(not_proved());
+        }
+        Ok(Some(self.lookup.assertion(id, &claims.jti)))
+    }
+
+    pub(crate) async fn exchange_token(
+        &self,
+        caller: &Caller,
+        request: api::ExchangeTokenRequest,
+    ) -> Result<api::AccessToken, Refusal> {
+        let Peer::Service(service) = &caller.peer else {
+            return Err(Reason::CallerKind.into());
+        };
+        let mut v = Violations::new();
+        if !AUDIENCES.contains(&request.audience.as_str()) || request.audience == *service {
+            v.add(
+                "audience",
+                "must be \"identity\", \"consent\" or \"audit\", and not the caller",
+            );
+        }
+        if request.token.is_empty() || request.token.len() > jws::MAX_TOKEN {
+            v.add("token", "required: the access token that the service received");
+        }
+        v.check()?;
+        let missing = |why: &'static str| Refusal::new(Reason::TokenMissing).saying(why);
+        let claims = token::read(&request.token, |kid| self.keys.find(kid))
+            .map_err(|_| missing("the token is not one of ours"))?;
+        if claims.aud != *service {
+            return Err(missing("the token is for another service"));
+        }
+        let now = self.now();
+        if !claims.is_live(now) {
+            return Err(Reason::TokenExpired.into());
+        }
+        if !self.is_live(&claims, now).await? {
+            return Err(Reason::TokenRevoked.into());
+        }
+        self.mint().actor(&claims, service, &request.audience, now)
+    }
+
+    /// Whether the session of a token has not ended, by the database: facts in memory may be a moment old.
+    async fn is_live(&self, claims: &token::Claims, now: Micros) -> Result<bool, Refusal> {
+        use sammati_server::authn::TokenFacts;
+        let Some(session) = claims.session().filter(|_| !self.facts.ended(claims)) else {
+            return Ok(false);
+        };
+        Ok(self
+            .session(session)
+            .await?
+            .is_some_and(|row| row.end_time == 0 && row.create_time <= now.0))
+    }
+
+    pub(crate) fn list_keys(
+        &self,
+        caller: &Caller,
+        request: &api::ListKeysRequest,
+    ) -> Result<api::ListKeysResponse, Refusal> {
+        let query = api::ListKeysRequest::default();
+        let page = self
+            .pages
+            .page(caller, "ListKeys", &query, request.page_size, &request.page_token)?;
+        let all = self.keys.list();
+        let after = page.after.as_deref();
+        let begin = after.map_or(0, |kid| {
+            all.iter()
+                .position(|k| k.kid.as_bytes() == kid)
+                .map_or(all.len(), |at| at + 1)
+        });
+        let keys: Vec<_> = all.iter().skip(begin).take(page.size).cloned().collect();
+        let more = begin + keys.len() < all.len();
+        let next_page_token = match keys.last() {
+            Some(last) if more => page
+                .next(last.kid.as_bytes())
+                .map_err(|_| Refusal::new(Reason::Internal))?,
+            _ => String::new(),
+        };
+        Ok(api::ListKeysResponse { keys, next_page_token })
+    }
+}
+
+/// Where the sessions of `accounts/{id}` or `participants/{id}` live.
+fn holder_slot(name: &str) -> Option<Slot> {
+    let account = AccountId::parse_name(name).map(|id| id.slot());
+    account.or_else(|| {
+        ParticipantId::parse_name(name)
+            .ok()
+            .map(|id| Slot::of_participant(id.as_str()))
+    })
+}
+
+/// The participant is who acts, whatever else its certificate says.
+fn peer_of(peer: &Peer, participant: &ParticipantId) -> Peer {
+    match peer {
+        Peer::Participant(_) | Peer::Anonymous => Peer::Participant(participant.clone()),
+        other => other.clone(),
+    }
+}
+
+/// Unknown, not proved, and proved badly are one.
+fn not_proved() -> Refusal {
+    Refusal::new(Reason::AssertionInvalid)
+        .saying("connect with the participant's client certificate, or send a fresh client_assertion signed with one of its keys")
+}

@@ -1,0 +1,220 @@
+//! How is it made? From configuration for a process, from parts for a test.
+
+use std::sync::Arc;
+
+use sammati_api::identity::v1::account_service_server::AccountServiceServer;
+use sammati_api::identity::v1::address_service_server::AddressServiceServer;
+use sammati_api::identity::v1::feed_service_server::FeedServiceServer;
+use sammati_api::identity::v1::participant_service_server::ParticipantServiceServer;
+use sammati_api::identity::v1::session_service_server::SessionServiceServer;
+use sammati_api::identity::v1::transaction_service_server::TransactionServiceServer;
+use sammati_kernel::{AddressSuffix, Clock, Key, Micros, Refusal};
+use sammati_server::authn::TokenFacts;
+use sammati_server::config::{Config, DatabaseConfig};
+use sammati_server::page::PageTokens;
+use sammati_server::{Built, ConfigError, Served, Service, Start, StartError};
+use sammati_store::{Location, Options, Store};
+use serde::Deserialize;
+
+use crate::facts::Facts;
+use crate::keyring::KeyRing;
+use crate::lookup::Lookup;
+use crate::password::Passwords;
+use crate::providers::{Courier, Kyc, Messages, RemoteKyc, RemoteMessages};
+use crate::rows::MIGRATIONS;
+use crate::tokens::Mint;
+use crate::vault::Vault;
+
+/// `[service]`. Beside it `[secrets]` has the files `kek` and `lookup` (32-byte keys) and `token_key.pem` (Ed25519).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// What follows the `@` of addresses: `abdm`, or `sbx` in a sandbox.
+    pub address_suffix: String,
+    /// The `iss` of tokens: the URL or name of this identity service.
+    pub issuer: String,
+}
+
+/// What identity is made from.
+pub struct Parts {
+    /// The database, opened with [`Identity::open`].
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Wraps data keys.
+    pub kek: Key,
+    /// Hashes what is looked up.
+    pub lookup: Key,
+    /// Sign and verify tokens.
+    pub keys: KeyRing,
+    /// The e-KYC agency.
+    pub kyc: Kyc,
+    /// The message sender.
+    pub messages: Messages,
+    /// What follows the `@` of addresses.
+    pub suffix: AddressSuffix,
+    /// The `iss` of tokens.
+    pub issuer: String,
+}
+
+/// The service. Clones share everything.
+#[derive(Clone)]
+pub struct Identity(pub(crate) Arc<Inner>);
+
+/// What the handlers share.
+pub(crate) struct Inner {
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) vault: Vault,
+    pub(crate) lookup: Lookup,
+    pub(crate) keys: Arc<KeyRing>,
+    pub(crate) kyc: Kyc,
+    pub(crate) courier: Courier,
+    pub(crate) passwords: Passwords,
+    pub(crate) suffix: AddressSuffix,
+    pub(crate) issuer: String,
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) pages: PageTokens,
+}
+
+impl Identity {
+    /// The service named by its configuration file's `[database]`, migrated.
+    ///
+    /// # Errors
+    /// Why the database cannot be opened.
+    pub fn open(
+        location: Location,
+        database: Option<&DatabaseConfig>,
+        kek: &Key,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Store, StartError> {
+        let mut options = Options::new(location, kek.derive("store"));
+        options.lanes = database.and_then(|d| d.lanes).unwrap_or(options.lanes);
+        options.partitions = database.and_then(|d| d.partitions);
+        Store::open(&options, clock, MIGRATIONS).map_err(StartError::other)
+    }
+
+    /// Makes it, with what the database says of ended sessions.
+    ///
+    /// # Errors
+    /// STORAGE_UNAVAILABLE.
+    pub async fn new(parts: Parts) -> Result<Self, Refusal> {
+        let keys = Arc::new(parts.keys);
+        let facts = Facts::load(&parts.store, Arc::clone(&keys), parts.clock.now()).await?;
+        Ok(Self(Arc::new(Inner {
+            pages: PageTokens::new(&parts.kek),
+            vault: Vault::new(parts.kek),
+            lookup: Lookup::new(parts.lookup),
+            courier: Courier::new(parts.messages),
+            passwords: Passwords::new(),
+            facts: Arc::new(facts),
+            store: parts.store,
+            clock: parts.clock,
+            kyc: parts.kyc,
+            suffix: parts.suffix,
+            issuer: parts.issuer,
+            keys,
+        })))
+    }
+
+    /// Its RPCs.
+    pub fn served(&self) -> Served {
+        Served::new()
+            .add(TransactionServiceServer::new(self.clone()))
+            .add(AccountServiceServer::new(self.clone()))
+            .add(AddressServiceServer::new(self.clone()))
+            .add(SessionServiceServer::new(self.clone()))
+            .add(ParticipantServiceServer::new(self.clone()))
+            .add(FeedServiceServer::new(self.clone()))
+    }
+
+    /// What its own tokens are judged by.
+    pub fn token_facts(&self) -> Arc<dyn TokenFacts> {
+        Arc::clone(&self.0.facts) as _
+    }
+
+    /// Keeps the facts true while other replicas commit; ends when `until` does.
+    pub async fn follow(self, until: impl Future<Output = ()>) {
+        tokio::select! {
+            () = self.0.facts.follow(&self.0.store, self.0.clock.as_ref()) => {}
+            () = until => {}
+        }
+    }
+
+    /// The database.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+}
+
+impl Inner {
+    pub(crate) fn now(&self) -> Micros {
+        self.clock.now()
+    }
+
+    pub(crate) fn mint(&self) -> Mint<'_> {
+        Mint {
+            issuer: &self.issuer,
+            keys: &self.keys,
+            lookup: &self.lookup,
+        }
+    }
+}
+
+impl Service for Identity {
+    const NAME: &'static str = "identity";
+    type Settings = Settings;
+
+    async fn build(start: Start<Settings>) -> Result<Built, StartError> {
+        let suffix = AddressSuffix::parse(&start.config.service.address_suffix).ok_or_else(|| {
+            ConfigError("service.address_suffix must be \"abdm\", or \"sbx\" in a sandbox".to_owned())
+        })?;
+        let (kek, lookup) = (start.config.secrets.key("kek")?, start.config.secrets.key("lookup")?);
+        let store = Self::open(
+            location(&start.config)?,
+            start.config.database.as_ref(),
+            &kek,
+            Arc::clone(&start.clock),
+        )?;
+        start.metrics.with(|registry| store.register_metrics(registry));
+        let identity = Self::new(Parts {
+            store,
+            clock: Arc::clone(&start.clock),
+            kek,
+            lookup,
+            keys: KeyRing::load(&start.config.secrets)?,
+            kyc: Arc::new(RemoteKyc(start.peers.channel(provider(&start, "kyc"))?)),
+            messages: Arc::new(RemoteMessages(start.peers.channel(provider(&start, "messages"))?)),
+            suffix,
+            issuer: start.config.service.issuer.clone(),
+        })
+        .await
+        .map_err(|refusal| StartError::other(refusal.reason.as_str()))?;
+        let shutdown = start.shutdown.clone();
+        start
+            .tasks
+            .spawn(identity.clone().follow(async move { shutdown.cancelled().await }));
+        Ok(Built::new(identity.served(), identity.token_facts()))
+    }
+}
+
+/// A provider is a peer of its own name, or the sandbox.
+fn provider(start: &Start<Settings>, name: &'static str) -> &'static str {
+    if start.peers.knows(name) { name } else { "sandbox" }
+}
+
+fn location(config: &Config<Settings>) -> Result<Location, StartError> {
+    let database = config
+        .database
+        .as_ref()
+        .ok_or_else(|| ConfigError("[database] is missing; identity keeps its data there".to_owned()))?;
+    let location = Location::parse(&database.url).map_err(ConfigError)?;
+    Ok(match location {
+        Location::Postgres { url, .. } => Location::Postgres {
+            url,
+            root: database.root_certificate.clone(),
+            password: database.password()?,
+        },
+        embedded @ Location::Sqlite(_) => embedded,
+    })
+}

@@ -1,0 +1,92 @@
+//! Sessions are ended: those named, or all of one holder.
+
+use sammati_kernel::{Caller, Reason, Refusal, SessionId, Slot};
+use sammati_store::{Command, Keys, View};
+
+use super::end;
+use crate::policy;
+use crate::rows::SessionRow;
+
+/// Ends sessions of one holder.
+#[derive(Debug)]
+pub(crate) struct Revoke {
+    pub(crate) caller: Caller,
+    pub(crate) slot: Slot,
+    pub(crate) which: Which,
+}
+
+/// Which ones.
+#[derive(Debug, Clone)]
+pub(crate) enum Which {
+    Named(Vec<SessionId>),
+    /// All of this account or participant, by its name.
+    AllOf(String),
+}
+
+/// The ones that ended by this call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Revoked(pub(crate) Vec<SessionId>);
+
+impl Command for Revoke {
+    type Answer = Revoked;
+    const NAME: &'static str = "identity.revoke_sessions";
+
+    fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        match &self.which {
+            Which::Named(ids) => ids.iter().for_each(|id| keys.row::<SessionRow>(id.to_vec())),
+            Which::AllOf(holder) => keys.group::<SessionRow>("live", holder.clone()),
+        }
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<Revoked, Refusal> {
+        let rows = match &self.which {
+            Which::Named(ids) => self.named(ids, view)?,
+            Which::AllOf(holder) => {
+                policy::may_end_all_of(&self.caller, holder)?;
+                view.group::<SessionRow>("live", holder.as_bytes())
+            }
+        };
+        let now = view.now();
+        let mut ended = Vec::new();
+        for mut row in rows {
+            if row.is_live(now) {
+                end(&mut row, "identity.session_revoked", &self.caller, view);
+                ended.extend(row.id());
+            }
+        }
+        Ok(Revoked(ended))
+    }
+
+    fn outcome(&self, revoked: &Revoked) -> Vec<u8> {
+        u32::try_from(revoked.0.len())
+            .unwrap_or(u32::MAX)
+            .to_be_bytes()
+            .to_vec()
+    }
+}
+
+impl Revoke {
+    fn named(&self, ids: &[SessionId], view: &mut View<'_>) -> Result<Vec<SessionRow>, Refusal> {
+        let mut rows: Vec<SessionRow> = Vec::with_capacity(ids.len());
+        for id in ids {
+            let row = view
+                .get::<SessionRow>(id.as_bytes())
+                .ok_or_else(|| policy::unavailable(&self.caller))?;
+            policy::may_end(&self.caller, &row)?;
+            if rows.first().is_some_and(|first| first.holder() != row.holder()) {
+                return Err(several_holders());
+            }
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+}
+
+pub(crate) fn several_holders() -> Refusal {
+    Refusal::new(Reason::BatchSubjects)
+        .saying("the sessions belong to more than one account or participant; end each one's on its own")
+}

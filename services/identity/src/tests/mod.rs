@@ -1,0 +1,1 @@
+//! Commands and calls on a real store.

@@ -1,0 +1,117 @@
+//! What several requests have in common.
+
+use sammati_api::types::v1::{ConsentStamp, Identifier, identifier as api};
+use sammati_kernel::{AbhaAddress, AbhaNumber, AccountId, Id, IdKind, Micros, ParticipantId, Refusal, Violations};
+use sammati_server::event::micros;
+
+use crate::tokens::AUDIENCES;
+
+/// How long ago a consent text may have been accepted.
+const ACCEPTED_WITHIN: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+
+/// How far an app's clock may be ahead.
+const AHEAD: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A resource name, `collection/{id}`.
+pub(crate) fn named<K: IdKind>(v: &mut Violations, field: &'static str, name: &str) -> Option<Id<K>> {
+    let id = Id::parse_name(name);
+    if id.is_none() {
+        v.add(field, format!("must be {}/{{id}}", K::COLLECTION));
+    }
+    id
+}
+
+/// `participants/{id}`.
+pub(crate) fn participant_named(v: &mut Violations, field: &'static str, name: &str) -> Option<ParticipantId> {
+    v.keep(field, ParticipantId::parse_name(name))
+}
+
+/// Text of `min` to `max` characters without control characters.
+pub(crate) fn text(v: &mut Violations, field: &'static str, value: &str, min: usize, max: usize) {
+    let length = value.chars().count();
+    if length < min || length > max || value.chars().any(char::is_control) {
+        v.add(
+            field,
+            format!("must be {min} to {max} characters, none of them a control character"),
+        );
+    }
+}
+
+/// The audiences of tokens: at least one, each once.
+pub(crate) fn audiences(v: &mut Violations, given: &[String]) {
+    let known = given.iter().all(|a| AUDIENCES.contains(&a.as_str()));
+    let distinct: std::collections::BTreeSet<_> = given.iter().collect();
+    if given.is_empty() || !known || distinct.len() != given.len() {
+        v.add(
+            "audiences",
+            "at least 1 of \"identity\", \"consent\", \"audit\", each once",
+        );
+    }
+}
+
+/// The consent text that was accepted; for an enrolment the one that ABDM wants.
+pub(crate) fn consent(v: &mut Violations, stamp: Option<&ConsentStamp>, enrolment: bool, now: Micros) {
+    let Some(stamp) = stamp else {
+        v.add(
+            "consent",
+            "required: the consent text that she accepted before Aadhaar is used",
+        );
+        return;
+    };
+    if enrolment && (stamp.code != "abha-enrollment" || stamp.version != "1.4") {
+        v.add("consent.code", "must be \"abha-enrollment\" in version \"1.4\"");
+    } else {
+        text(v, "consent.code", &stamp.code, 1, 64);
+        text(v, "consent.version", &stamp.version, 1, 16);
+    }
+    text(v, "consent.language", &stamp.language, 2, 16);
+    text(v, "consent.notice", &stamp.notice, 0, 64);
+    let accepted = stamp.accepted_time.as_ref().and_then(micros);
+    if accepted.is_none_or(|at| at > now.plus(AHEAD) || at < now.minus(ACCEPTED_WITHIN)) {
+        v.add(
+            "consent.accepted_time",
+            "required: when she accepted, at most 15 minutes ago and not in the future",
+        );
+    }
+}
+
+/// One way to name a person.
+#[derive(Debug, Clone)]
+pub(crate) enum Named {
+    Number(AbhaNumber),
+    Address(AbhaAddress),
+    Account(AccountId),
+}
+
+impl Named {
+    /// In one spelling.
+    pub(crate) fn folded(&self) -> String {
+        match self {
+            Self::Number(number) => number.digits(),
+            Self::Address(address) => address.folded(),
+            Self::Account(account) => account.name(),
+        }
+    }
+}
+
+/// Reads it.
+pub(crate) fn identifier(v: &mut Violations, given: Option<&Identifier>) -> Option<Named> {
+    match given.and_then(|i| i.identifier.as_ref()) {
+        Some(api::Identifier::AbhaNumber(text)) => v
+            .keep("identifier.abha_number", AbhaNumber::parse(text))
+            .map(Named::Number),
+        Some(api::Identifier::AbhaAddress(text)) => v
+            .keep("identifier.abha_address", AbhaAddress::parse(text))
+            .map(Named::Address),
+        Some(api::Identifier::Account(name)) => named(v, "identifier.account", name).map(Named::Account),
+        None => {
+            v.add("identifier", "required: abha_number, abha_address or account");
+            None
+        }
+    }
+}
+
+/// What is left when all violations are gathered: a value that cannot be absent.
+pub(crate) fn present<T>(value: Option<T>) -> Result<T, Refusal> {
+    value.ok_or_else(|| crate::vault::broken("a field passed validation without a value"))
+}
