@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::future::join_all;
 use sammati_audit::log::Received;
 use sammati_audit::rows::{LeafRow, LogRow, SLOT};
-use sammati_kernel::{AadhaarNumber, Reason};
+use sammati_kernel::{AadhaarNumber, Micros, Reason};
 use sammati_log::Hash32;
 use sammati_log::bundle::Bundle;
 use sammati_log::checkpoint;
 use sammati_log::hash::{leaf_hash, node_hash};
 use sammati_log::proof::verify_inclusion;
+use sammati_server::event::micros;
 
 use crate::fixture::{Audit, account, append, everywhere, granted, some_event};
 
@@ -241,5 +242,21 @@ async fn a1_a_restart_goes_on_where_it_was() {
             .unwrap()
             .unwrap();
         assert_eq!(head.record.signed, Some(302));
+    }
+}
+
+/// I10: a clock that goes back stops nothing, and accept times never do.
+#[tokio::test(flavor = "multi_thread")]
+async fn accept_times_never_go_back() {
+    for audit in everywhere().await {
+        let mut last = Micros::ZERO;
+        for seconds in [1_795_305_600, 1_795_309_200, 1_795_305_601, 1_795_309_201] {
+            audit.clock.set(Micros::from_seconds(seconds));
+            let answer = audit.append(vec![some_event(1)]).await.unwrap();
+            let accepted = micros(answer.events[0].accept_time.as_ref().unwrap()).unwrap();
+            assert!(accepted >= last);
+            last = accepted;
+        }
+        assert_eq!(last, Micros::from_seconds(1_795_309_201));
     }
 }

@@ -105,6 +105,15 @@ impl Audit {
         Self::start(databases, log_key, clock).await
     }
 
+    /// Ends it and starts it again with an empty key database: all keys are destroyed.
+    pub(crate) async fn restart_without_keys(mut self) -> Self {
+        self.databases[1] = match self.databases[1].url.starts_with("postgres") {
+            true => Database::postgres().unwrap(),
+            false => Database::sqlite(),
+        };
+        self.restart().await
+    }
+
     /// Another replica over the same databases.
     pub(crate) async fn replica(&self) -> Option<(Rpc, Arc<Log>)> {
         let is_shared = self.databases[0].url.starts_with("postgres");

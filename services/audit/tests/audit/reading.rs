@@ -179,3 +179,18 @@ async fn payload_keys_outlive_the_process() {
         );
     }
 }
+
+/// Without its keys a payload is gone for everybody; the leaf and its proof stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_keys_a_payload_is_erased_and_the_proof_stays() {
+    for audit in everywhere().await {
+        let event = some_event(1);
+        audit.append(vec![event.clone()]).await.unwrap();
+        let before = audit.prove(0, 0).await.unwrap();
+        let audit = audit.restart_without_keys().await;
+        let read = audit.get(person(account(1)), &event.event_id).await.unwrap();
+        assert_eq!((read.payload_state(), read.payload), (PayloadState::Erased, None));
+        assert_eq!(read.header.unwrap().event_id, event.event_id);
+        assert_eq!(audit.prove(0, 1).await.unwrap(), before);
+    }
+}
