@@ -78,6 +78,9 @@ def check(overlay, manifests):
     expected = {"identity", "consent", "audit"} | ({"sandbox"} if overlay == "sandbox" else set())
     if names != expected:
         yield f"the services are {sorted(names)}, expected {sorted(expected)}"
+    origins = {c["service"].get("origin", c["service"].get("log_origin")) for c in configs(manifests)} - {None}
+    if len(origins) != 1:
+        yield f"audit's origin and consent's log_origin differ: {sorted(origins)}"
     for deployment in deployments:
         for complaint in service(manifests, deployment):
             yield f"{deployment['metadata']['name']}: {complaint}"
@@ -167,6 +170,11 @@ def told(manifests, name, pod):
             data = manifests.by.get(("ConfigMap", held), {}).get("data", {})
             return tomllib.loads(data[file]) if file in data else f"the ConfigMap {held} holds no {file}"
     return f"{folder} is not mounted"
+
+
+def configs(manifests):
+    for held in manifests.of("ConfigMap"):
+        yield from (tomllib.loads(text) for text in held["data"].values())
 
 
 def files(config):
