@@ -1,1 +1,28 @@
-//! consent
+//! What may flow: consent requests, consents and their artefacts, decisions, links, transfers, notifications.
+//!
+//! All of one person lives in one partition and changes under one lock; a decision reads either what is locked or what
+//! memory holds and the store has confirmed.
+
+pub mod artefact;
+pub mod consent;
+pub mod decision;
+pub mod directory;
+pub mod link;
+pub mod lookup;
+pub mod notice;
+pub mod notification;
+pub mod policy;
+pub mod request;
+pub mod route;
+pub mod rows;
+mod rpc;
+pub mod scope;
+mod service;
+pub mod subject;
+pub mod sweep;
+pub mod transfer;
+pub mod vault;
+pub mod wire;
+
+pub use rpc::Rpc;
+pub use service::{Consent, Parts, Settings, background, served};

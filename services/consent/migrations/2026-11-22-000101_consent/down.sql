@@ -1,0 +1,9 @@
+DROP TABLE data_key;
+DROP TABLE notification;
+DROP TABLE transfer;
+DROP TABLE link_try;
+DROP TABLE care_context;
+DROP TABLE link;
+DROP TABLE artefact;
+DROP TABLE consent;
+DROP TABLE consent_request;

@@ -1,0 +1,278 @@
+//! The signed form of a consent: claims as RFC 8785 JSON, one copy for each audience.
+
+use chrono::{DateTime, SecondsFormat};
+use sammati_api::types::v1::CareContextRef;
+use sammati_kernel::jws::{MAX_TOKEN, PublicKey, SigningKey, signing_input};
+use sammati_kernel::{Caller, ConsentId, Micros, Reason, Refusal};
+use serde_json::{Map, Value, json};
+
+use crate::consent::State;
+use crate::rows::{ConsentRow, broken};
+use crate::scope::Scope;
+
+/// The `typ` of an artefact.
+pub const TYP: &str = "consent-artefact+jwt";
+
+/// How long a base64url Ed25519 signature and its dot are.
+const SIGNATURE: usize = 87;
+
+/// Whose copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Audience {
+    /// The giver's: without the professional's name.
+    Hip,
+    /// The receiver's: without the giver's patient reference.
+    Hiu,
+}
+
+impl Audience {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Hip, Self::Hiu];
+
+    /// Its number in the contract and in keys.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Hip => 1,
+            Self::Hiu => 2,
+        }
+    }
+
+    /// As in resource names.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hip => "hip",
+            Self::Hiu => "hiu",
+        }
+    }
+}
+
+/// A signing key and when it signs.
+#[derive(Debug)]
+pub struct ArtefactKey {
+    /// The pair. A key that signs no more is kept: signatures are made of committed bytes each time they are read.
+    pub key: SigningKey,
+    /// It signs nothing new before; `None`: not known.
+    pub not_before: Option<Micros>,
+    /// It signs nothing new from then on; `None` for the one that signs now.
+    pub expire: Option<Micros>,
+}
+
+/// The keys that artefacts are and were signed with.
+#[derive(Debug)]
+pub struct ArtefactKeys {
+    active: ArtefactKey,
+    retired: Vec<ArtefactKey>,
+}
+
+impl ArtefactKeys {
+    /// `active` signs; `retired` verify for ever, newest first.
+    pub const fn new(active: ArtefactKey, retired: Vec<ArtefactKey>) -> Self {
+        Self { active, retired }
+    }
+
+    /// One key, since ever.
+    pub const fn of(key: SigningKey) -> Self {
+        Self::new(ArtefactKey { key, not_before: None, expire: None }, Vec::new())
+    }
+
+    /// All of them, newest first, with whether each signs now.
+    pub fn known(&self) -> impl Iterator<Item = (&ArtefactKey, bool)> {
+        std::iter::once((&self.active, true)).chain(self.retired.iter().map(|key| (key, false)))
+    }
+
+    /// The key that signs now.
+    pub const fn active(&self) -> &SigningKey {
+        &self.active.key
+    }
+
+    /// The public key with this id, if artefacts or link tokens were ever signed with it.
+    pub fn find(&self, kid: &str) -> Option<PublicKey> {
+        self.signing(kid).map(SigningKey::public)
+    }
+
+    /// The JWS of a signing input that was made for the key `kid`.
+    pub fn sign(&self, kid: &str, input: &str) -> Option<String> {
+        self.signing(kid).map(|key| key.sign_input(input))
+    }
+
+    fn signing(&self, kid: &str) -> Option<&SigningKey> {
+        self.known().map(|(known, _)| &known.key).find(|key| key.kid() == kid)
+    }
+}
+
+/// What both copies are made of.
+pub struct Claims<'a> {
+    /// The consent manager, as `sbx`.
+    pub manager: &'a str,
+    /// The log that holds the grant's event.
+    pub log_origin: &'a str,
+    /// The consent.
+    pub consent: &'a ConsentRow,
+    /// Her address.
+    pub patient: &'a str,
+    /// Care contexts that are named.
+    pub care_contexts: &'a [CareContextRef],
+    /// What people read for the HIP.
+    pub hip_name: &'a str,
+    /// What people read for the HIU.
+    pub hiu_name: &'a str,
+    /// The event of the grant.
+    pub event_id: &'a str,
+    /// Who granted.
+    pub caller: &'a Caller,
+}
+
+/// The signing input of one copy under the key `kid`.
+///
+/// # Errors
+/// SCOPE_INVALID when so many care contexts are named that the artefact would be longer than anybody accepts.
+pub fn input(kid: &str, claims: &Claims<'_>, audience: Audience) -> Result<String, Refusal> {
+    let json = canonical(&claims.of(audience)?);
+    let input = signing_input(kid, TYP, json.as_bytes());
+    if input.len() + SIGNATURE > MAX_TOKEN {
+        let mut refusal = Refusal::field("grants.scope.care_contexts", "too many for one artefact of 16 KiB; name fewer, or none for all");
+        refusal.reason = Reason::FieldInvalid;
+        return Err(refusal);
+    }
+    Ok(input)
+}
+
+impl Claims<'_> {
+    fn of(&self, audience: Audience) -> Result<Value, Refusal> {
+        let consent = self.consent;
+        let id: ConsentId = consent.id()?;
+        let scope = consent.scope.read()?;
+        let to = match audience {
+            Audience::Hip => &consent.hip,
+            Audience::Hiu => &consent.hiu,
+        };
+        let granted = Micros(consent.granted);
+        let kind = if self.caller.account().is_some() { "PERSON" } else { "UNKNOWN" };
+        Ok(json!({
+            "iss": self.manager,
+            "iat": granted.seconds(),
+            "nbf": granted.seconds(),
+            "exp": Micros(consent.expire).seconds(),
+            "jti": format!("{id}.{}.{}", consent.grant_version, audience.as_str()),
+            "aud": format!("participants/{to}"),
+            "schema_version": "v3",
+            "consent_id": id.to_string(),
+            "version": consent.grant_version,
+            "created_at": text(granted)?,
+            "last_updated": text(granted)?,
+            "patient": { "id": self.patient },
+            "hip": { "id": consent.hip, "name": self.hip_name, "type": "HIP" },
+            "hiu": { "id": consent.hiu, "name": self.hiu_name, "type": "HIU" },
+            "consent_manager": { "id": self.manager },
+            "requester": self.requester(audience),
+            "care_contexts": self.care_contexts.iter().map(|c| context(c, audience)).collect::<Vec<_>>(),
+            "purpose": { "code": scope.purpose.code(), "text": scope.purpose.text(), "refUri": scope.purpose.ref_uri() },
+            "hi_types": scope.hi_types.iter().map(|t| t.as_str()).collect::<Vec<_>>(),
+            "permission": permission(&scope)?,
+            "granted_by": { "kind": kind },
+            "notice": { "notice": consent.notice.notice, "version": consent.notice.version, "language": consent.notice.language, "sha256": consent.notice.sha256 },
+            "origin": "REQUEST",
+            "event_id": self.event_id,
+            "log_origin": self.log_origin,
+        }))
+    }
+
+    fn requester(&self, audience: Audience) -> Value {
+        let requester = &self.consent.requester;
+        let who = requester.identifier.clone().unwrap_or_default();
+        let identifier = json!({ "type": who.r#type, "value": who.value, "system": who.system });
+        match audience {
+            Audience::Hip => json!({ "identifier": identifier }),
+            Audience::Hiu => json!({ "name": requester.name, "identifier": identifier }),
+        }
+    }
+}
+
+fn context(context: &CareContextRef, audience: Audience) -> Value {
+    match audience {
+        Audience::Hip => json!({
+            "patient_reference": context.patient_reference,
+            "care_context_reference": context.care_context_reference,
+        }),
+        Audience::Hiu => json!({ "care_context_reference": context.care_context_reference }),
+    }
+}
+
+fn permission(scope: &Scope) -> Result<Value, Refusal> {
+    let mut permission = json!({
+        "accessMode": scope.access_mode.as_str(),
+        "dateRange": { "from": text(scope.record_range.from)?, "to": text(scope.record_range.to)? },
+        "dataEraseAt": text(scope.erase_time)?,
+        "frequency": { "unit": scope.frequency.unit.as_str(), "value": scope.frequency.value, "repeats": scope.frequency.repeats },
+        "maxUses": scope.max_uses,
+    });
+    if scope.bind_requester && let Value::Object(members) = &mut permission {
+        members.insert("bindRequester".to_owned(), Value::Bool(true));
+    }
+    Ok(permission)
+}
+
+/// RFC 3339 in UTC, to the millisecond or, where that would widen an interval, to the microsecond.
+fn text(at: Micros) -> Result<String, Refusal> {
+    let time = DateTime::from_timestamp_micros(at.0).ok_or_else(|| broken("a time"))?;
+    let form = if at.0 % 1000 == 0 { SecondsFormat::Millis } else { SecondsFormat::Micros };
+    Ok(time.to_rfc3339_opts(form, true))
+}
+
+/// JSON in the form of RFC 8785: members in the order of their UTF-16 names, no blanks. Numbers here are integers, for
+/// which its form is the usual one.
+pub fn canonical(value: &Value) -> String {
+    let mut out = String::new();
+    write(value, &mut out);
+    out
+}
+
+fn write(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(members) => write_object(members, out),
+        Value::Array(items) => {
+            out.push('[');
+            for (n, item) in items.iter().enumerate() {
+                if n > 0 {
+                    out.push(',');
+                }
+                write(item, out);
+            }
+            out.push(']');
+        }
+        plain => out.push_str(&plain.to_string()),
+    }
+}
+
+fn write_object(members: &Map<String, Value>, out: &mut String) {
+    let mut names: Vec<_> = members.keys().collect();
+    names.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
+    out.push('{');
+    for (n, name) in names.into_iter().enumerate() {
+        if n > 0 {
+            out.push(',');
+        }
+        out.push_str(&Value::String(name.clone()).to_string());
+        out.push(':');
+        write(&members[name], out);
+    }
+    out.push('}');
+}
+
+/// Whether a party may still read the JWS: only while the consent lives.
+pub const fn is_shown_to_parties(state: State) -> bool {
+    matches!(state, State::Granted | State::Paused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_json_sorts_by_utf16_and_escapes_as_rfc_8785_says() {
+        let value = json!({ "\u{20ac}": "Euro Sign", "\r": "Carriage Return", "\u{fb33}": "Hebrew", "1": "One", "\u{1f600}": "Emoji", "\u{80}": "Control", "\u{f6}": "o" });
+        let expected = "{\"\\r\":\"Carriage Return\",\"1\":\"One\",\"\u{80}\":\"Control\",\"\u{f6}\":\"o\",\"\u{20ac}\":\"Euro Sign\",\"\u{1f600}\":\"Emoji\",\"\u{fb33}\":\"Hebrew\"}";
+        assert_eq!(canonical(&value), expected);
+        assert_eq!(canonical(&json!({"b": [1, true, null, "\u{8}\u{1f}\""], "a": {}})), r#"{"a":{},"b":[1,true,null,"\b\u001f\""]}"#);
+    }
+}

@@ -1,0 +1,235 @@
+//! Deciding for good: under the lock, taking one use, leaving one event, whichever way it goes.
+
+use std::sync::Arc;
+
+use sammati_api::audit::v1::event::Action;
+use sammati_api::consent::v1::decision::Reason;
+use sammati_kernel::{AccountId, Caller, ConsentId, Micros, ParticipantId, Refusal, Role, Slot};
+use sammati_store::{Command, Keys, View};
+
+use super::{Facts, Granted, Question, Verdict, record};
+use crate::consent;
+use crate::directory::Directory;
+use crate::lookup::ContextKey;
+use crate::route::{Place, Route, Taken};
+use crate::rows::{CareContextRow, ConsentRow, TransferRow};
+
+/// Which consents are asked about.
+#[derive(Debug, Clone)]
+pub enum Candidates {
+    /// The one that is named.
+    Named(ConsentId),
+    /// All of a person between two participants: the hash of the three.
+    Between([u8; 32]),
+    /// None: the person is nobody.
+    None,
+}
+
+/// What deciding under the lock needs; shared with transfers.
+#[derive(Clone)]
+pub struct Deciding {
+    /// Where.
+    pub slot: Slot,
+    /// About whom, as far as that is known at admission.
+    pub subject: Option<AccountId>,
+    /// Which consents.
+    pub candidates: Candidates,
+    /// The question.
+    pub question: Question,
+    /// Who asks.
+    pub caller: Caller,
+    /// Facts of identity.
+    pub directory: Arc<dyn Directory>,
+    /// What this process knew of the partition when the call was admitted.
+    pub revision: String,
+}
+
+/// A decision with the consent it rests on, as it stands after it.
+pub struct Settled {
+    /// As it is told.
+    pub decided: record::Decided,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The consent, if one decided.
+    pub consent: Option<ConsentRow>,
+    /// The window of the use that was taken.
+    pub window: i64,
+    /// Whether a consent was found overdue, and expired: then a refusal keeps that.
+    pub wrote: bool,
+}
+
+impl Deciding {
+    /// What it reads.
+    pub fn reads(&self, keys: &mut Keys) {
+        match &self.candidates {
+            Candidates::Named(id) => {
+                keys.row::<ConsentRow>(id.to_vec());
+                keys.group::<TransferRow>("open", id.to_vec());
+            }
+            Candidates::Between(pair) => keys.group::<ConsentRow>("pair", pair.to_vec()),
+            Candidates::None => {}
+        }
+        for key in &self.question.care_contexts {
+            keys.row::<CareContextRow>(key.to_vec());
+        }
+    }
+
+    /// Decides, takes the use and leaves the events.
+    ///
+    /// # Errors
+    /// INTERNAL when a row is damaged.
+    pub fn settle(&self, view: &mut View<'_>) -> Result<Settled, Refusal> {
+        let (mut rows, wrote) = self.load(view)?;
+        let granted = rows.iter().map(Granted::try_from).collect::<Result<Vec<_>, _>>()?;
+        let linked = self.linked(view);
+        let facts = Locked { directory: self.directory.as_ref(), linked: &linked };
+        let verdict = super::decide(&self.question, &facts, &granted.iter().collect::<Vec<_>>(), view.now());
+        let by = verdict.by.map(|place| &granted[place]);
+        let mut decided = record::decided(&verdict, by, view.now(), self.directory.as_of());
+        let window = by.map_or(0, |consent| consent.left(view.now()).window);
+        let mut consent = verdict.by.map(|place| rows.swap_remove(place));
+        self.record(view, by, &verdict, &mut decided);
+        if let Some(row) = consent.as_mut().filter(|_| verdict.permits()) {
+            self.take_use(view, row, window, &mut decided)?;
+        }
+        Ok(Settled { decided, verdict, consent, window, wrote })
+    }
+
+    fn load(&self, view: &mut View<'_>) -> Result<(Vec<ConsentRow>, bool), Refusal> {
+        match &self.candidates {
+            Candidates::Named(id) => {
+                let Some(mut row) = view.get::<ConsentRow>(id.as_bytes()) else { return Ok((Vec::new(), false)) };
+                let wrote = consent::expire(view, &mut row)?;
+                Ok((vec![row], wrote))
+            }
+            Candidates::Between(pair) => Ok((view.group::<ConsentRow>("pair", pair), false)),
+            Candidates::None => Ok((Vec::new(), false)),
+        }
+    }
+
+    fn linked(&self, view: &mut View<'_>) -> Vec<ContextKey> {
+        let asked = self.question.care_contexts.iter();
+        asked.filter(|key| view.get::<CareContextRow>(key.as_slice()).is_some()).copied().collect()
+    }
+
+    fn record(&self, view: &mut View<'_>, by: Option<&Granted>, verdict: &Verdict, decided: &mut record::Decided) {
+        let subject = by.map(|consent| consent.subject).or(self.subject);
+        let id = uuid::Uuid::from_bytes(view.next_event_id()).to_string();
+        let mut draft = record::draft(&self.caller, &self.question, subject, by, verdict);
+        draft.payload().decision = Some(record::record(&id, &self.revision, verdict.rule, &self.question));
+        decided.id = draft.emit(view).id.to_string();
+    }
+
+    fn take_use(&self, view: &mut View<'_>, row: &mut ConsentRow, window: i64, decided: &mut record::Decided) -> Result<(), Refusal> {
+        let uses = super::uses::Uses::of(row).take(window);
+        uses.write(row);
+        row.updated = view.now().0;
+        view.put(row);
+        decided.r#use = uses.count;
+        decided.left = Granted::try_from(&*row)?.left(view.now()).smaller();
+        let mut draft = consent::draft("data.use_consumed", Action::Update, &self.caller, row)?;
+        decided.id.clone_into(&mut draft.event.causation_event_id);
+        draft.emit(view);
+        Ok(())
+    }
+}
+
+/// Facts of identity, and the care contexts that were found linked.
+struct Locked<'a> {
+    directory: &'a dyn Directory,
+    linked: &'a [ContextKey],
+}
+
+impl Facts for Locked<'_> {
+    fn is_active_as(&self, id: &ParticipantId, role: Role) -> bool {
+        self.directory.is_active_as(id, role)
+    }
+
+    fn is_active(&self, account: AccountId) -> bool {
+        self.directory.is_active(account)
+    }
+
+    fn is_linked(&self, key: &ContextKey) -> bool {
+        self.linked.contains(key)
+    }
+}
+
+/// AuthorizeAccess.
+pub struct Authorize {
+    /// What is decided.
+    pub deciding: Deciding,
+    /// Its claim on a place, where a look-up chose it.
+    pub route: Option<Route>,
+}
+
+/// What came of it.
+pub enum Answer {
+    /// It was decided here.
+    Settled(Box<Settled>),
+    /// An earlier attempt went elsewhere.
+    Elsewhere(Place),
+}
+
+impl Command for Authorize {
+    type Answer = Answer;
+
+    const NAME: &'static str = "access.authorize";
+
+    fn slot(&self) -> Slot {
+        self.deciding.slot
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        self.deciding.reads(keys);
+        if let Some(route) = &self.route {
+            route.reads(keys);
+        }
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<Answer, Refusal> {
+        if let Some(route) = &self.route
+            && let Taken::Elsewhere(place) = route.take(view)?
+        {
+            return Ok(Answer::Elsewhere(place));
+        }
+        Ok(Answer::Settled(Box::new(self.deciding.settle(view)?)))
+    }
+
+    fn outcome(&self, answer: &Answer) -> Vec<u8> {
+        match answer {
+            Answer::Settled(settled) => prost::Message::encode_to_vec(&settled.decided),
+            Answer::Elsewhere(_) => Vec::new(),
+        }
+    }
+}
+
+/// The kernel's reason for a decision's, where a decision becomes a refusal.
+pub fn refusal(verdict: &Verdict, decided: &record::Decided, now: Micros) -> Refusal {
+    let text = record::reason_text(verdict.reason);
+    let reason = sammati_kernel::Reason::parse(text).unwrap_or(sammati_kernel::Reason::NoConsent);
+    let refusal = Refusal::new(reason).saying(sentence(verdict.reason)).with("decision_id", &decided.id);
+    match verdict.retry {
+        Some(at) => refusal.retry_after(at.since(now)),
+        None => refusal,
+    }
+}
+
+/// What to do about a refused transfer.
+const fn sentence(reason: Reason) -> &'static str {
+    match reason {
+        Reason::RequesterNotActive => "your participant is not active for this purpose; ask the operator",
+        Reason::ProviderNotActive => "the provider is not active now; try later or ask the operator",
+        Reason::RequesterMismatch | Reason::ProviderMismatch => "the consent is between other participants; read it again",
+        Reason::SubjectInactive => "her account is not active now",
+        Reason::ConsentRevoked => "she took the consent back; what was received under it must not be shown any more",
+        Reason::ConsentExpired => "the consent's time is over; ask her again if you still need the records",
+        Reason::ConsentPaused => "she has paused the consent; wait until she resumes it",
+        Reason::HiTypeNotGranted => "a kind of record was not granted; read the consent and ask only for what it names",
+        Reason::RecordRangeNotGranted => "the dates reach outside what was granted; read the consent and narrow them",
+        Reason::UserMismatch => "the consent is for one professional only; send her or him as user",
+        Reason::ProviderNotAcknowledged => "the provider has not acknowledged the consent yet; try again in a minute",
+        Reason::UseLimitReached => "all uses of the consent are taken; ask her for a new one",
+        Reason::FrequencyExceeded => "all uses of this window are taken; wait for the next one",
+        _ => "no consent of hers permits it; read your consents and ask for one if you need it",
+    }
+}

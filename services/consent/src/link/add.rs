@@ -1,0 +1,128 @@
+//! Linking care contexts: all of a call or none, each once for ever.
+
+use sammati_api::audit::v1::event::Action;
+use sammati_api::consent::v1::notification::Kind;
+use sammati_api::types::v1::{CareContextRef, RetentionClass};
+use sammati_kernel::{AccountId, Caller, Key, LinkId, ParticipantId, Reason, Refusal, Slot};
+use sammati_server::event::Draft;
+use sammati_store::{Command, Keys, View};
+
+use crate::lookup::Lookup;
+use crate::notification::{Recipients, notify};
+use crate::rows::{CareContextRow, LinkRow};
+use crate::vault::{Private, Vault, seal};
+
+/// LinkCareContexts.
+pub struct LinkContexts {
+    /// Who asks.
+    pub caller: Caller,
+    /// The provider.
+    pub hip: ParticipantId,
+    /// The person, by the link token.
+    pub account: AccountId,
+    /// Her reference there.
+    pub patient_reference: String,
+    /// What to link.
+    pub care_contexts: Vec<CareContextRef>,
+    /// Hashes.
+    pub lookup: Lookup,
+    /// Seals.
+    pub vault: Vault,
+}
+
+impl Command for LinkContexts {
+    type Answer = LinkRow;
+
+    const NAME: &'static str = "link.add";
+
+    fn slot(&self) -> Slot {
+        self.account.slot()
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.group::<LinkRow>("subject", self.account.to_vec());
+        for key in self.keys() {
+            keys.row::<CareContextRow>(key.to_vec());
+        }
+        Vault::reads(keys, self.account.as_bytes());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<LinkRow, Refusal> {
+        let known = self.keys().position(|key| view.get::<CareContextRow>(&key).is_some());
+        if let Some(position) = known {
+            return Err(Refusal::new(Reason::AlreadyLinked)
+                .saying("a care context of the list is linked already, so nothing was linked; leave it out and repeat")
+                .with("position", position));
+        }
+        let key = self.vault.key(view, self.account.as_bytes())?;
+        let link = self.link(view, &key)?;
+        view.put(&link);
+        for (place, (id, context)) in self.keys().zip(&self.care_contexts).enumerate() {
+            self.add(view, &link, place, id, context, &key)?;
+        }
+        self.tell(view, &link)?;
+        Ok(link)
+    }
+
+    fn outcome(&self, answer: &LinkRow) -> Vec<u8> {
+        answer.id.clone()
+    }
+}
+
+impl LinkContexts {
+    fn keys(&self) -> impl Iterator<Item = [u8; 32]> {
+        let references = self.care_contexts.iter().map(|c| &c.care_context_reference);
+        references.map(|reference| self.lookup.context(self.account.as_bytes(), &self.hip, reference))
+    }
+
+    /// The link of this reference, extended or new.
+    fn link(&self, view: &mut View<'_>, key: &Key) -> Result<LinkRow, Refusal> {
+        let natural = self.lookup.link(self.account, &self.hip, &self.patient_reference);
+        let now = view.now().0;
+        let links = view.group::<LinkRow>("subject", self.account.as_bytes());
+        if let Some(link) = links.into_iter().find(|link| link.natural == natural) {
+            return Ok(LinkRow { updated: now, version: link.version + 1, ..link });
+        }
+        let id: LinkId = view.id("link");
+        let private = Private { text: self.patient_reference.clone(), ..Private::default() };
+        Ok(LinkRow {
+            id: id.to_vec(),
+            subject: self.account.to_vec(),
+            hip: self.hip.as_str().to_owned(),
+            natural: natural.to_vec(),
+            sealed: seal(key, view, "link", id.as_bytes(), &private)?,
+            created: now,
+            updated: now,
+            version: 1,
+        })
+    }
+
+    fn add(&self, view: &mut View<'_>, link: &LinkRow, place: usize, id: [u8; 32], context: &CareContextRef, key: &Key) -> Result<(), Refusal> {
+        let private = Private { care_contexts: vec![context.clone()], ..Private::default() };
+        let row = CareContextRow {
+            key: id.to_vec(),
+            subject: self.account.to_vec(),
+            link: link.id.clone(),
+            hip: self.hip.as_str().to_owned(),
+            sealed: seal(key, view, "care context", &id, &private)?,
+            created: view.now().0,
+            place: i32::try_from(place).unwrap_or(i32::MAX),
+        };
+        view.put(&row);
+        Ok(())
+    }
+
+    fn tell(&self, view: &mut View<'_>, link: &LinkRow) -> Result<(), Refusal> {
+        let id: LinkId = crate::rows::id(&link.id)?;
+        let mut draft = Draft::new("identity.linked", Action::Create, RetentionClass::General, &self.caller)
+            .subject(self.account)
+            .resource(&id.name(), link.version)
+            .participant(&self.hip);
+        let records = i64::try_from(self.care_contexts.len()).unwrap_or(i64::MAX);
+        draft.payload().counts = Some(sammati_api::audit::v1::Counts { records, ..Default::default() });
+        let told = draft.emit(view);
+        let her = Recipients::new().person(Some(self.account));
+        notify(view, told, Kind::Linked, &id.name(), &her, Some(self.account));
+        Ok(())
+    }
+}

@@ -1,0 +1,5 @@
+//! Which provider keeps records of whom.
+
+pub mod add;
+pub mod issue;
+pub mod token;

@@ -1,0 +1,194 @@
+//! What is a person told before she consents? The built-in notices, one for each purpose, in English and Hindi.
+
+mod text;
+
+use ring::digest::{SHA256, digest};
+use sammati_api::consent::v1 as api;
+use sammati_api::types::v1 as types;
+use sammati_kernel::{HiType, PurposeCode, Reason, Refusal};
+use serde_json::{Value, json};
+
+use crate::artefact::canonical;
+use crate::scope::Scope;
+
+/// English, and the languages of the Eighth Schedule to the Constitution.
+const LANGUAGES: [&str; 23] = [
+    "en", "as", "bn", "brx", "doi", "gu", "hi", "kn", "ks", "kok", "mai", "ml", "mni", "mr", "ne", "or", "pa", "sa",
+    "sat", "sd", "ta", "te", "ur",
+];
+
+/// The version of all built-in notices.
+const VERSION: i32 = 1;
+
+/// Whether it is a language that notices are written in.
+pub fn is_language(code: &str) -> bool {
+    LANGUAGES.contains(&code)
+}
+
+/// All notices.
+#[derive(Debug)]
+pub struct Notices(Vec<Notice>);
+
+#[derive(Debug)]
+struct Notice {
+    name: String,
+    purpose: PurposeCode,
+    texts: Vec<api::NoticeText>,
+    sha256: String,
+}
+
+impl Notices {
+    /// The built-in notices. `portal` is where a person withdraws, uses her rights and finds the Board: its pages
+    /// `/consents`, `/rights` and `/board`. It stands in the words, so it must stay what it is for ever.
+    pub fn built_in(portal: &str) -> Self {
+        Self(PurposeCode::ALL.into_iter().map(|purpose| Notice::built_in(purpose, portal)).collect())
+    }
+
+    /// A notice with the language that fits. Notices are public, so an unknown one is NOT_FOUND for everybody.
+    ///
+    /// # Errors
+    /// NOT_FOUND.
+    pub fn get(&self, name: &str, version: i32, language: &str) -> Result<api::Notice, Refusal> {
+        let found = self.find(name, version).ok_or_else(|| {
+            Refusal::new(Reason::NotFound).saying("there is no such notice; the built-in ones are notices/builtin-{purpose}")
+        })?;
+        Ok(found.render(language))
+    }
+
+    /// The notice for a request: the one that is named, or the built-in one of the purpose, in the language wanted or
+    /// in English.
+    ///
+    /// # Errors
+    /// NOTICE_MISMATCH when there is none of that name, or it does not cover the purpose.
+    pub fn bind(&self, name: &str, version: i32, language: &str, scope: &Scope) -> Result<types::NoticeRef, Refusal> {
+        let builtin = name_of(scope.purpose);
+        let name = if name.is_empty() { builtin.as_str() } else { name };
+        let notice = self.find(name, version).filter(|notice| notice.purpose == scope.purpose).ok_or_else(|| {
+            Refusal::new(Reason::NoticeMismatch)
+                .saying("there is no notice of this name and version that covers the purpose; leave it empty for the built-in one")
+        })?;
+        Ok(types::NoticeRef {
+            notice: notice.name.clone(),
+            version: VERSION,
+            language: notice.language(language).to_owned(),
+            sha256: notice.sha256.clone(),
+        })
+    }
+
+    fn find(&self, name: &str, version: i32) -> Option<&Notice> {
+        let of_version = version == 0 || version == VERSION;
+        self.0.iter().find(|notice| of_version && notice.name == name)
+    }
+}
+
+fn name_of(purpose: PurposeCode) -> String {
+    format!("notices/builtin-{}", purpose.code().to_lowercase())
+}
+
+impl Notice {
+    fn built_in(purpose: PurposeCode, portal: &str) -> Self {
+        let name = name_of(purpose);
+        let texts = text::of(purpose).map(|words| api::NoticeText {
+            language: words.language.to_owned(),
+            title: words.title.to_owned(),
+            body: words.body(),
+            goods_or_services: words.enables.to_owned(),
+            withdraw_uri: format!("{portal}/consents"),
+            rights_uri: format!("{portal}/rights"),
+            board_uri: format!("{portal}/board"),
+        });
+        let sha256 = sha256(&name, purpose, &texts);
+        Self { name, purpose, texts: texts.into(), sha256 }
+    }
+
+    fn language<'a>(&self, wanted: &'a str) -> &'a str {
+        if self.texts.iter().any(|text| text.language == wanted) { wanted } else { "en" }
+    }
+
+    fn render(&self, wanted: &str) -> api::Notice {
+        let language = self.language(wanted);
+        api::Notice {
+            name: self.name.clone(),
+            version: VERSION,
+            owner: String::new(),
+            purposes: vec![self.purpose.number()],
+            items: HiType::ALL.iter().map(|t| t.number()).collect(),
+            texts: self.texts.clone(),
+            language: language.to_owned(),
+            fell_back: !wanted.is_empty() && language != wanted,
+            sha256: self.sha256.clone(),
+            state: api::notice::State::Published.into(),
+            create_time: Some(prost_types::Timestamp { seconds: text::PUBLISHED, nanos: 0 }),
+        }
+    }
+}
+
+/// SHA-256 of the notice as RFC 8785 JSON: the same in every language.
+fn sha256(name: &str, purpose: PurposeCode, texts: &[api::NoticeText]) -> String {
+    let text = |text: &api::NoticeText| {
+        json!({
+            "language": text.language,
+            "title": text.title,
+            "body": text.body,
+            "goods_or_services": text.goods_or_services,
+            "withdraw_uri": text.withdraw_uri,
+            "rights_uri": text.rights_uri,
+            "board_uri": text.board_uri,
+        })
+    };
+    let value: Value = json!({
+        "name": name,
+        "version": VERSION,
+        "owner": "",
+        "purposes": [purpose.code()],
+        "items": HiType::ALL.iter().map(|t| t.as_str()).collect::<Vec<_>>(),
+        "texts": texts.iter().map(text).collect::<Vec<_>>(),
+    });
+    hex(digest(&SHA256, canonical(&value).as_bytes()).as_ref())
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scope::tests::sample;
+
+    #[test]
+    fn every_purpose_has_a_notice_in_english_and_hindi_with_all_that_the_law_asks() {
+        let notices = Notices::built_in("https://portal.example");
+        for purpose in PurposeCode::ALL {
+            let notice = notices.get(&name_of(purpose), 0, "hi").unwrap();
+            assert_eq!((notice.language.as_str(), notice.fell_back), ("hi", false));
+            for text in &notice.texts {
+                assert!(is_language(&text.language));
+                for part in [&text.title, &text.body, &text.goods_or_services, &text.withdraw_uri, &text.rights_uri, &text.board_uri] {
+                    assert!(!part.trim().is_empty(), "{purpose:?} {}", text.language);
+                }
+            }
+            let devanagari = |c: char| ('\u{900}'..='\u{97f}').contains(&c);
+            assert!(notice.texts[1].body.chars().any(devanagari) && !notice.texts[0].body.chars().any(devanagari));
+        }
+    }
+
+    #[test]
+    fn a_language_that_is_missing_falls_back_and_says_so() {
+        let notice = Notices::built_in("https://p").get("notices/builtin-caremgt", 1, "ta").unwrap();
+        assert_eq!((notice.language.as_str(), notice.fell_back), ("en", true));
+        assert!(!Notices::built_in("https://p").get("notices/builtin-caremgt", 1, "").unwrap().fell_back);
+    }
+
+    #[test]
+    fn a_notice_binds_to_its_purpose_only_and_its_hash_tells_its_words() {
+        let notices = Notices::built_in("https://p");
+        let bound = notices.bind("", 0, "hi", &sample()).unwrap();
+        assert_eq!(bound.sha256, notices.get(&bound.notice, bound.version, "en").unwrap().sha256);
+        assert_eq!(notices.bind("notices/builtin-hpaymt", 0, "", &sample()).unwrap_err().reason, Reason::NoticeMismatch);
+        assert_eq!(notices.bind("", 2, "", &sample()).unwrap_err().reason, Reason::NoticeMismatch);
+        assert_ne!(bound.sha256, Notices::built_in("https://q").bind("", 0, "hi", &sample()).unwrap().sha256);
+        assert_eq!(notices.get("notices/other", 0, "").unwrap_err().reason, Reason::NotFound);
+    }
+}

@@ -1,0 +1,186 @@
+//! Who may? The object rules, over the caller and the row. What is not there and what is not yours answer alike.
+
+use std::time::Duration;
+
+use sammati_kernel::{Actor, Caller, Micros, ParticipantId, Reason, Refusal};
+
+use crate::artefact::Audience;
+use crate::rows::{ConsentRow, NotificationRow, RequestRow, TransferRow};
+
+/// How old a person's authentication may be when she grants.
+pub const STEP_UP: Duration = Duration::from_secs(300);
+
+/// The answer to whoever may not, and about what is not there: operators alone are told the difference.
+pub fn unavailable(caller: &Caller) -> Refusal {
+    if caller.is_operator() { Reason::NotFound.into() } else { Reason::NotAvailable.into() }
+}
+
+fn is_hers(caller: &Caller, owner: &[u8]) -> bool {
+    caller.account().is_some_and(|account| account.as_bytes() == owner)
+}
+
+fn is(caller: &Caller, id: &str) -> bool {
+    caller.participant().is_some_and(|participant| participant.as_str() == id)
+}
+
+fn keep<R>(caller: &Caller, row: Option<R>, may: impl FnOnce(&R) -> bool) -> Result<R, Refusal> {
+    row.filter(may).ok_or_else(|| unavailable(caller))
+}
+
+/// The asker named in a request, the patient herself, or an operator.
+///
+/// # Errors
+/// NOT_AVAILABLE; NOT_FOUND to an operator.
+pub fn may_see_request(caller: &Caller, row: Option<RequestRow>) -> Result<RequestRow, Refusal> {
+    keep(caller, row, |r| caller.is_operator() || is(caller, &r.hiu) || (r.known && is_hers(caller, &r.owner)))
+}
+
+/// The patient asked.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_decide(caller: &Caller, row: Option<RequestRow>) -> Result<RequestRow, Refusal> {
+    keep(caller, row, |r| r.known && is_hers(caller, &r.owner))
+}
+
+/// Whether a person proved who she is recently enough to grant.
+///
+/// # Errors
+/// STEP_UP_REQUIRED.
+pub fn recently_proved(caller: &Caller, now: Micros) -> Result<(), Refusal> {
+    match &caller.actor {
+        Some(Actor::Person { auth_time, .. }) if now.minus(STEP_UP) <= Micros::from_seconds(*auth_time) => Ok(()),
+        _ => Err(Refusal::new(Reason::StepUpRequired)
+            .saying("granting needs a login of the last 5 minutes; log in again, then approve")),
+    }
+}
+
+/// A party of a consent, the patient herself, or an operator.
+///
+/// # Errors
+/// NOT_AVAILABLE; NOT_FOUND to an operator.
+pub fn may_see_consent(caller: &Caller, row: Option<ConsentRow>) -> Result<ConsentRow, Refusal> {
+    let party = |r: &ConsentRow| is(caller, &r.hip) || is(caller, &r.hiu);
+    keep(caller, row, |r| caller.is_operator() || party(r) || is_hers(caller, &r.subject))
+}
+
+/// The patient herself, or an operator.
+///
+/// # Errors
+/// NOT_AVAILABLE; NOT_FOUND to an operator.
+pub fn revocable(caller: &Caller, row: Option<ConsentRow>) -> Result<ConsentRow, Refusal> {
+    keep(caller, row, |r| caller.is_operator() || is_hers(caller, &r.subject))
+}
+
+/// A party its own copy, the patient either.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_fetch(caller: &Caller, audience: Audience, row: Option<ConsentRow>) -> Result<ConsentRow, Refusal> {
+    let own = |r: &ConsentRow| match audience {
+        Audience::Hip => is(caller, &r.hip),
+        Audience::Hiu => is(caller, &r.hiu),
+    };
+    keep(caller, row, |r| own(r) || is_hers(caller, &r.subject))
+}
+
+/// A party of a transfer, or the patient herself.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_see_transfer(caller: &Caller, row: Option<TransferRow>) -> Result<TransferRow, Refusal> {
+    keep(caller, row, |r| is(caller, &r.hip) || is(caller, &r.hiu) || is_hers(caller, &r.subject))
+}
+
+/// The recipient of a notification.
+pub fn is_recipient(caller: &Caller, row: &NotificationRow) -> bool {
+    row.recipient == caller.id()
+}
+
+/// The participant that calls.
+///
+/// # Errors
+/// CALLER_KIND for a caller that is none; the outer gate lets none through.
+pub fn participant(caller: &Caller) -> Result<&ParticipantId, Refusal> {
+    caller.participant().ok_or_else(|| Reason::CallerKind.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use sammati_kernel::{AccountId, Peer, Role, SessionId, Slot};
+
+    fn account(n: u8) -> AccountId {
+        AccountId::new(Micros(1_000_000), Slot::new(7), [n; 8])
+    }
+
+    fn person(n: u8, auth_time: i64) -> Caller {
+        let session = SessionId::new(Micros(1), Slot::new(7), [n; 8]);
+        let actor = Actor::Person { account: account(n), session, app: None, auth_time };
+        Caller { peer: Peer::Anonymous, actor: Some(actor) }
+    }
+
+    fn participant(id: &str) -> Caller {
+        let actor = Actor::Participant { id: ParticipantId::parse(id).unwrap(), roles: BTreeSet::from([Role::Hip, Role::Hiu]) };
+        Caller { peer: Peer::Anonymous, actor: Some(actor) }
+    }
+
+    fn operator() -> Caller {
+        Caller { peer: Peer::Operator("asha".into()), actor: None }
+    }
+
+    fn consent() -> ConsentRow {
+        ConsentRow { subject: account(1).to_vec(), hip: "hospital".into(), hiu: "clinic".into(), ..ConsentRow::default() }
+    }
+
+    #[test]
+    fn a_stranger_and_an_unknown_id_get_the_same_answer() {
+        for stranger in [person(2, 0), participant("other")] {
+            let refused = may_see_consent(&stranger, Some(consent())).unwrap_err();
+            assert_eq!(refused, may_see_consent(&stranger, None).unwrap_err());
+            assert_eq!(refused.reason, Reason::NotAvailable);
+        }
+        assert_eq!(may_see_consent(&operator(), None).unwrap_err().reason, Reason::NotFound);
+    }
+
+    #[test]
+    fn parties_the_person_and_operators_see_a_consent() {
+        for caller in [person(1, 0), participant("hospital"), participant("clinic"), operator()] {
+            assert!(may_see_consent(&caller, Some(consent())).is_ok());
+        }
+    }
+
+    #[test]
+    fn nobody_but_her_and_an_operator_takes_it_back() {
+        assert!(revocable(&person(1, 0), Some(consent())).is_ok() && revocable(&operator(), Some(consent())).is_ok());
+        for caller in [participant("hospital"), participant("clinic"), person(2, 0)] {
+            assert!(revocable(&caller, Some(consent())).is_err());
+        }
+    }
+
+    #[test]
+    fn a_party_fetches_its_own_copy_only() {
+        assert!(may_fetch(&participant("hospital"), Audience::Hip, Some(consent())).is_ok());
+        assert!(may_fetch(&participant("hospital"), Audience::Hiu, Some(consent())).is_err());
+        assert!(may_fetch(&participant("clinic"), Audience::Hip, Some(consent())).is_err());
+        assert!([Audience::Hip, Audience::Hiu].iter().all(|a| may_fetch(&person(1, 0), *a, Some(consent())).is_ok()));
+        assert!(may_fetch(&operator(), Audience::Hip, Some(consent())).is_err());
+    }
+
+    #[test]
+    fn an_address_that_is_nobodys_is_nobodys_to_decide() {
+        let row = RequestRow { owner: account(1).to_vec(), hiu: "clinic".into(), known: false, ..RequestRow::default() };
+        assert!(may_decide(&person(1, 0), Some(row.clone())).is_err());
+        assert!(may_see_request(&participant("clinic"), Some(row)).is_ok());
+    }
+
+    #[test]
+    fn granting_needs_a_login_of_the_last_five_minutes() {
+        let now = Micros::from_seconds(1000);
+        assert!(recently_proved(&person(1, 700), now).is_ok());
+        assert_eq!(recently_proved(&person(1, 699), now).unwrap_err().reason, Reason::StepUpRequired);
+        assert!(recently_proved(&participant("clinic"), now).is_err());
+    }
+}

@@ -1,0 +1,164 @@
+//! Asking for consent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sammati_api::audit::v1::event::Action;
+use sammati_api::consent::v1::notification::Kind;
+use sammati_api::types::v1::{CareContextRef, NoticeRef, Requester};
+use sammati_kernel::{Caller, ConsentRequestId, ParticipantId, Reason, Refusal, Slot};
+use sammati_store::{Command, Keys, View};
+
+use super::{State, draft, subject};
+use crate::lookup::Lookup;
+use crate::notification::{Recipients, notify};
+use crate::route::{Place, Route, Taken};
+use crate::rows::RequestRow;
+use crate::scope::Scope;
+use crate::vault::{Private, Vault, seal};
+
+/// Open requests of one asker to one patient.
+pub const MAX_OPEN: usize = 20;
+
+/// What is asked, well formed, whoever the patient turns out to be.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// The asker.
+    pub hiu: ParticipantId,
+    /// The address, in lower case.
+    pub patient: String,
+    /// The providers.
+    pub hips: Vec<ParticipantId>,
+    /// The professional.
+    pub requester: Requester,
+    /// What is asked; without care contexts, which are hashed for their patient.
+    pub scope: Scope,
+    /// Care contexts that are named; then there is one provider.
+    pub care_contexts: Vec<CareContextRef>,
+    /// The notice.
+    pub notice: NoticeRef,
+    /// The window; from the moment it is recorded if that end was not asked for.
+    pub expire: Option<i64>,
+}
+
+/// How long the window is by default.
+pub const WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// CreateConsentRequest.
+pub struct CreateRequest {
+    /// Who asks.
+    pub caller: Caller,
+    /// What.
+    pub ask: Arc<Ask>,
+    /// Whom: an account, or an address that is nobody's.
+    pub route: Route,
+    /// Hashes.
+    pub lookup: Lookup,
+    /// Seals.
+    pub vault: Vault,
+}
+
+/// What came of it.
+pub enum Answer {
+    /// The request.
+    Created(Box<RequestRow>),
+    /// An earlier attempt went elsewhere.
+    Elsewhere(Place),
+}
+
+impl Command for CreateRequest {
+    type Answer = Answer;
+
+    const NAME: &'static str = "consent.request";
+
+    fn slot(&self) -> Slot {
+        self.route.place.slot
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        self.route.reads(keys);
+        keys.group::<RequestRow>("open_pair", self.pair());
+        Vault::reads(keys, &self.route.place.owner);
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<Answer, Refusal> {
+        if let Taken::Elsewhere(place) = self.route.take(view)? {
+            return Ok(Answer::Elsewhere(place));
+        }
+        self.check_open(view)?;
+        let row = self.row(view)?;
+        view.put(&row);
+        self.tell(view, &row)?;
+        Ok(Answer::Created(Box::new(row)))
+    }
+
+    fn outcome(&self, answer: &Answer) -> Vec<u8> {
+        match answer {
+            Answer::Created(row) => row.id.clone(),
+            Answer::Elsewhere(_) => Vec::new(),
+        }
+    }
+}
+
+impl CreateRequest {
+    fn pair(&self) -> Vec<u8> {
+        self.lookup.asker(&self.route.place.owner, &self.ask.hiu).to_vec()
+    }
+
+    fn check_open(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        let now = view.now();
+        let mut open = view.group::<RequestRow>("open_pair", &self.pair());
+        open.retain(|row| row.state_at(now) == State::Requested);
+        if open.len() < MAX_OPEN {
+            return Ok(());
+        }
+        let first = open.iter().map(|row| row.expire).min().unwrap_or(now.0);
+        Err(Refusal::new(Reason::RequestLimit)
+            .saying("20 requests of yours to this patient are open; wait until she decides or one expires")
+            .retry_after(sammati_kernel::Micros(first).since(now)))
+    }
+
+    fn row(&self, view: &mut View<'_>) -> Result<RequestRow, Refusal> {
+        let id: ConsentRequestId = view.id("consent request");
+        let (ask, place, now) = (&self.ask, &self.route.place, view.now());
+        let mut scope = ask.scope.clone();
+        if let [hip] = ask.hips.as_slice() {
+            let key = |c: &CareContextRef| self.lookup.context(&place.owner, hip, &c.care_context_reference);
+            scope.care_contexts = ask.care_contexts.iter().map(key).collect();
+        }
+        let key = self.vault.key(view, &place.owner)?;
+        let private = Private { patient: ask.patient.clone(), care_contexts: ask.care_contexts.clone(), text: String::new() };
+        Ok(RequestRow {
+            id: id.to_vec(),
+            owner: place.owner.clone(),
+            known: place.subject.is_some(),
+            hiu: ask.hiu.as_str().to_owned(),
+            hips: ask.hips.iter().map(|hip| hip.as_str().to_owned()).collect(),
+            requester: ask.requester.clone(),
+            scope: (&scope).into(),
+            notice: ask.notice.clone(),
+            expire: ask.expire.unwrap_or(now.plus(WINDOW).0),
+            state: State::Requested.number(),
+            created: now.0,
+            updated: now.0,
+            version: 1,
+            sealed: seal(&key, view, "request", id.as_bytes(), &private)?,
+            pair: self.pair(),
+            ..RequestRow::default()
+        })
+    }
+
+    fn tell(&self, view: &mut View<'_>, row: &RequestRow) -> Result<(), Refusal> {
+        let mut asked = draft("consent.requested", Action::Create, &self.caller, row)?;
+        for hip in &self.ask.hips {
+            asked = asked.participant(hip);
+        }
+        let told = asked.emit(view);
+        let mut bound = draft("consent.notice_bound", Action::Update, &self.caller, row)?;
+        bound.payload().notice = Some(row.notice.clone());
+        bound.emit(view);
+        let her = Recipients::new().person(subject(row));
+        notify(view, told, Kind::ConsentRequested, &row.id()?.name(), &her, subject(row));
+        Ok(())
+    }
+}

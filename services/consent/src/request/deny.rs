@@ -1,0 +1,65 @@
+//! Denying a request, for good.
+
+use sammati_api::audit::v1::event::Action;
+use sammati_api::consent::v1::notification::Kind;
+use sammati_api::types::v1::CallerKind;
+use sammati_kernel::{AccountId, Caller, ConsentRequestId, Key, Refusal, Slot};
+use sammati_store::{Command, Keys, View};
+
+use super::{Verb, advance, draft};
+use crate::notification::{Recipients, notify};
+use crate::policy;
+use crate::rows::{self, RequestRow};
+use crate::vault::{Private, Vault, seal};
+
+/// DenyConsentRequest.
+pub struct DenyRequest {
+    /// Who asks.
+    pub caller: Caller,
+    /// The person.
+    pub account: AccountId,
+    /// Which.
+    pub request: ConsentRequestId,
+    /// Why, for the asker to read.
+    pub reason: String,
+    /// The etag that was read.
+    pub etag: String,
+    /// Seals the reason.
+    pub vault: Vault,
+}
+
+impl Command for DenyRequest {
+    type Answer = (RequestRow, Key);
+
+    const NAME: &'static str = "consent.deny";
+
+    fn slot(&self) -> Slot {
+        self.request.slot()
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<RequestRow>(self.request.to_vec());
+        Vault::reads(keys, self.account.as_bytes());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<Self::Answer, Refusal> {
+        let mut row = policy::may_decide(&self.caller, view.get::<RequestRow>(self.request.as_bytes()))?;
+        rows::check_etag(&self.etag, row.version)?;
+        advance(view, &mut row, Verb::Deny)?;
+        row.decided_by = CallerKind::Person.into();
+        let key = self.vault.key(view, &row.owner)?;
+        if !self.reason.is_empty() {
+            let private = Private { text: self.reason.clone(), ..Private::default() };
+            row.deny_reason = seal(&key, view, "deny reason", &row.id, &private)?;
+        }
+        view.put(&row);
+        let told = draft("consent.denied", Action::Update, &self.caller, &row)?.emit(view);
+        let asker = Recipients::new().participant(&row.hiu);
+        notify(view, told, Kind::ConsentRequestDenied, &self.request.name(), &asker, Some(self.account));
+        Ok((row, key))
+    }
+
+    fn outcome(&self, answer: &Self::Answer) -> Vec<u8> {
+        answer.0.id.clone()
+    }
+}

@@ -1,0 +1,84 @@
+//! How is it kept? The records of this service, one prost message each, and the columns they are looked up by.
+//!
+//! What is personal (addresses, references, words of hers) stands in `sealed` fields, under her data key.
+
+mod consent;
+mod link;
+mod request;
+mod scope;
+
+pub use consent::{ArtefactRow, ConsentRow, NotificationRow, TransferRow};
+pub use link::{CareContextRow, DataKeyRow, LinkRow, LinkTryRow};
+pub use request::RequestRow;
+pub use scope::ScopeRow;
+
+use sammati_kernel::{AccountId, Id, IdKind, Micros, ParticipantId, Reason, Refusal};
+use sammati_store::{EmbeddedMigrations, embed_migrations};
+
+/// The schema.
+pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// A stored value that is not what was written: a bug or a damaged database.
+pub fn broken(what: &'static str) -> Refusal {
+    tracing::error!(what, "a stored record cannot be read");
+    Reason::Internal.into()
+}
+
+/// An id from a row.
+///
+/// # Errors
+/// INTERNAL when it is none.
+pub fn id<K: IdKind>(bytes: &[u8]) -> Result<Id<K>, Refusal> {
+    Id::from_slice(bytes).ok_or_else(|| broken("an id"))
+}
+
+/// A participant from a row.
+///
+/// # Errors
+/// INTERNAL when it is none.
+pub fn participant(id: &str) -> Result<ParticipantId, Refusal> {
+    ParticipantId::parse(id).map_err(|_| broken("a participant id"))
+}
+
+/// The person a row belongs to; `None` when the address it was asked under is nobody's.
+pub fn account(bytes: &[u8]) -> Option<AccountId> {
+    AccountId::from_slice(bytes)
+}
+
+/// A time that may be absent, kept as 0.
+pub fn time(micros: i64) -> Option<Micros> {
+    (micros != 0).then_some(Micros(micros))
+}
+
+/// The etag of a version.
+pub fn etag(version: i64) -> String {
+    format!("\"{version}\"")
+}
+
+/// Refuses when the caller read another version than there is.
+///
+/// # Errors
+/// ETAG_MISMATCH.
+pub fn check_etag(sent: &str, version: i64) -> Result<(), Refusal> {
+    if sent.is_empty() || sent == etag(version) {
+        return Ok(());
+    }
+    Err(Refusal::new(Reason::EtagMismatch).saying("it changed since you read it; read it again and decide anew"))
+}
+
+macro_rules! typed { ($($name:ident $id:ident;)*) => { $(
+    /// An id of this kind from a row.
+    ///
+    /// # Errors
+    /// INTERNAL when it is none.
+    pub fn $name(bytes: &[u8]) -> Result<sammati_kernel::$id, Refusal> {
+        id(bytes)
+    }
+)* } }
+
+typed! {
+    consent_id ConsentId;
+    request_id ConsentRequestId;
+    link_id LinkId;
+    notification_id NotificationId;
+}

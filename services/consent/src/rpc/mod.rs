@@ -1,0 +1,139 @@
+//! What can be asked? One short function per RPC, in a file per proto service.
+
+mod artefact;
+mod check;
+mod consent;
+mod decision;
+mod link;
+mod list;
+mod notice;
+mod notification;
+mod request;
+mod transfer;
+
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+use sammati_kernel::{Caller, Micros, Refusal, Slot};
+use sammati_server::page::PageTokens;
+use sammati_store::{Error, Head, Reader, RequestKey, Revision, Store};
+
+use crate::artefact::ArtefactKeys;
+use crate::decision::denials::Denials;
+use crate::directory::{Directory, Resolver};
+use crate::link::token::LinkTokens;
+use crate::lookup::Lookup;
+use crate::notice::Notices;
+use crate::notification::token::ResumeTokens;
+use crate::route::{Place, Route};
+use crate::service::Parts;
+use crate::subject::Subjects;
+use crate::vault::{Ring, Vault};
+use crate::wire::Person;
+
+/// How many signed artefacts are remembered.
+const SIGNED: usize = 4096;
+
+/// Serves all of `sammati.consent.v1`. Clones share everything.
+#[derive(Clone)]
+pub struct Rpc(Arc<Core>);
+
+/// What the handlers work with.
+pub(crate) struct Core {
+    pub(crate) store: Store,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) subjects: Subjects,
+    pub(crate) denials: Denials,
+    pub(crate) keys: Arc<ArtefactKeys>,
+    /// Signatures of committed bytes, by the artefact's key.
+    pub(crate) signed: Cache<Vec<u8>, Arc<str>>,
+    pub(crate) link_tokens: LinkTokens,
+    pub(crate) resume_tokens: ResumeTokens,
+    pub(crate) pages: PageTokens,
+    pub(crate) lookup: Lookup,
+    pub(crate) vault: Vault,
+    pub(crate) notices: Notices,
+    pub(crate) manager: Arc<str>,
+    pub(crate) log_origin: Arc<str>,
+}
+
+impl Rpc {
+    /// Over `parts`.
+    pub fn new(parts: Parts) -> Self {
+        let vault = Vault::new(&parts.kek);
+        let cache = parts.settings.cache_bytes;
+        Self(Arc::new(Core {
+            subjects: Subjects::new(parts.store.clone(), vault.clone(), cache),
+            denials: Denials::default(),
+            signed: Cache::new(SIGNED),
+            link_tokens: LinkTokens::new(&parts.lookup, &parts.settings.consent_manager_id),
+            resume_tokens: ResumeTokens::new(parts.store.key()),
+            pages: PageTokens::new(&parts.lookup),
+            lookup: Lookup::new(&parts.lookup),
+            notices: Notices::built_in(&parts.settings.portal),
+            manager: parts.settings.consent_manager_id.into(),
+            log_origin: parts.settings.log_origin.into(),
+            keys: Arc::new(parts.artefact_keys),
+            directory: parts.directory,
+            resolver: parts.resolver,
+            store: parts.store,
+            vault,
+        }))
+    }
+
+    /// Writes the denials that wait; `all` of them before the process ends.
+    pub async fn flush_denials(&self, all: bool) {
+        self.0.denials.flush(&self.0.store, all).await;
+    }
+}
+
+impl Core {
+    fn now(&self) -> Micros {
+        self.store.clock().now()
+    }
+
+    /// The key of a request id.
+    fn request_key(&self, caller: &Caller, method: &str, id: &str, message: &impl prost::Message) -> Result<RequestKey, Refusal> {
+        self.store.request(&caller.id(), method, id, message)
+    }
+
+    /// Where a slot's partition stands in this process: after a commit of ours, at it or beyond.
+    fn revision(&self, slot: Slot) -> String {
+        self.store.revision(slot).map(|revision| revision.seal(self.store.key())).unwrap_or_default()
+    }
+
+    fn seal(&self, partition: i64, head: &Head) -> String {
+        let Head { epoch, next, chain } = head.clone();
+        Revision { partition, epoch, next, chain }.seal(self.store.key())
+    }
+
+    /// The data keys of several owners.
+    async fn ring(&self, owners: Vec<(Slot, Vec<u8>)>) -> Result<Ring, Refusal> {
+        let rows = self.store.read(move |r| Vault::load(r, &owners)).await?;
+        self.vault.ring(&rows)
+    }
+
+    /// Where a call about a person goes: where an earlier attempt went, or to whom identity says she is.
+    async fn route(&self, key: &RequestKey, person: &Person, nobody: Place) -> Result<Route, Refusal> {
+        if let Some(route) = Route::earlier(&self.store, &self.lookup, key).await? {
+            return Ok(route);
+        }
+        let found = self.find(person).await?;
+        Ok(Route::first(&self.lookup, key, found.map_or(nobody, Place::person)))
+    }
+
+    /// The account of a person, if she is one. An account that was named is taken at its word.
+    async fn find(&self, person: &Person) -> Result<Option<sammati_kernel::AccountId>, Refusal> {
+        match person {
+            Person::Account(account) => Ok(Some(*account)),
+            Person::Ask(identifier) => Ok(self.resolver.resolve(identifier.clone(), None).await?.map(|found| found.account)),
+        }
+    }
+}
+
+/// The head of a slot's partition, read after the rows it stands for.
+fn head(reader: &mut Reader<'_>, store: &Store, slot: Slot) -> Result<(i64, Head), Error> {
+    let partition = store.partitions().of(slot);
+    Ok((partition, reader.head(partition)?))
+}

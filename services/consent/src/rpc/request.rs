@@ -1,0 +1,234 @@
+//! `ConsentRequestService`: the ask.
+
+use std::sync::Arc;
+
+use sammati_api::consent::v1 as api;
+use sammati_api::consent::v1::consent_request_service_server::ConsentRequestService;
+use sammati_kernel::{AccountId, Caller, ConsentId, ConsentRequestId, Reason, Refusal, Role, Violations};
+use sammati_server::{authz, error};
+use sammati_store::Outcome;
+use tonic::{Request, Response, Status};
+
+use super::list::{self, Whose};
+use super::{Core, Rpc, head};
+use crate::policy;
+use crate::request::approve::{ApproveRequest, Approved};
+use crate::request::create::{Answer, Ask, CreateRequest};
+use crate::request::deny::DenyRequest;
+use crate::route::{Place, Route};
+use crate::rows::{ConsentRow, RequestRow, broken, request_id};
+use crate::vault::Ring;
+use crate::wire::request::{Filter, check_deny_reason, parse_ask, parse_grants, parse_notice, render};
+use crate::wire::{self};
+
+#[tonic::async_trait]
+impl ConsentRequestService for Rpc {
+    async fn create_consent_request(&self, request: Request<api::CreateConsentRequestRequest>) -> Result<Response<api::ConsentRequest>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0.create(&caller, request.into_inner()).await.map(Response::new).map_err(error::status)
+    }
+
+    async fn get_consent_request(&self, request: Request<api::GetConsentRequestRequest>) -> Result<Response<api::ConsentRequest>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        let name = request.into_inner().name;
+        self.0.read_request(&caller, &name).await.map(Response::new).map_err(error::status)
+    }
+
+    async fn list_consent_requests(&self, request: Request<api::ListConsentRequestsRequest>) -> Result<Response<api::ListConsentRequestsResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0.list_requests(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn approve_consent_request(&self, request: Request<api::ApproveConsentRequestRequest>) -> Result<Response<api::ApproveConsentRequestResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0.approve(&caller, request.into_inner()).await.map(Response::new).map_err(error::status)
+    }
+
+    async fn deny_consent_request(&self, request: Request<api::DenyConsentRequestRequest>) -> Result<Response<api::ConsentRequest>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0.deny(&caller, request.into_inner()).await.map(Response::new).map_err(error::status)
+    }
+}
+
+impl Core {
+    async fn create(&self, caller: &Caller, message: api::CreateConsentRequestRequest) -> Result<api::ConsentRequest, Refusal> {
+        let key = self.request_key(caller, CREATE, &message.request_id, &message)?;
+        let ask = Arc::new(parse_ask(&message, caller, &self.notices, self.now())?);
+        self.check_parties(&ask)?;
+        let mut route = self.route_of(&key, &ask).await?;
+        loop {
+            let command = CreateRequest {
+                caller: caller.clone(),
+                ask: Arc::clone(&ask),
+                route: route.clone(),
+                lookup: self.lookup.clone(),
+                vault: self.vault.clone(),
+            };
+            match self.store.run(command, Some(key.clone())).await? {
+                Outcome::Fresh(Answer::Elsewhere(place)) => route = Route::first(&self.lookup, &key, place),
+                Outcome::Fresh(Answer::Created(row)) => return self.show_request(caller, &request_id(&row.id)?).await,
+                Outcome::Known(id) => return self.show_request(caller, &request_id(&id)?).await,
+            }
+        }
+    }
+
+    /// Where the request goes. A closed account is nobody, like an address that is.
+    async fn route_of(&self, key: &sammati_store::RequestKey, ask: &Ask) -> Result<Route, Refusal> {
+        if let Some(route) = Route::earlier(&self.store, &self.lookup, key).await? {
+            return Ok(route);
+        }
+        use sammati_api::types::v1::{Identifier, identifier::Identifier as I};
+        let identifier = Identifier { identifier: Some(I::AbhaAddress(ask.patient.clone())) };
+        let found = self.resolver.resolve(identifier, None).await?.filter(|found| found.active);
+        let place = found.map_or_else(|| {
+            let (slot, owner) = self.lookup.nobody(&ask.patient);
+            Place { slot, owner, subject: None }
+        }, |found| Place::person(found.account));
+        Ok(Route::first(&self.lookup, key, place))
+    }
+
+    /// The asker is active, and so are the providers it names.
+    fn check_parties(&self, ask: &Ask) -> Result<(), Refusal> {
+        self.directory.fresh()?;
+        let mut roles = Role::ALL.into_iter().filter(|role| ask.scope.purpose.may_be_asked_by(*role));
+        if !roles.any(|role| self.directory.is_active_as(&ask.hiu, role)) {
+            return Err(Refusal::new(Reason::ParticipantNotActive)
+                .saying("your participant is not active in a role that may ask for this purpose; ask the operator"));
+        }
+        match ask.hips.iter().find(|hip| !self.directory.is_active_as(hip, Role::Hip)) {
+            None => Ok(()),
+            Some(hip) => Err(Refusal::new(Reason::HipUnknown)
+                .saying("a provider of the list is no active HIP; leave it out or ask the operator")
+                .with("hip", hip.name())),
+        }
+    }
+
+    async fn read_request(&self, caller: &Caller, name: &str) -> Result<api::ConsentRequest, Refusal> {
+        let mut v = Violations::new();
+        let id: Option<ConsentRequestId> = wire::name(&mut v, "name", name);
+        v.check()?;
+        self.show_request(caller, &id.ok_or(Reason::FieldInvalid)?).await
+    }
+
+    async fn show_request(&self, caller: &Caller, id: &ConsentRequestId) -> Result<api::ConsentRequest, Refusal> {
+        let (id, store) = (*id, self.store.clone());
+        let read = self.store.read(move |r| {
+            let row = r.get::<RequestRow>(id.slot(), id.as_bytes())?.map(|stored| stored.record);
+            Ok((row, head(r, &store, id.slot())?))
+        });
+        let (row, (partition, head)) = read.await?;
+        let row = policy::may_see_request(caller, row)?;
+        let ring = self.ring(vec![(id.slot(), row.owner.clone())]).await?;
+        render(&row, &ring, caller, self.now(), self.seal(partition, &head))
+    }
+
+    async fn list_requests(&self, caller: &Caller, mut message: api::ListConsentRequestsRequest) -> Result<api::ListConsentRequestsResponse, Status> {
+        let (size, token) = (std::mem::take(&mut message.page_size), std::mem::take(&mut message.page_token));
+        let page = self.pages.page(caller, "ListConsentRequests", &message, size, &token).map_err(error::status)?;
+        let (requests, next) = self.requests(caller, &message, &page).await.map_err(error::status)?;
+        let next_page_token = next.map(|last| page.next(&last)).transpose()?.unwrap_or_default();
+        Ok(api::ListConsentRequestsResponse { consent_requests: requests, next_page_token })
+    }
+
+    async fn requests(&self, caller: &Caller, message: &api::ListConsentRequestsRequest, page: &sammati_server::page::Page) -> Result<(Vec<api::ConsentRequest>, Option<Vec<u8>>), Refusal> {
+        let mut v = Violations::new();
+        let filter = Filter::parse(&mut v, message);
+        let subject = list::subject(&mut v, caller, &message.subject)?;
+        v.check()?;
+        let source = match subject {
+            Some(account) => Whose::subject(account),
+            None => Whose::participant("hiu", caller)?,
+        };
+        let now = self.now();
+        let (rows, next) = list::page::<RequestRow>(&self.store, vec![source], page, move |row| filter.holds(row, now)).await?;
+        let ids = rows.iter().map(RequestRow::id).collect::<Result<Vec<_>, _>>()?;
+        let ring = self.ring(ids.iter().zip(&rows).map(|(id, row)| (id.slot(), row.owner.clone())).collect()).await?;
+        let shown = ids.iter().zip(&rows).map(|(id, row)| render(row, &ring, caller, now, self.revision(id.slot())));
+        Ok((shown.collect::<Result<_, _>>()?, next))
+    }
+
+    async fn approve(&self, caller: &Caller, message: api::ApproveConsentRequestRequest) -> Result<api::ApproveConsentRequestResponse, Refusal> {
+        let key = self.request_key(caller, "consent.approve", &message.request_id, &message)?;
+        let mut v = Violations::new();
+        let request: Option<ConsentRequestId> = wire::name(&mut v, "name", &message.name);
+        let grants = parse_grants(&mut v, &message.grants);
+        let notice = parse_notice(&mut v, message.notice);
+        v.check()?;
+        let request = request.ok_or(Reason::FieldInvalid)?;
+        let command = ApproveRequest {
+            caller: caller.clone(),
+            account: person(caller)?,
+            request,
+            grants,
+            notice,
+            etag: message.etag,
+            directory: Arc::clone(&self.directory),
+            keys: Arc::clone(&self.keys),
+            manager: Arc::clone(&self.manager),
+            log_origin: Arc::clone(&self.log_origin),
+            lookup: self.lookup.clone(),
+            vault: self.vault.clone(),
+        };
+        let (request, consents, ring) = match self.store.run(command, Some(key)).await? {
+            Outcome::Fresh(Approved { request, consents, key }) => {
+                let ring = Ring::of(&request.owner, key);
+                (request, consents, ring)
+            }
+            Outcome::Known(_) => self.approved(request).await?,
+        };
+        let (now, revision) = (self.now(), self.revision(request_id(&request.id)?.slot()));
+        let shown = consents.iter().map(|row| wire::consent::render(row, &ring, caller, now, revision.clone()));
+        Ok(api::ApproveConsentRequestResponse {
+            consents: shown.collect::<Result<_, _>>()?,
+            consent_request: Some(render(&request, &ring, caller, now, revision)?),
+        })
+    }
+
+    /// What an earlier approval made, as it is now.
+    async fn approved(&self, id: ConsentRequestId) -> Result<(RequestRow, Vec<ConsentRow>, Ring), Refusal> {
+        let read = self.store.snapshot(move |r| {
+            let Some(request) = r.get::<RequestRow>(id.slot(), id.as_bytes())? else { return Ok(None) };
+            let keys: Vec<_> = request.record.consents.iter().map(|key| (id.slot(), key.clone())).collect();
+            Ok(Some((request.record, r.many::<ConsentRow>(&keys)?)))
+        });
+        let (request, consents) = read.await?.ok_or_else(|| broken("an approved request"))?;
+        let mut consents: Vec<_> = consents.into_iter().map(|stored| stored.record).collect();
+        consents.sort_by_key(|row| request.consents.iter().position(|id| *id == row.id));
+        let ring = self.ring(vec![(id.slot(), request.owner.clone())]).await?;
+        Ok((request, consents, ring))
+    }
+
+    async fn deny(&self, caller: &Caller, message: api::DenyConsentRequestRequest) -> Result<api::ConsentRequest, Refusal> {
+        let key = self.request_key(caller, "consent.deny", &message.request_id, &message)?;
+        let mut v = Violations::new();
+        let request: Option<ConsentRequestId> = wire::name(&mut v, "name", &message.name);
+        check_deny_reason(&mut v, &message.reason);
+        v.check()?;
+        let request = request.ok_or(Reason::FieldInvalid)?;
+        let command = DenyRequest {
+            caller: caller.clone(),
+            account: person(caller)?,
+            request,
+            reason: message.reason,
+            etag: message.etag,
+            vault: self.vault.clone(),
+        };
+        self.store.run(command, Some(key)).await?;
+        self.show_request(caller, &request).await
+    }
+}
+
+const CREATE: &str = "consent.request";
+
+/// The person who calls.
+pub(super) fn person(caller: &Caller) -> Result<AccountId, Refusal> {
+    caller.account().ok_or_else(|| Reason::CallerKind.into())
+}
+
+/// A required consent's name.
+pub(super) fn consent(field: &'static str, name: &str) -> Result<ConsentId, Refusal> {
+    let mut v = Violations::new();
+    let id: Option<ConsentId> = wire::name(&mut v, field, name);
+    v.check()?;
+    id.ok_or_else(|| Reason::FieldInvalid.into())
+}

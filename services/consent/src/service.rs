@@ -1,0 +1,233 @@
+//! How is it started? The settings, the keys, identity's facts, and the tasks that keep time and the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sammati_api::consent::v1::artefact_service_server::ArtefactServiceServer;
+use sammati_api::consent::v1::consent_request_service_server::ConsentRequestServiceServer;
+use sammati_api::consent::v1::consent_service_server::ConsentServiceServer;
+use sammati_api::consent::v1::decision_service_server::DecisionServiceServer;
+use sammati_api::consent::v1::link_service_server::LinkServiceServer;
+use sammati_api::consent::v1::notice_service_server::NoticeServiceServer;
+use sammati_api::consent::v1::notification_service_server::NotificationServiceServer;
+use sammati_api::consent::v1::transfer_service_server::TransferServiceServer;
+use sammati_kernel::{Key, Micros};
+use sammati_server::relay::Relay;
+use sammati_server::{Built, ConfigError, IdentityFacts, Served, Service, Start, StartError};
+use sammati_store::{Location, Options, Store};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::artefact::{ArtefactKey, ArtefactKeys};
+use crate::directory::identity::{Follower, IdentityResolver};
+use crate::directory::{Directory, Resolver};
+use crate::rows::MIGRATIONS;
+use crate::rpc::Rpc;
+use crate::sweep;
+
+/// How often denials of checks are written.
+const FLUSH: Duration = Duration::from_millis(500);
+
+/// `[service]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The consent manager in artefacts, as `sbx`.
+    pub consent_manager_id: String,
+    /// How old identity's facts may be for a decision, in seconds.
+    #[serde(default = "Settings::identity_stale_seconds")]
+    pub identity_stale_seconds: u64,
+    /// Memory for decisions, in bytes.
+    #[serde(default = "Settings::cache_bytes")]
+    pub cache_bytes: u64,
+    /// What artefacts say of the log that holds their grant.
+    #[serde(default = "Settings::log_origin")]
+    pub log_origin: String,
+    /// Where a person withdraws consent and uses her rights; the built-in notices name its pages, so it must stay.
+    #[serde(default = "Settings::portal")]
+    pub portal: String,
+    /// When `artefact_key.pem` began to sign, seconds since 1970.
+    pub artefact_key_since: Option<i64>,
+    /// Keys that signed before it, newest first.
+    #[serde(default)]
+    pub retired_artefact_keys: Vec<RetiredKey>,
+}
+
+/// `[[service.retired_artefact_keys]]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetiredKey {
+    /// Its file in the folder of secrets.
+    pub file: String,
+    /// When it began to sign, seconds since 1970.
+    pub since: i64,
+    /// When it ended.
+    pub until: i64,
+}
+
+impl Settings {
+    const fn identity_stale_seconds() -> u64 {
+        30
+    }
+
+    const fn cache_bytes() -> u64 {
+        256 * 1024 * 1024
+    }
+
+    fn log_origin() -> String {
+        "sammati.local/audit".to_owned()
+    }
+
+    fn portal() -> String {
+        "https://portal.sammati.local".to_owned()
+    }
+
+    /// The defaults, of the consent manager `id`.
+    pub fn of(id: &str) -> Self {
+        Self {
+            consent_manager_id: id.to_owned(),
+            identity_stale_seconds: Self::identity_stale_seconds(),
+            cache_bytes: Self::cache_bytes(),
+            log_origin: Self::log_origin(),
+            portal: Self::portal(),
+            artefact_key_since: None,
+            retired_artefact_keys: Vec::new(),
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let id = &self.consent_manager_id;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+        if !(2..=50).contains(&id.len()) || !id.bytes().all(plain) {
+            return Err(ConfigError("service.consent_manager_id must be 2 to 50 letters, digits, - and .".to_owned()));
+        }
+        if !self.portal.starts_with("https://") || self.portal.ends_with('/') {
+            return Err(ConfigError("service.portal must begin with https:// and not end with /".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// What the service is made of.
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// Identity's facts.
+    pub directory: Arc<dyn Directory>,
+    /// Who finds persons.
+    pub resolver: Arc<dyn Resolver>,
+    /// The keys of artefacts and link tokens.
+    pub artefact_keys: ArtefactKeys,
+    /// The key that wraps data keys.
+    pub kek: Key,
+    /// The key of keyed hashes and sealed tokens.
+    pub lookup: Key,
+    /// The rest.
+    pub settings: Settings,
+}
+
+/// The consent service.
+#[derive(Debug, Clone, Copy)]
+pub struct Consent;
+
+impl Service for Consent {
+    const NAME: &'static str = "consent";
+    type Settings = Settings;
+
+    async fn build(start: Start<Settings>) -> Result<Built, StartError> {
+        start.config.service.check()?;
+        let facts = IdentityFacts::follow(&start)?;
+        let parts = parts(&start, &facts)?;
+        let store = parts.store.clone();
+        let audit = start.peers.channel("audit")?;
+        let relay = start.metrics.with(|registry| {
+            store.register_metrics(registry);
+            Relay::new(store.clone(), audit, Self::NAME, registry)
+        });
+        start.tasks.spawn(relay.run(start.shutdown.clone()));
+        let rpc = Rpc::new(parts);
+        start.tasks.spawn(background(rpc.clone(), store, start.shutdown.clone()));
+        let ready = facts.ready();
+        Ok(Built::new(served(&rpc), Arc::new(facts)).ready(ready))
+    }
+}
+
+/// The RPCs.
+pub fn served(rpc: &Rpc) -> Served {
+    Served::new()
+        .add(ConsentRequestServiceServer::new(rpc.clone()))
+        .add(ConsentServiceServer::new(rpc.clone()))
+        .add(ArtefactServiceServer::new(rpc.clone()))
+        .add(DecisionServiceServer::new(rpc.clone()))
+        .add(LinkServiceServer::new(rpc.clone()))
+        .add(TransferServiceServer::new(rpc.clone()))
+        .add(NoticeServiceServer::new(rpc.clone()))
+        .add(NotificationServiceServer::new(rpc.clone()))
+}
+
+/// Expires what is due each second and writes the denials that wait, until `stop`; then writes the last of them.
+pub async fn background(rpc: Rpc, store: Store, stop: CancellationToken) {
+    let mut each = tokio::time::interval(sweep::EVERY);
+    let mut flush = tokio::time::interval(FLUSH);
+    each.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = flush.tick() => rpc.flush_denials(false).await,
+            _ = each.tick() => {
+                if let Err(refusal) = sweep::sweep(&store).await {
+                    tracing::warn!(reason = refusal.reason.as_str(), "expiries wait; trying again");
+                }
+            }
+        }
+    }
+    rpc.flush_denials(true).await;
+}
+
+fn parts(start: &Start<Settings>, facts: &IdentityFacts) -> Result<Parts, StartError> {
+    let (config, settings) = (&start.config, start.config.service.clone());
+    let (kek, lookup) = (config.secrets.key("kek")?, config.secrets.key("lookup")?);
+    let bound = Duration::from_secs(settings.identity_stale_seconds);
+    Ok(Parts {
+        store: open_store(start, lookup.derive("store"))?,
+        directory: Arc::new(Follower::new(facts.clone(), bound)),
+        resolver: Arc::new(IdentityResolver::new(start.peers.channel("identity")?)),
+        artefact_keys: artefact_keys(start)?,
+        kek,
+        lookup,
+        settings,
+    })
+}
+
+fn artefact_keys(start: &Start<Settings>) -> Result<ArtefactKeys, ConfigError> {
+    let (secrets, settings) = (&start.config.secrets, &start.config.service);
+    let active = ArtefactKey {
+        key: secrets.signing_key("artefact_key.pem")?,
+        not_before: settings.artefact_key_since.map(Micros::from_seconds),
+        expire: None,
+    };
+    let retired = settings.retired_artefact_keys.iter().map(|retired| {
+        Ok(ArtefactKey {
+            key: secrets.signing_key(&retired.file)?,
+            not_before: Some(Micros::from_seconds(retired.since)),
+            expire: Some(Micros::from_seconds(retired.until)),
+        })
+    });
+    Ok(ArtefactKeys::new(active, retired.collect::<Result<_, ConfigError>>()?))
+}
+
+fn open_store(start: &Start<Settings>, key: Key) -> Result<Store, StartError> {
+    let database = start.config.database.as_ref();
+    let database = database.ok_or_else(|| ConfigError("[database] is missing; consent keeps its records there".to_owned()))?;
+    let mut location = Location::parse(&database.url).map_err(ConfigError)?;
+    if let Location::Postgres { root, password, .. } = &mut location {
+        root.clone_from(&database.root_certificate);
+        *password = database.password()?;
+    }
+    let mut options = Options { partitions: database.partitions, ..Options::new(location, key) };
+    if let Some(lanes) = database.lanes {
+        options.lanes = lanes;
+    }
+    Store::open(&options, Arc::clone(&start.clock), MIGRATIONS).map_err(StartError::other)
+}

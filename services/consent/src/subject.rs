@@ -1,0 +1,154 @@
+//! What decisions read of one person, from memory: all her live consents, complete, and what is linked to her.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+use sammati_api::types::v1::CareContextRef;
+use sammati_kernel::{AccountId, ConsentId, ParticipantId, Refusal};
+use sammati_store::{Store, SubjectCache};
+
+use crate::decision::Granted;
+use crate::lookup::ContextKey;
+use crate::rows::{CareContextRow, ConsentRow, DataKeyRow};
+use crate::vault::{Ring, Vault};
+
+/// How many consents' parties are remembered.
+const PARTIES: usize = 64 * 1024;
+
+/// A consent with the care contexts it names, for showing.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// As the rules see it.
+    pub granted: Granted,
+    /// What it names.
+    pub care_contexts: Vec<CareContextRef>,
+}
+
+impl Held {
+    /// From its row and her key.
+    ///
+    /// # Errors
+    /// INTERNAL when the row is damaged.
+    pub fn of(row: &ConsentRow, ring: &Ring) -> Result<Self, Refusal> {
+        let granted = Granted::try_from(row)?;
+        if granted.scope.care_contexts.is_empty() {
+            return Ok(Self { granted, care_contexts: Vec::new() });
+        }
+        let private = ring.open(&row.subject, "consent", &row.id, &row.sealed)?;
+        Ok(Self { granted, care_contexts: private.care_contexts })
+    }
+}
+
+/// Everything of one person that can permit.
+#[derive(Debug, Default)]
+pub struct Subject {
+    /// Her live consents.
+    pub consents: Vec<Held>,
+    /// Her linked care contexts.
+    pub linked: HashSet<ContextKey>,
+}
+
+/// What never changes of a consent: whose it is and between whom.
+#[derive(Debug, Clone)]
+pub struct Parties {
+    /// The person.
+    pub subject: AccountId,
+    /// Who gives.
+    pub hip: ParticipantId,
+    /// Who receives.
+    pub hiu: ParticipantId,
+}
+
+/// The memory of decisions.
+pub struct Subjects {
+    store: Store,
+    vault: Vault,
+    live: Arc<SubjectCache<Arc<Subject>>>,
+    parties: Cache<ConsentId, Arc<Parties>>,
+}
+
+impl Subjects {
+    /// A memory of at most `bytes`.
+    pub fn new(store: Store, vault: Vault, bytes: u64) -> Self {
+        let live = store.cache(bytes);
+        Self { store, vault, live, parties: Cache::new(PARTIES) }
+    }
+
+    /// Everything of hers, as of the last confirmation or later.
+    ///
+    /// # Errors
+    /// STORAGE_UNAVAILABLE.
+    pub async fn get(&self, account: AccountId) -> Result<Arc<Subject>, Refusal> {
+        self.live.get(account.as_bytes(), || self.load(account)).await
+    }
+
+    async fn load(&self, account: AccountId) -> Result<(Arc<Subject>, u64), Refusal> {
+        let slot = account.slot();
+        let read = self.store.snapshot(move |r| {
+            let consents = r.group::<ConsentRow>(slot, "live", account.as_bytes())?;
+            let contexts = r.group::<CareContextRow>(slot, "subject", account.as_bytes())?;
+            Ok((consents, contexts, r.get::<DataKeyRow>(slot, account.as_bytes())?))
+        });
+        let (consents, contexts, key) = read.await?;
+        let ring = self.vault.ring(&key.map(|key| key.record).into_iter().collect::<Vec<_>>())?;
+        let consents = consents.iter().map(|row| Held::of(&row.record, &ring)).collect::<Result<Vec<_>, _>>()?;
+        let linked: HashSet<_> = contexts.into_iter().filter_map(|row| row.record.key.try_into().ok()).collect();
+        let named: usize = consents.iter().map(|held| held.care_contexts.len()).sum();
+        let bytes = 128 + consents.len() * 640 + named * 640 + linked.len() * 48;
+        Ok((Arc::new(Subject { consents, linked }), u64::try_from(bytes).unwrap_or(u64::MAX)))
+    }
+
+    /// Whose a consent is and between whom; `None` when there is none.
+    ///
+    /// # Errors
+    /// STORAGE_UNAVAILABLE.
+    pub async fn parties(&self, id: ConsentId) -> Result<Option<Arc<Parties>>, Refusal> {
+        if let Some(known) = self.parties.get(&id) {
+            return Ok(Some(known));
+        }
+        let row = self.store.read(move |r| r.get::<ConsentRow>(id.slot(), id.as_bytes())).await?;
+        let Some(row) = row else { return Ok(None) };
+        let (hip, hiu) = row.record.parties()?;
+        let parties = Arc::new(Parties { subject: row.record.subject()?, hip, hiu });
+        self.parties.insert(id, Arc::clone(&parties));
+        Ok(Some(parties))
+    }
+
+    /// One consent, live or ended.
+    ///
+    /// # Errors
+    /// STORAGE_UNAVAILABLE.
+    pub async fn consent(&self, subject: &Subject, id: ConsentId) -> Result<Option<Held>, Refusal> {
+        if let Some(held) = subject.consents.iter().find(|held| held.granted.id == id) {
+            return Ok(Some(held.clone()));
+        }
+        // What has ended stays ended, so a read of now is as good as the confirmation.
+        let rows = self.store.read(move |r| Ok(r.get::<ConsentRow>(id.slot(), id.as_bytes())?.into_iter().collect::<Vec<_>>()));
+        Ok(self.open(rows.await?).await?.pop())
+    }
+
+    /// All of hers between two participants: the live ones, or, where there is none, the ended ones, which can only
+    /// tell why not.
+    ///
+    /// # Errors
+    /// STORAGE_UNAVAILABLE.
+    pub async fn between(&self, account: AccountId, subject: &Subject, parties: &(ParticipantId, ParticipantId), pair: [u8; 32]) -> Result<Vec<Held>, Refusal> {
+        let (hip, hiu) = parties;
+        let live = subject.consents.iter().filter(|held| held.granted.hip == *hip && held.granted.hiu == *hiu);
+        let live: Vec<_> = live.cloned().collect();
+        if !live.is_empty() {
+            return Ok(live);
+        }
+        let rows = self.store.read(move |r| r.group::<ConsentRow>(account.slot(), "pair", &pair)).await?;
+        self.open(rows).await
+    }
+
+    async fn open(&self, rows: Vec<sammati_store::Stored<ConsentRow>>) -> Result<Vec<Held>, Refusal> {
+        let Some(first) = rows.first() else { return Ok(Vec::new()) };
+        let subject = first.record.subject()?;
+        let owner = vec![(subject.slot(), subject.to_vec())];
+        let ring = self.vault.ring(&self.store.read(move |r| Vault::load(r, &owner)).await?)?;
+        rows.iter().map(|row| Held::of(&row.record, &ring)).collect()
+    }
+}

@@ -1,0 +1,139 @@
+//! Transfers on the wire.
+
+use std::collections::BTreeSet;
+
+use sammati_api::consent::v1 as api;
+use sammati_api::types::v1 as types;
+use sammati_kernel::{Caller, ConsentId, Micros, Reason, Refusal, Violations};
+use sammati_server::event::{micros, timestamp};
+
+use super::{range, scope, stamp};
+use crate::decision::{Asker, Question};
+use crate::policy;
+use crate::rows::{TransferRow, consent_id, etag};
+use crate::transfer::key_material;
+
+/// The longest push address.
+const URI: usize = 2048;
+
+/// A transfer to open, well formed.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The consent.
+    pub consent: ConsentId,
+    /// The question it comes to.
+    pub question: Question,
+    /// Scheme, host and port of the push address, as origins are compared.
+    pub origin: String,
+    /// When the key expires.
+    pub key_expire: i64,
+}
+
+/// A transfer to open.
+///
+/// # Errors
+/// FIELD_INVALID with all violations; KEY_MATERIAL_INVALID when only the key is wrong.
+pub fn parse(request: &api::CreateTransferRequest, caller: &Caller, now: Micros) -> Result<Wanted, Refusal> {
+    let me = policy::participant(caller)?.clone();
+    let mut v = Violations::new();
+    let consent = super::name(&mut v, "consent", &request.consent);
+    let hi_types = scope::hi_types(&mut v, "hi_types", &request.hi_types, 0);
+    let record_range = range(&mut v, "record_range", request.record_range.as_ref());
+    let user = request.user.clone().and_then(|user| super::requester(&mut v, "user", Some(user)));
+    let origin = origin(&request.push_uri).filter(|_| request.push_uri.len() <= URI);
+    if origin.is_none() {
+        v.add("push_uri", "https://host[:port]/path, at most 2048 characters, without user, blanks or fragment");
+    }
+    let reason = if v.is_empty() { Reason::KeyMaterialInvalid } else { Reason::FieldInvalid };
+    let key_expire = check_key(&mut v, request.key_material.as_ref(), now);
+    v.check_as(reason)?;
+    let missing = || Refusal::new(Reason::FieldInvalid);
+    let question = Question {
+        asker: Asker::Participant(me.clone()),
+        requester: Some(me),
+        provider: None,
+        user: user.as_ref().map(super::registration),
+        purpose: None,
+        access_mode: None,
+        hi_types: hi_types.ok_or_else(missing)?,
+        record_range: record_range.ok_or_else(missing)?,
+        care_contexts: BTreeSet::new(),
+    };
+    Ok(Wanted { consent: consent.ok_or_else(missing)?, question, origin: origin.ok_or_else(missing)?, key_expire })
+}
+
+fn check_key(v: &mut Violations, material: Option<&api::KeyMaterial>, now: Micros) -> i64 {
+    let Some(material) = material else {
+        v.add("key_material", "required");
+        return 0;
+    };
+    let expire = material.expire_time.as_ref().and_then(micros);
+    for (field, why) in key_material::faults(&material.content, expire, now) {
+        v.add(field, why);
+    }
+    expire.map_or(0, |at| at.0)
+}
+
+/// `https://host[:port]` of an address, in lower case and without the default port; `None` for anything that is not a
+/// plain https address.
+pub fn origin(uri: &str) -> Option<String> {
+    let rest = uri.get(..8).filter(|scheme| scheme.eq_ignore_ascii_case("https://")).and_then(|_| uri.get(8..))?;
+    if !uri.bytes().all(|b| b.is_ascii_graphic()) || uri.contains('#') || uri.contains('\\') {
+        return None;
+    }
+    let authority = rest.split(['/', '?']).next()?.to_ascii_lowercase();
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) => (host, port),
+        Some(_) => return None,
+        None => (authority.as_str(), "443"),
+    };
+    let name = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+    let is_host = !host.is_empty() && host.bytes().all(name) && !host.starts_with('.') && !host.contains("..");
+    is_host.then(|| if port == "443" { format!("https://{host}") } else { format!("https://{host}:{port}") })
+}
+
+/// What a caller sees of a transfer: the person neither address nor key.
+///
+/// # Errors
+/// INTERNAL when the row is damaged.
+pub fn render(row: &TransferRow, caller: &Caller, now: Micros, revision: String) -> Result<api::Transfer, Refusal> {
+    let is_party = caller.participant().is_some();
+    let time = |at: i64| Some(timestamp(Micros(at)));
+    Ok(api::Transfer {
+        name: row.id()?.name(),
+        consent: consent_id(&row.consent)?.name(),
+        version: row.grant_version,
+        hip: format!("participants/{}", row.hip),
+        hiu: format!("participants/{}", row.hiu),
+        hi_types: row.hi_types.clone(),
+        record_range: Some(types::TimeRange { from: time(row.from), to: time(row.to) }),
+        push_uri: if is_party { row.push_uri.clone() } else { String::new() },
+        key_material: is_party.then(|| api::KeyMaterial { content: row.key_content.clone(), expire_time: stamp(row.key_expire) }),
+        state: row.state_at(now).number(),
+        r#use: row.r#use,
+        expire_time: stamp(row.expire),
+        create_time: stamp(row.created),
+        update_time: stamp(row.updated),
+        etag: etag(row.version),
+        revision,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::origin;
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port_and_nothing_can_be_smuggled_into_it() {
+        assert_eq!(origin("https://Clinic.Example/push?x=1").as_deref(), Some("https://clinic.example"));
+        assert_eq!(origin("HTTPS://clinic.example:443/").as_deref(), Some("https://clinic.example"));
+        assert_eq!(origin("https://clinic.example:8443").as_deref(), Some("https://clinic.example:8443"));
+        for bad in [
+            "http://clinic.example", "https://", "https://clinic.example@evil.example/", "https://evil.example\\@clinic.example",
+            "https://clinic.example#x", "https://clinic .example/", "https://clinic.example:/", "https://a..b/", "ftp://x", "",
+            "https://clinic.example:99999999/", "https://clínic.example/",
+        ] {
+            assert_eq!(origin(bad), None, "{bad}");
+        }
+    }
+}
