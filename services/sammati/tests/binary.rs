@@ -1,0 +1,110 @@
+//! The binary as `make run` starts it: every service on the development set-up, and what it says when it cannot.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sammati_testkit::{Development, Ports};
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sammati"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = command(arguments).output().unwrap();
+    let text = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
+    (status.code(), text)
+}
+
+/// A service that was started; ended with the test whatever happens.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    /// Starts `service` and returns once it has said that it serves.
+    fn start(service: &str, config: &Path) -> (Self, String) {
+        let child = command(&[service, "--config", config.to_str().unwrap()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut running = Self(child);
+        let mut line = String::new();
+        // Ends with the process at the latest: then the line is empty.
+        BufReader::new(running.0.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        (running, line)
+    }
+
+    /// Stops it as Kubernetes does.
+    fn stop(&mut self) -> Option<i32> {
+        kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), Signal::SIGTERM).unwrap();
+        self.0.wait().unwrap().code()
+    }
+}
+
+#[test]
+fn every_service_starts_on_the_development_set_up_and_stops_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = Ports::free().unwrap();
+    let development = Development {
+        folder: folder.path().join("dev"),
+        ports,
+        ..Development::default()
+    };
+    let configs = development.write().unwrap();
+    let mut all = Vec::new();
+    for (service, config, port) in [
+        ("identity", &configs.identity, ports.identity),
+        ("consent", &configs.consent, ports.consent),
+        ("audit", &configs.audit, ports.audit),
+        ("sandbox", &configs.sandbox, ports.sandbox),
+    ] {
+        let (running, line) = Running::start(service, config);
+        assert_eq!(line, format!("ready: {service} on 127.0.0.1:{}\n", port.rpc));
+        all.push((service, running));
+    }
+    for (service, running) in &mut all {
+        assert_eq!(running.stop(), Some(0), "{service}");
+    }
+}
+
+#[test]
+fn it_tells_what_to_do() {
+    let (code, help) = run(&["--help"]);
+    assert_eq!(code, Some(0));
+    for word in ["identity", "consent", "audit", "sandbox", "make run", "readyz"] {
+        assert!(help.contains(word), "{word} is not in:\n{help}");
+    }
+    let (code, version) = run(&["--version"]);
+    assert_eq!(
+        (code, version.trim()),
+        (Some(0), concat!("sammati ", env!("CARGO_PKG_VERSION")))
+    );
+    assert_eq!(run(&[]).0, Some(2));
+}
+
+#[test]
+fn a_bad_configuration_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sandbox.toml");
+    let (code, said) = run(&["sandbox", "--config", path.to_str().unwrap()]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("sandbox.toml"), "{said}");
+    let server =
+        "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\ntrust_domain = \"sammati.local\"\n";
+    std::fs::write(&path, format!("{server}[service]\nseed = 1\n")).unwrap();
+    let (code, said) = run(&["sandbox", "--config", path.to_str().unwrap()]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("sandbox = true"), "{said}");
+}
