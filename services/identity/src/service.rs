@@ -12,6 +12,7 @@ use sammati_kernel::{AddressSuffix, Clock, Key, Micros, Refusal};
 use sammati_server::authn::TokenFacts;
 use sammati_server::config::{Config, DatabaseConfig};
 use sammati_server::page::PageTokens;
+use sammati_server::relay::Relay;
 use sammati_server::{Built, ConfigError, Served, Service, Start, StartError};
 use sammati_store::{Location, Options, Store};
 use serde::Deserialize;
@@ -194,6 +195,15 @@ impl Service for Identity {
         start
             .tasks
             .spawn(identity.clone().follow(async move { shutdown.cancelled().await }));
+        if start.peers.knows("audit") {
+            let (store, channel) = (identity.store().clone(), start.peers.channel("audit")?);
+            let relay = start
+                .metrics
+                .with(|registry| Relay::new(store, channel, Self::NAME, registry));
+            start.tasks.spawn(relay.run(start.shutdown.clone()));
+        } else {
+            tracing::warn!("peers.audit is not set: events stay in the feed until it is");
+        }
         Ok(Built::new(identity.served(), identity.token_facts()))
     }
 }

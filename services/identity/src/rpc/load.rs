@@ -141,7 +141,7 @@ impl Inner {
     }
 
     /// A session.
-    pub(super) async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, Refusal> {
+    pub(crate) async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, Refusal> {
         Ok(record(self.store.read(move |r| r.get(id.slot(), id.as_bytes())).await?))
     }
 

@@ -15,6 +15,9 @@ use prost::Message;
 use sammati_kernel::{Caller, Refusal};
 use sammati_store::{Command, RequestKey};
 
+#[cfg(test)]
+pub(crate) use sessions::Certificate;
+
 use crate::service::Inner;
 
 impl Inner {

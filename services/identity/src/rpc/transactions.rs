@@ -202,7 +202,9 @@ impl Inner {
         let ask = provider::StartKycRequest {
             transaction: row.name(),
             send_number: row.sends,
-            identifier: aadhaar.map(|n| provider::start_kyc_request::Identifier::Aadhaar(n.expose().to_owned())),
+            identifier: aadhaar
+                .filter(|_| row.sends == 1)
+                .map(|n| provider::start_kyc_request::Identifier::Aadhaar(n.expose().to_owned())),
             factor: row.factor,
             consent: row.consent.clone(),
         };

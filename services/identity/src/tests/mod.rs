@@ -1,1 +1,8 @@
-//! Commands and calls on a real store.
+//! Calls on a real store, SQLite and Postgres, with an agency and an inbox that live in the test.
+
+mod addresses;
+mod enrolment;
+mod fixture;
+mod guesses;
+mod participants;
+mod sessions;

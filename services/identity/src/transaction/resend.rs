@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sammati_api::audit::v1::event::Action;
+use sammati_api::identity::v1::Factor;
 use sammati_api::identity::v1::transaction::State;
 use sammati_kernel::{Caller, Micros, Reason, Refusal, Secret, Slot, TransactionId};
 use sammati_store::{Command, Keys, View};
@@ -72,6 +73,12 @@ impl Command for Resend {
 fn may_resend(row: &TransactionRow, now: Micros) -> Result<(), Refusal> {
     if !sends_otp(row.factor()) {
         return Err(Refusal::new(Reason::FactorNotAllowed).saying("a password has no OTP to send"));
+    }
+    if row.factor() == Factor::AadhaarOtp && row.started < row.sends {
+        let why = "UIDAI has not sent the OTP yet; repeat the call that asked for it, with the same request_id";
+        return Err(Refusal::new(Reason::TransactionState)
+            .saying(why)
+            .with("state", "CHALLENGED"));
     }
     if row.sends >= SENDS {
         return Err(Refusal::new(Reason::ResendLimit)

@@ -1,0 +1,302 @@
+//! Participants, their sessions, and what they may learn of a person.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+use ring::rand::SystemRandom;
+use ring::signature::Ed25519KeyPair;
+use sammati_api::identity::v1 as api;
+use sammati_api::types::v1::{Demographics, Identifier, ParticipantRole, identifier};
+use sammati_kernel::jws::SigningKey;
+use sammati_kernel::{Caller, Clock, Peer, Reason, Role};
+use sammati_server::authn::TokenFacts;
+use sammati_server::token;
+
+use super::fixture::{Fixture, fixtures, operator, participant, reason};
+use crate::rpc::Certificate;
+
+const SPIFFE: &str = "spiffe://sammati.local/participant/IN27001";
+
+fn hospital() -> api::Participant {
+    api::Participant {
+        display_name: "Asha Hospital".into(),
+        roles: vec![ParticipantRole::Hip.into(), ParticipantRole::Hiu.into()],
+        kind: api::participant::Kind::Facility.into(),
+        registrations: vec![api::Registration {
+            registry: "HFR".into(),
+            id: "IN2710000001".into(),
+            verified: true,
+        }],
+        spiffe_id: SPIFFE.into(),
+        ..Default::default()
+    }
+}
+
+async fn create(fixture: &Fixture, resource: api::Participant) -> api::Participant {
+    let request = api::CreateParticipantRequest {
+        request_id: fixture.request_id(),
+        participant_id: "IN27001".into(),
+        participant: Some(resource),
+    };
+    fixture.inner.create_participant(&operator(), request).await.unwrap()
+}
+
+fn activating(fixture: &Fixture) -> api::ActivateParticipantRequest {
+    api::ActivateParticipantRequest {
+        request_id: fixture.request_id(),
+        name: "participants/IN27001".into(),
+        etag: String::new(),
+    }
+}
+
+fn logging_in(fixture: &Fixture, assertion: &str) -> api::CreateParticipantSessionRequest {
+    api::CreateParticipantSessionRequest {
+        request_id: fixture.request_id(),
+        participant: "participants/IN27001".into(),
+        client_assertion: assertion.into(),
+        roles: vec![ParticipantRole::Hip.into()],
+        audiences: vec!["consent".into()],
+    }
+}
+
+fn certificate(uri: &str) -> Certificate {
+    Certificate {
+        spiffe_id: Some(uri.into()),
+        x5t_s256: Some("thumbprint".into()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hospital_is_registered_activated_logged_in_and_stopped() {
+    for fixture in fixtures().await {
+        let created = create(&fixture, hospital()).await;
+        assert_eq!(created.state(), api::participant::State::Pending);
+        assert!(!created.registrations[0].verified, "nobody vouches for oneself");
+        let peer = Peer::Anonymous;
+        let log_in = |request| {
+            fixture
+                .inner
+                .create_participant_session(&peer, certificate(SPIFFE), request)
+        };
+        assert_eq!(
+            reason(log_in(logging_in(&fixture, "")).await),
+            Reason::ParticipantNotActive
+        );
+        let active = fixture
+            .inner
+            .activate_participant(&operator(), activating(&fixture))
+            .await
+            .unwrap();
+        assert!(active.registrations[0].verified);
+        assert_eq!(
+            reason(
+                fixture
+                    .inner
+                    .activate_participant(&operator(), activating(&fixture))
+                    .await
+            ),
+            Reason::StateConflict
+        );
+        let session = log_in(logging_in(&fixture, "")).await.unwrap();
+        let claims = token::read(&session.access_tokens[0].token, |kid| fixture.inner.keys.find(kid)).unwrap();
+        assert_eq!(
+            (claims.cnf.clone().unwrap().x5t_s256.as_str(), claims.roles.as_slice()),
+            ("thumbprint", &["HIP".to_owned()][..])
+        );
+        assert!(session.refresh_token.is_empty() && !fixture.inner.facts.ended(&claims));
+        let other = fixture.inner.create_participant_session(
+            &peer,
+            certificate("spiffe://sammati.local/participant/IN27002"),
+            logging_in(&fixture, ""),
+        );
+        assert_eq!(reason(other.await), Reason::AssertionInvalid);
+        let researcher = api::CreateParticipantSessionRequest {
+            roles: vec![ParticipantRole::Researcher.into()],
+            ..logging_in(&fixture, "")
+        };
+        assert_eq!(reason(log_in(researcher).await), Reason::AssertionInvalid);
+        let suspend = api::SuspendParticipantRequest {
+            request_id: fixture.request_id(),
+            name: created.name.clone(),
+            etag: active.etag.clone(),
+            reason: "audit".into(),
+        };
+        fixture.inner.suspend_participant(&operator(), suspend).await.unwrap();
+        assert!(fixture.inner.facts.ended(&claims));
+        assert_eq!(fixture.count_events("identity.session_revoked").await, 1);
+        let nobody = api::GetParticipantRequest {
+            name: "participants/IN99999".into(),
+        };
+        assert_eq!(
+            reason(fixture.inner.get_participant(&operator(), nobody).await),
+            Reason::NotFound
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assertion_is_good_once_and_for_a_minute() {
+    for fixture in fixtures().await {
+        let der = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        let key = SigningKey::from_pkcs8(der.as_ref()).unwrap();
+        let keys = vec![api::ParticipantKey {
+            kid: "k1".into(),
+            jwk: key.public().to_jwk(),
+            ..Default::default()
+        }];
+        create(
+            &fixture,
+            api::Participant {
+                keys,
+                spiffe_id: String::new(),
+                ..hospital()
+            },
+        )
+        .await;
+        fixture
+            .inner
+            .activate_participant(&operator(), activating(&fixture))
+            .await
+            .unwrap();
+        let assertion = |jti: &str, iat: i64| {
+            let claims = format!(
+                r#"{{"iss":"participants/IN27001","sub":"participants/IN27001","aud":"identity","jti":"{jti}","iat":{iat}}}"#
+            );
+            let header = B64.encode(r#"{"alg":"EdDSA","kid":"k1","typ":"JWT"}"#);
+            key.sign_input(&format!("{header}.{}", B64.encode(claims)))
+        };
+        let peer = Peer::Anonymous;
+        let log_in = |assertion: &str| {
+            fixture.inner.create_participant_session(
+                &peer,
+                certificate("spiffe://elsewhere/x"),
+                logging_in(&fixture, assertion),
+            )
+        };
+        let now = fixture.clock.now().seconds();
+        log_in(&assertion("a", now)).await.unwrap();
+        assert_eq!(reason(log_in(&assertion("a", now)).await), Reason::AssertionReplayed);
+        assert_eq!(
+            reason(log_in(&assertion("b", now - 61)).await),
+            Reason::AssertionInvalid
+        );
+        assert_eq!(reason(log_in("").await), Reason::AssertionInvalid);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_participant_updates_itself_where_it_may() {
+    for fixture in fixtures().await {
+        create(&fixture, hospital()).await;
+        let update = |languages: &[&str], mask: &str| api::UpdateParticipantRequest {
+            request_id: fixture.request_id(),
+            participant: Some(api::Participant {
+                name: "participants/IN27001".into(),
+                languages: languages.iter().map(|l| (*l).to_owned()).collect(),
+                ..Default::default()
+            }),
+            update_mask: Some(prost_types::FieldMask {
+                paths: vec![mask.into()],
+            }),
+            etag: String::new(),
+        };
+        let itself = participant("IN27001", &[Role::Hip]);
+        let updated = fixture
+            .inner
+            .update_participant(&itself, update(&["en", "hi"], "languages"))
+            .await
+            .unwrap();
+        assert_eq!(
+            (updated.languages.len(), updated.display_name.as_str()),
+            (2, "Asha Hospital")
+        );
+        assert_eq!(
+            reason(
+                fixture
+                    .inner
+                    .update_participant(&itself, update(&[], "transfer_origins"))
+                    .await
+            ),
+            Reason::NotAvailable
+        );
+        let other = participant("IN27002", &[Role::Hip]);
+        assert_eq!(
+            reason(
+                fixture
+                    .inner
+                    .update_participant(&other, update(&["en"], "languages"))
+                    .await
+            ),
+            Reason::NotAvailable
+        );
+        let shown = fixture
+            .inner
+            .get_participant(&other, api::GetParticipantRequest { name: updated.name })
+            .await
+            .unwrap();
+        assert!(shown.keys.is_empty() && shown.transfer_origins.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_facility_learns_only_that_everything_fits() {
+    for fixture in fixtures().await {
+        let account = fixture.enrol(1).await.account.unwrap();
+        let ask = |number: &str, year: i32| api::ResolveSubjectRequest {
+            identifier: Some(Identifier {
+                identifier: Some(identifier::Identifier::AbhaNumber(number.into())),
+            }),
+            demographics: Some(Demographics {
+                name: "Asha Rao".into(),
+                gender: 2,
+                year_of_birth: year,
+                mobile: None,
+            }),
+        };
+        let hip = participant("IN27001", &[Role::Hip]);
+        let found = fixture
+            .inner
+            .resolve_subject(&hip, ask(&account.abha_number, 1985))
+            .await
+            .unwrap();
+        assert_eq!(
+            (found.account.as_str(), found.preferred_address.as_str()),
+            (account.name.as_str(), "")
+        );
+        assert_eq!(found.mobile_match(), api::Match::NotGiven);
+        let wrong = fixture
+            .inner
+            .resolve_subject(&hip, ask(&account.abha_number, 1990))
+            .await
+            .unwrap_err();
+        let nobody = fixture
+            .inner
+            .resolve_subject(&hip, ask("91-1234-5678-9015", 1985))
+            .await
+            .unwrap_err();
+        assert_eq!((wrong.reason, &wrong), (Reason::NoMatch, &nobody));
+        let bare = api::ResolveSubjectRequest {
+            demographics: None,
+            ..ask(&account.abha_number, 0)
+        };
+        assert_eq!(
+            reason(fixture.inner.resolve_subject(&hip, bare.clone()).await),
+            Reason::FieldInvalid
+        );
+        let consent = Caller {
+            peer: Peer::Service("consent".into()),
+            actor: None,
+        };
+        let told = fixture.inner.resolve_subject(&consent, bare).await.unwrap();
+        assert_eq!(told.preferred_address, account.addresses[0].address);
+        let told = fixture
+            .inner
+            .resolve_subject(&consent, ask(&account.abha_number, 1990))
+            .await
+            .unwrap();
+        assert_eq!(
+            (told.year_of_birth_match(), told.name_match()),
+            (api::Match::Mismatch, api::Match::Match)
+        );
+        assert_eq!(fixture.count_events("identity.lookup_refused").await, 3);
+    }
+}

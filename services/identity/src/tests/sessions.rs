@@ -1,0 +1,282 @@
+//! Sessions rotate, end, and are told to others.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use sammati_api::identity::v1 as api;
+use sammati_api::identity::v1::Factor;
+use sammati_api::identity::v1::change::Kind;
+use sammati_api::identity::v1::create_transaction_request::Subject;
+use sammati_api::identity::v1::transaction::Purpose;
+use sammati_api::identity::v1::watch_changes_response::Item;
+use sammati_kernel::{Caller, Peer, Reason, Refusal};
+use sammati_server::authn::TokenFacts;
+use sammati_server::token;
+
+use super::fixture::{Fixture, app, fixtures, mobile, operator, participant, person, reason};
+
+fn refreshing(fixture: &Fixture, token: &str) -> api::RefreshSessionRequest {
+    api::RefreshSessionRequest {
+        request_id: fixture.request_id(),
+        refresh_token: token.into(),
+        audiences: vec!["consent".into()],
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_token_is_good_once_and_a_stolen_one_ends_the_session() {
+    for fixture in fixtures().await {
+        let session = fixture.enrol(1).await.session.unwrap();
+        let request = refreshing(&fixture, &session.refresh_token);
+        let second = fixture.inner.refresh_session(&app(), request.clone()).await.unwrap();
+        assert_ne!(second.refresh_token, session.refresh_token);
+        assert_eq!(
+            fixture.inner.refresh_session(&app(), request.clone()).await.unwrap(),
+            second,
+            "a retry within 30 s"
+        );
+        assert_eq!(
+            reason(
+                fixture
+                    .inner
+                    .refresh_session(&participant("APP-2", &[]), refreshing(&fixture, &second.refresh_token))
+                    .await
+            ),
+            Reason::NotAvailable
+        );
+        let mut bent = second.refresh_token.clone();
+        bent.pop();
+        assert_eq!(
+            reason(fixture.inner.refresh_session(&app(), refreshing(&fixture, &bent)).await),
+            Reason::RefreshExpired
+        );
+        fixture.pass(31);
+        assert_eq!(
+            reason(fixture.inner.refresh_session(&app(), request).await),
+            Reason::RefreshReused,
+            "too late to be a retry"
+        );
+        assert_eq!(fixture.count_events("identity.session_reuse_detected").await, 1);
+        assert_eq!(
+            reason(
+                fixture
+                    .inner
+                    .refresh_session(&app(), refreshing(&fixture, &second.refresh_token))
+                    .await
+            ),
+            Reason::RefreshExpired
+        );
+
+        let other = fixture.enrol(1).await.session.unwrap();
+        fixture
+            .inner
+            .refresh_session(&app(), refreshing(&fixture, &other.refresh_token))
+            .await
+            .unwrap();
+        assert_eq!(
+            reason(
+                fixture
+                    .inner
+                    .refresh_session(&app(), refreshing(&fixture, &other.refresh_token))
+                    .await
+            ),
+            Reason::RefreshReused
+        );
+        let claims = token::read(&other.access_tokens[0].token, |kid| fixture.inner.keys.find(kid)).unwrap();
+        assert!(fixture.inner.facts.ended(&claims), "its access tokens too");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_refreshes_with_one_token_one_wins() {
+    for fixture in fixtures().await {
+        let session = fixture.enrol(1).await.session.unwrap();
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            let (fixture, request) = (fixture.clone(), refreshing(&fixture, &session.refresh_token));
+            calls.spawn(async move { fixture.inner.refresh_session(&app(), request).await });
+        }
+        let results: Vec<Result<_, Refusal>> = calls.join_all().await;
+        assert_eq!(results.iter().filter(|r| r.is_ok()).count(), 1);
+        assert_eq!(fixture.count_events("identity.session_refreshed").await, 1);
+        assert_eq!(fixture.count_events("identity.session_reuse_detected").await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_by_mobile_chooses_among_its_accounts() {
+    for fixture in fixtures().await {
+        for n in 0..3 {
+            fixture.enrol(n).await;
+        }
+        let begun = fixture
+            .begin(
+                &app(),
+                Purpose::Login,
+                Factor::MobileOtp,
+                Some(Subject::Mobile(mobile(0))),
+            )
+            .await
+            .unwrap();
+        let otp = fixture.inbox.last(&mobile(0)).unwrap();
+        let verified = fixture.verify_otp(&app(), &begun.name, &otp).await.unwrap();
+        assert_eq!(verified.candidates.len(), 3);
+        assert!(
+            verified
+                .candidates
+                .iter()
+                .all(|c| c.masked_number.starts_with("xx-xxxx-xxxx-") && c.name == "Asha Rao")
+        );
+        let login = |index| api::CreateSessionRequest {
+            request_id: fixture.request_id(),
+            transaction: begun.name.clone(),
+            candidate_index: index,
+            audiences: vec!["identity".into()],
+        };
+        assert_eq!(
+            reason(fixture.inner.create_session(&app(), login(None)).await),
+            Reason::SelectionRequired
+        );
+        assert_eq!(
+            reason(fixture.inner.create_session(&app(), login(Some(4))).await),
+            Reason::FieldInvalid
+        );
+        let request = login(Some(2));
+        let session = fixture.inner.create_session(&app(), request.clone()).await.unwrap();
+        assert_eq!(fixture.inner.create_session(&app(), request).await.unwrap(), session);
+        assert_eq!(
+            reason(fixture.inner.create_session(&app(), login(Some(2))).await),
+            Reason::TransactionState
+        );
+        let her = person(&session);
+        let ended = fixture.inner.revoke_sessions(
+            &her,
+            api::RevokeSessionsRequest {
+                request_id: fixture.request_id(),
+                names: Vec::new(),
+                all_of: session.account.clone(),
+            },
+        );
+        assert_eq!(
+            ended.await.unwrap().revoked_count,
+            2,
+            "this one and that of the enrolment"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_acts_with_a_token_of_its_own() {
+    for fixture in fixtures().await {
+        let session = fixture.enrol(1).await.session.unwrap();
+        let consent = Caller {
+            peer: Peer::Service("consent".into()),
+            actor: None,
+        };
+        let received = session
+            .access_tokens
+            .iter()
+            .find(|t| t.audience == "consent")
+            .unwrap()
+            .token
+            .clone();
+        let exchange = |token: &str| api::ExchangeTokenRequest {
+            token: token.into(),
+            audience: "audit".into(),
+        };
+        let made = fixture
+            .inner
+            .exchange_token(&consent, exchange(&received))
+            .await
+            .unwrap();
+        let claims = token::read(&made.token, |kid| fixture.inner.keys.find(kid)).unwrap();
+        assert_eq!(
+            (claims.aud.as_str(), claims.act.unwrap().sub.as_str()),
+            ("audit", "services/consent")
+        );
+        assert_eq!(claims.exp - claims.iat, 60);
+        let identitys = session
+            .access_tokens
+            .iter()
+            .find(|t| t.audience == "identity")
+            .unwrap()
+            .token
+            .clone();
+        assert_eq!(
+            reason(fixture.inner.exchange_token(&consent, exchange(&identitys)).await),
+            Reason::TokenMissing
+        );
+        let revoke = api::RevokeSessionsRequest {
+            request_id: fixture.request_id(),
+            names: vec![session.name.clone()],
+            all_of: String::new(),
+        };
+        assert_eq!(
+            fixture
+                .inner
+                .revoke_sessions(&operator(), revoke.clone())
+                .await
+                .unwrap()
+                .revoked_count,
+            1
+        );
+        assert_eq!(
+            fixture
+                .inner
+                .revoke_sessions(&operator(), revoke)
+                .await
+                .unwrap()
+                .revoked_count,
+            1,
+            "the same answer"
+        );
+        assert_eq!(
+            reason(fixture.inner.exchange_token(&consent, exchange(&received)).await),
+            Reason::TokenRevoked
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_told_from_a_snapshot_on_and_from_a_token_on() {
+    for fixture in fixtures().await {
+        let session = fixture.enrol(1).await.session.unwrap();
+        let watch = |token: &str| {
+            Arc::clone(&fixture.inner).watch_changes(api::WatchChangesRequest {
+                resume_token: token.into(),
+            })
+        };
+        let mut stream = Box::pin(watch("").await.unwrap());
+        let token = loop {
+            let item = stream.next().await.unwrap().unwrap();
+            match item.item.unwrap() {
+                Item::Heartbeat(_) => break item.resume_token,
+                Item::Change(change) => {
+                    assert!(matches!(change.kind, Some(Kind::KeySet(_))) && item.resume_token.is_empty())
+                }
+            }
+        };
+        let revoke = api::RevokeSessionsRequest {
+            request_id: fixture.request_id(),
+            names: vec![session.name.clone()],
+            all_of: String::new(),
+        };
+        fixture.inner.revoke_sessions(&person(&session), revoke).await.unwrap();
+        let mut later = Box::pin(watch(&token).await.unwrap());
+        for stream in [&mut stream, &mut later] {
+            let mut ended = HashSet::new();
+            while ended.is_empty() {
+                if let Some(Item::Change(api::Change {
+                    kind: Some(Kind::SessionEnd(end)),
+                    ..
+                })) = stream.next().await.unwrap().unwrap().item
+                {
+                    ended.insert(end.session);
+                }
+            }
+            assert!(ended.contains(&session.name));
+        }
+        assert_eq!(watch("nonsense").await.err().unwrap().reason, Reason::PositionUnknown);
+    }
+}
