@@ -504,7 +504,7 @@ impl Story {
                 types::HiType::DiagnosticReport.into(),
             ],
             access_mode: types::AccessMode::View.into(),
-            record_range: self.range(3650),
+            record_range: self.range(3650, Duration::from_secs(3600)),
             erase_time: at(now.plus(DAY)),
             frequency: Some(types::Frequency {
                 unit: types::FrequencyUnit::Hour.into(),
@@ -517,13 +517,18 @@ impl Story {
         }
     }
 
-    /// The last `days` days, up to an hour ago.
-    pub fn range(&self, days: u32) -> Option<types::TimeRange> {
-        let now = self.clock.now().minus(Duration::from_secs(3600));
+    /// The records of `days` days, up to `until` ago.
+    fn range(&self, days: u32, until: Duration) -> Option<types::TimeRange> {
+        let end = self.clock.now().minus(until);
         Some(types::TimeRange {
-            from: at(now.minus(DAY * days)),
-            to: at(now),
+            from: at(end.minus(DAY * days)),
+            to: at(end),
         })
+    }
+
+    /// What is asked of a consent: a year of records, well inside what the clinic's scope has.
+    pub fn asked_range(&self) -> Option<types::TimeRange> {
+        self.range(365, DAY)
     }
 
     /// The clinic asks.
@@ -650,7 +655,7 @@ impl Story {
             purpose: CARE.into(),
             access_mode: types::AccessMode::View.into(),
             hi_types: vec![types::HiType::Prescription.into()],
-            record_range: self.range(365),
+            record_range: self.asked_range(),
             ..Default::default()
         }
     }
@@ -680,7 +685,7 @@ impl Story {
             purpose: CARE.into(),
             access_mode: types::AccessMode::View.into(),
             hi_types: vec![types::HiType::Prescription.into()],
-            record_range: self.range(365),
+            record_range: self.asked_range(),
             request_id: self.rid(),
             ..Default::default()
         };
@@ -694,7 +699,7 @@ impl Story {
         consent::CreateTransferRequest {
             consent: consent.to_owned(),
             hi_types: vec![types::HiType::Prescription.into()],
-            record_range: self.range(365),
+            record_range: self.asked_range(),
             user: None,
             push_uri: "https://clinic.example/push".into(),
             key_material: Some(consent::KeyMaterial {

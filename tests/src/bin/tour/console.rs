@@ -13,7 +13,7 @@ fn line(text: &str) {
 }
 
 /// A step that went well.
-pub fn step(number: usize, what: &str, result: &str, command: Option<&str>) {
+pub(crate) fn step(number: usize, what: &str, result: &str, command: Option<&str>) {
     line(&format!("{number:>2}. {what}"));
     for part in result.lines() {
         line(&format!("      {part}"));
@@ -24,17 +24,17 @@ pub fn step(number: usize, what: &str, result: &str, command: Option<&str>) {
 }
 
 /// What went wrong, on stderr.
-pub fn failure(what: &str, why: &dyn Display) {
+pub(crate) fn failure(what: &str, why: &dyn Display) {
     let _ = writeln!(std::io::stderr(), "tour: {what}: {why}");
 }
 
 /// The end of a tour.
-pub fn done(steps: usize) {
+pub(crate) fn done(steps: usize) {
     line(&format!("tour: {steps} steps, all as they should be"));
 }
 
 /// What can be done while the services run on.
-pub fn serving(system: &Processes) {
+pub(crate) fn serving(system: &Processes) {
     let a = &system.addresses;
     let bare = |url: &str| url.trim_start_matches("https://").to_owned();
     line("");

@@ -24,7 +24,7 @@ struct Tour<'a> {
 }
 
 /// Walks all steps.
-pub async fn walk(system: &Processes) -> Result<(), Stopped> {
+pub(crate) async fn walk(system: &Processes) -> Result<(), Stopped> {
     let story = Story::new(&system.addresses, Arc::new(SystemClock)).map_err(|e| (0, e))?;
     let mut tour = Tour {
         story,
