@@ -271,8 +271,8 @@ fn naive(q: &Question, w: &World, consents: &[Granted]) -> Reason {
         let passed = (NOW.0 - c.granted.0) / c.scope.frequency.unit.micros();
         let f = c.scope.frequency;
         let fails = [
-            (2, !asks(&c.hiu), Reason::RequesterNotActive),
-            (3, !w.is_active_as(&c.hip, Role::Hip), Reason::ProviderNotActive),
+            (2, !asks(q.requester.as_ref().unwrap_or(&c.hiu)), Reason::RequesterNotActive),
+            (3, !w.is_active_as(q.provider.as_ref().unwrap_or(&c.hip), Role::Hip), Reason::ProviderNotActive),
             (5, q.requester.iter().any(|r| *r != c.hiu), Reason::RequesterMismatch),
             (5, q.provider.iter().any(|p| *p != c.hip), Reason::ProviderMismatch),
             (6, !w.her_active, Reason::SubjectInactive),

@@ -106,7 +106,7 @@ impl LinkContexts {
             hip: self.hip.as_str().to_owned(),
             sealed: seal(key, view, "care context", &id, &private)?,
             created: view.now().0,
-            place: i32::try_from(place).unwrap_or(i32::MAX),
+            place: link.version.saturating_mul(64).saturating_add(i64::try_from(place).unwrap_or(0)),
         };
         view.put(&row);
         Ok(())

@@ -64,9 +64,9 @@ pub struct CareContextRow {
     /// When it was linked.
     #[prost(int64, tag = "6")]
     pub created: i64,
-    /// Its place among those of its call.
-    #[prost(int32, tag = "7")]
-    pub place: i32,
+    /// Its place in the link: that of its call, then that within it.
+    #[prost(int64, tag = "7")]
+    pub place: i64,
 }
 
 impl Record for CareContextRow {

@@ -86,7 +86,7 @@ pub fn check_contexts(request: &api::LinkCareContextsRequest) -> Result<(), Refu
 pub fn render(row: &LinkRow, contexts: &[CareContextRow], ring: &Ring, caller: &Caller, revision: String) -> Result<api::Link, Refusal> {
     let private = ring.open(&row.subject, "link", &row.id, &row.sealed)?;
     let mut contexts: Vec<_> = contexts.iter().collect();
-    contexts.sort_by_key(|context| (context.created, context.place));
+    contexts.sort_by_key(|context| context.place);
     let open = |context: &&CareContextRow| {
         let private = ring.open(&context.subject, "care context", &context.key, &context.sealed)?;
         Ok(private.care_contexts.into_iter().next().unwrap_or_default())

@@ -1,0 +1,10 @@
+//! The consent service on both databases: one replica over SQLite, two over Postgres.
+
+mod artefacts;
+mod asking;
+mod deciding;
+mod links;
+mod notifications;
+mod races;
+mod time;
+mod world;
