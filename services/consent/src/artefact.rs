@@ -72,7 +72,14 @@ impl ArtefactKeys {
 
     /// One key, since ever.
     pub const fn of(key: SigningKey) -> Self {
-        Self::new(ArtefactKey { key, not_before: None, expire: None }, Vec::new())
+        Self::new(
+            ArtefactKey {
+                key,
+                not_before: None,
+                expire: None,
+            },
+            Vec::new(),
+        )
     }
 
     /// All of them, newest first, with whether each signs now.
@@ -130,7 +137,10 @@ pub fn input(kid: &str, claims: &Claims<'_>, audience: Audience) -> Result<Strin
     let json = canonical(&claims.of(audience)?);
     let input = signing_input(kid, TYP, json.as_bytes());
     if input.len() + SIGNATURE > MAX_TOKEN {
-        let mut refusal = Refusal::field("grants.scope.care_contexts", "too many for one artefact of 16 KiB; name fewer, or none for all");
+        let mut refusal = Refusal::field(
+            "grants.scope.care_contexts",
+            "too many for one artefact of 16 KiB; name fewer, or none for all",
+        );
         refusal.reason = Reason::FieldInvalid;
         return Err(refusal);
     }
@@ -147,7 +157,11 @@ impl Claims<'_> {
             Audience::Hiu => &consent.hiu,
         };
         let granted = Micros(consent.granted);
-        let kind = if self.caller.account().is_some() { "PERSON" } else { "UNKNOWN" };
+        let kind = if self.caller.account().is_some() {
+            "PERSON"
+        } else {
+            "UNKNOWN"
+        };
         Ok(json!({
             "iss": self.manager,
             "iat": granted.seconds(),
@@ -206,7 +220,9 @@ fn permission(scope: &Scope) -> Result<Value, Refusal> {
         "frequency": { "unit": scope.frequency.unit.as_str(), "value": scope.frequency.value, "repeats": scope.frequency.repeats },
         "maxUses": scope.max_uses,
     });
-    if scope.bind_requester && let Value::Object(members) = &mut permission {
+    if scope.bind_requester
+        && let Value::Object(members) = &mut permission
+    {
         members.insert("bindRequester".to_owned(), Value::Bool(true));
     }
     Ok(permission)
@@ -215,7 +231,11 @@ fn permission(scope: &Scope) -> Result<Value, Refusal> {
 /// RFC 3339 in UTC, to the millisecond or, where that would widen an interval, to the microsecond.
 fn text(at: Micros) -> Result<String, Refusal> {
     let time = DateTime::from_timestamp_micros(at.0).ok_or_else(|| broken("a time"))?;
-    let form = if at.0 % 1000 == 0 { SecondsFormat::Millis } else { SecondsFormat::Micros };
+    let form = if at.0 % 1000 == 0 {
+        SecondsFormat::Millis
+    } else {
+        SecondsFormat::Micros
+    };
     Ok(time.to_rfc3339_opts(form, true))
 }
 
@@ -273,6 +293,9 @@ mod tests {
         let value = json!({ "\u{20ac}": "Euro Sign", "\r": "Carriage Return", "\u{fb33}": "Hebrew", "1": "One", "\u{1f600}": "Emoji", "\u{80}": "Control", "\u{f6}": "o" });
         let expected = "{\"\\r\":\"Carriage Return\",\"1\":\"One\",\"\u{80}\":\"Control\",\"\u{f6}\":\"o\",\"\u{20ac}\":\"Euro Sign\",\"\u{1f600}\":\"Emoji\",\"\u{fb33}\":\"Hebrew\"}";
         assert_eq!(canonical(&value), expected);
-        assert_eq!(canonical(&json!({"b": [1, true, null, "\u{8}\u{1f}\""], "a": {}})), r#"{"a":{},"b":[1,true,null,"\b\u001f\""]}"#);
+        assert_eq!(
+            canonical(&json!({"b": [1, true, null, "\u{8}\u{1f}\""], "a": {}})),
+            r#"{"a":{},"b":[1,true,null,"\b\u001f\""]}"#
+        );
     }
 }

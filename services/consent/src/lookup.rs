@@ -22,7 +22,14 @@ impl Lookup {
 
     /// The link of a person's reference at a provider.
     pub fn link(&self, subject: AccountId, hip: &ParticipantId, patient_reference: &str) -> [u8; 32] {
-        self.of("link", &[subject.as_bytes(), hip.as_str().as_bytes(), patient_reference.as_bytes()])
+        self.of(
+            "link",
+            &[
+                subject.as_bytes(),
+                hip.as_str().as_bytes(),
+                patient_reference.as_bytes(),
+            ],
+        )
     }
 
     /// A person, a giver and a receiver.

@@ -12,7 +12,11 @@ pub const STEP_UP: Duration = Duration::from_secs(300);
 
 /// The answer to whoever may not, and about what is not there: operators alone are told the difference.
 pub fn unavailable(caller: &Caller) -> Refusal {
-    if caller.is_operator() { Reason::NotFound.into() } else { Reason::NotAvailable.into() }
+    if caller.is_operator() {
+        Reason::NotFound.into()
+    } else {
+        Reason::NotAvailable.into()
+    }
 }
 
 fn is_hers(caller: &Caller, owner: &[u8]) -> bool {
@@ -20,7 +24,9 @@ fn is_hers(caller: &Caller, owner: &[u8]) -> bool {
 }
 
 fn is(caller: &Caller, id: &str) -> bool {
-    caller.participant().is_some_and(|participant| participant.as_str() == id)
+    caller
+        .participant()
+        .is_some_and(|participant| participant.as_str() == id)
 }
 
 fn keep<R>(caller: &Caller, row: Option<R>, may: impl FnOnce(&R) -> bool) -> Result<R, Refusal> {
@@ -32,7 +38,9 @@ fn keep<R>(caller: &Caller, row: Option<R>, may: impl FnOnce(&R) -> bool) -> Res
 /// # Errors
 /// NOT_AVAILABLE; NOT_FOUND to an operator.
 pub fn may_see_request(caller: &Caller, row: Option<RequestRow>) -> Result<RequestRow, Refusal> {
-    keep(caller, row, |r| caller.is_operator() || is(caller, &r.hiu) || (r.known && is_hers(caller, &r.owner)))
+    keep(caller, row, |r| {
+        caller.is_operator() || is(caller, &r.hiu) || (r.known && is_hers(caller, &r.owner))
+    })
 }
 
 /// The patient asked.
@@ -61,7 +69,9 @@ pub fn recently_proved(caller: &Caller, now: Micros) -> Result<(), Refusal> {
 /// NOT_AVAILABLE; NOT_FOUND to an operator.
 pub fn may_see_consent(caller: &Caller, row: Option<ConsentRow>) -> Result<ConsentRow, Refusal> {
     let party = |r: &ConsentRow| is(caller, &r.hip) || is(caller, &r.hiu);
-    keep(caller, row, |r| caller.is_operator() || party(r) || is_hers(caller, &r.subject))
+    keep(caller, row, |r| {
+        caller.is_operator() || party(r) || is_hers(caller, &r.subject)
+    })
 }
 
 /// The patient herself, or an operator.
@@ -89,7 +99,9 @@ pub fn may_fetch(caller: &Caller, audience: Audience, row: Option<ConsentRow>) -
 /// # Errors
 /// NOT_AVAILABLE.
 pub fn may_see_transfer(caller: &Caller, row: Option<TransferRow>) -> Result<TransferRow, Refusal> {
-    keep(caller, row, |r| is(caller, &r.hip) || is(caller, &r.hiu) || is_hers(caller, &r.subject))
+    keep(caller, row, |r| {
+        is(caller, &r.hip) || is(caller, &r.hiu) || is_hers(caller, &r.subject)
+    })
 }
 
 /// The recipient of a notification.
@@ -118,21 +130,43 @@ mod tests {
 
     fn person(n: u8, auth_time: i64) -> Caller {
         let session = SessionId::new(Micros(1), Slot::new(7), [n; 8]);
-        let actor = Actor::Person { account: account(n), session, app: None, auth_time };
-        Caller { peer: Peer::Anonymous, actor: Some(actor) }
+        let actor = Actor::Person {
+            account: account(n),
+            session,
+            app: None,
+            auth_time,
+        };
+        Caller {
+            peer: Peer::Anonymous,
+            actor: Some(actor),
+        }
     }
 
     fn participant(id: &str) -> Caller {
-        let actor = Actor::Participant { id: ParticipantId::parse(id).unwrap(), roles: BTreeSet::from([Role::Hip, Role::Hiu]) };
-        Caller { peer: Peer::Anonymous, actor: Some(actor) }
+        let actor = Actor::Participant {
+            id: ParticipantId::parse(id).unwrap(),
+            roles: BTreeSet::from([Role::Hip, Role::Hiu]),
+        };
+        Caller {
+            peer: Peer::Anonymous,
+            actor: Some(actor),
+        }
     }
 
     fn operator() -> Caller {
-        Caller { peer: Peer::Operator("asha".into()), actor: None }
+        Caller {
+            peer: Peer::Operator("asha".into()),
+            actor: None,
+        }
     }
 
     fn consent() -> ConsentRow {
-        ConsentRow { subject: account(1).to_vec(), hip: "hospital".into(), hiu: "clinic".into(), ..ConsentRow::default() }
+        ConsentRow {
+            subject: account(1).to_vec(),
+            hip: "hospital".into(),
+            hiu: "clinic".into(),
+            ..ConsentRow::default()
+        }
     }
 
     #[test]
@@ -165,13 +199,22 @@ mod tests {
         assert!(may_fetch(&participant("hospital"), Audience::Hip, Some(consent())).is_ok());
         assert!(may_fetch(&participant("hospital"), Audience::Hiu, Some(consent())).is_err());
         assert!(may_fetch(&participant("clinic"), Audience::Hip, Some(consent())).is_err());
-        assert!([Audience::Hip, Audience::Hiu].iter().all(|a| may_fetch(&person(1, 0), *a, Some(consent())).is_ok()));
+        assert!(
+            [Audience::Hip, Audience::Hiu]
+                .iter()
+                .all(|a| may_fetch(&person(1, 0), *a, Some(consent())).is_ok())
+        );
         assert!(may_fetch(&operator(), Audience::Hip, Some(consent())).is_err());
     }
 
     #[test]
     fn an_address_that_is_nobodys_is_nobodys_to_decide() {
-        let row = RequestRow { owner: account(1).to_vec(), hiu: "clinic".into(), known: false, ..RequestRow::default() };
+        let row = RequestRow {
+            owner: account(1).to_vec(),
+            hiu: "clinic".into(),
+            known: false,
+            ..RequestRow::default()
+        };
         assert!(may_decide(&person(1, 0), Some(row.clone())).is_err());
         assert!(may_see_request(&participant("clinic"), Some(row)).is_ok());
     }
@@ -180,7 +223,10 @@ mod tests {
     fn granting_needs_a_login_of_the_last_five_minutes() {
         let now = Micros::from_seconds(1000);
         assert!(recently_proved(&person(1, 700), now).is_ok());
-        assert_eq!(recently_proved(&person(1, 699), now).unwrap_err().reason, Reason::StepUpRequired);
+        assert_eq!(
+            recently_proved(&person(1, 699), now).unwrap_err().reason,
+            Reason::StepUpRequired
+        );
         assert!(recently_proved(&participant("clinic"), now).is_err());
     }
 }

@@ -19,7 +19,11 @@ pub struct Place {
 impl Place {
     /// A person's.
     pub fn person(account: AccountId) -> Self {
-        Self { slot: account.slot(), owner: account.to_vec(), subject: Some(account) }
+        Self {
+            slot: account.slot(),
+            owner: account.to_vec(),
+            subject: Some(account),
+        }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -32,8 +36,16 @@ impl Place {
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (known, rest) = bytes.split_first()?;
         let (slot, owner) = rest.split_first_chunk::<2>()?;
-        let subject = if *known == 1 { Some(AccountId::from_slice(owner)?) } else { None };
-        Some(Self { slot: Slot::new(u16::from_be_bytes(*slot)), owner: owner.to_vec(), subject })
+        let subject = if *known == 1 {
+            Some(AccountId::from_slice(owner)?)
+        } else {
+            None
+        };
+        Some(Self {
+            slot: Slot::new(u16::from_be_bytes(*slot)),
+            owner: owner.to_vec(),
+            subject,
+        })
     }
 }
 
@@ -67,7 +79,10 @@ impl Route {
 
     /// A first attempt.
     pub fn first(lookup: &Lookup, request: &RequestKey, place: Place) -> Self {
-        Self { key: lookup.route(request.scope()), place }
+        Self {
+            key: lookup.route(request.scope()),
+            place,
+        }
     }
 
     /// What a command reads for it.

@@ -179,7 +179,10 @@ pub fn wider(asked: &Scope, given: &Scope) -> Option<&'static str> {
         ("record_range", asked.record_range.contains(given.record_range)),
         ("erase_time", given.erase_time <= asked.erase_time),
         ("frequency", asked.frequency.contains(given.frequency)),
-        ("max_uses", asked.max_uses == 0 || (1..=asked.max_uses).contains(&given.max_uses)),
+        (
+            "max_uses",
+            asked.max_uses == 0 || (1..=asked.max_uses).contains(&given.max_uses),
+        ),
         ("bind_requester", given.bind_requester || !asked.bind_requester),
         ("care_contexts", covers(&asked.care_contexts, &given.care_contexts)),
     ];

@@ -99,10 +99,14 @@ impl Settings {
         let id = &self.consent_manager_id;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
         if !(2..=50).contains(&id.len()) || !id.bytes().all(plain) {
-            return Err(ConfigError("service.consent_manager_id must be 2 to 50 letters, digits, - and .".to_owned()));
+            return Err(ConfigError(
+                "service.consent_manager_id must be 2 to 50 letters, digits, - and .".to_owned(),
+            ));
         }
         if !self.portal.starts_with("https://") || self.portal.ends_with('/') {
-            return Err(ConfigError("service.portal must begin with https:// and not end with /".to_owned()));
+            return Err(ConfigError(
+                "service.portal must begin with https:// and not end with /".to_owned(),
+            ));
         }
         Ok(())
     }
@@ -146,7 +150,9 @@ impl Service for Consent {
         });
         start.tasks.spawn(relay.run(start.shutdown.clone()));
         let rpc = Rpc::new(parts);
-        start.tasks.spawn(background(rpc.clone(), store, start.shutdown.clone()));
+        start
+            .tasks
+            .spawn(background(rpc.clone(), store, start.shutdown.clone()));
         let ready = facts.ready();
         Ok(Built::new(served(&rpc), Arc::new(facts)).ready(ready))
     }
@@ -219,13 +225,17 @@ fn artefact_keys(start: &Start<Settings>) -> Result<ArtefactKeys, ConfigError> {
 
 fn open_store(start: &Start<Settings>, key: Key) -> Result<Store, StartError> {
     let database = start.config.database.as_ref();
-    let database = database.ok_or_else(|| ConfigError("[database] is missing; consent keeps its records there".to_owned()))?;
+    let database =
+        database.ok_or_else(|| ConfigError("[database] is missing; consent keeps its records there".to_owned()))?;
     let mut location = Location::parse(&database.url).map_err(ConfigError)?;
     if let Location::Postgres { root, password, .. } = &mut location {
         root.clone_from(&database.root_certificate);
         *password = database.password()?;
     }
-    let mut options = Options { partitions: database.partitions, ..Options::new(location, key) };
+    let mut options = Options {
+        partitions: database.partitions,
+        ..Options::new(location, key)
+    };
     if let Some(lanes) = database.lanes {
         options.lanes = lanes;
     }

@@ -33,10 +33,16 @@ impl Held {
     pub fn of(row: &ConsentRow, ring: &Ring) -> Result<Self, Refusal> {
         let granted = Granted::try_from(row)?;
         if granted.scope.care_contexts.is_empty() {
-            return Ok(Self { granted, care_contexts: Vec::new() });
+            return Ok(Self {
+                granted,
+                care_contexts: Vec::new(),
+            });
         }
         let private = ring.open(&row.subject, "consent", &row.id, &row.sealed)?;
-        Ok(Self { granted, care_contexts: private.care_contexts })
+        Ok(Self {
+            granted,
+            care_contexts: private.care_contexts,
+        })
     }
 }
 
@@ -72,7 +78,12 @@ impl Subjects {
     /// A memory of at most `bytes`.
     pub fn new(store: Store, vault: Vault, bytes: u64) -> Self {
         let live = store.cache(bytes);
-        Self { store, vault, live, parties: Cache::new(PARTIES) }
+        Self {
+            store,
+            vault,
+            live,
+            parties: Cache::new(PARTIES),
+        }
     }
 
     /// Everything of hers, as of the last confirmation or later.
@@ -91,12 +102,23 @@ impl Subjects {
             Ok((consents, contexts, r.get::<DataKeyRow>(slot, account.as_bytes())?))
         });
         let (consents, contexts, key) = read.await?;
-        let ring = self.vault.ring(&key.map(|key| key.record).into_iter().collect::<Vec<_>>())?;
-        let consents = consents.iter().map(|row| Held::of(&row.record, &ring)).collect::<Result<Vec<_>, _>>()?;
-        let linked: HashSet<_> = contexts.into_iter().filter_map(|row| row.record.key.try_into().ok()).collect();
+        let ring = self
+            .vault
+            .ring(&key.map(|key| key.record).into_iter().collect::<Vec<_>>())?;
+        let consents = consents
+            .iter()
+            .map(|row| Held::of(&row.record, &ring))
+            .collect::<Result<Vec<_>, _>>()?;
+        let linked: HashSet<_> = contexts
+            .into_iter()
+            .filter_map(|row| row.record.key.try_into().ok())
+            .collect();
         let named: usize = consents.iter().map(|held| held.care_contexts.len()).sum();
         let bytes = 128 + consents.len() * 640 + named * 640 + linked.len() * 48;
-        Ok((Arc::new(Subject { consents, linked }), u64::try_from(bytes).unwrap_or(u64::MAX)))
+        Ok((
+            Arc::new(Subject { consents, linked }),
+            u64::try_from(bytes).unwrap_or(u64::MAX),
+        ))
     }
 
     /// Whose a consent is and between whom; `None` when there is none.
@@ -107,10 +129,17 @@ impl Subjects {
         if let Some(known) = self.parties.get(&id) {
             return Ok(Some(known));
         }
-        let row = self.store.read(move |r| r.get::<ConsentRow>(id.slot(), id.as_bytes())).await?;
+        let row = self
+            .store
+            .read(move |r| r.get::<ConsentRow>(id.slot(), id.as_bytes()))
+            .await?;
         let Some(row) = row else { return Ok(None) };
         let (hip, hiu) = row.record.parties()?;
-        let parties = Arc::new(Parties { subject: row.record.subject()?, hip, hiu });
+        let parties = Arc::new(Parties {
+            subject: row.record.subject()?,
+            hip,
+            hiu,
+        });
         self.parties.insert(id, Arc::clone(&parties));
         Ok(Some(parties))
     }
@@ -124,7 +153,11 @@ impl Subjects {
             return Ok(Some(held.clone()));
         }
         // What has ended stays ended, so a read of now is as good as the confirmation.
-        let rows = self.store.read(move |r| Ok(r.get::<ConsentRow>(id.slot(), id.as_bytes())?.into_iter().collect::<Vec<_>>()));
+        let rows = self.store.read(move |r| {
+            Ok(r.get::<ConsentRow>(id.slot(), id.as_bytes())?
+                .into_iter()
+                .collect::<Vec<_>>())
+        });
         Ok(self.open(rows.await?).await?.pop())
     }
 
@@ -133,22 +166,38 @@ impl Subjects {
     ///
     /// # Errors
     /// STORAGE_UNAVAILABLE.
-    pub async fn between(&self, account: AccountId, subject: &Subject, parties: &(ParticipantId, ParticipantId), pair: [u8; 32]) -> Result<Vec<Held>, Refusal> {
+    pub async fn between(
+        &self,
+        account: AccountId,
+        subject: &Subject,
+        parties: &(ParticipantId, ParticipantId),
+        pair: [u8; 32],
+    ) -> Result<Vec<Held>, Refusal> {
         let (hip, hiu) = parties;
-        let live = subject.consents.iter().filter(|held| held.granted.hip == *hip && held.granted.hiu == *hiu);
+        let live = subject
+            .consents
+            .iter()
+            .filter(|held| held.granted.hip == *hip && held.granted.hiu == *hiu);
         let live: Vec<_> = live.cloned().collect();
         if !live.is_empty() {
             return Ok(live);
         }
-        let rows = self.store.read(move |r| r.group::<ConsentRow>(account.slot(), "pair", &pair)).await?;
+        let rows = self
+            .store
+            .read(move |r| r.group::<ConsentRow>(account.slot(), "pair", &pair))
+            .await?;
         self.open(rows).await
     }
 
     async fn open(&self, rows: Vec<sammati_store::Stored<ConsentRow>>) -> Result<Vec<Held>, Refusal> {
-        let Some(first) = rows.first() else { return Ok(Vec::new()) };
+        let Some(first) = rows.first() else {
+            return Ok(Vec::new());
+        };
         let subject = first.record.subject()?;
         let owner = vec![(subject.slot(), subject.to_vec())];
-        let ring = self.vault.ring(&self.store.read(move |r| Vault::load(r, &owner)).await?)?;
+        let ring = self
+            .vault
+            .ring(&self.store.read(move |r| Vault::load(r, &owner)).await?)?;
         rows.iter().map(|row| Held::of(&row.record, &ring)).collect()
     }
 }

@@ -92,7 +92,12 @@ fn due(reader: &mut sammati_store::Reader<'_>, now: Micros) -> Result<Vec<Due>, 
         all.extend(id(&row.record.id).ok().map(Due::Request));
     }
     for row in reader.due::<TransferRow>("due", now.0, BATCH)? {
-        all.extend(id(&row.record.id).ok().zip(id(&row.record.consent).ok()).map(|(t, c)| Due::Transfer(t, c)));
+        all.extend(
+            id(&row.record.id)
+                .ok()
+                .zip(id(&row.record.consent).ok())
+                .map(|(t, c)| Due::Transfer(t, c)),
+        );
     }
     for row in reader.due::<ConsentRow>("due", now.0, BATCH)? {
         all.extend(id(&row.record.id).ok().map(Due::Consent));

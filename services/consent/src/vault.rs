@@ -55,8 +55,14 @@ impl Vault {
             return self.unwrap(&row);
         }
         let key = Key::from_bytes(view.seed().bytes("data key"));
-        let wrapped = self.0.seal_with(nonce(view, "data key nonce"), owner, key.bytes()).map_err(|_| broken("a data key"))?;
-        view.put(&DataKeyRow { owner: owner.to_vec(), wrapped });
+        let wrapped = self
+            .0
+            .seal_with(nonce(view, "data key nonce"), owner, key.bytes())
+            .map_err(|_| broken("a data key"))?;
+        view.put(&DataKeyRow {
+            owner: owner.to_vec(),
+            wrapped,
+        });
         Ok(key)
     }
 
@@ -65,7 +71,10 @@ impl Vault {
     /// # Errors
     /// INTERNAL when it does not unwrap: another key-encryption key, or a damaged row.
     pub fn unwrap(&self, row: &DataKeyRow) -> Result<Key, Refusal> {
-        let bytes = self.0.open(&row.owner, &row.wrapped).and_then(|bytes| bytes.try_into().ok());
+        let bytes = self
+            .0
+            .open(&row.owner, &row.wrapped)
+            .and_then(|bytes| bytes.try_into().ok());
         bytes.map(Key::from_bytes).ok_or_else(|| broken("a data key"))
     }
 
@@ -74,7 +83,11 @@ impl Vault {
     /// # Errors
     /// When the database fails.
     pub fn load(reader: &mut Reader<'_>, owners: &[(Slot, Vec<u8>)]) -> Result<Vec<DataKeyRow>, Error> {
-        Ok(reader.many::<DataKeyRow>(owners)?.into_iter().map(|stored| stored.record).collect())
+        Ok(reader
+            .many::<DataKeyRow>(owners)?
+            .into_iter()
+            .map(|stored| stored.record)
+            .collect())
     }
 
     /// Unwraps what [`Self::load`] read.
@@ -120,7 +133,8 @@ pub fn seal(key: &Key, view: &View<'_>, what: &str, id: &[u8], private: &Private
     let mut label = b"seal ".to_vec();
     label.extend_from_slice(&place);
     let label = label.iter().map(|byte| char::from(*byte)).collect::<String>();
-    key.seal_with(nonce(view, &label), &place, &private.encode_to_vec()).map_err(|_| broken("a value to seal"))
+    key.seal_with(nonce(view, &label), &place, &private.encode_to_vec())
+        .map_err(|_| broken("a value to seal"))
 }
 
 /// Opens what [`seal`] made.
@@ -128,7 +142,9 @@ pub fn seal(key: &Key, view: &View<'_>, what: &str, id: &[u8], private: &Private
 /// # Errors
 /// INTERNAL when the key or the place does not fit.
 pub fn open(key: &Key, what: &str, id: &[u8], sealed: &[u8]) -> Result<Private, Refusal> {
-    let plain = key.open(&aad(what, id), sealed).ok_or_else(|| broken("a sealed value"))?;
+    let plain = key
+        .open(&aad(what, id), sealed)
+        .ok_or_else(|| broken("a sealed value"))?;
     Private::decode(plain.as_slice()).map_err(|_| broken("a sealed value"))
 }
 

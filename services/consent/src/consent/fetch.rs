@@ -36,11 +36,25 @@ impl Command for FetchArtefact {
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<Self::Answer, Refusal> {
-        let consent = policy::may_fetch(&self.caller, self.audience, view.get::<ConsentRow>(self.consent.as_bytes()))?;
-        let artefact = view.get::<ArtefactRow>(&self.key()).ok_or_else(|| policy::unavailable(&self.caller))?;
-        let name = format!("{}/artefacts/{}-{}", self.consent.name(), self.audience.as_str(), self.version);
+        let consent = policy::may_fetch(
+            &self.caller,
+            self.audience,
+            view.get::<ConsentRow>(self.consent.as_bytes()),
+        )?;
+        let artefact = view
+            .get::<ArtefactRow>(&self.key())
+            .ok_or_else(|| policy::unavailable(&self.caller))?;
+        let name = format!(
+            "{}/artefacts/{}-{}",
+            self.consent.name(),
+            self.audience.as_str(),
+            self.version
+        );
         let draft = about("consent.artefact_fetched", Action::Read, &self.caller, &consent)?;
-        draft.resource(&self.consent.name(), consent.version).object(name).emit(view);
+        draft
+            .resource(&self.consent.name(), consent.version)
+            .object(name)
+            .emit(view);
         Ok((consent, artefact))
     }
 }

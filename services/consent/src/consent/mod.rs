@@ -48,7 +48,13 @@ pub enum Verb {
 
 impl State {
     /// All of them, in the order of their numbers in the contract, from 1.
-    pub const ALL: [Self; 5] = [Self::Granted, Self::Paused, Self::Revoked, Self::Expired, Self::Superseded];
+    pub const ALL: [Self; 5] = [
+        Self::Granted,
+        Self::Paused,
+        Self::Revoked,
+        Self::Expired,
+        Self::Superseded,
+    ];
 
     /// Its number in the contract.
     pub const fn number(self) -> i32 {
@@ -116,7 +122,14 @@ pub(crate) fn end(view: &mut View<'_>, row: &mut ConsentRow, ending: &Ending<'_>
     ending.legal_basis.clone_into(&mut draft.payload().legal_basis);
     let told = draft.emit(view);
     let recipients = Recipients::new().participant(&row.hip).participant(&row.hiu);
-    notify(view, told, ending.kind, &row.id()?.name(), &recipients, Some(row.subject()?));
+    notify(
+        view,
+        told,
+        ending.kind,
+        &row.id()?.name(),
+        &recipients,
+        Some(row.subject()?),
+    );
     for mut open in view.group::<TransferRow>("open", &row.id) {
         transfer::cancel(view, &mut open, ending.caller)?;
     }
@@ -133,7 +146,18 @@ pub fn expire(view: &mut View<'_>, row: &mut ConsentRow) -> Result<bool, Refusal
         let at = Micros(row.expire);
         let caller = &system("consent");
         let kind = Kind::ConsentExpired;
-        end(view, row, &Ending { state: State::Expired, event: "consent.expired", kind, caller, at, legal_basis: "" })?;
+        end(
+            view,
+            row,
+            &Ending {
+                state: State::Expired,
+                event: "consent.expired",
+                kind,
+                caller,
+                at,
+                legal_basis: "",
+            },
+        )?;
     }
     Ok(overdue)
 }
@@ -153,8 +177,9 @@ pub fn draft(kind: &str, action: Action, caller: &Caller, row: &ConsentRow) -> R
 /// INTERNAL when the row is damaged.
 pub fn about(kind: &str, action: Action, caller: &Caller, row: &ConsentRow) -> Result<Draft, Refusal> {
     let (hip, hiu) = row.parties()?;
-    let mut draft =
-        Draft::new(kind, action, RetentionClass::Consent, caller).participant(&hip).participant(&hiu);
+    let mut draft = Draft::new(kind, action, RetentionClass::Consent, caller)
+        .participant(&hip)
+        .participant(&hiu);
     let payload = draft.payload();
     payload.subject = row.subject()?.name();
     payload.consent = row.id()?.name();
@@ -185,7 +210,10 @@ mod tests {
         ];
         for from in State::ALL {
             for verb in [Pause, Resume, Narrow, Revoke, Supersede, Expire] {
-                let expected = edges.iter().find(|(f, v, _)| *f == from && *v == verb).map(|(_, _, to)| *to);
+                let expected = edges
+                    .iter()
+                    .find(|(f, v, _)| *f == from && *v == verb)
+                    .map(|(_, _, to)| *to);
                 assert_eq!(from.after(verb), expected, "{from:?} {verb:?}");
             }
             assert_eq!(State::from_number(from.number()), from);
@@ -195,7 +223,14 @@ mod tests {
     #[test]
     fn what_has_ended_never_moves() {
         for from in [State::Revoked, State::Expired, State::Superseded] {
-            for verb in [Verb::Pause, Verb::Resume, Verb::Narrow, Verb::Revoke, Verb::Supersede, Verb::Expire] {
+            for verb in [
+                Verb::Pause,
+                Verb::Resume,
+                Verb::Narrow,
+                Verb::Revoke,
+                Verb::Supersede,
+                Verb::Expire,
+            ] {
                 assert_eq!(from.after(verb), None);
             }
         }

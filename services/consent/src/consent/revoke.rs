@@ -83,10 +83,15 @@ impl RevokeConsents {
         if expire(view, row)? {
             return Ok(false);
         }
-        let Some(state) = row.state().after(Verb::Revoke) else { return Ok(false) };
+        let Some(state) = row.state().after(Verb::Revoke) else {
+            return Ok(false);
+        };
         if !self.reason.is_empty() {
             let key = self.vault.key(view, &row.subject)?;
-            let private = Private { text: self.reason.clone(), ..Private::default() };
+            let private = Private {
+                text: self.reason.clone(),
+                ..Private::default()
+            };
             row.revoke_reason = seal(&key, view, "consent reason", &row.id, &private)?;
         }
         let at = view.now();

@@ -82,7 +82,10 @@ impl Deciding {
         let (mut rows, wrote) = self.load(view)?;
         let granted = rows.iter().map(Granted::try_from).collect::<Result<Vec<_>, _>>()?;
         let linked = self.linked(view);
-        let facts = Locked { directory: self.directory.as_ref(), linked: &linked };
+        let facts = Locked {
+            directory: self.directory.as_ref(),
+            linked: &linked,
+        };
         let verdict = super::decide(&self.question, &facts, &granted.iter().collect::<Vec<_>>(), view.now());
         let by = verdict.by.map(|place| &granted[place]);
         let mut decided = record::decided(&verdict, by, view.now(), self.directory.as_of());
@@ -92,13 +95,21 @@ impl Deciding {
         if let Some(row) = consent.as_mut().filter(|_| verdict.permits()) {
             self.take_use(view, row, window, &mut decided)?;
         }
-        Ok(Settled { decided, verdict, consent, window, wrote })
+        Ok(Settled {
+            decided,
+            verdict,
+            consent,
+            window,
+            wrote,
+        })
     }
 
     fn load(&self, view: &mut View<'_>) -> Result<(Vec<ConsentRow>, bool), Refusal> {
         match &self.candidates {
             Candidates::Named(id) => {
-                let Some(mut row) = view.get::<ConsentRow>(id.as_bytes()) else { return Ok((Vec::new(), false)) };
+                let Some(mut row) = view.get::<ConsentRow>(id.as_bytes()) else {
+                    return Ok((Vec::new(), false));
+                };
                 let wrote = consent::expire(view, &mut row)?;
                 Ok((vec![row], wrote))
             }
@@ -109,7 +120,10 @@ impl Deciding {
 
     fn linked(&self, view: &mut View<'_>) -> Vec<ContextKey> {
         let asked = self.question.care_contexts.iter();
-        asked.filter(|key| view.get::<CareContextRow>(key.as_slice()).is_some()).copied().collect()
+        asked
+            .filter(|key| view.get::<CareContextRow>(key.as_slice()).is_some())
+            .copied()
+            .collect()
     }
 
     fn record(&self, view: &mut View<'_>, by: Option<&Granted>, verdict: &Verdict, decided: &mut record::Decided) {
@@ -120,7 +134,13 @@ impl Deciding {
         decided.id = draft.emit(view).id.to_string();
     }
 
-    fn take_use(&self, view: &mut View<'_>, row: &mut ConsentRow, window: i64, decided: &mut record::Decided) -> Result<(), Refusal> {
+    fn take_use(
+        &self,
+        view: &mut View<'_>,
+        row: &mut ConsentRow,
+        window: i64,
+        decided: &mut record::Decided,
+    ) -> Result<(), Refusal> {
         let uses = super::uses::Uses::of(row).take(window);
         uses.write(row);
         row.updated = view.now().0;
@@ -207,7 +227,9 @@ impl Command for Authorize {
 pub fn refusal(verdict: &Verdict, decided: &record::Decided, now: Micros) -> Refusal {
     let text = record::reason_text(verdict.reason);
     let reason = sammati_kernel::Reason::parse(text).unwrap_or(sammati_kernel::Reason::NoConsent);
-    let refusal = Refusal::new(reason).saying(sentence(verdict.reason)).with("decision_id", &decided.id);
+    let refusal = Refusal::new(reason)
+        .saying(sentence(verdict.reason))
+        .with("decision_id", &decided.id);
     match verdict.retry {
         Some(at) => refusal.retry_after(at.since(now)),
         None => refusal,
@@ -219,7 +241,9 @@ const fn sentence(reason: Reason) -> &'static str {
     match reason {
         Reason::RequesterNotActive => "your participant is not active for this purpose; ask the operator",
         Reason::ProviderNotActive => "the provider is not active now; try later or ask the operator",
-        Reason::RequesterMismatch | Reason::ProviderMismatch => "the consent is between other participants; read it again",
+        Reason::RequesterMismatch | Reason::ProviderMismatch => {
+            "the consent is between other participants; read it again"
+        }
         Reason::SubjectInactive => "her account is not active now",
         Reason::ConsentRevoked => "she took the consent back; what was received under it must not be shown any more",
         Reason::ConsentExpired => "the consent's time is over; ask her again if you still need the records",

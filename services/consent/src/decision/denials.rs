@@ -54,10 +54,21 @@ impl Denials {
     ///
     /// # Errors
     /// INTERNAL when the system has no randomness to give.
-    pub fn note(&self, kind: Kind, slot: Slot, now: Micros, draft: impl FnOnce(&str) -> Draft) -> Result<(String, bool), Refusal> {
+    pub fn note(
+        &self,
+        kind: Kind,
+        slot: Slot,
+        now: Micros,
+        draft: impl FnOnce(&str) -> Draft,
+    ) -> Result<(String, bool), Refusal> {
         let mut folds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let full = folds.len() >= BOUND;
-        let fold = folds.entry(kind).or_insert(Fold { since: now, slot, waiting: None, told: false });
+        let fold = folds.entry(kind).or_insert(Fold {
+            since: now,
+            slot,
+            waiting: None,
+            told: false,
+        });
         if let Some(waiting) = &mut fold.waiting {
             waiting.repeats += 1;
             return Ok((uuid::Uuid::from_bytes(waiting.id).to_string(), full));
@@ -67,7 +78,11 @@ impl Denials {
         let mut event = draft(&id.to_string()).event;
         event.event_id = id.to_string();
         event.occurred_time = Some(timestamp(now));
-        fold.waiting = Some(Waiting { id: *id.as_bytes(), event, repeats: 1 });
+        fold.waiting = Some(Waiting {
+            id: *id.as_bytes(),
+            event,
+            repeats: 1,
+        });
         Ok((id.to_string(), full))
     }
 
@@ -77,7 +92,9 @@ impl Denials {
         let mut due = Vec::new();
         for (kind, fold) in folds.iter_mut() {
             let over = all || now.since(fold.since) >= FOLD;
-            if (!fold.told || over) && let Some(waiting) = fold.waiting.take() {
+            if (!fold.told || over)
+                && let Some(waiting) = fold.waiting.take()
+            {
                 fold.told = true;
                 due.push((fold.slot, kind.clone(), waiting));
             }
@@ -90,7 +107,12 @@ impl Denials {
     fn put_back(&self, now: Micros, unwritten: Vec<(Slot, Kind, Waiting)>) {
         let mut folds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (slot, kind, waiting) in unwritten {
-            let fold = folds.entry(kind).or_insert(Fold { since: now, slot, waiting: None, told: false });
+            let fold = folds.entry(kind).or_insert(Fold {
+                since: now,
+                slot,
+                waiting: None,
+                told: false,
+            });
             match &mut fold.waiting {
                 Some(newer) => newer.repeats += waiting.repeats,
                 None => fold.waiting = Some(waiting),
@@ -104,11 +126,17 @@ impl Denials {
         let now = store.clock().now();
         let mut by_partition: HashMap<i64, Vec<(Slot, Kind, Waiting)>> = HashMap::new();
         for item in self.due(now, all) {
-            by_partition.entry(store.partitions().of(item.0)).or_default().push(item);
+            by_partition
+                .entry(store.partitions().of(item.0))
+                .or_default()
+                .push(item);
         }
         for items in by_partition.into_values() {
             let Some((slot, ..)) = items.first() else { continue };
-            let command = Record { slot: *slot, events: items.iter().map(|(_, _, w)| w.clone()).collect() };
+            let command = Record {
+                slot: *slot,
+                events: items.iter().map(|(_, _, w)| w.clone()).collect(),
+            };
             if let Err(refusal) = store.apply(command).await {
                 tracing::warn!(reason = refusal.reason.as_str(), "denials wait to be recorded");
                 self.put_back(now, items);
@@ -138,9 +166,16 @@ impl Command for Record {
         for Waiting { id, event, repeats } in &self.events {
             let mut event = event.clone();
             if *repeats > 1 {
-                event.payload.get_or_insert_default().counts = Some(Counts { repeats: *repeats, ..Default::default() });
+                event.payload.get_or_insert_default().counts = Some(Counts {
+                    repeats: *repeats,
+                    ..Default::default()
+                });
             }
-            view.emit(NewEvent { id: *id, subject: None, body: event.encode_to_vec() });
+            view.emit(NewEvent {
+                id: *id,
+                subject: None,
+                body: event.encode_to_vec(),
+            });
         }
         Ok(())
     }

@@ -120,7 +120,12 @@ impl Verdict {
     }
 
     const fn denied(rule: i32, reason: Reason) -> Self {
-        Self { reason, rule, by: None, retry: None }
+        Self {
+            reason,
+            rule,
+            by: None,
+            retry: None,
+        }
     }
 }
 
@@ -128,21 +133,46 @@ impl Verdict {
 /// two are never added up.
 pub fn decide(question: &Question, facts: &impl Facts, candidates: &[&Granted], now: Micros) -> Verdict {
     // A stranger learns nothing of a consent, not even by which rule fails.
-    let mut order: Vec<usize> = (0..candidates.len()).filter(|i| question.may_know(candidates[*i])).collect();
-    if question.requester.as_ref().is_some_and(|id| !may_ask(facts, id, question.purpose)) {
+    let mut order: Vec<usize> = (0..candidates.len())
+        .filter(|i| question.may_know(candidates[*i]))
+        .collect();
+    if question
+        .requester
+        .as_ref()
+        .is_some_and(|id| !may_ask(facts, id, question.purpose))
+    {
         return Verdict::denied(2, Reason::RequesterNotActive);
     }
-    if question.provider.as_ref().is_some_and(|id| !facts.is_active_as(id, Role::Hip)) {
+    if question
+        .provider
+        .as_ref()
+        .is_some_and(|id| !facts.is_active_as(id, Role::Hip))
+    {
         return Verdict::denied(3, Reason::ProviderNotActive);
     }
     // Not limited in uses first, then the one that lives longest, then the elder.
-    order.sort_by_key(|i| (candidates[*i].is_limited(), std::cmp::Reverse(candidates[*i].expire), candidates[*i].id));
+    order.sort_by_key(|i| {
+        (
+            candidates[*i].is_limited(),
+            std::cmp::Reverse(candidates[*i].expire),
+            candidates[*i].id,
+        )
+    });
     let mut furthest = Verdict::denied(4, Reason::NoConsent);
     for place in order {
         let judged = judge(question, facts, candidates[place], now);
         let verdict = match judged {
-            Ok(()) => Verdict { reason: Reason::Granted, rule: 0, by: Some(place), retry: None },
-            Err((rule, reason)) => Verdict { by: Some(place), retry: retry(reason, candidates[place], now), ..Verdict::denied(rule, reason) },
+            Ok(()) => Verdict {
+                reason: Reason::Granted,
+                rule: 0,
+                by: Some(place),
+                retry: None,
+            },
+            Err((rule, reason)) => Verdict {
+                by: Some(place),
+                retry: retry(reason, candidates[place], now),
+                ..Verdict::denied(rule, reason)
+            },
         };
         if verdict.permits() {
             return verdict;
@@ -163,17 +193,37 @@ fn judge(question: &Question, facts: &impl Facts, consent: &Granted, now: Micros
     rule(18, !bound, Reason::UserMismatch)?;
     // A HIP that asks has thereby acknowledged.
     let asks_to_receive = question.asker.is(&consent.hiu) && !question.asker.is(&consent.hip);
-    rule(19, !asks_to_receive || consent.acknowledged, Reason::ProviderNotAcknowledged)?;
+    rule(
+        19,
+        !asks_to_receive || consent.acknowledged,
+        Reason::ProviderNotAcknowledged,
+    )?;
     let left = consent.left(now);
     rule(20, left.total != Some(0), Reason::UseLimitReached)?;
     rule(21, left.window_left != Some(0), Reason::FrequencyExceeded)
 }
 
 fn parties(question: &Question, facts: &impl Facts, consent: &Granted) -> Result<(), (i32, Reason)> {
-    rule(2, question.requester.is_some() || may_ask(facts, &consent.hiu, question.purpose), Reason::RequesterNotActive)?;
-    rule(3, question.provider.is_some() || facts.is_active_as(&consent.hip, Role::Hip), Reason::ProviderNotActive)?;
-    rule(5, question.requester.as_ref().is_none_or(|id| *id == consent.hiu), Reason::RequesterMismatch)?;
-    rule(5, question.provider.as_ref().is_none_or(|id| *id == consent.hip), Reason::ProviderMismatch)
+    rule(
+        2,
+        question.requester.is_some() || may_ask(facts, &consent.hiu, question.purpose),
+        Reason::RequesterNotActive,
+    )?;
+    rule(
+        3,
+        question.provider.is_some() || facts.is_active_as(&consent.hip, Role::Hip),
+        Reason::ProviderNotActive,
+    )?;
+    rule(
+        5,
+        question.requester.as_ref().is_none_or(|id| *id == consent.hiu),
+        Reason::RequesterMismatch,
+    )?;
+    rule(
+        5,
+        question.provider.as_ref().is_none_or(|id| *id == consent.hip),
+        Reason::ProviderMismatch,
+    )
 }
 
 /// Rules 7, 9, 11 and 12 keep their numbers: nothing can block, supersede, pause or study yet, and of the states that
@@ -182,18 +232,43 @@ fn state(facts: &impl Facts, consent: &Granted, now: Micros) -> Result<(), (i32,
     rule(6, facts.is_active(consent.subject), Reason::SubjectInactive)?;
     rule(8, consent.state != State::Revoked, Reason::ConsentRevoked)?;
     rule(9, consent.state != State::Superseded, Reason::ConsentSuperseded)?;
-    rule(10, consent.state != State::Expired && now < consent.expire, Reason::ConsentExpired)?;
+    rule(
+        10,
+        consent.state != State::Expired && now < consent.expire,
+        Reason::ConsentExpired,
+    )?;
     rule(11, consent.state != State::Paused, Reason::ConsentPaused)
 }
 
 fn scope(question: &Question, facts: &impl Facts, consent: &Granted) -> Result<(), (i32, Reason)> {
     let granted = &consent.scope;
-    rule(13, question.purpose.is_none_or(|purpose| purpose == granted.purpose), Reason::PurposeNotGranted)?;
-    rule(14, question.access_mode.is_none_or(|mode| granted.access_mode.includes(mode)), Reason::AccessModeNotGranted)?;
-    rule(15, question.hi_types.is_subset(&granted.hi_types), Reason::HiTypeNotGranted)?;
-    rule(16, granted.record_range.contains(question.record_range), Reason::RecordRangeNotGranted)?;
+    rule(
+        13,
+        question.purpose.is_none_or(|purpose| purpose == granted.purpose),
+        Reason::PurposeNotGranted,
+    )?;
+    rule(
+        14,
+        question
+            .access_mode
+            .is_none_or(|mode| granted.access_mode.includes(mode)),
+        Reason::AccessModeNotGranted,
+    )?;
+    rule(
+        15,
+        question.hi_types.is_subset(&granted.hi_types),
+        Reason::HiTypeNotGranted,
+    )?;
+    rule(
+        16,
+        granted.record_range.contains(question.record_range),
+        Reason::RecordRangeNotGranted,
+    )?;
     let named = |key: &ContextKey| granted.care_contexts.is_empty() || granted.care_contexts.contains(key);
-    let held = question.care_contexts.iter().all(|key| named(key) && facts.is_linked(key));
+    let held = question
+        .care_contexts
+        .iter()
+        .all(|key| named(key) && facts.is_linked(key));
     rule(17, held, Reason::CareContextNotGranted)
 }
 
@@ -207,17 +282,24 @@ fn may_ask(facts: &impl Facts, id: &ParticipantId, purpose: Option<PurposeCode>)
         Some(purpose) => purpose.may_be_asked_by(role),
         None => PurposeCode::ALL.iter().any(|purpose| purpose.may_be_asked_by(role)),
     };
-    Role::ALL.into_iter().any(|role| fits(role) && facts.is_active_as(id, role))
+    Role::ALL
+        .into_iter()
+        .any(|role| fits(role) && facts.is_active_as(id, role))
 }
 
 fn retry(reason: Reason, consent: &Granted, now: Micros) -> Option<Micros> {
-    (reason == Reason::FrequencyExceeded).then(|| consent.left(now).next_window)?.filter(|at| *at < consent.expire)
+    (reason == Reason::FrequencyExceeded)
+        .then(|| consent.left(now).next_window)?
+        .filter(|at| *at < consent.expire)
 }
 
 /// By when to ask again, for a permit.
 pub fn recheck(consent: &Granted, now: Micros) -> Micros {
     let left = consent.left(now);
-    consent.expire.min(now.plus(RECHECK)).min(left.window_end.unwrap_or(Micros(i64::MAX)))
+    consent
+        .expire
+        .min(now.plus(RECHECK))
+        .min(left.window_end.unwrap_or(Micros(i64::MAX)))
 }
 
 /// Whether what is received must not be kept.

@@ -52,14 +52,34 @@ pub fn reason_text(reason: Reason) -> &'static str {
 }
 
 /// The event of a decision.
-pub fn draft(caller: &Caller, question: &Question, subject: Option<AccountId>, by: Option<&Granted>, verdict: &Verdict) -> Draft {
-    let class = if by.is_some() { types::RetentionClass::Consent } else { types::RetentionClass::Access };
-    let kind = if verdict.permits() { "access.authorized" } else { "access.denied" };
+pub fn draft(
+    caller: &Caller,
+    question: &Question,
+    subject: Option<AccountId>,
+    by: Option<&Granted>,
+    verdict: &Verdict,
+) -> Draft {
+    let class = if by.is_some() {
+        types::RetentionClass::Consent
+    } else {
+        types::RetentionClass::Access
+    };
+    let kind = if verdict.permits() {
+        "access.authorized"
+    } else {
+        "access.denied"
+    };
     let mut draft = Draft::new(kind, event::Action::Execute, class, caller);
     if !verdict.permits() {
         draft = draft.refused(event::Outcome::Serious, reason_text(verdict.reason));
     }
-    for id in question.requester.iter().chain(&question.provider).chain(by.map(|c| &c.hip)).chain(by.map(|c| &c.hiu)) {
+    for id in question
+        .requester
+        .iter()
+        .chain(&question.provider)
+        .chain(by.map(|c| &c.hip))
+        .chain(by.map(|c| &c.hiu))
+    {
         let known = draft.payload().object_refs.contains(&id.name());
         if !known {
             draft = draft.participant(id);
@@ -67,7 +87,10 @@ pub fn draft(caller: &Caller, question: &Question, subject: Option<AccountId>, b
     }
     let payload = draft.payload();
     payload.subject = subject.map(|account| account.name()).unwrap_or_default();
-    payload.purpose = question.purpose.or(by.map(|c| c.scope.purpose)).map_or(0, sammati_kernel::PurposeCode::number);
+    payload.purpose = question
+        .purpose
+        .or(by.map(|c| c.scope.purpose))
+        .map_or(0, sammati_kernel::PurposeCode::number);
     if let Some(consent) = by {
         payload.consent = consent.id.name();
         payload.consent_version = consent.version;
@@ -77,16 +100,27 @@ pub fn draft(caller: &Caller, question: &Question, subject: Option<AccountId>, b
 
 /// What the event keeps of the decision itself: no care contexts, which are personal.
 pub fn record(id: &str, revision: &str, rule: i32, question: &Question) -> DecisionRecord {
-    let purpose = question.purpose.map(|p| types::Purpose { code: p.number(), ..Default::default() });
+    let purpose = question.purpose.map(|p| types::Purpose {
+        code: p.number(),
+        ..Default::default()
+    });
     let range = question.record_range;
     let checked = types::Scope {
         purpose,
         hi_types: question.hi_types.iter().map(|t| t.number()).collect(),
         access_mode: question.access_mode.map_or(0, sammati_kernel::AccessMode::number),
-        record_range: Some(types::TimeRange { from: Some(timestamp(range.from)), to: Some(timestamp(range.to)) }),
+        record_range: Some(types::TimeRange {
+            from: Some(timestamp(range.from)),
+            to: Some(timestamp(range.to)),
+        }),
         ..Default::default()
     };
-    DecisionRecord { id: id.to_owned(), revision: revision.to_owned(), rule, checked: Some(checked) }
+    DecisionRecord {
+        id: id.to_owned(),
+        revision: revision.to_owned(),
+        rule,
+        checked: Some(checked),
+    }
 }
 
 /// A verdict as it is told, before its event has an id.
@@ -101,7 +135,9 @@ pub fn decided(verdict: &Verdict, by: Option<&Granted>, now: Micros, identity_as
         left: left.and_then(|left| left.smaller()),
         window_end: left.and_then(|left| left.window_end).map_or(0, |at| at.0),
         retry: verdict.retry.map_or(0, |at| at.0),
-        recheck: by.filter(|_| verdict.permits()).map_or(0, |consent| super::recheck(consent, now).0),
+        recheck: by
+            .filter(|_| verdict.permits())
+            .map_or(0, |consent| super::recheck(consent, now).0),
         identity_as_of: identity_as_of.0,
         revision: String::new(),
     }

@@ -21,7 +21,11 @@ struct World {
 
 impl Facts for World {
     fn is_active_as(&self, id: &ParticipantId, role: Role) -> bool {
-        let own = if id.as_str().starts_with("hospital") { Role::Hip } else { Role::Hiu };
+        let own = if id.as_str().starts_with("hospital") {
+            Role::Hip
+        } else {
+            Role::Hiu
+        };
         role == own && !self.inactive.contains(id.as_str())
     }
 
@@ -35,7 +39,11 @@ impl Facts for World {
 }
 
 fn well() -> World {
-    World { inactive: BTreeSet::new(), her_active: true, linked: BTreeSet::from([[1; 32], [2; 32]]) }
+    World {
+        inactive: BTreeSet::new(),
+        her_active: true,
+        linked: BTreeSet::from([[1; 32], [2; 32]]),
+    }
 }
 
 fn id(text: &str) -> ParticipantId {
@@ -72,7 +80,10 @@ fn question() -> Question {
         purpose: Some(PurposeCode::Caremgt),
         access_mode: Some(AccessMode::View),
         hi_types: BTreeSet::from([HiType::Prescription]),
-        record_range: Range { from: Micros(1_200), to: Micros(1_300) },
+        record_range: Range {
+            from: Micros(1_200),
+            to: Micros(1_300),
+        },
         care_contexts: BTreeSet::new(),
     }
 }
@@ -89,17 +100,29 @@ fn no_rule_fails_granted() {
 
 #[test]
 fn rule_2_the_requester_is_active_in_the_role_its_purpose_needs() {
-    let world = World { inactive: BTreeSet::from(["clinic".into()]), ..well() };
+    let world = World {
+        inactive: BTreeSet::from(["clinic".into()]),
+        ..well()
+    };
     assert_eq!(ask(&question(), &world, &consent(1)), (2, Reason::RequesterNotActive));
-    let open = Question { requester: None, ..question() };
+    let open = Question {
+        requester: None,
+        ..question()
+    };
     assert_eq!(ask(&open, &world, &consent(1)), (2, Reason::RequesterNotActive));
-    let own = Question { purpose: Some(PurposeCode::Patrqt), ..question() };
+    let own = Question {
+        purpose: Some(PurposeCode::Patrqt),
+        ..question()
+    };
     assert_eq!(ask(&own, &well(), &consent(1)), (2, Reason::RequesterNotActive));
 }
 
 #[test]
 fn rule_3_the_provider_is_an_active_hip() {
-    let world = World { inactive: BTreeSet::from(["hospital".into()]), ..well() };
+    let world = World {
+        inactive: BTreeSet::from(["hospital".into()]),
+        ..well()
+    };
     assert_eq!(ask(&question(), &world, &consent(1)), (3, Reason::ProviderNotActive));
 }
 
@@ -111,21 +134,46 @@ fn rule_4_there_is_a_consent() {
 
 #[test]
 fn rule_5_a_stranger_learns_nothing_and_the_other_party_what_differs() {
-    let stranger = Question { asker: Asker::Participant(id("hospital2")), requester: None, provider: None, ..question() };
-    let revoked = Granted { state: State::Revoked, ..consent(1) };
+    let stranger = Question {
+        asker: Asker::Participant(id("hospital2")),
+        requester: None,
+        provider: None,
+        ..question()
+    };
+    let revoked = Granted {
+        state: State::Revoked,
+        ..consent(1)
+    };
     for any in [consent(1), revoked] {
         assert_eq!(ask(&stranger, &well(), &any), (4, Reason::NoConsent));
     }
-    let other = Question { requester: Some(id("clinic2")), ..question() };
+    let other = Question {
+        requester: Some(id("clinic2")),
+        ..question()
+    };
     assert_eq!(ask(&other, &well(), &consent(1)), (5, Reason::RequesterMismatch));
     let asker = Asker::Participant(id("clinic"));
-    let other = Question { asker, provider: Some(id("hospital2")), ..question() };
+    let other = Question {
+        asker,
+        provider: Some(id("hospital2")),
+        ..question()
+    };
     assert_eq!(ask(&other, &well(), &consent(1)), (5, Reason::ProviderMismatch));
 }
 
 #[test]
 fn rule_6_her_account_is_active() {
-    assert_eq!(ask(&question(), &World { her_active: false, ..well() }, &consent(1)), (6, Reason::SubjectInactive));
+    assert_eq!(
+        ask(
+            &question(),
+            &World {
+                her_active: false,
+                ..well()
+            },
+            &consent(1)
+        ),
+        (6, Reason::SubjectInactive)
+    );
 }
 
 #[test]
@@ -137,7 +185,10 @@ fn rules_8_to_11_the_consent_is_in_force() {
         (State::Paused, 11, Reason::ConsentPaused),
     ];
     for (state, rule, reason) in states {
-        assert_eq!(ask(&question(), &well(), &Granted { state, ..consent(1) }), (rule, reason));
+        assert_eq!(
+            ask(&question(), &well(), &Granted { state, ..consent(1) }),
+            (rule, reason)
+        );
     }
 }
 
@@ -150,34 +201,64 @@ fn rule_10_from_the_instant_of_its_end_it_permits_nothing_swept_or_not() {
 
 #[test]
 fn rule_13_the_purpose_is_the_granted_one() {
-    let other = Question { purpose: Some(PurposeCode::Hpaymt), ..question() };
+    let other = Question {
+        purpose: Some(PurposeCode::Hpaymt),
+        ..question()
+    };
     assert_eq!(ask(&other, &well(), &consent(1)), (13, Reason::PurposeNotGranted));
 }
 
 #[test]
 fn rule_14_the_access_mode_is_granted() {
-    let store = Question { access_mode: Some(AccessMode::Store), ..question() };
+    let store = Question {
+        access_mode: Some(AccessMode::Store),
+        ..question()
+    };
     assert_eq!(ask(&store, &well(), &consent(1)), (14, Reason::AccessModeNotGranted));
-    let kept = Granted { scope: Scope { access_mode: AccessMode::Store, ..sample() }, ..consent(1) };
+    let kept = Granted {
+        scope: Scope {
+            access_mode: AccessMode::Store,
+            ..sample()
+        },
+        ..consent(1)
+    };
     assert_eq!(ask(&question(), &well(), &kept), (0, Reason::Granted));
 }
 
 #[test]
 fn rule_15_every_kind_of_record_is_granted() {
-    let more = Question { hi_types: BTreeSet::from([HiType::Prescription, HiType::Invoice]), ..question() };
+    let more = Question {
+        hi_types: BTreeSet::from([HiType::Prescription, HiType::Invoice]),
+        ..question()
+    };
     assert_eq!(ask(&more, &well(), &consent(1)), (15, Reason::HiTypeNotGranted));
 }
 
 #[test]
 fn rule_16_the_dates_lie_inside() {
-    let early = Question { record_range: Range { from: Micros(999), to: Micros(1_300) }, ..question() };
+    let early = Question {
+        record_range: Range {
+            from: Micros(999),
+            to: Micros(1_300),
+        },
+        ..question()
+    };
     assert_eq!(ask(&early, &well(), &consent(1)), (16, Reason::RecordRangeNotGranted));
 }
 
 #[test]
 fn rule_17_care_contexts_are_granted_and_still_linked() {
-    let named = Granted { scope: Scope { care_contexts: BTreeSet::from([[1; 32], [3; 32]]), ..sample() }, ..consent(1) };
-    let of = |key: u8| Question { care_contexts: BTreeSet::from([[key; 32]]), ..question() };
+    let named = Granted {
+        scope: Scope {
+            care_contexts: BTreeSet::from([[1; 32], [3; 32]]),
+            ..sample()
+        },
+        ..consent(1)
+    };
+    let of = |key: u8| Question {
+        care_contexts: BTreeSet::from([[key; 32]]),
+        ..question()
+    };
     assert_eq!(ask(&of(1), &well(), &named), (0, Reason::Granted));
     assert_eq!(ask(&of(2), &well(), &named), (17, Reason::CareContextNotGranted));
     assert_eq!(ask(&of(3), &well(), &named), (17, Reason::CareContextNotGranted));
@@ -187,75 +268,178 @@ fn rule_17_care_contexts_are_granted_and_still_linked() {
 
 #[test]
 fn rule_18_a_bound_professional_looks_alone() {
-    let bound = Granted { scope: Scope { bind_requester: true, ..sample() }, ..consent(1) };
+    let bound = Granted {
+        scope: Scope {
+            bind_requester: true,
+            ..sample()
+        },
+        ..consent(1)
+    };
     assert_eq!(ask(&question(), &well(), &bound), (18, Reason::UserMismatch));
-    let other = Question { user: Some(["REGNO".into(), "MH2".into(), "https://x".into()]), ..question() };
+    let other = Question {
+        user: Some(["REGNO".into(), "MH2".into(), "https://x".into()]),
+        ..question()
+    };
     assert_eq!(ask(&other, &well(), &bound), (18, Reason::UserMismatch));
-    let she = Question { user: Some(bound.user.clone()), ..question() };
+    let she = Question {
+        user: Some(bound.user.clone()),
+        ..question()
+    };
     assert_eq!(ask(&she, &well(), &bound), (0, Reason::Granted));
 }
 
 #[test]
 fn rule_19_the_receiver_waits_for_the_hip_and_the_hip_does_not() {
-    let fresh = Granted { acknowledged: false, ..consent(1) };
-    let receiver = Question { asker: Asker::Participant(id("clinic")), ..question() };
+    let fresh = Granted {
+        acknowledged: false,
+        ..consent(1)
+    };
+    let receiver = Question {
+        asker: Asker::Participant(id("clinic")),
+        ..question()
+    };
     assert_eq!(ask(&receiver, &well(), &fresh), (19, Reason::ProviderNotAcknowledged));
     assert_eq!(ask(&question(), &well(), &fresh), (0, Reason::Granted));
 }
 
 #[test]
 fn rule_20_uses_are_left() {
-    let once = Granted { scope: Scope { max_uses: 1, ..sample() }, ..consent(1) };
+    let once = Granted {
+        scope: Scope {
+            max_uses: 1,
+            ..sample()
+        },
+        ..consent(1)
+    };
     assert_eq!(ask(&question(), &well(), &once), (0, Reason::Granted));
-    let spent = Granted { uses: Uses { count: 1, window: 0, in_window: 1 }, ..once };
+    let spent = Granted {
+        uses: Uses {
+            count: 1,
+            window: 0,
+            in_window: 1,
+        },
+        ..once
+    };
     assert_eq!(ask(&question(), &well(), &spent), (20, Reason::UseLimitReached));
 }
 
 #[test]
 fn rule_21_uses_are_left_in_this_window_and_it_says_when_to_come_back() {
-    let hourly = Scope { frequency: Frequency { unit: Unit::Hour, value: 1, repeats: 0 }, ..sample() };
-    let spent = Granted { scope: hourly.clone(), uses: Uses { count: 1, window: 10, in_window: 1 }, ..consent(1) };
+    let hourly = Scope {
+        frequency: Frequency {
+            unit: Unit::Hour,
+            value: 1,
+            repeats: 0,
+        },
+        ..sample()
+    };
+    let spent = Granted {
+        scope: hourly,
+        uses: Uses {
+            count: 1,
+            window: 10,
+            in_window: 1,
+        },
+        ..consent(1)
+    };
     let verdict = decide(&question(), &well(), &[&spent], NOW);
     assert_eq!((verdict.rule, verdict.reason), (21, Reason::FrequencyExceeded));
     assert_eq!(verdict.retry, Some(Micros(NOW.0 + Unit::Hour.micros())));
-    let over = Scope { frequency: Frequency { unit: Unit::Hour, value: 1, repeats: 2 }, ..sample() };
-    let verdict = decide(&question(), &well(), &[&Granted { scope: over, ..consent(1) }], NOW);
+    let over = Scope {
+        frequency: Frequency {
+            unit: Unit::Hour,
+            value: 1,
+            repeats: 2,
+        },
+        ..sample()
+    };
+    let verdict = decide(
+        &question(),
+        &well(),
+        &[&Granted {
+            scope: over,
+            ..consent(1)
+        }],
+        NOW,
+    );
     assert_eq!((verdict.reason, verdict.retry), (Reason::FrequencyExceeded, None));
 }
 
 #[test]
 fn the_first_that_permits_wins_and_one_without_limits_is_spent_last() {
-    let limited = Granted { scope: Scope { max_uses: 5, ..sample() }, ..consent(1) };
-    let longer = Granted { expire: Micros(NOW.0 * 20), ..consent(3) };
+    let limited = Granted {
+        scope: Scope {
+            max_uses: 5,
+            ..sample()
+        },
+        ..consent(1)
+    };
+    let longer = Granted {
+        expire: Micros(NOW.0 * 20),
+        ..consent(3)
+    };
     let verdict = decide(&question(), &well(), &[&limited, &consent(2), &longer], NOW);
     assert_eq!(verdict.by, Some(2));
 }
 
 #[test]
 fn of_all_that_deny_the_one_that_got_furthest_tells_why() {
-    let revoked = Granted { state: State::Revoked, ..consent(1) };
-    let spent = Granted { scope: Scope { max_uses: 1, ..sample() }, uses: Uses { count: 1, window: 0, in_window: 1 }, ..consent(2) };
+    let revoked = Granted {
+        state: State::Revoked,
+        ..consent(1)
+    };
+    let spent = Granted {
+        scope: Scope {
+            max_uses: 1,
+            ..sample()
+        },
+        uses: Uses {
+            count: 1,
+            window: 0,
+            in_window: 1,
+        },
+        ..consent(2)
+    };
     let verdict = decide(&question(), &well(), &[&revoked, &spent], NOW);
     assert_eq!((verdict.reason, verdict.by), (Reason::UseLimitReached, Some(1)));
 }
 
 #[test]
 fn scopes_of_two_consents_are_never_added_up() {
-    let with = |t| Granted { scope: Scope { hi_types: BTreeSet::from([t]), ..sample() }, ..consent(t.number() as u8) };
-    let both = Question { hi_types: BTreeSet::from([HiType::Prescription, HiType::Invoice]), ..question() };
-    let verdict = decide(&both, &well(), &[&with(HiType::Prescription), &with(HiType::Invoice)], NOW);
+    let with = |t| Granted {
+        scope: Scope {
+            hi_types: BTreeSet::from([t]),
+            ..sample()
+        },
+        ..consent(t.number() as u8)
+    };
+    let both = Question {
+        hi_types: BTreeSet::from([HiType::Prescription, HiType::Invoice]),
+        ..question()
+    };
+    let verdict = decide(
+        &both,
+        &well(),
+        &[&with(HiType::Prescription), &with(HiType::Invoice)],
+        NOW,
+    );
     assert_eq!(verdict.reason, Reason::HiTypeNotGranted);
 }
 
 /// The rules once more: all of them for every consent, then the lowest that fails, then the best consent.
 fn naive(q: &Question, w: &World, consents: &[Granted]) -> Reason {
-    let known: Vec<&Granted> = consents.iter().filter(|c| match &q.asker {
-        Asker::Participant(me) => *me == c.hip || *me == c.hiu,
-        Asker::Person(me) => *me == c.subject,
-        Asker::Service => true,
-    }).collect();
+    let known: Vec<&Granted> = consents
+        .iter()
+        .filter(|c| match &q.asker {
+            Asker::Participant(me) => *me == c.hip || *me == c.hiu,
+            Asker::Person(me) => *me == c.subject,
+            Asker::Service => true,
+        })
+        .collect();
     let asks = |who: &ParticipantId| match q.purpose {
-        Some(PurposeCode::Caremgt | PurposeCode::Btg | PurposeCode::Pubhlth | PurposeCode::Hpaymt) | None => w.is_active_as(who, Role::Hiu),
+        Some(PurposeCode::Caremgt | PurposeCode::Btg | PurposeCode::Pubhlth | PurposeCode::Hpaymt) | None => {
+            w.is_active_as(who, Role::Hiu)
+        }
         Some(_) => false,
     };
     if q.requester.as_ref().is_some_and(|r| !asks(r)) {
@@ -267,12 +451,25 @@ fn naive(q: &Question, w: &World, consents: &[Granted]) -> Reason {
     let mut best: Option<(i32, (bool, i64, ConsentId), Reason)> = None;
     for c in known {
         let used = if c.granted.0 + (c.uses.window + 1) * c.scope.frequency.unit.micros() > NOW.0
-            && c.granted.0 + c.uses.window * c.scope.frequency.unit.micros() <= NOW.0 { c.uses.in_window } else { 0 };
+            && c.granted.0 + c.uses.window * c.scope.frequency.unit.micros() <= NOW.0
+        {
+            c.uses.in_window
+        } else {
+            0
+        };
         let passed = (NOW.0 - c.granted.0) / c.scope.frequency.unit.micros();
         let f = c.scope.frequency;
         let fails = [
-            (2, !asks(q.requester.as_ref().unwrap_or(&c.hiu)), Reason::RequesterNotActive),
-            (3, !w.is_active_as(q.provider.as_ref().unwrap_or(&c.hip), Role::Hip), Reason::ProviderNotActive),
+            (
+                2,
+                !asks(q.requester.as_ref().unwrap_or(&c.hiu)),
+                Reason::RequesterNotActive,
+            ),
+            (
+                3,
+                !w.is_active_as(q.provider.as_ref().unwrap_or(&c.hip), Role::Hip),
+                Reason::ProviderNotActive,
+            ),
             (5, q.requester.iter().any(|r| *r != c.hiu), Reason::RequesterMismatch),
             (5, q.provider.iter().any(|p| *p != c.hip), Reason::ProviderMismatch),
             (6, !w.her_active, Reason::SubjectInactive),
@@ -280,17 +477,60 @@ fn naive(q: &Question, w: &World, consents: &[Granted]) -> Reason {
             (9, c.state == State::Superseded, Reason::ConsentSuperseded),
             (10, c.state == State::Expired || c.expire <= NOW, Reason::ConsentExpired),
             (11, c.state == State::Paused, Reason::ConsentPaused),
-            (13, q.purpose.is_some_and(|p| p != c.scope.purpose), Reason::PurposeNotGranted),
-            (14, q.access_mode.is_some_and(|m| m != c.scope.access_mode && !(m == AccessMode::View && c.scope.access_mode == AccessMode::Store)), Reason::AccessModeNotGranted),
-            (15, q.hi_types.iter().any(|t| !c.scope.hi_types.contains(t)), Reason::HiTypeNotGranted),
-            (16, q.record_range.from < c.scope.record_range.from || q.record_range.to > c.scope.record_range.to, Reason::RecordRangeNotGranted),
-            (17, q.care_contexts.iter().any(|k| !w.linked.contains(k) || (!c.scope.care_contexts.is_empty() && !c.scope.care_contexts.contains(k))), Reason::CareContextNotGranted),
-            (18, c.scope.bind_requester && q.user != Some(c.user.clone()), Reason::UserMismatch),
-            (19, q.asker == Asker::Participant(c.hiu.clone()) && c.hiu != c.hip && !c.acknowledged, Reason::ProviderNotAcknowledged),
-            (20, c.scope.max_uses > 0 && c.uses.count >= i64::from(c.scope.max_uses), Reason::UseLimitReached),
-            (21, (f.value > 0 && used >= i64::from(f.value)) || (f.repeats > 0 && passed > i64::from(f.repeats)), Reason::FrequencyExceeded),
+            (
+                13,
+                q.purpose.is_some_and(|p| p != c.scope.purpose),
+                Reason::PurposeNotGranted,
+            ),
+            (
+                14,
+                q.access_mode.is_some_and(|m| {
+                    m != c.scope.access_mode && !(m == AccessMode::View && c.scope.access_mode == AccessMode::Store)
+                }),
+                Reason::AccessModeNotGranted,
+            ),
+            (
+                15,
+                q.hi_types.iter().any(|t| !c.scope.hi_types.contains(t)),
+                Reason::HiTypeNotGranted,
+            ),
+            (
+                16,
+                q.record_range.from < c.scope.record_range.from || q.record_range.to > c.scope.record_range.to,
+                Reason::RecordRangeNotGranted,
+            ),
+            (
+                17,
+                q.care_contexts.iter().any(|k| {
+                    !w.linked.contains(k) || (!c.scope.care_contexts.is_empty() && !c.scope.care_contexts.contains(k))
+                }),
+                Reason::CareContextNotGranted,
+            ),
+            (
+                18,
+                c.scope.bind_requester && q.user != Some(c.user.clone()),
+                Reason::UserMismatch,
+            ),
+            (
+                19,
+                q.asker == Asker::Participant(c.hiu.clone()) && c.hiu != c.hip && !c.acknowledged,
+                Reason::ProviderNotAcknowledged,
+            ),
+            (
+                20,
+                c.scope.max_uses > 0 && c.uses.count >= i64::from(c.scope.max_uses),
+                Reason::UseLimitReached,
+            ),
+            (
+                21,
+                (f.value > 0 && used >= i64::from(f.value)) || (f.repeats > 0 && passed > i64::from(f.repeats)),
+                Reason::FrequencyExceeded,
+            ),
         ];
-        let (rule, reason) = fails.iter().find(|(_, fails, _)| *fails).map_or((99, Reason::Granted), |(n, _, r)| (*n, *r));
+        let (rule, reason) = fails
+            .iter()
+            .find(|(_, fails, _)| *fails)
+            .map_or((99, Reason::Granted), |(n, _, r)| (*n, *r));
         let limited = c.scope.max_uses > 0 || f.value > 0 || f.repeats > 0;
         let order = (limited, -c.expire.0, c.id);
         let better = match &best {
@@ -305,16 +545,48 @@ fn naive(q: &Question, w: &World, consents: &[Granted]) -> Reason {
 }
 
 fn world() -> impl Strategy<Value = World> {
-    let somebody = prop::sample::select(vec!["clinic".to_owned(), "hospital".into(), "nobody".into(), "nobody".into(), "nobody".into()]);
-    (somebody, prop::bool::weighted(0.9)).prop_map(|(who, her_active)| World { inactive: BTreeSet::from([who]), her_active, ..well() })
+    let somebody = prop::sample::select(vec![
+        "clinic".to_owned(),
+        "hospital".into(),
+        "nobody".into(),
+        "nobody".into(),
+        "nobody".into(),
+    ]);
+    (somebody, prop::bool::weighted(0.9)).prop_map(|(who, her_active)| World {
+        inactive: BTreeSet::from([who]),
+        her_active,
+        ..well()
+    })
 }
 
 fn questions() -> impl Strategy<Value = Question> {
-    let askers = vec![Asker::Participant(id("hospital")), Asker::Participant(id("clinic")), Asker::Participant(id("clinic2")), Asker::Person(her()), Asker::Service];
+    let askers = vec![
+        Asker::Participant(id("hospital")),
+        Asker::Participant(id("clinic")),
+        Asker::Participant(id("clinic2")),
+        Asker::Person(her()),
+        Asker::Service,
+    ];
     let requester = prop::sample::select(vec![None, Some(id("clinic")), Some(id("clinic")), Some(id("clinic2"))]);
-    let provider = prop::sample::select(vec![None, Some(id("hospital")), Some(id("hospital")), Some(id("hospital2"))]);
-    let purpose = prop::sample::select(vec![None, Some(PurposeCode::Caremgt), Some(PurposeCode::Caremgt), Some(PurposeCode::Hpaymt), Some(PurposeCode::Patrqt)]);
-    let mode = prop::sample::select(vec![None, Some(AccessMode::View), Some(AccessMode::View), Some(AccessMode::Store)]);
+    let provider = prop::sample::select(vec![
+        None,
+        Some(id("hospital")),
+        Some(id("hospital")),
+        Some(id("hospital2")),
+    ]);
+    let purpose = prop::sample::select(vec![
+        None,
+        Some(PurposeCode::Caremgt),
+        Some(PurposeCode::Caremgt),
+        Some(PurposeCode::Hpaymt),
+        Some(PurposeCode::Patrqt),
+    ]);
+    let mode = prop::sample::select(vec![
+        None,
+        Some(AccessMode::View),
+        Some(AccessMode::View),
+        Some(AccessMode::Store),
+    ]);
     let types = prop::collection::btree_set(prop::sample::select(HiType::ALL[..3].to_vec()), 0..2);
     let contexts = prop::collection::btree_set((1..4_u8).prop_map(|n| [n; 32]), 0..2);
     let rest = (types, 900..1_300_i64, contexts, any::<bool>());
@@ -327,26 +599,84 @@ fn questions() -> impl Strategy<Value = Question> {
             purpose,
             access_mode,
             hi_types,
-            record_range: Range { from: Micros(from), to: Micros(from + 100) },
+            record_range: Range {
+                from: Micros(from),
+                to: Micros(from + 100),
+            },
             care_contexts,
         },
     )
 }
 
 fn grants() -> impl Strategy<Value = Granted> {
-    let state = prop::sample::select(vec![State::Granted, State::Granted, State::Granted, State::Paused, State::Revoked, State::Expired, State::Superseded]);
+    let state = prop::sample::select(vec![
+        State::Granted,
+        State::Granted,
+        State::Granted,
+        State::Paused,
+        State::Revoked,
+        State::Expired,
+        State::Superseded,
+    ]);
     let expire = prop::sample::select(vec![NOW.0 - 1, NOW.0, NOW.0 + 1, NOW.0 * 2, NOW.0 * 2]);
-    let limits = (0..3_i32, 0..3_i32, prop::sample::select(vec![0, 0, 5, 30]), 0..4_i64, 8..12_i64, 0..3_i64);
+    let limits = (
+        0..3_i32,
+        0..3_i32,
+        prop::sample::select(vec![0, 0, 5, 30]),
+        0..4_i64,
+        8..12_i64,
+        0..3_i64,
+    );
     let mode = prop::sample::select(vec![AccessMode::View, AccessMode::Store]);
     let contexts = prop::collection::btree_set((1..4_u8).prop_map(|n| [n; 32]), 0..2);
     let purpose = prop::sample::select(vec![PurposeCode::Caremgt, PurposeCode::Caremgt, PurposeCode::Hpaymt]);
-    (1..200_u8, state, expire, limits, (mode, contexts, purpose), any::<bool>(), prop::bool::weighted(0.2)).prop_map(
-        |(n, state, expire, (max_uses, value, repeats, count, window, in_window), (access_mode, care_contexts, purpose), acknowledged, bind_requester)| {
-            let frequency = Frequency { unit: Unit::Hour, value, repeats };
-            let scope = Scope { max_uses, frequency, access_mode, care_contexts, purpose, bind_requester, ..sample() };
-            Granted { state, expire: Micros(expire), scope, acknowledged, uses: Uses { count, window, in_window }, ..consent(n) }
-        },
+    (
+        1..200_u8,
+        state,
+        expire,
+        limits,
+        (mode, contexts, purpose),
+        any::<bool>(),
+        prop::bool::weighted(0.2),
     )
+        .prop_map(
+            |(
+                n,
+                state,
+                expire,
+                (max_uses, value, repeats, count, window, in_window),
+                (access_mode, care_contexts, purpose),
+                acknowledged,
+                bind_requester,
+            )| {
+                let frequency = Frequency {
+                    unit: Unit::Hour,
+                    value,
+                    repeats,
+                };
+                let scope = Scope {
+                    max_uses,
+                    frequency,
+                    access_mode,
+                    care_contexts,
+                    purpose,
+                    bind_requester,
+                    ..sample()
+                };
+                Granted {
+                    state,
+                    expire: Micros(expire),
+                    scope,
+                    acknowledged,
+                    uses: Uses {
+                        count,
+                        window,
+                        in_window,
+                    },
+                    ..consent(n)
+                }
+            },
+        )
 }
 
 proptest! {

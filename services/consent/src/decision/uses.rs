@@ -46,7 +46,11 @@ impl Left {
 impl Uses {
     /// As kept.
     pub const fn of(row: &ConsentRow) -> Self {
-        Self { count: row.uses, window: row.window, in_window: row.window_uses }
+        Self {
+            count: row.uses,
+            window: row.window,
+            in_window: row.window_uses,
+        }
     }
 
     /// Keeps them. The version stays: uses do not change the etag.
@@ -82,14 +86,22 @@ impl Uses {
     #[must_use]
     pub const fn take(self, window: i64) -> Self {
         let in_window = if window == self.window { self.in_window } else { 0 };
-        Self { count: self.count + 1, window, in_window: in_window + 1 }
+        Self {
+            count: self.count + 1,
+            window,
+            in_window: in_window + 1,
+        }
     }
 
     /// One that was taken in `window` comes back.
     #[must_use]
     pub fn give_back(self, window: i64) -> Self {
         let back = i64::from(window == self.window);
-        Self { count: (self.count - 1).max(0), in_window: (self.in_window - back).max(0), ..self }
+        Self {
+            count: (self.count - 1).max(0),
+            in_window: (self.in_window - back).max(0),
+            ..self
+        }
     }
 }
 
@@ -102,7 +114,15 @@ mod tests {
     const HOUR: i64 = 3_600_000_000;
 
     fn limited(value: i32, repeats: i32, max_uses: i32) -> Scope {
-        Scope { frequency: Frequency { unit: Unit::Hour, value, repeats }, max_uses, ..sample() }
+        Scope {
+            frequency: Frequency {
+                unit: Unit::Hour,
+                value,
+                repeats,
+            },
+            max_uses,
+            ..sample()
+        }
     }
 
     #[test]
@@ -110,7 +130,10 @@ mod tests {
         let scope = limited(1, 0, 0);
         let granted = Micros(500);
         let first = Uses::default().left(&scope, granted, granted);
-        assert_eq!((first.window, first.window_left, first.window_end), (0, Some(1), Some(Micros(500 + HOUR))));
+        assert_eq!(
+            (first.window, first.window_left, first.window_end),
+            (0, Some(1), Some(Micros(500 + HOUR)))
+        );
         let used = Uses::default().take(first.window);
         assert_eq!(used.left(&scope, granted, Micros(500 + HOUR - 1)).window_left, Some(0));
         assert_eq!(used.left(&scope, granted, Micros(500 + HOUR)).window_left, Some(1));
@@ -120,22 +143,49 @@ mod tests {
     fn repeats_limit_the_number_of_windows() {
         let scope = limited(2, 1, 0);
         let at = |n: i64| Uses::default().left(&scope, Micros(0), Micros(n * HOUR));
-        assert_eq!((at(0).window_left, at(1).window_left, at(2).window_left), (Some(2), Some(2), Some(0)));
+        assert_eq!(
+            (at(0).window_left, at(1).window_left, at(2).window_left),
+            (Some(2), Some(2), Some(0))
+        );
         assert_eq!((at(0).next_window, at(1).next_window), (Some(Micros(HOUR)), None));
     }
 
     #[test]
     fn a_use_that_comes_back_counts_in_its_own_window_only() {
         let uses = Uses::default().take(0).take(3);
-        assert_eq!(uses.give_back(3), Uses { count: 1, window: 3, in_window: 0 });
-        assert_eq!(uses.give_back(0), Uses { count: 1, window: 3, in_window: 1 });
+        assert_eq!(
+            uses.give_back(3),
+            Uses {
+                count: 1,
+                window: 3,
+                in_window: 0
+            }
+        );
+        assert_eq!(
+            uses.give_back(0),
+            Uses {
+                count: 1,
+                window: 3,
+                in_window: 1
+            }
+        );
     }
 
     #[test]
     fn zero_is_no_limit() {
-        let left = Uses { count: 99, window: 0, in_window: 99 }.left(&limited(0, 0, 0), Micros(0), Micros(1));
+        let left = Uses {
+            count: 99,
+            window: 0,
+            in_window: 99,
+        }
+        .left(&limited(0, 0, 0), Micros(0), Micros(1));
         assert_eq!((left.smaller(), left.window_end), (None, None));
-        let left = Uses { count: 9, window: 0, in_window: 9 }.left(&limited(0, 0, 10), Micros(0), Micros(1));
+        let left = Uses {
+            count: 9,
+            window: 0,
+            in_window: 9,
+        }
+        .left(&limited(0, 0, 10), Micros(0), Micros(1));
         assert_eq!(left.smaller(), Some(1));
     }
 }

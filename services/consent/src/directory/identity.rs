@@ -73,7 +73,10 @@ impl Resolver for IdentityResolver {
         let mut client = self.0.clone();
         Box::pin(async move {
             let compared = demographics.is_some();
-            let mut request = tonic::Request::new(api::ResolveSubjectRequest { identifier: Some(identifier), demographics });
+            let mut request = tonic::Request::new(api::ResolveSubjectRequest {
+                identifier: Some(identifier),
+                demographics,
+            });
             request.set_timeout(PATIENCE);
             match client.resolve_subject(request).await {
                 Ok(answer) => found(answer.get_ref(), compared),
@@ -86,10 +89,15 @@ impl Resolver for IdentityResolver {
 /// Who it is; nobody if something that was sent does not fit.
 fn found(answer: &api::ResolveSubjectResponse, compared: bool) -> Result<Option<Found>, Refusal> {
     use api::Match;
-    let matches = [answer.name_match(), answer.gender_match(), answer.year_of_birth_match()].iter().all(|m| *m == Match::Match);
+    let matches = [answer.name_match(), answer.gender_match(), answer.year_of_birth_match()]
+        .iter()
+        .all(|m| *m == Match::Match);
     let fits = !compared || (matches && matches!(answer.mobile_match(), Match::Match | Match::NotGiven));
     let account = AccountId::parse_name(&answer.account).ok_or(Reason::IdentityUnavailable)?;
-    Ok(fits.then_some(Found { account, active: answer.state() == api::account::State::Active }))
+    Ok(fits.then_some(Found {
+        account,
+        active: answer.state() == api::account::State::Active,
+    }))
 }
 
 /// Whether identity says that there is nobody; anything else is that it could not say.
@@ -99,7 +107,11 @@ fn nobody(status: &Status) -> Result<Option<Found>, Refusal> {
         Some(Reason::NoMatch | Reason::NotAvailable | Reason::NotFound) => Ok(None),
         _ => {
             let code: Code = status.code();
-            tracing::warn!(?code, reason = reason.map(Reason::as_str), "identity did not say who somebody is");
+            tracing::warn!(
+                ?code,
+                reason = reason.map(Reason::as_str),
+                "identity did not say who somebody is"
+            );
             Err(Reason::IdentityUnavailable.into())
         }
     }
@@ -134,7 +146,10 @@ mod tests {
 
     #[test]
     fn an_identity_that_cannot_answer_is_not_nobody() {
-        assert_eq!(nobody(&Status::unavailable("down")).unwrap_err().reason, Reason::IdentityUnavailable);
+        assert_eq!(
+            nobody(&Status::unavailable("down")).unwrap_err().reason,
+            Reason::IdentityUnavailable
+        );
         let refused = sammati_server::error::status(Reason::NoMatch.into());
         assert_eq!(nobody(&refused), Ok(None));
     }

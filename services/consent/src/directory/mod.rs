@@ -41,7 +41,8 @@ pub trait Directory: Send + Sync + 'static {
 
     /// Whether it is an active participant with this role.
     fn is_active_as(&self, id: &ParticipantId, role: Role) -> bool {
-        self.participant(id).is_some_and(|party| party.active && party.roles.contains(&role))
+        self.participant(id)
+            .is_some_and(|party| party.active && party.roles.contains(&role))
     }
 }
 

@@ -81,10 +81,17 @@ impl LinkContexts {
         let now = view.now().0;
         let links = view.group::<LinkRow>("subject", self.account.as_bytes());
         if let Some(link) = links.into_iter().find(|link| link.natural == natural) {
-            return Ok(LinkRow { updated: now, version: link.version + 1, ..link });
+            return Ok(LinkRow {
+                updated: now,
+                version: link.version + 1,
+                ..link
+            });
         }
         let id: LinkId = view.id("link");
-        let private = Private { text: self.patient_reference.clone(), ..Private::default() };
+        let private = Private {
+            text: self.patient_reference.clone(),
+            ..Private::default()
+        };
         Ok(LinkRow {
             id: id.to_vec(),
             subject: self.account.to_vec(),
@@ -97,8 +104,19 @@ impl LinkContexts {
         })
     }
 
-    fn add(&self, view: &mut View<'_>, link: &LinkRow, place: usize, id: [u8; 32], context: &CareContextRef, key: &Key) -> Result<(), Refusal> {
-        let private = Private { care_contexts: vec![context.clone()], ..Private::default() };
+    fn add(
+        &self,
+        view: &mut View<'_>,
+        link: &LinkRow,
+        place: usize,
+        id: [u8; 32],
+        context: &CareContextRef,
+        key: &Key,
+    ) -> Result<(), Refusal> {
+        let private = Private {
+            care_contexts: vec![context.clone()],
+            ..Private::default()
+        };
         let row = CareContextRow {
             key: id.to_vec(),
             subject: self.account.to_vec(),
@@ -106,7 +124,10 @@ impl LinkContexts {
             hip: self.hip.as_str().to_owned(),
             sealed: seal(key, view, "care context", &id, &private)?,
             created: view.now().0,
-            place: link.version.saturating_mul(64).saturating_add(i64::try_from(place).unwrap_or(0)),
+            place: link
+                .version
+                .saturating_mul(64)
+                .saturating_add(i64::try_from(place).unwrap_or(0)),
         };
         view.put(&row);
         Ok(())
@@ -119,7 +140,10 @@ impl LinkContexts {
             .resource(&id.name(), link.version)
             .participant(&self.hip);
         let records = i64::try_from(self.care_contexts.len()).unwrap_or(i64::MAX);
-        draft.payload().counts = Some(sammati_api::audit::v1::Counts { records, ..Default::default() });
+        draft.payload().counts = Some(sammati_api::audit::v1::Counts {
+            records,
+            ..Default::default()
+        });
         let told = draft.emit(view);
         let her = Recipients::new().person(Some(self.account));
         notify(view, told, Kind::Linked, &id.name(), &her, Some(self.account));

@@ -60,10 +60,19 @@ impl Command for IssueToken {
             return Err(no_match().recorded());
         };
         let id: LinkId = view.id("link token");
-        let mut draft = Draft::new("link.token_issued", Action::Create, RetentionClass::General, &self.caller);
+        let mut draft = Draft::new(
+            "link.token_issued",
+            Action::Create,
+            RetentionClass::General,
+            &self.caller,
+        );
         draft.payload().subject = account.name();
         draft.participant(&self.hip).emit(view);
-        Ok(Parts { account, issued: now, id: *id.as_bytes() })
+        Ok(Parts {
+            account,
+            issued: now,
+            id: *id.as_bytes(),
+        })
     }
 
     fn outcome(&self, answer: &Parts) -> Vec<u8> {
@@ -73,15 +82,26 @@ impl Command for IssueToken {
 
 impl IssueToken {
     fn refuse(&self, view: &mut View<'_>, reason: Reason) {
-        let draft = Draft::new("link.token_refused", Action::Create, RetentionClass::General, &self.caller);
-        draft.participant(&self.hip).refused_for(Outcome::Serious, reason).emit(view);
+        let draft = Draft::new(
+            "link.token_refused",
+            Action::Create,
+            RetentionClass::General,
+            &self.caller,
+        );
+        draft
+            .participant(&self.hip)
+            .refused_for(Outcome::Serious, reason)
+            .emit(view);
     }
 }
 
 /// Counts one try: a day begins with the first one, and the fourth in it blocks for another.
 fn count(tries: &mut LinkTryRow, now: Micros) {
     if now.since(Micros(tries.since)) >= DAY || tries.blocked != 0 {
-        *tries = LinkTryRow { since: now.0, ..LinkTryRow::default() };
+        *tries = LinkTryRow {
+            since: now.0,
+            ..LinkTryRow::default()
+        };
     }
     tries.count += 1;
     if tries.count > MAX_TRIES {
@@ -97,8 +117,9 @@ fn blocked(left: Duration) -> Refusal {
 
 /// The same for every cause, so that nobody learns who exists.
 fn no_match() -> Refusal {
-    Refusal::new(Reason::NoMatch)
-        .saying("no account matches all of what was sent; compare name, gender and year of birth with her card and try again")
+    Refusal::new(Reason::NoMatch).saying(
+        "no account matches all of what was sent; compare name, gender and year of birth with her card and try again",
+    )
 }
 
 #[cfg(test)]

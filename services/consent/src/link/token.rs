@@ -46,7 +46,12 @@ impl Parts {
 
     /// As a request row keeps them.
     pub fn encode(&self) -> Vec<u8> {
-        [self.account.as_bytes().as_slice(), &self.issued.0.to_be_bytes(), &self.id].concat()
+        [
+            self.account.as_bytes().as_slice(),
+            &self.issued.0.to_be_bytes(),
+            &self.id,
+        ]
+        .concat()
     }
 
     /// Reads them back.
@@ -71,7 +76,10 @@ pub struct LinkTokens {
 impl LinkTokens {
     /// Tokens of the consent manager `issuer`, persons sealed under a key derived from `key`.
     pub fn new(key: &Key, issuer: &str) -> Self {
-        Self { key: key.derive("link tokens"), issuer: issuer.to_owned() }
+        Self {
+            key: key.derive("link tokens"),
+            issuer: issuer.to_owned(),
+        }
     }
 
     /// The token for `hip`.
@@ -82,7 +90,10 @@ impl LinkTokens {
         let mut nonce = [0; 12];
         nonce.copy_from_slice(&self.key.mac("nonce", &parts.id)[..12]);
         let internal = || Refusal::new(Reason::Internal);
-        let sealed = self.key.seal_with(nonce, hip.as_str().as_bytes(), parts.account.as_bytes()).map_err(|_| internal())?;
+        let sealed = self
+            .key
+            .seal_with(nonce, hip.as_str().as_bytes(), parts.account.as_bytes())
+            .map_err(|_| internal())?;
         let claims = Claims {
             aud: hip.name(),
             exp: parts.expire().seconds(),
@@ -98,7 +109,13 @@ impl LinkTokens {
     ///
     /// # Errors
     /// LINK_TOKEN_INVALID or LINK_TOKEN_EXPIRED.
-    pub fn read(&self, keys: &ArtefactKeys, hip: &ParticipantId, token: &str, now: Micros) -> Result<AccountId, Refusal> {
+    pub fn read(
+        &self,
+        keys: &ArtefactKeys,
+        hip: &ParticipantId,
+        token: &str,
+        now: Micros,
+    ) -> Result<AccountId, Refusal> {
         let invalid = || {
             Refusal::new(Reason::LinkTokenInvalid)
                 .saying("this is no link token that was issued to you; ask for one with IssueLinkToken")
@@ -108,7 +125,8 @@ impl LinkTokens {
             return Err(invalid());
         }
         if now.seconds() >= claims.exp {
-            return Err(Refusal::new(Reason::LinkTokenExpired).saying("the link token is older than half a year; ask for a new one"));
+            return Err(Refusal::new(Reason::LinkTokenExpired)
+                .saying("the link token is older than half a year; ask for a new one"));
         }
         let sealed = B64.decode(claims.sub).map_err(|_| invalid())?;
         let account = self.key.open(hip.as_str().as_bytes(), &sealed).ok_or_else(invalid)?;
@@ -131,14 +149,24 @@ mod tests {
         let tokens = LinkTokens::new(&Key::from_bytes([3; 32]), "sbx");
         let hip = ParticipantId::parse("hospital").unwrap();
         let account = AccountId::new(Micros(5_000_000), Slot::new(9), [4; 8]);
-        let parts = Parts { account, issued: Micros::from_seconds(1000), id: [7; 16] };
+        let parts = Parts {
+            account,
+            issued: Micros::from_seconds(1000),
+            id: [7; 16],
+        };
         assert_eq!(Parts::decode(&parts.encode()), Some(parts));
         let token = tokens.make(&keys, &hip, &parts).unwrap();
         assert_eq!(token, tokens.make(&keys, &hip, &parts).unwrap());
         assert_eq!(tokens.read(&keys, &hip, &token, parts.issued).unwrap(), account);
         let other = ParticipantId::parse("clinic").unwrap();
-        assert_eq!(tokens.read(&keys, &other, &token, parts.issued).unwrap_err().reason, Reason::LinkTokenInvalid);
-        assert_eq!(tokens.read(&keys, &hip, &token, parts.expire()).unwrap_err().reason, Reason::LinkTokenExpired);
+        assert_eq!(
+            tokens.read(&keys, &other, &token, parts.issued).unwrap_err().reason,
+            Reason::LinkTokenInvalid
+        );
+        assert_eq!(
+            tokens.read(&keys, &hip, &token, parts.expire()).unwrap_err().reason,
+            Reason::LinkTokenExpired
+        );
         let claims = B64.decode(token.split('.').nth(1).unwrap()).unwrap();
         assert!(!String::from_utf8(claims).unwrap().contains(&account.to_string()));
     }

@@ -41,7 +41,12 @@ impl Notices {
     /// The built-in notices. `portal` is where a person withdraws, uses her rights and finds the Board: its pages
     /// `/consents`, `/rights` and `/board`. It stands in the words, so it must stay what it is for ever.
     pub fn built_in(portal: &str) -> Self {
-        Self(PurposeCode::ALL.into_iter().map(|purpose| Notice::built_in(purpose, portal)).collect())
+        Self(
+            PurposeCode::ALL
+                .into_iter()
+                .map(|purpose| Notice::built_in(purpose, portal))
+                .collect(),
+        )
     }
 
     /// A notice with the language that fits. Notices are public, so an unknown one is NOT_FOUND for everybody.
@@ -50,7 +55,8 @@ impl Notices {
     /// NOT_FOUND.
     pub fn get(&self, name: &str, version: i32, language: &str) -> Result<api::Notice, Refusal> {
         let found = self.find(name, version).ok_or_else(|| {
-            Refusal::new(Reason::NotFound).saying("there is no such notice; the built-in ones are notices/builtin-{purpose}")
+            Refusal::new(Reason::NotFound)
+                .saying("there is no such notice; the built-in ones are notices/builtin-{purpose}")
         })?;
         Ok(found.render(language))
     }
@@ -98,11 +104,20 @@ impl Notice {
             board_uri: format!("{portal}/board"),
         });
         let sha256 = sha256(&name, purpose, &texts);
-        Self { name, purpose, texts: texts.into(), sha256 }
+        Self {
+            name,
+            purpose,
+            texts: texts.into(),
+            sha256,
+        }
     }
 
     fn language<'a>(&self, wanted: &'a str) -> &'a str {
-        if self.texts.iter().any(|text| text.language == wanted) { wanted } else { "en" }
+        if self.texts.iter().any(|text| text.language == wanted) {
+            wanted
+        } else {
+            "en"
+        }
     }
 
     fn render(&self, wanted: &str) -> api::Notice {
@@ -118,7 +133,10 @@ impl Notice {
             fell_back: !wanted.is_empty() && language != wanted,
             sha256: self.sha256.clone(),
             state: api::notice::State::Published.into(),
-            create_time: Some(prost_types::Timestamp { seconds: text::PUBLISHED, nanos: 0 }),
+            create_time: Some(prost_types::Timestamp {
+                seconds: text::PUBLISHED,
+                nanos: 0,
+            }),
         }
     }
 }
@@ -165,7 +183,14 @@ mod tests {
             assert_eq!((notice.language.as_str(), notice.fell_back), ("hi", false));
             for text in &notice.texts {
                 assert!(is_language(&text.language));
-                for part in [&text.title, &text.body, &text.goods_or_services, &text.withdraw_uri, &text.rights_uri, &text.board_uri] {
+                for part in [
+                    &text.title,
+                    &text.body,
+                    &text.goods_or_services,
+                    &text.withdraw_uri,
+                    &text.rights_uri,
+                    &text.board_uri,
+                ] {
                     assert!(!part.trim().is_empty(), "{purpose:?} {}", text.language);
                 }
             }
@@ -176,19 +201,47 @@ mod tests {
 
     #[test]
     fn a_language_that_is_missing_falls_back_and_says_so() {
-        let notice = Notices::built_in("https://p").get("notices/builtin-caremgt", 1, "ta").unwrap();
+        let notice = Notices::built_in("https://p")
+            .get("notices/builtin-caremgt", 1, "ta")
+            .unwrap();
         assert_eq!((notice.language.as_str(), notice.fell_back), ("en", true));
-        assert!(!Notices::built_in("https://p").get("notices/builtin-caremgt", 1, "").unwrap().fell_back);
+        assert!(
+            !Notices::built_in("https://p")
+                .get("notices/builtin-caremgt", 1, "")
+                .unwrap()
+                .fell_back
+        );
     }
 
     #[test]
     fn a_notice_binds_to_its_purpose_only_and_its_hash_tells_its_words() {
         let notices = Notices::built_in("https://p");
         let bound = notices.bind("", 0, "hi", &sample()).unwrap();
-        assert_eq!(bound.sha256, notices.get(&bound.notice, bound.version, "en").unwrap().sha256);
-        assert_eq!(notices.bind("notices/builtin-hpaymt", 0, "", &sample()).unwrap_err().reason, Reason::NoticeMismatch);
-        assert_eq!(notices.bind("", 2, "", &sample()).unwrap_err().reason, Reason::NoticeMismatch);
-        assert_ne!(bound.sha256, Notices::built_in("https://q").bind("", 0, "hi", &sample()).unwrap().sha256);
-        assert_eq!(notices.get("notices/other", 0, "").unwrap_err().reason, Reason::NotFound);
+        assert_eq!(
+            bound.sha256,
+            notices.get(&bound.notice, bound.version, "en").unwrap().sha256
+        );
+        assert_eq!(
+            notices
+                .bind("notices/builtin-hpaymt", 0, "", &sample())
+                .unwrap_err()
+                .reason,
+            Reason::NoticeMismatch
+        );
+        assert_eq!(
+            notices.bind("", 2, "", &sample()).unwrap_err().reason,
+            Reason::NoticeMismatch
+        );
+        assert_ne!(
+            bound.sha256,
+            Notices::built_in("https://q")
+                .bind("", 0, "hi", &sample())
+                .unwrap()
+                .sha256
+        );
+        assert_eq!(
+            notices.get("notices/other", 0, "").unwrap_err().reason,
+            Reason::NotFound
+        );
     }
 }

@@ -116,7 +116,17 @@ const fn pair(
     enables_hi: &'static str,
 ) -> [Words; 2] {
     [
-        Words { language: "en", title, why, enables },
-        Words { language: "hi", title: title_hi, why: why_hi, enables: enables_hi },
+        Words {
+            language: "en",
+            title,
+            why,
+            enables,
+        },
+        Words {
+            language: "hi",
+            title: title_hi,
+            why: why_hi,
+            enables: enables_hi,
+        },
     ]
 }

@@ -26,9 +26,14 @@ impl Item {
     /// # Errors
     /// INTERNAL when the row is damaged.
     pub fn of(row: &NotificationRow) -> Result<Self, Refusal> {
-        let about = [Kind::ConsentGranted, Kind::ConsentRevoked].map(i32::from).contains(&row.kind);
+        let about = [Kind::ConsentGranted, Kind::ConsentRevoked]
+            .map(i32::from)
+            .contains(&row.kind);
         let consent = ConsentId::parse_name(&row.resource).filter(|_| about);
-        Ok(Self { id: rows::id(&row.id)?, consent })
+        Ok(Self {
+            id: rows::id(&row.id)?,
+            consent,
+        })
     }
 }
 
@@ -78,7 +83,9 @@ impl Command for Acknowledge {
     fn decide(&self, view: &mut View<'_>) -> Result<Acknowledged, Refusal> {
         let mut done = Acknowledged::default();
         for item in &self.items {
-            let row = view.get::<NotificationRow>(item.id.as_bytes()).filter(|row| policy::is_recipient(&self.caller, row));
+            let row = view
+                .get::<NotificationRow>(item.id.as_bytes())
+                .filter(|row| policy::is_recipient(&self.caller, row));
             let row = row.ok_or_else(unknown)?;
             if row.acknowledged != 0 {
                 continue;
@@ -113,9 +120,15 @@ impl Acknowledge {
             self.stamp(view, &mut consent);
         }
         let stopped = row.kind == i32::from(Kind::ConsentRevoked) && self.is(&consent.hip);
-        let event = if stopped { "consent.revocation_propagated" } else { "consent.notification_acknowledged" };
+        let event = if stopped {
+            "consent.revocation_propagated"
+        } else {
+            "consent.notification_acknowledged"
+        };
         let id: NotificationId = rows::id(&row.id)?;
-        consent::draft(event, Action::Update, &self.caller, &consent)?.object(id.name()).emit(view);
+        consent::draft(event, Action::Update, &self.caller, &consent)?
+            .object(id.name())
+            .emit(view);
         Ok(())
     }
 
@@ -136,22 +149,29 @@ impl Acknowledge {
     }
 
     fn is(&self, id: &str) -> bool {
-        self.caller.participant().is_some_and(|participant| participant.as_str() == id)
+        self.caller
+            .participant()
+            .is_some_and(|participant| participant.as_str() == id)
     }
 
     fn complain(&self, view: &mut View<'_>, mut row: NotificationRow) {
         row.error.clone_from(&self.error);
         view.put(&row);
-        self.draft("consent.notification_acknowledged", &row).refused(Outcome::Minor, "RECIPIENT_ERROR").emit(view);
+        self.draft("consent.notification_acknowledged", &row)
+            .refused(Outcome::Minor, "RECIPIENT_ERROR")
+            .emit(view);
     }
 
     /// It changes nothing that a decision reads, so her cached state stays.
     fn draft(&self, event: &str, row: &NotificationRow) -> Draft {
-        let mut draft = Draft::new(event, Action::Update, RetentionClass::Consent, &self.caller).object(row.resource.clone());
+        let mut draft =
+            Draft::new(event, Action::Update, RetentionClass::Consent, &self.caller).object(row.resource.clone());
         if let Ok(id) = rows::notification_id(&row.id) {
             draft = draft.resource(&id.name(), 1);
         }
-        draft.payload().subject = rows::account(&row.subject).map(|account| account.name()).unwrap_or_default();
+        draft.payload().subject = rows::account(&row.subject)
+            .map(|account| account.name())
+            .unwrap_or_default();
         draft
     }
 }

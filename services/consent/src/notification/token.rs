@@ -51,18 +51,30 @@ impl ResumeTokens {
     pub fn open(&self, recipient: &str, token: &str, heads: &[(i64, Head)]) -> Result<Places, Refusal> {
         let sealed = B64.decode(token).ok();
         let plain = sealed.and_then(|sealed| self.0.open(recipient.as_bytes(), &sealed));
-        let places = plain.and_then(|plain| Places::decode(plain.as_slice()).ok()).ok_or_else(unknown)?;
+        let places = plain
+            .and_then(|plain| Places::decode(plain.as_slice()).ok())
+            .ok_or_else(unknown)?;
         let known = |place: &Place| {
             let head = heads.iter().find(|(partition, _)| *partition == place.partition);
             head.is_some_and(|(_, head)| head.epoch == place.epoch && place.seen < head.next)
         };
-        if places.places.len() == heads.len() && places.places.iter().all(known) { Ok(places) } else { Err(unknown()) }
+        if places.places.len() == heads.len() && places.places.iter().all(known) {
+            Ok(places)
+        } else {
+            Err(unknown())
+        }
     }
 
     /// Before everything.
     pub fn beginning(heads: &[(i64, Head)]) -> Places {
-        let place = |(partition, head): &(i64, Head)| Place { partition: *partition, epoch: head.epoch, seen: -1 };
-        Places { places: heads.iter().map(place).collect() }
+        let place = |(partition, head): &(i64, Head)| Place {
+            partition: *partition,
+            epoch: head.epoch,
+            seen: -1,
+        };
+        Places {
+            places: heads.iter().map(place).collect(),
+        }
     }
 }
 
@@ -76,16 +88,56 @@ mod tests {
 
     #[test]
     fn a_token_is_good_for_its_recipient_and_epoch() {
-        let heads = vec![(0, Head { epoch: 1, next: 5, chain: Vec::new() }), (1, Head { epoch: 1, next: 0, chain: Vec::new() })];
+        let heads = vec![
+            (
+                0,
+                Head {
+                    epoch: 1,
+                    next: 5,
+                    chain: Vec::new(),
+                },
+            ),
+            (
+                1,
+                Head {
+                    epoch: 1,
+                    next: 0,
+                    chain: Vec::new(),
+                },
+            ),
+        ];
         let tokens = ResumeTokens::new(&Key::from_bytes([1; 32]));
         let mut places = ResumeTokens::beginning(&heads);
         places.places[0].seen = 4;
         let token = tokens.seal("participants/a1", &places);
         assert_eq!(tokens.open("participants/a1", &token, &heads).unwrap(), places);
         assert!(tokens.open("participants/b1", &token, &heads).is_err());
-        let restored = vec![(0, Head { epoch: 2, next: 5, chain: Vec::new() }), heads[1].clone()];
+        let restored = vec![
+            (
+                0,
+                Head {
+                    epoch: 2,
+                    next: 5,
+                    chain: Vec::new(),
+                },
+            ),
+            heads[1].clone(),
+        ];
         assert!(tokens.open("participants/a1", &token, &restored).is_err());
-        let behind = vec![(0, Head { epoch: 1, next: 4, chain: Vec::new() }), heads[1].clone()];
-        assert_eq!(tokens.open("participants/a1", &token, &behind).unwrap_err().reason, Reason::PositionUnknown);
+        let behind = vec![
+            (
+                0,
+                Head {
+                    epoch: 1,
+                    next: 4,
+                    chain: Vec::new(),
+                },
+            ),
+            heads[1].clone(),
+        ];
+        assert_eq!(
+            tokens.open("participants/a1", &token, &behind).unwrap_err().reason,
+            Reason::PositionUnknown
+        );
     }
 }

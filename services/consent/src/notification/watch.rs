@@ -40,13 +40,29 @@ struct Ended;
 /// The partitions that hold notifications of a recipient: a person's one, or all.
 pub fn heads_of(store: &Store, account: Option<AccountId>) -> Vec<(i64, Head)> {
     let only = account.map(|account| store.partitions().of(account.slot()));
-    store.heads().into_iter().filter(|(partition, _)| only.is_none_or(|p| p == *partition)).collect()
+    store
+        .heads()
+        .into_iter()
+        .filter(|(partition, _)| only.is_none_or(|p| p == *partition))
+        .collect()
 }
 
 impl Watch {
     /// A stream to `recipient` from `seen` on.
-    pub fn new(store: Store, tokens: ResumeTokens, recipient: String, seen: Places, to: Sender<Result<Message, Status>>) -> Self {
-        Self { store, tokens, recipient, seen, to }
+    pub fn new(
+        store: Store,
+        tokens: ResumeTokens,
+        recipient: String,
+        seen: Places,
+        to: Sender<Result<Message, Status>>,
+    ) -> Self {
+        Self {
+            store,
+            tokens,
+            recipient,
+            seen,
+            to,
+        }
     }
 
     /// Streams until the client goes, an hour has passed or storage fails.
@@ -84,7 +100,9 @@ impl Watch {
     }
 
     async fn partition(&mut self, partition: i64, head: &Head) -> Result<(), Ended> {
-        let Some(at) = self.seen.places.iter().position(|place| place.partition == partition) else { return Ok(()) };
+        let Some(at) = self.seen.places.iter().position(|place| place.partition == partition) else {
+            return Ok(());
+        };
         loop {
             let place = self.seen.places[at];
             if place.epoch != head.epoch {
@@ -95,7 +113,12 @@ impl Watch {
             }
             let (recipient, seen) = (self.recipient.clone(), place.seen);
             let rows = self.store.read(move |r| {
-                r.range::<NotificationRow>(partition, ("recipient", recipient.as_bytes()), ("position", seen), BATCH)
+                r.range::<NotificationRow>(
+                    partition,
+                    ("recipient", recipient.as_bytes()),
+                    ("position", seen),
+                    BATCH,
+                )
             });
             let rows = match rows.await {
                 Ok(rows) => rows,
@@ -117,13 +140,23 @@ impl Watch {
     async fn send(&self, row: &NotificationRow) -> Result<(), Ended> {
         let token = self.tokens.seal(&self.recipient, &self.seen);
         let item = Item::Notification(render(row, &token));
-        self.push(Ok(Message { resume_token: token, item: Some(item) })).await
+        self.push(Ok(Message {
+            resume_token: token,
+            item: Some(item),
+        }))
+        .await
     }
 
     async fn heartbeat(&self, as_of: Micros) -> Result<(), Ended> {
-        let item = Item::Heartbeat(Heartbeat { as_of_time: Some(timestamp(as_of)) });
+        let item = Item::Heartbeat(Heartbeat {
+            as_of_time: Some(timestamp(as_of)),
+        });
         let resume_token = self.tokens.seal(&self.recipient, &self.seen);
-        self.push(Ok(Message { resume_token, item: Some(item) })).await
+        self.push(Ok(Message {
+            resume_token,
+            item: Some(item),
+        }))
+        .await
     }
 
     async fn fail<T>(&self, refusal: Refusal) -> Result<T, Ended> {

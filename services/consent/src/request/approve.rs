@@ -135,36 +135,75 @@ impl ApproveRequest {
         }
         let named = request.hips()?;
         let sources: Vec<ParticipantId> = if named.is_empty() { providers(&linked)? } else { named };
-        let as_asked = || sources.iter().map(|hip| Grant { hip: hip.clone(), scope: None }).collect();
-        let grants: Vec<Grant> = if self.grants.is_empty() { as_asked() } else { self.grants.clone() };
+        let as_asked = || {
+            sources
+                .iter()
+                .map(|hip| Grant {
+                    hip: hip.clone(),
+                    scope: None,
+                })
+                .collect()
+        };
+        let grants: Vec<Grant> = if self.grants.is_empty() {
+            as_asked()
+        } else {
+            self.grants.clone()
+        };
         if grants.is_empty() {
-            return Err(empty("she has no links with any provider, so nothing would be granted; link a provider first"));
+            return Err(empty(
+                "she has no links with any provider, so nothing would be granted; link a provider first",
+            ));
         }
-        let given = grants.into_iter().map(|grant| self.check(grant, &asked, private, &sources, &linked));
+        let given = grants
+            .into_iter()
+            .map(|grant| self.check(grant, &asked, private, &sources, &linked));
         let given = given.collect::<Result<Vec<_>, _>>()?;
         if given.iter().any(|g| g.scope.erase_time <= view.now()) {
-            return Err(empty("an erase_time that has passed grants nothing; choose one to come"));
+            return Err(empty(
+                "an erase_time that has passed grants nothing; choose one to come",
+            ));
         }
         Ok(given)
     }
 
-    fn check(&self, grant: Grant, asked: &Scope, private: &Private, sources: &[ParticipantId], linked: &[CareContextRow]) -> Result<Given, Refusal> {
+    fn check(
+        &self,
+        grant: Grant,
+        asked: &Scope,
+        private: &Private,
+        sources: &[ParticipantId],
+        linked: &[CareContextRow],
+    ) -> Result<Given, Refusal> {
         let Grant { hip, scope } = grant;
         if !sources.contains(&hip) {
-            return Err(too_wide("hip", "a grant names a provider that was not asked for, or that she has no link with"));
+            return Err(too_wide(
+                "hip",
+                "a grant names a provider that was not asked for, or that she has no link with",
+            ));
         }
         let (mut scope, care_contexts) = scope.unwrap_or_else(|| (asked.clone(), private.care_contexts.clone()));
-        let key = |c: &CareContextRef| self.lookup.context(self.account.as_bytes(), &hip, &c.care_context_reference);
+        let key = |c: &CareContextRef| {
+            self.lookup
+                .context(self.account.as_bytes(), &hip, &c.care_context_reference)
+        };
         scope.care_contexts = care_contexts.iter().map(key).collect();
         if let Some(field) = wider(asked, &scope) {
-            return Err(too_wide(field, "a grant allows more than was asked; narrow the field that is named"));
+            return Err(too_wide(
+                field,
+                "a grant allows more than was asked; narrow the field that is named",
+            ));
         }
         let is_linked = |key: &[u8; 32]| linked.iter().any(|row| row.key == key && row.hip == hip.as_str());
         if !scope.care_contexts.iter().all(is_linked) {
-            return Err(Refusal::new(Reason::CareContextNotLinked)
-                .saying("a care context is not linked to her at this provider; leave it out, or let the provider link it"));
+            return Err(Refusal::new(Reason::CareContextNotLinked).saying(
+                "a care context is not linked to her at this provider; leave it out, or let the provider link it",
+            ));
         }
-        Ok(Given { hip, scope, care_contexts })
+        Ok(Given {
+            hip,
+            scope,
+            care_contexts,
+        })
     }
 
     fn tell_shown(&self, view: &mut View<'_>, request: &RequestRow) -> Result<(), Refusal> {
@@ -174,22 +213,48 @@ impl ApproveRequest {
         Ok(())
     }
 
-    fn grant(&self, view: &mut View<'_>, request: &RequestRow, patient: &str, given: &Given, key: &Key) -> Result<ConsentRow, Refusal> {
+    fn grant(
+        &self,
+        view: &mut View<'_>,
+        request: &RequestRow,
+        patient: &str,
+        given: &Given,
+        key: &Key,
+    ) -> Result<ConsentRow, Refusal> {
         let row = self.row(view, request, patient, given, key)?;
         view.put(&row);
-        let mut granted = consent::draft("consent.granted", Action::Create, &self.caller, &row)?.object(self.request.name());
+        let mut granted =
+            consent::draft("consent.granted", Action::Create, &self.caller, &row)?.object(self.request.name());
         granted.payload().notice = Some(self.notice.clone());
         let told = granted.emit(view);
         let parties = Recipients::new().participant(&row.hip).participant(&row.hiu);
-        notify(view, told, Kind::ConsentGranted, &row.id()?.name(), &parties, Some(self.account));
+        notify(
+            view,
+            told,
+            Kind::ConsentGranted,
+            &row.id()?.name(),
+            &parties,
+            Some(self.account),
+        );
         self.issue(view, &row, patient, given, key, &told.id.to_string())?;
         Ok(row)
     }
 
-    fn row(&self, view: &View<'_>, request: &RequestRow, patient: &str, given: &Given, key: &Key) -> Result<ConsentRow, Refusal> {
+    fn row(
+        &self,
+        view: &View<'_>,
+        request: &RequestRow,
+        patient: &str,
+        given: &Given,
+        key: &Key,
+    ) -> Result<ConsentRow, Refusal> {
         let id: ConsentId = view.id(&format!("consent {}", given.hip));
         let hiu = rows::participant(&request.hiu)?;
-        let private = Private { patient: patient.to_owned(), care_contexts: given.care_contexts.clone(), text: String::new() };
+        let private = Private {
+            patient: patient.to_owned(),
+            care_contexts: given.care_contexts.clone(),
+            text: String::new(),
+        };
         let now = view.now().0;
         Ok(ConsentRow {
             id: id.to_vec(),
@@ -213,9 +278,19 @@ impl ApproveRequest {
         })
     }
 
-    fn issue(&self, view: &mut View<'_>, row: &ConsentRow, patient: &str, given: &Given, key: &Key, event_id: &str) -> Result<(), Refusal> {
+    fn issue(
+        &self,
+        view: &mut View<'_>,
+        row: &ConsentRow,
+        patient: &str,
+        given: &Given,
+        key: &Key,
+        event_id: &str,
+    ) -> Result<(), Refusal> {
         let name = |id: &str| {
-            let party = ParticipantId::parse(id).ok().and_then(|id| self.directory.participant(&id));
+            let party = ParticipantId::parse(id)
+                .ok()
+                .and_then(|id| self.directory.participant(&id));
             party.map_or_else(|| id.to_owned(), |party| party.display_name)
         };
         let claims = Claims {
@@ -233,11 +308,26 @@ impl ApproveRequest {
         for audience in Audience::ALL {
             let input = artefact::input(kid, &claims, audience)?;
             let row_key = ArtefactRow::key_of(&row.id, row.grant_version, audience.number());
-            let private = Private { text: input, ..Private::default() };
+            let private = Private {
+                text: input,
+                ..Private::default()
+            };
             let sealed = seal(key, view, "artefact", &row_key, &private)?;
-            view.put(&ArtefactRow { key: row_key, kid: kid.to_owned(), sealed, created: row.granted });
-            let name = format!("{}/artefacts/{}-{}", row.id()?.name(), audience.as_str(), row.grant_version);
-            consent::draft("consent.artefact_issued", Action::Create, &self.caller, row)?.object(name).emit(view);
+            view.put(&ArtefactRow {
+                key: row_key,
+                kid: kid.to_owned(),
+                sealed,
+                created: row.granted,
+            });
+            let name = format!(
+                "{}/artefacts/{}-{}",
+                row.id()?.name(),
+                audience.as_str(),
+                row.grant_version
+            );
+            consent::draft("consent.artefact_issued", Action::Create, &self.caller, row)?
+                .object(name)
+                .emit(view);
         }
         Ok(())
     }

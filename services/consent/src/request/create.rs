@@ -127,7 +127,11 @@ impl CreateRequest {
             scope.care_contexts = ask.care_contexts.iter().map(key).collect();
         }
         let key = self.vault.key(view, &place.owner)?;
-        let private = Private { patient: ask.patient.clone(), care_contexts: ask.care_contexts.clone(), text: String::new() };
+        let private = Private {
+            patient: ask.patient.clone(),
+            care_contexts: ask.care_contexts.clone(),
+            text: String::new(),
+        };
         Ok(RequestRow {
             id: id.to_vec(),
             owner: place.owner.clone(),
@@ -158,7 +162,14 @@ impl CreateRequest {
         bound.payload().notice = Some(row.notice.clone());
         bound.emit(view);
         let her = Recipients::new().person(subject(row));
-        notify(view, told, Kind::ConsentRequested, &row.id()?.name(), &her, subject(row));
+        notify(
+            view,
+            told,
+            Kind::ConsentRequested,
+            &row.id()?.name(),
+            &her,
+            subject(row),
+        );
         Ok(())
     }
 }

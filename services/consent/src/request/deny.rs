@@ -49,13 +49,23 @@ impl Command for DenyRequest {
         row.decided_by = CallerKind::Person.into();
         let key = self.vault.key(view, &row.owner)?;
         if !self.reason.is_empty() {
-            let private = Private { text: self.reason.clone(), ..Private::default() };
+            let private = Private {
+                text: self.reason.clone(),
+                ..Private::default()
+            };
             row.deny_reason = seal(&key, view, "deny reason", &row.id, &private)?;
         }
         view.put(&row);
         let told = draft("consent.denied", Action::Update, &self.caller, &row)?.emit(view);
         let asker = Recipients::new().participant(&row.hiu);
-        notify(view, told, Kind::ConsentRequestDenied, &self.request.name(), &asker, Some(self.account));
+        notify(
+            view,
+            told,
+            Kind::ConsentRequestDenied,
+            &self.request.name(),
+            &asker,
+            Some(self.account),
+        );
         Ok((row, key))
     }
 

@@ -44,7 +44,13 @@ pub enum Verb {
 
 impl State {
     /// All of them, in the order of their numbers in the contract, from 1.
-    pub const ALL: [Self; 5] = [Self::Requested, Self::Granted, Self::Denied, Self::Expired, Self::Cancelled];
+    pub const ALL: [Self; 5] = [
+        Self::Requested,
+        Self::Granted,
+        Self::Denied,
+        Self::Expired,
+        Self::Cancelled,
+    ];
 
     /// Its number in the contract.
     pub const fn number(self) -> i32 {
@@ -97,7 +103,9 @@ pub fn advance(view: &mut View<'_>, row: &mut RequestRow, verb: Verb) -> Result<
     if row.state() == State::Expired && verb != Verb::Expire {
         return Err(window_closed());
     }
-    let Some(to) = row.state().after(verb) else { return Err(conflict(row.state())) };
+    let Some(to) = row.state().after(verb) else {
+        return Err(conflict(row.state()));
+    };
     row.settle(to, view.now());
     Ok(())
 }
@@ -126,9 +134,18 @@ pub fn expire(view: &mut View<'_>, row: &mut RequestRow) -> Result<(), Refusal> 
     row.settle(State::Expired, view.now());
     row.decided = due.0;
     view.put(row);
-    let told = draft("consent.request_expired", Action::Update, &system("consent"), row)?.occurred(due).emit(view);
+    let told = draft("consent.request_expired", Action::Update, &system("consent"), row)?
+        .occurred(due)
+        .emit(view);
     let recipients = Recipients::new().participant(&row.hiu).person(subject(row));
-    notify(view, told, Kind::ConsentRequestExpired, &row.id()?.name(), &recipients, rows::account(&row.owner).filter(|_| row.known));
+    notify(
+        view,
+        told,
+        Kind::ConsentRequestExpired,
+        &row.id()?.name(),
+        &recipients,
+        rows::account(&row.owner).filter(|_| row.known),
+    );
     Ok(())
 }
 

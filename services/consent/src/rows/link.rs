@@ -32,7 +32,10 @@ pub struct LinkRow {
 }
 
 impl Record for LinkRow {
-    const TABLE: Table = Table { name: "link", columns: &[Column::bytes("subject"), Column::bytes("hip")] };
+    const TABLE: Table = Table {
+        name: "link",
+        columns: &[Column::bytes("subject"), Column::bytes("hip")],
+    };
 
     fn key(&self) -> Vec<u8> {
         self.id.clone()
@@ -70,7 +73,10 @@ pub struct CareContextRow {
 }
 
 impl Record for CareContextRow {
-    const TABLE: Table = Table { name: "care_context", columns: &[Column::bytes("subject"), Column::bytes("link")] };
+    const TABLE: Table = Table {
+        name: "care_context",
+        columns: &[Column::bytes("subject"), Column::bytes("link")],
+    };
 
     fn key(&self) -> Vec<u8> {
         self.key.clone()
@@ -99,7 +105,10 @@ pub struct LinkTryRow {
 }
 
 impl Record for LinkTryRow {
-    const TABLE: Table = Table { name: "link_try", columns: &[] };
+    const TABLE: Table = Table {
+        name: "link_try",
+        columns: &[],
+    };
 
     fn key(&self) -> Vec<u8> {
         self.key.clone()
@@ -118,7 +127,10 @@ pub struct DataKeyRow {
 }
 
 impl Record for DataKeyRow {
-    const TABLE: Table = Table { name: "data_key", columns: &[] };
+    const TABLE: Table = Table {
+        name: "data_key",
+        columns: &[],
+    };
 
     fn key(&self) -> Vec<u8> {
         self.owner.clone()

@@ -6,11 +6,13 @@ mod consent;
 mod link;
 mod request;
 mod scope;
+mod transfer;
 
-pub use consent::{ArtefactRow, ConsentRow, NotificationRow, TransferRow};
+pub use consent::{ArtefactRow, ConsentRow};
 pub use link::{CareContextRow, DataKeyRow, LinkRow, LinkTryRow};
 pub use request::RequestRow;
 pub use scope::ScopeRow;
+pub use transfer::{NotificationRow, TransferRow};
 
 use sammati_kernel::{AccountId, Id, IdKind, Micros, ParticipantId, Reason, Refusal};
 use sammati_store::{EmbeddedMigrations, embed_migrations};

@@ -114,7 +114,12 @@ impl RequestRow {
 impl Record for RequestRow {
     const TABLE: Table = Table {
         name: "consent_request",
-        columns: &[Column::bytes("subject"), Column::bytes("hiu"), Column::bytes("open_pair"), Column::int("due")],
+        columns: &[
+            Column::bytes("subject"),
+            Column::bytes("hiu"),
+            Column::bytes("open_pair"),
+            Column::int("due"),
+        ],
     };
 
     fn key(&self) -> Vec<u8> {

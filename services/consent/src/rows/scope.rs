@@ -73,11 +73,22 @@ impl ScopeRow {
         let keys = self.care_contexts.iter().map(|key| key.as_slice().try_into().ok());
         Some(Scope {
             purpose: self.purpose()?,
-            hi_types: self.hi_types.iter().map(|n| HiType::from_number(*n)).collect::<Option<BTreeSet<_>>>()?,
+            hi_types: self
+                .hi_types
+                .iter()
+                .map(|n| HiType::from_number(*n))
+                .collect::<Option<BTreeSet<_>>>()?,
             access_mode: AccessMode::from_number(self.access_mode)?,
-            record_range: Range { from: Micros(self.from), to: Micros(self.to) },
+            record_range: Range {
+                from: Micros(self.from),
+                to: Micros(self.to),
+            },
             erase_time: Micros(self.erase),
-            frequency: Frequency { unit: Unit::from_number(self.unit)?, value: self.value, repeats: self.repeats },
+            frequency: Frequency {
+                unit: Unit::from_number(self.unit)?,
+                value: self.value,
+                repeats: self.repeats,
+            },
             max_uses: self.max_uses,
             bind_requester: self.bind_requester,
             care_contexts: keys.collect::<Option<BTreeSet<_>>>()?,

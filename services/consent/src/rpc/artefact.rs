@@ -24,10 +24,17 @@ use crate::wire::stamp;
 impl ArtefactService for Rpc {
     async fn get_artefact(&self, request: Request<api::GetArtefactRequest>) -> Result<Response<api::Artefact>, Status> {
         let caller = authz::caller(&request)?.clone();
-        self.0.fetch(&caller, &request.into_inner()).await.map(Response::new).map_err(error::status)
+        self.0
+            .fetch(&caller, &request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
     }
 
-    async fn list_keys(&self, request: Request<api::ListKeysRequest>) -> Result<Response<api::ListKeysResponse>, Status> {
+    async fn list_keys(
+        &self,
+        request: Request<api::ListKeysRequest>,
+    ) -> Result<Response<api::ListKeysResponse>, Status> {
         let caller = authz::caller(&request)?.clone();
         self.0.artefact_keys(&caller, request.into_inner()).map(Response::new)
     }
@@ -54,7 +61,12 @@ impl Core {
         }
         v.check()?;
         let audience = self.audience(caller, id, wanted).await?;
-        let command = FetchArtefact { caller: caller.clone(), consent: id, version: message.version.max(1), audience };
+        let command = FetchArtefact {
+            caller: caller.clone(),
+            consent: id,
+            version: message.version.max(1),
+            audience,
+        };
         let (row, artefact) = self.store.apply(command).await?;
         self.render_artefact(caller, id, audience, &row, &artefact).await
     }
@@ -64,11 +76,26 @@ impl Core {
         if let Some(audience) = wanted {
             return Ok(audience);
         }
-        let parties = self.subjects.parties(id).await?.ok_or_else(|| policy::unavailable(caller))?;
-        Ok(if caller.participant() == Some(&parties.hip) { Audience::Hip } else { Audience::Hiu })
+        let parties = self
+            .subjects
+            .parties(id)
+            .await?
+            .ok_or_else(|| policy::unavailable(caller))?;
+        Ok(if caller.participant() == Some(&parties.hip) {
+            Audience::Hip
+        } else {
+            Audience::Hiu
+        })
     }
 
-    async fn render_artefact(&self, caller: &Caller, id: ConsentId, audience: Audience, row: &ConsentRow, artefact: &ArtefactRow) -> Result<api::Artefact, Refusal> {
+    async fn render_artefact(
+        &self,
+        caller: &Caller,
+        id: ConsentId,
+        audience: Audience,
+        row: &ConsentRow,
+        artefact: &ArtefactRow,
+    ) -> Result<api::Artefact, Refusal> {
         let state = row.state_at(self.now());
         let jws = self.jws(row, artefact).await?;
         let shown = caller.account().is_some() || is_shown_to_parties(state);
@@ -93,22 +120,49 @@ impl Core {
             return Ok(known);
         }
         let ring = self.ring(vec![(row.subject()?.slot(), row.subject.clone())]).await?;
-        let input = ring.open(&row.subject, "artefact", &artefact.key, &artefact.sealed)?.text;
-        let jws = self.keys.sign(&artefact.kid, &input).ok_or_else(|| broken("an artefact's signing key, which is not configured any more,"))?;
+        let input = ring
+            .open(&row.subject, "artefact", &artefact.key, &artefact.sealed)?
+            .text;
+        let jws = self
+            .keys
+            .sign(&artefact.kid, &input)
+            .ok_or_else(|| broken("an artefact's signing key, which is not configured any more,"))?;
         let jws: Arc<str> = jws.into();
         self.signed.insert(artefact.key.clone(), Arc::clone(&jws));
         Ok(jws)
     }
 
-    fn artefact_keys(&self, caller: &Caller, mut message: api::ListKeysRequest) -> Result<api::ListKeysResponse, Status> {
-        let (size, token) = (std::mem::take(&mut message.page_size), std::mem::take(&mut message.page_token));
-        let page = self.pages.page(caller, "consent.ListKeys", &message, size, &token).map_err(error::status)?;
-        let begin = page.after.as_deref().and_then(|at| at.try_into().ok()).map_or(0, u64::from_be_bytes);
+    fn artefact_keys(
+        &self,
+        caller: &Caller,
+        mut message: api::ListKeysRequest,
+    ) -> Result<api::ListKeysResponse, Status> {
+        let (size, token) = (
+            std::mem::take(&mut message.page_size),
+            std::mem::take(&mut message.page_token),
+        );
+        let page = self
+            .pages
+            .page(caller, "consent.ListKeys", &message, size, &token)
+            .map_err(error::status)?;
+        let begin = page
+            .after
+            .as_deref()
+            .and_then(|at| at.try_into().ok())
+            .map_or(0, u64::from_be_bytes);
         let begin = usize::try_from(begin).unwrap_or(usize::MAX);
         let known: Vec<_> = self.keys.known().skip(begin).take(page.size).collect();
         let end = begin.saturating_add(known.len());
-        let next_page_token = if end < self.keys.known().count() { page.next(&(end as u64).to_be_bytes())? } else { String::new() };
-        let jwks = known.iter().map(|(known, _)| known.key.public().to_jwk()).collect::<Vec<_>>().join(",");
+        let next_page_token = if end < self.keys.known().count() {
+            page.next(&(end as u64).to_be_bytes())?
+        } else {
+            String::new()
+        };
+        let jwks = known
+            .iter()
+            .map(|(known, _)| known.key.public().to_jwk())
+            .collect::<Vec<_>>()
+            .join(",");
         Ok(api::ListKeysResponse {
             keys: known.into_iter().map(render_key).collect(),
             next_page_token,

@@ -29,13 +29,20 @@ struct Found {
 }
 
 impl Core {
-    pub(super) async fn check(&self, caller: &Caller, message: &api::CheckAccessRequest) -> Result<api::Decision, Refusal> {
+    pub(super) async fn check(
+        &self,
+        caller: &Caller,
+        message: &api::CheckAccessRequest,
+    ) -> Result<api::Decision, Refusal> {
         let mut asked = parse(message, caller)?;
         self.directory.fresh()?;
         self.confirm(message.consistency.as_ref()).await?;
         let found = self.look(caller, &mut asked).await?;
         let now = self.now();
-        let facts = Remembered { directory: self.directory.as_ref(), linked: &found.linked };
+        let facts = Remembered {
+            directory: self.directory.as_ref(),
+            linked: &found.linked,
+        };
         let candidates: Vec<&Granted> = found.candidates.iter().map(|held| &held.granted).collect();
         let verdict = decide(&asked.question, &facts, &candidates, now);
         let by = verdict.by.map(|place| &found.candidates[place]);
@@ -60,13 +67,20 @@ impl Core {
                     return Ok(());
                 }
                 self.store.confirm().await?;
-                if self.is_reached(&wanted) { Ok(()) } else { Err(Reason::StorageUnavailable.into()) }
+                if self.is_reached(&wanted) {
+                    Ok(())
+                } else {
+                    Err(Reason::StorageUnavailable.into())
+                }
             }
         }
     }
 
     fn is_reached(&self, wanted: &Revision) -> bool {
-        self.store.heads().iter().any(|(partition, head)| *partition == wanted.partition && wanted.is_reached_by(head))
+        self.store
+            .heads()
+            .iter()
+            .any(|(partition, head)| *partition == wanted.partition && wanted.is_reached_by(head))
     }
 
     async fn look(&self, caller: &Caller, asked: &mut Asked) -> Result<Found, Refusal> {
@@ -80,7 +94,12 @@ impl Core {
                     let subject = self.subjects.get(parties.subject).await?;
                     let candidates = self.subjects.consent(&subject, id).await?.into_iter().collect();
                     // A stranger's question concerns nobody: it learns nothing, and her log names her as tried.
-                    return Ok(Found { slot: id.slot(), subject: Some(parties.subject), linked: subject.linked.clone(), candidates });
+                    return Ok(Found {
+                        slot: id.slot(),
+                        subject: Some(parties.subject),
+                        linked: subject.linked.clone(),
+                        candidates,
+                    });
                 }
                 nothing(caller, asked, id.slot())
             }
@@ -90,39 +109,70 @@ impl Core {
                 if caller.account().is_some() && !hers {
                     return Err(policy::unavailable(caller));
                 }
-                let Some(account) = account else { return nothing(caller, asked, self.callers_slot(caller)) };
+                let Some(account) = account else {
+                    return nothing(caller, asked, self.callers_slot(caller));
+                };
                 let (requester, provider) = parties(asked)?;
                 self.hash(asked, account.as_bytes(), &provider);
                 let pair = self.lookup.parties(account.as_bytes(), &provider, &requester);
                 let subject = self.subjects.get(account).await?;
                 let candidates = self.between(account, &subject, (provider, requester), pair).await?;
-                Ok(Found { slot: account.slot(), subject: Some(account), linked: subject.linked.clone(), candidates })
+                Ok(Found {
+                    slot: account.slot(),
+                    subject: Some(account),
+                    linked: subject.linked.clone(),
+                    candidates,
+                })
             }
         }
     }
 
-    async fn between(&self, account: AccountId, subject: &Subject, parties: (ParticipantId, ParticipantId), pair: [u8; 32]) -> Result<Vec<Held>, Refusal> {
+    async fn between(
+        &self,
+        account: AccountId,
+        subject: &Subject,
+        parties: (ParticipantId, ParticipantId),
+        pair: [u8; 32],
+    ) -> Result<Vec<Held>, Refusal> {
         self.subjects.between(account, subject, &parties, pair).await
     }
 
     /// Hashes the care contexts of a question for the provider that holds them.
     pub(super) fn hash(&self, asked: &mut Asked, owner: &[u8], hip: &ParticipantId) {
-        let keys = asked.references.iter().map(|reference| self.lookup.context(owner, hip, reference));
+        let keys = asked
+            .references
+            .iter()
+            .map(|reference| self.lookup.context(owner, hip, reference));
         asked.question.care_contexts = keys.collect();
     }
 
     /// Where a question about nobody is recorded.
     pub(super) fn callers_slot(&self, caller: &Caller) -> Slot {
-        caller.account().map_or_else(|| Slot::of_participant(caller.id().trim_start_matches("participants/")), |account| account.slot())
+        caller.account().map_or_else(
+            || Slot::of_participant(caller.id().trim_start_matches("participants/")),
+            |account| account.slot(),
+        )
     }
 
     /// The place of a question about nobody.
     pub(super) fn nobody(&self, caller: &Caller) -> Place {
-        Place { slot: self.callers_slot(caller), owner: Vec::new(), subject: None }
+        Place {
+            slot: self.callers_slot(caller),
+            owner: Vec::new(),
+            subject: None,
+        }
     }
 
     /// Records a denial behind the answer, equal ones of a minute as one; tells the id of its event.
-    async fn note(&self, caller: &Caller, asked: &Asked, found: &Found, by: Option<&Held>, verdict: &Verdict, revision: &str) -> Result<String, Refusal> {
+    async fn note(
+        &self,
+        caller: &Caller,
+        asked: &Asked,
+        found: &Found,
+        by: Option<&Held>,
+        verdict: &Verdict,
+        revision: &str,
+    ) -> Result<String, Refusal> {
         let kind = (caller.id(), asked.target.text(), verdict.reason.into());
         let by = by.map(|held| &held.granted);
         let (id, full) = self.denials.note(kind, found.slot, self.now(), |id| {
@@ -143,7 +193,12 @@ fn nothing(caller: &Caller, asked: &mut Asked, slot: Slot) -> Result<Found, Refu
         return Err(policy::unavailable(caller));
     }
     asked.question.care_contexts.clear();
-    Ok(Found { slot, subject: None, linked: HashSet::new(), candidates: Vec::new() })
+    Ok(Found {
+        slot,
+        subject: None,
+        linked: HashSet::new(),
+        candidates: Vec::new(),
+    })
 }
 
 /// Requester and provider, which a question about a person names.

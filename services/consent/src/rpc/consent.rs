@@ -20,17 +20,31 @@ use crate::wire::consent::{Filter, parse_revoke, render};
 impl ConsentService for Rpc {
     async fn get_consent(&self, request: Request<api::GetConsentRequest>) -> Result<Response<api::Consent>, Status> {
         let caller = authz::caller(&request)?.clone();
-        self.0.get(&caller, &request.into_inner().name).await.map(Response::new).map_err(error::status)
+        self.0
+            .get(&caller, &request.into_inner().name)
+            .await
+            .map(Response::new)
+            .map_err(error::status)
     }
 
-    async fn list_consents(&self, request: Request<api::ListConsentsRequest>) -> Result<Response<api::ListConsentsResponse>, Status> {
+    async fn list_consents(
+        &self,
+        request: Request<api::ListConsentsRequest>,
+    ) -> Result<Response<api::ListConsentsResponse>, Status> {
         let caller = authz::caller(&request)?.clone();
         self.0.list(&caller, request.into_inner()).await.map(Response::new)
     }
 
-    async fn revoke_consents(&self, request: Request<api::RevokeConsentsRequest>) -> Result<Response<api::RevokeConsentsResponse>, Status> {
+    async fn revoke_consents(
+        &self,
+        request: Request<api::RevokeConsentsRequest>,
+    ) -> Result<Response<api::RevokeConsentsResponse>, Status> {
         let caller = authz::caller(&request)?.clone();
-        self.0.revoke(&caller, request.into_inner()).await.map(Response::new).map_err(error::status)
+        self.0
+            .revoke(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
     }
 }
 
@@ -38,7 +52,9 @@ impl Core {
     async fn get(&self, caller: &Caller, name: &str) -> Result<api::Consent, Refusal> {
         let (id, store) = (consent("name", name)?, self.store.clone());
         let read = self.store.read(move |r| {
-            let row = r.get::<ConsentRow>(id.slot(), id.as_bytes())?.map(|stored| stored.record);
+            let row = r
+                .get::<ConsentRow>(id.slot(), id.as_bytes())?
+                .map(|stored| stored.record);
             Ok((row, head(r, &store, id.slot())?))
         });
         let (row, (partition, head)) = read.await?;
@@ -47,15 +63,30 @@ impl Core {
         render(&row, &ring, caller, self.now(), self.seal(partition, &head))
     }
 
-    async fn list(&self, caller: &Caller, mut message: api::ListConsentsRequest) -> Result<api::ListConsentsResponse, Status> {
-        let (size, token) = (std::mem::take(&mut message.page_size), std::mem::take(&mut message.page_token));
-        let page = self.pages.page(caller, "ListConsents", &message, size, &token).map_err(error::status)?;
+    async fn list(
+        &self,
+        caller: &Caller,
+        mut message: api::ListConsentsRequest,
+    ) -> Result<api::ListConsentsResponse, Status> {
+        let (size, token) = (
+            std::mem::take(&mut message.page_size),
+            std::mem::take(&mut message.page_token),
+        );
+        let page = self
+            .pages
+            .page(caller, "ListConsents", &message, size, &token)
+            .map_err(error::status)?;
         let (mut response, next) = self.consents(caller, &message, &page).await.map_err(error::status)?;
         response.next_page_token = next.map(|last| page.next(&last)).transpose()?.unwrap_or_default();
         Ok(response)
     }
 
-    async fn consents(&self, caller: &Caller, message: &api::ListConsentsRequest, page: &Page) -> Result<(api::ListConsentsResponse, Option<Vec<u8>>), Refusal> {
+    async fn consents(
+        &self,
+        caller: &Caller,
+        message: &api::ListConsentsRequest,
+        page: &Page,
+    ) -> Result<(api::ListConsentsResponse, Option<Vec<u8>>), Refusal> {
         let mut v = Violations::new();
         let filter = Filter::parse(&mut v, message);
         let subject = list::subject(&mut v, caller, &message.subject)?;
@@ -65,25 +96,55 @@ impl Core {
             None => vec![Whose::participant("hip", caller)?, Whose::participant("hiu", caller)?],
         };
         let (now, counted) = (self.now(), filter.clone());
-        let (rows, next) = list::page::<ConsentRow>(&self.store, sources.clone(), page, move |row| filter.holds(row, now)).await?;
+        let (rows, next) =
+            list::page::<ConsentRow>(&self.store, sources.clone(), page, move |row| filter.holds(row, now)).await?;
         let counts = list::counts::<ConsentRow>(&self.store, sources, move |row| {
             counted.holds(row, now).then(|| format!("participants/{}", row.hip))
         });
-        let hip_counts = counts.await?.into_iter().map(|(hip, consent_count)| api::HipCount { hip, consent_count }).collect();
+        let hip_counts = counts
+            .await?
+            .into_iter()
+            .map(|(hip, consent_count)| api::HipCount { hip, consent_count })
+            .collect();
         let ids = rows.iter().map(ConsentRow::id).collect::<Result<Vec<_>, _>>()?;
-        let ring = self.ring(ids.iter().zip(&rows).map(|(id, row)| (id.slot(), row.subject.clone())).collect()).await?;
-        let shown = ids.iter().zip(&rows).map(|(id, row)| render(row, &ring, caller, now, self.revision(id.slot())));
+        let ring = self
+            .ring(
+                ids.iter()
+                    .zip(&rows)
+                    .map(|(id, row)| (id.slot(), row.subject.clone()))
+                    .collect(),
+            )
+            .await?;
+        let shown = ids
+            .iter()
+            .zip(&rows)
+            .map(|(id, row)| render(row, &ring, caller, now, self.revision(id.slot())));
         let consents = shown.collect::<Result<_, _>>()?;
-        Ok((api::ListConsentsResponse { consents, hip_counts, next_page_token: String::new() }, next))
+        Ok((
+            api::ListConsentsResponse {
+                consents,
+                hip_counts,
+                next_page_token: String::new(),
+            },
+            next,
+        ))
     }
 
-    async fn revoke(&self, caller: &Caller, message: api::RevokeConsentsRequest) -> Result<api::RevokeConsentsResponse, Refusal> {
+    async fn revoke(
+        &self,
+        caller: &Caller,
+        message: api::RevokeConsentsRequest,
+    ) -> Result<api::RevokeConsentsResponse, Refusal> {
         let key = self.request_key(caller, "consent.revoke", &message.request_id, &message)?;
         let names = parse_revoke(&message, caller)?;
         let mut subject = None;
         for id in &names {
             // Whose a consent is never changes; whether the caller may is decided again under the lock.
-            let parties = self.subjects.parties(*id).await?.filter(|p| caller.is_operator() || caller.account() == Some(p.subject));
+            let parties = self
+                .subjects
+                .parties(*id)
+                .await?
+                .filter(|p| caller.is_operator() || caller.account() == Some(p.subject));
             let parties = parties.ok_or_else(|| policy::unavailable(caller))?;
             if *subject.get_or_insert(parties.subject) != parties.subject {
                 return Err(crate::consent::revoke::several_persons());
@@ -100,14 +161,20 @@ impl Core {
         };
         let (rows, changed_count) = match self.store.run(command, Some(key)).await? {
             Outcome::Fresh(Revoked { consents, changed }) => (consents, changed),
-            Outcome::Known(count) => (self.named(&names).await?, count.try_into().map_or(0, i32::from_be_bytes)),
+            Outcome::Known(count) => (
+                self.named(&names).await?,
+                count.try_into().map_or(0, i32::from_be_bytes),
+            ),
         };
         let (now, slot) = (self.now(), names[0].slot());
         let owner = rows.first().map(|row| (slot, row.subject.clone()));
         let ring = self.ring(owner.into_iter().collect()).await?;
         let revision = self.revision(slot);
         let shown = rows.iter().map(|row| render(row, &ring, caller, now, revision.clone()));
-        Ok(api::RevokeConsentsResponse { consents: shown.collect::<Result<_, _>>()?, changed_count })
+        Ok(api::RevokeConsentsResponse {
+            consents: shown.collect::<Result<_, _>>()?,
+            changed_count,
+        })
     }
 
     /// Consents in the order of their names.

@@ -21,12 +21,23 @@ use crate::wire::decision::{Asked, Target, as_check, parse, render};
 impl DecisionService for Rpc {
     async fn check_access(&self, request: Request<api::CheckAccessRequest>) -> Result<Response<api::Decision>, Status> {
         let caller = authz::caller(&request)?.clone();
-        self.0.check(&caller, request.get_ref()).await.map(Response::new).map_err(error::status)
+        self.0
+            .check(&caller, request.get_ref())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
     }
 
-    async fn authorize_access(&self, request: Request<api::AuthorizeAccessRequest>) -> Result<Response<api::Decision>, Status> {
+    async fn authorize_access(
+        &self,
+        request: Request<api::AuthorizeAccessRequest>,
+    ) -> Result<Response<api::Decision>, Status> {
         let caller = authz::caller(&request)?.clone();
-        self.0.authorize(&caller, request.into_inner()).await.map(Response::new).map_err(error::status)
+        self.0
+            .authorize(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
     }
 }
 
@@ -45,7 +56,13 @@ impl Core {
         self.tell(caller, decided, consent).await
     }
 
-    async fn authorize_consent(&self, caller: &Caller, mut asked: Asked, id: ConsentId, key: RequestKey) -> Result<(Decided, Option<ConsentRow>), Refusal> {
+    async fn authorize_consent(
+        &self,
+        caller: &Caller,
+        mut asked: Asked,
+        id: ConsentId,
+        key: RequestKey,
+    ) -> Result<(Decided, Option<ConsentRow>), Refusal> {
         let parties = self.subjects.parties(id).await?;
         if let Some(parties) = &parties {
             self.hash(&mut asked, parties.subject.as_bytes(), &parties.hip);
@@ -54,16 +71,40 @@ impl Core {
             slot: id.slot(),
             subject: parties.map(|parties| parties.subject),
             candidates: Candidates::Named(id),
-            ..self.deciding(caller, asked, &Place { slot: id.slot(), owner: Vec::new(), subject: None })
+            ..self.deciding(
+                caller,
+                asked,
+                &Place {
+                    slot: id.slot(),
+                    owner: Vec::new(),
+                    subject: None,
+                },
+            )
         };
         let outcome = self.store.run(Authorize { deciding, route: None }, Some(key)).await?;
-        self.settled(outcome).map(|settled| settled.map_or_else(|_| Err(broken("a route")), Ok))?
+        self.settled(outcome)
+            .map(|settled| settled.map_or_else(|_| Err(broken("a route")), Ok))?
     }
 
-    async fn authorize_person(&self, caller: &Caller, asked: Asked, mut route: Route, key: RequestKey) -> Result<(Decided, Option<ConsentRow>), Refusal> {
+    async fn authorize_person(
+        &self,
+        caller: &Caller,
+        asked: Asked,
+        mut route: Route,
+        key: RequestKey,
+    ) -> Result<(Decided, Option<ConsentRow>), Refusal> {
         loop {
             let deciding = self.about_person(caller, asked.clone(), &route.place)?;
-            let outcome = self.store.run(Authorize { deciding, route: Some(route.clone()) }, Some(key.clone())).await?;
+            let outcome = self
+                .store
+                .run(
+                    Authorize {
+                        deciding,
+                        route: Some(route.clone()),
+                    },
+                    Some(key.clone()),
+                )
+                .await?;
             match self.settled(outcome)? {
                 Ok(settled) => return Ok(settled),
                 Err(place) => route = Route::first(&self.lookup, &key, place),
@@ -78,7 +119,10 @@ impl Core {
             self.hash(&mut asked, account.as_bytes(), &provider);
             candidates = Candidates::Between(self.lookup.parties(account.as_bytes(), &provider, &requester));
         }
-        Ok(Deciding { candidates, ..self.deciding(caller, asked, place) })
+        Ok(Deciding {
+            candidates,
+            ..self.deciding(caller, asked, place)
+        })
     }
 
     pub(super) fn deciding(&self, caller: &Caller, asked: Asked, place: &Place) -> Deciding {
@@ -94,17 +138,24 @@ impl Core {
     }
 
     /// A decision, new or known; or where an earlier attempt went.
-    #[expect(clippy::type_complexity, reason = "one of two places where a decision may be")]
     fn settled(&self, outcome: Outcome<Answer>) -> Result<Result<(Decided, Option<ConsentRow>), Place>, Refusal> {
         Ok(match outcome {
             Outcome::Fresh(Answer::Settled(settled)) => Ok((settled.decided, settled.consent)),
             Outcome::Fresh(Answer::Elsewhere(place)) => Err(place),
-            Outcome::Known(bytes) => Ok((Decided::decode(bytes.as_slice()).map_err(|_| broken("a decision"))?, None)),
+            Outcome::Known(bytes) => Ok((
+                Decided::decode(bytes.as_slice()).map_err(|_| broken("a decision"))?,
+                None,
+            )),
         })
     }
 
     /// The decision as the caller reads it; of a repeat, with the consent as it is now, whose grant never changes.
-    async fn tell(&self, caller: &Caller, decided: Decided, consent: Option<ConsentRow>) -> Result<api::Decision, Refusal> {
+    async fn tell(
+        &self,
+        caller: &Caller,
+        decided: Decided,
+        consent: Option<ConsentRow>,
+    ) -> Result<api::Decision, Refusal> {
         if decided.consent.is_empty() {
             return Ok(render(&decided, None, caller, self.revision(self.callers_slot(caller))));
         }
@@ -112,7 +163,10 @@ impl Core {
         let row = match consent {
             Some(row) => row,
             None => {
-                let read = self.store.read(move |r| r.get::<ConsentRow>(id.slot(), id.as_bytes())).await?;
+                let read = self
+                    .store
+                    .read(move |r| r.get::<ConsentRow>(id.slot(), id.as_bytes()))
+                    .await?;
                 read.ok_or_else(|| broken("a decided consent"))?.record
             }
         };

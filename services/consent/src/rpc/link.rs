@@ -26,24 +26,48 @@ const AGAIN: Duration = Duration::from_secs(30);
 
 #[tonic::async_trait]
 impl LinkService for Rpc {
-    async fn issue_link_token(&self, request: Request<api::IssueLinkTokenRequest>) -> Result<Response<api::IssueLinkTokenResponse>, Status> {
+    async fn issue_link_token(
+        &self,
+        request: Request<api::IssueLinkTokenRequest>,
+    ) -> Result<Response<api::IssueLinkTokenResponse>, Status> {
         let caller = authz::caller(&request)?.clone();
-        self.0.issue(&caller, request.into_inner()).await.map(Response::new).map_err(error::status)
+        self.0
+            .issue(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
     }
 
-    async fn link_care_contexts(&self, request: Request<api::LinkCareContextsRequest>) -> Result<Response<api::Link>, Status> {
+    async fn link_care_contexts(
+        &self,
+        request: Request<api::LinkCareContextsRequest>,
+    ) -> Result<Response<api::Link>, Status> {
         let caller = authz::caller(&request)?.clone();
-        self.0.link(&caller, request.into_inner()).await.map(Response::new).map_err(error::status)
+        self.0
+            .link(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
     }
 
-    async fn list_links(&self, request: Request<api::ListLinksRequest>) -> Result<Response<api::ListLinksResponse>, Status> {
+    async fn list_links(
+        &self,
+        request: Request<api::ListLinksRequest>,
+    ) -> Result<Response<api::ListLinksResponse>, Status> {
         let caller = authz::caller(&request)?.clone();
-        self.0.list_links_of(&caller, request.into_inner()).await.map(Response::new)
+        self.0
+            .list_links_of(&caller, request.into_inner())
+            .await
+            .map(Response::new)
     }
 }
 
 impl Core {
-    async fn issue(&self, caller: &Caller, message: api::IssueLinkTokenRequest) -> Result<api::IssueLinkTokenResponse, Refusal> {
+    async fn issue(
+        &self,
+        caller: &Caller,
+        message: api::IssueLinkTokenRequest,
+    ) -> Result<api::IssueLinkTokenResponse, Refusal> {
         let key = self.request_key(caller, "link.issue_token", &message.request_id, &message)?;
         let (person, demographics) = parse_issue(&message)?;
         let hip = policy::participant(caller)?.clone();
@@ -53,21 +77,35 @@ impl Core {
         };
         let attempt = self.lookup.link_try(&hip, &person.text());
         let matched = matched.filter(|found| found.active).map(|found| found.account);
-        let command = IssueToken { caller: caller.clone(), hip: hip.clone(), attempt, matched };
+        let command = IssueToken {
+            caller: caller.clone(),
+            hip: hip.clone(),
+            attempt,
+            matched,
+        };
         let parts = match self.store.run(command, Some(key)).await? {
             Outcome::Fresh(parts) => parts,
             Outcome::Known(bytes) => Parts::decode(&bytes).ok_or_else(|| broken("a link token's parts"))?,
         };
         let again = self.now().since(parts.issued) <= AGAIN;
-        let link_token = if again { self.link_tokens.make(&self.keys, &hip, &parts)? } else { String::new() };
-        Ok(api::IssueLinkTokenResponse { link_token, expire_time: Some(timestamp(parts.expire())) })
+        let link_token = if again {
+            self.link_tokens.make(&self.keys, &hip, &parts)?
+        } else {
+            String::new()
+        };
+        Ok(api::IssueLinkTokenResponse {
+            link_token,
+            expire_time: Some(timestamp(parts.expire())),
+        })
     }
 
     async fn link(&self, caller: &Caller, message: api::LinkCareContextsRequest) -> Result<api::Link, Refusal> {
         let key = self.request_key(caller, "link.add", &message.request_id, &message)?;
         check_contexts(&message)?;
         let hip = policy::participant(caller)?.clone();
-        let account = self.link_tokens.read(&self.keys, &hip, &message.link_token, self.now())?;
+        let account = self
+            .link_tokens
+            .read(&self.keys, &hip, &message.link_token, self.now())?;
         let command = LinkContexts {
             caller: caller.clone(),
             hip,
@@ -81,26 +119,46 @@ impl Core {
             Outcome::Fresh(row) => link_id(&row.id)?,
             Outcome::Known(id) => link_id(&id)?,
         };
-        let row = self.store.read(move |r| r.get::<LinkRow>(id.slot(), id.as_bytes())).await?;
+        let row = self
+            .store
+            .read(move |r| r.get::<LinkRow>(id.slot(), id.as_bytes()))
+            .await?;
         let row = row.ok_or_else(|| broken("a link"))?.record;
         self.show(caller, &[row]).await?.pop().ok_or_else(|| broken("a link"))
     }
 
-    async fn list_links_of(&self, caller: &Caller, mut message: api::ListLinksRequest) -> Result<api::ListLinksResponse, Status> {
-        let (size, token) = (std::mem::take(&mut message.page_size), std::mem::take(&mut message.page_token));
-        let page = self.pages.page(caller, "ListLinks", &message, size, &token).map_err(error::status)?;
+    async fn list_links_of(
+        &self,
+        caller: &Caller,
+        mut message: api::ListLinksRequest,
+    ) -> Result<api::ListLinksResponse, Status> {
+        let (size, token) = (
+            std::mem::take(&mut message.page_size),
+            std::mem::take(&mut message.page_token),
+        );
+        let page = self
+            .pages
+            .page(caller, "ListLinks", &message, size, &token)
+            .map_err(error::status)?;
         let (links, next) = self.links(caller, &message, &page).await.map_err(error::status)?;
         let next_page_token = next.map(|last| page.next(&last)).transpose()?.unwrap_or_default();
         Ok(api::ListLinksResponse { links, next_page_token })
     }
 
-    async fn links(&self, caller: &Caller, message: &api::ListLinksRequest, page: &Page) -> Result<(Vec<api::Link>, Option<Vec<u8>>), Refusal> {
+    async fn links(
+        &self,
+        caller: &Caller,
+        message: &api::ListLinksRequest,
+        page: &Page,
+    ) -> Result<(Vec<api::Link>, Option<Vec<u8>>), Refusal> {
         let mut v = Violations::new();
         let hip = wire::optional_participant(&mut v, "hip", &message.hip);
         v.check()?;
         let source = match caller.account() {
             Some(account) => Whose::subject(account),
-            None if hip.as_ref().is_some_and(|hip| Some(hip) != caller.participant()) => return Err(Reason::NotAvailable.into()),
+            None if hip.as_ref().is_some_and(|hip| Some(hip) != caller.participant()) => {
+                return Err(Reason::NotAvailable.into());
+            }
             None => Whose::participant("hip", caller)?,
         };
         let keep = move |row: &LinkRow| hip.as_ref().is_none_or(|hip| hip.as_str() == row.hip);
@@ -110,10 +168,20 @@ impl Core {
 
     async fn show(&self, caller: &Caller, rows: &[LinkRow]) -> Result<Vec<api::Link>, Refusal> {
         let ids = rows.iter().map(|row| link_id(&row.id)).collect::<Result<Vec<_>, _>>()?;
-        let ring = self.ring(ids.iter().zip(rows).map(|(id, row)| (id.slot(), row.subject.clone())).collect()).await?;
+        let ring = self
+            .ring(
+                ids.iter()
+                    .zip(rows)
+                    .map(|(id, row)| (id.slot(), row.subject.clone()))
+                    .collect(),
+            )
+            .await?;
         let asked = ids.clone();
         let read = self.store.read(move |r| {
-            asked.iter().map(|id| r.group::<CareContextRow>(id.slot(), "link", id.as_bytes())).collect::<Result<Vec<_>, _>>()
+            asked
+                .iter()
+                .map(|id| r.group::<CareContextRow>(id.slot(), "link", id.as_bytes()))
+                .collect::<Result<Vec<_>, _>>()
         });
         let contexts = read.await?;
         let shown = rows.iter().zip(contexts).zip(&ids).map(|((row, contexts), id)| {

@@ -17,13 +17,19 @@ pub(super) struct Whose {
 impl Whose {
     /// A person's own.
     pub(super) fn subject(account: AccountId) -> Self {
-        Self { column: "subject", value: account.to_vec() }
+        Self {
+            column: "subject",
+            value: account.to_vec(),
+        }
     }
 
     /// A participant's, in one part.
     pub(super) fn participant(column: &'static str, caller: &Caller) -> Result<Self, Refusal> {
         let id = crate::policy::participant(caller)?;
-        Ok(Self { column, value: id.as_str().into() })
+        Ok(Self {
+            column,
+            value: id.as_str().into(),
+        })
     }
 }
 
@@ -68,7 +74,11 @@ pub(super) async fn page<R: Record + Send + Sync>(
                     let batch: Vec<Stored<R>> = reader.page(source.column, &source.value, before.as_deref(), BATCH)?;
                     let full = i64::try_from(batch.len()).unwrap_or(BATCH) == BATCH;
                     before = batch.last().map(|stored| stored.record.key());
-                    let good: Vec<R> = batch.into_iter().map(|stored| stored.record).filter(|row| keep(row)).collect();
+                    let good: Vec<R> = batch
+                        .into_iter()
+                        .map(|stored| stored.record)
+                        .filter(|row| keep(row))
+                        .collect();
                     found += good.len();
                     kept.extend(good);
                     if !full {

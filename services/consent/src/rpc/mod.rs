@@ -94,18 +94,33 @@ impl Core {
     }
 
     /// The key of a request id.
-    fn request_key(&self, caller: &Caller, method: &str, id: &str, message: &impl prost::Message) -> Result<RequestKey, Refusal> {
+    fn request_key(
+        &self,
+        caller: &Caller,
+        method: &str,
+        id: &str,
+        message: &impl prost::Message,
+    ) -> Result<RequestKey, Refusal> {
         self.store.request(&caller.id(), method, id, message)
     }
 
     /// Where a slot's partition stands in this process: after a commit of ours, at it or beyond.
     fn revision(&self, slot: Slot) -> String {
-        self.store.revision(slot).map(|revision| revision.seal(self.store.key())).unwrap_or_default()
+        self.store
+            .revision(slot)
+            .map(|revision| revision.seal(self.store.key()))
+            .unwrap_or_default()
     }
 
     fn seal(&self, partition: i64, head: &Head) -> String {
         let Head { epoch, next, chain } = head.clone();
-        Revision { partition, epoch, next, chain }.seal(self.store.key())
+        Revision {
+            partition,
+            epoch,
+            next,
+            chain,
+        }
+        .seal(self.store.key())
     }
 
     /// The data keys of several owners.
@@ -127,7 +142,11 @@ impl Core {
     async fn find(&self, person: &Person) -> Result<Option<sammati_kernel::AccountId>, Refusal> {
         match person {
             Person::Account(account) => Ok(Some(*account)),
-            Person::Ask(identifier) => Ok(self.resolver.resolve(identifier.clone(), None).await?.map(|found| found.account)),
+            Person::Ask(identifier) => Ok(self
+                .resolver
+                .resolve(identifier.clone(), None)
+                .await?
+                .map(|found| found.account)),
         }
     }
 }

@@ -12,7 +12,10 @@ use crate::notice::is_language;
 #[tonic::async_trait]
 impl NoticeService for Rpc {
     async fn get_notice(&self, request: Request<api::GetNoticeRequest>) -> Result<Response<api::Notice>, Status> {
-        self.0.notice(&request.into_inner()).map(Response::new).map_err(error::status)
+        self.0
+            .notice(&request.into_inner())
+            .map(Response::new)
+            .map_err(error::status)
     }
 }
 

@@ -27,14 +27,28 @@ const BUFFER: usize = 16;
 impl NotificationService for Rpc {
     type WatchNotificationsStream = ReceiverStream<Result<api::WatchNotificationsResponse, Status>>;
 
-    async fn watch_notifications(&self, request: Request<api::WatchNotificationsRequest>) -> Result<Response<Self::WatchNotificationsStream>, Status> {
+    async fn watch_notifications(
+        &self,
+        request: Request<api::WatchNotificationsRequest>,
+    ) -> Result<Response<Self::WatchNotificationsStream>, Status> {
         let caller = authz::caller(&request)?.clone();
-        self.0.watch(&caller, &request.get_ref().resume_token).await.map(Response::new).map_err(error::status)
+        self.0
+            .watch(&caller, &request.get_ref().resume_token)
+            .await
+            .map(Response::new)
+            .map_err(error::status)
     }
 
-    async fn acknowledge_notifications(&self, request: Request<api::AcknowledgeNotificationsRequest>) -> Result<Response<api::AcknowledgeNotificationsResponse>, Status> {
+    async fn acknowledge_notifications(
+        &self,
+        request: Request<api::AcknowledgeNotificationsRequest>,
+    ) -> Result<Response<api::AcknowledgeNotificationsResponse>, Status> {
         let caller = authz::caller(&request)?.clone();
-        self.0.acknowledge(&caller, request.into_inner()).await.map(Response::new).map_err(error::status)
+        self.0
+            .acknowledge(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
     }
 }
 
@@ -45,7 +59,11 @@ struct Part {
 }
 
 impl Core {
-    async fn watch(&self, caller: &Caller, token: &str) -> Result<ReceiverStream<Result<api::WatchNotificationsResponse, Status>>, Refusal> {
+    async fn watch(
+        &self,
+        caller: &Caller,
+        token: &str,
+    ) -> Result<ReceiverStream<Result<api::WatchNotificationsResponse, Status>>, Refusal> {
         self.store.confirm().await?;
         let (heads, recipient) = (heads_of(&self.store, caller.account()), caller.id());
         let seen = match token {
@@ -59,20 +77,37 @@ impl Core {
         Ok(ReceiverStream::new(stream))
     }
 
-    async fn acknowledge(&self, caller: &Caller, message: api::AcknowledgeNotificationsRequest) -> Result<api::AcknowledgeNotificationsResponse, Refusal> {
+    async fn acknowledge(
+        &self,
+        caller: &Caller,
+        message: api::AcknowledgeNotificationsRequest,
+    ) -> Result<api::AcknowledgeNotificationsResponse, Refusal> {
         let key = self.request_key(caller, "notification.acknowledge", &message.request_id, &message)?;
         let names = parse(&message)?;
-        let parts = if names.is_empty() { self.up_to(caller, &message.up_to).await? } else { self.by_name(caller, names).await? };
+        let parts = if names.is_empty() {
+            self.up_to(caller, &message.up_to).await?
+        } else {
+            self.by_name(caller, names).await?
+        };
         let mut all = Acknowledged::default();
         for part in parts.into_values() {
             let done = self.acknowledge_part(caller, &message, part, key.clone()).await?;
             all.count += done.count;
             all.late += done.late;
         }
-        Ok(api::AcknowledgeNotificationsResponse { acknowledged_count: all.count, late_count: all.late })
+        Ok(api::AcknowledgeNotificationsResponse {
+            acknowledged_count: all.count,
+            late_count: all.late,
+        })
     }
 
-    async fn acknowledge_part(&self, caller: &Caller, message: &api::AcknowledgeNotificationsRequest, part: Part, key: RequestKey) -> Result<Acknowledged, Refusal> {
+    async fn acknowledge_part(
+        &self,
+        caller: &Caller,
+        message: &api::AcknowledgeNotificationsRequest,
+        part: Part,
+        key: RequestKey,
+    ) -> Result<Acknowledged, Refusal> {
         let command = Acknowledge {
             caller: caller.clone(),
             slot: part.slot,
@@ -120,7 +155,10 @@ impl Core {
         let mut parts = self.parts(pending.into_iter())?;
         for row in any {
             let slot = notification_id(&row.id)?.slot();
-            parts.entry(self.store.partitions().of(slot)).or_insert(Part { slot, items: Vec::new() });
+            parts.entry(self.store.partitions().of(slot)).or_insert(Part {
+                slot,
+                items: Vec::new(),
+            });
         }
         Ok(parts)
     }
@@ -130,7 +168,10 @@ impl Core {
         for row in rows {
             let item = Item::of(&row)?;
             let slot = item.id.slot();
-            let part = parts.entry(self.store.partitions().of(slot)).or_insert(Part { slot, items: Vec::new() });
+            let part = parts.entry(self.store.partitions().of(slot)).or_insert(Part {
+                slot,
+                items: Vec::new(),
+            });
             part.items.push(item);
         }
         Ok(parts)

@@ -23,35 +23,73 @@ use crate::wire::{self};
 
 #[tonic::async_trait]
 impl ConsentRequestService for Rpc {
-    async fn create_consent_request(&self, request: Request<api::CreateConsentRequestRequest>) -> Result<Response<api::ConsentRequest>, Status> {
+    async fn create_consent_request(
+        &self,
+        request: Request<api::CreateConsentRequestRequest>,
+    ) -> Result<Response<api::ConsentRequest>, Status> {
         let caller = authz::caller(&request)?.clone();
-        self.0.create(&caller, request.into_inner()).await.map(Response::new).map_err(error::status)
+        self.0
+            .create(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
     }
 
-    async fn get_consent_request(&self, request: Request<api::GetConsentRequestRequest>) -> Result<Response<api::ConsentRequest>, Status> {
+    async fn get_consent_request(
+        &self,
+        request: Request<api::GetConsentRequestRequest>,
+    ) -> Result<Response<api::ConsentRequest>, Status> {
         let caller = authz::caller(&request)?.clone();
         let name = request.into_inner().name;
-        self.0.read_request(&caller, &name).await.map(Response::new).map_err(error::status)
+        self.0
+            .read_request(&caller, &name)
+            .await
+            .map(Response::new)
+            .map_err(error::status)
     }
 
-    async fn list_consent_requests(&self, request: Request<api::ListConsentRequestsRequest>) -> Result<Response<api::ListConsentRequestsResponse>, Status> {
+    async fn list_consent_requests(
+        &self,
+        request: Request<api::ListConsentRequestsRequest>,
+    ) -> Result<Response<api::ListConsentRequestsResponse>, Status> {
         let caller = authz::caller(&request)?.clone();
-        self.0.list_requests(&caller, request.into_inner()).await.map(Response::new)
+        self.0
+            .list_requests(&caller, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
-    async fn approve_consent_request(&self, request: Request<api::ApproveConsentRequestRequest>) -> Result<Response<api::ApproveConsentRequestResponse>, Status> {
+    async fn approve_consent_request(
+        &self,
+        request: Request<api::ApproveConsentRequestRequest>,
+    ) -> Result<Response<api::ApproveConsentRequestResponse>, Status> {
         let caller = authz::caller(&request)?.clone();
-        self.0.approve(&caller, request.into_inner()).await.map(Response::new).map_err(error::status)
+        self.0
+            .approve(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
     }
 
-    async fn deny_consent_request(&self, request: Request<api::DenyConsentRequestRequest>) -> Result<Response<api::ConsentRequest>, Status> {
+    async fn deny_consent_request(
+        &self,
+        request: Request<api::DenyConsentRequestRequest>,
+    ) -> Result<Response<api::ConsentRequest>, Status> {
         let caller = authz::caller(&request)?.clone();
-        self.0.deny(&caller, request.into_inner()).await.map(Response::new).map_err(error::status)
+        self.0
+            .deny(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
     }
 }
 
 impl Core {
-    async fn create(&self, caller: &Caller, message: api::CreateConsentRequestRequest) -> Result<api::ConsentRequest, Refusal> {
+    async fn create(
+        &self,
+        caller: &Caller,
+        message: api::CreateConsentRequestRequest,
+    ) -> Result<api::ConsentRequest, Refusal> {
         let key = self.request_key(caller, CREATE, &message.request_id, &message)?;
         let ask = Arc::new(parse_ask(&message, caller, &self.notices, self.now())?);
         self.check_parties(&ask)?;
@@ -78,19 +116,34 @@ impl Core {
             return Ok(route);
         }
         use sammati_api::types::v1::{Identifier, identifier::Identifier as I};
-        let identifier = Identifier { identifier: Some(I::AbhaAddress(ask.patient.clone())) };
-        let found = self.resolver.resolve(identifier, None).await?.filter(|found| found.active);
-        let place = found.map_or_else(|| {
-            let (slot, owner) = self.lookup.nobody(&ask.patient);
-            Place { slot, owner, subject: None }
-        }, |found| Place::person(found.account));
+        let identifier = Identifier {
+            identifier: Some(I::AbhaAddress(ask.patient.clone())),
+        };
+        let found = self
+            .resolver
+            .resolve(identifier, None)
+            .await?
+            .filter(|found| found.active);
+        let place = found.map_or_else(
+            || {
+                let (slot, owner) = self.lookup.nobody(&ask.patient);
+                Place {
+                    slot,
+                    owner,
+                    subject: None,
+                }
+            },
+            |found| Place::person(found.account),
+        );
         Ok(Route::first(&self.lookup, key, place))
     }
 
     /// The asker is active, and so are the providers it names.
     fn check_parties(&self, ask: &Ask) -> Result<(), Refusal> {
         self.directory.fresh()?;
-        let mut roles = Role::ALL.into_iter().filter(|role| ask.scope.purpose.may_be_asked_by(*role));
+        let mut roles = Role::ALL
+            .into_iter()
+            .filter(|role| ask.scope.purpose.may_be_asked_by(*role));
         if !roles.any(|role| self.directory.is_active_as(&ask.hiu, role)) {
             return Err(Refusal::new(Reason::ParticipantNotActive)
                 .saying("your participant is not active in a role that may ask for this purpose; ask the operator"));
@@ -113,7 +166,9 @@ impl Core {
     async fn show_request(&self, caller: &Caller, id: &ConsentRequestId) -> Result<api::ConsentRequest, Refusal> {
         let (id, store) = (*id, self.store.clone());
         let read = self.store.read(move |r| {
-            let row = r.get::<RequestRow>(id.slot(), id.as_bytes())?.map(|stored| stored.record);
+            let row = r
+                .get::<RequestRow>(id.slot(), id.as_bytes())?
+                .map(|stored| stored.record);
             Ok((row, head(r, &store, id.slot())?))
         });
         let (row, (partition, head)) = read.await?;
@@ -122,15 +177,33 @@ impl Core {
         render(&row, &ring, caller, self.now(), self.seal(partition, &head))
     }
 
-    async fn list_requests(&self, caller: &Caller, mut message: api::ListConsentRequestsRequest) -> Result<api::ListConsentRequestsResponse, Status> {
-        let (size, token) = (std::mem::take(&mut message.page_size), std::mem::take(&mut message.page_token));
-        let page = self.pages.page(caller, "ListConsentRequests", &message, size, &token).map_err(error::status)?;
+    async fn list_requests(
+        &self,
+        caller: &Caller,
+        mut message: api::ListConsentRequestsRequest,
+    ) -> Result<api::ListConsentRequestsResponse, Status> {
+        let (size, token) = (
+            std::mem::take(&mut message.page_size),
+            std::mem::take(&mut message.page_token),
+        );
+        let page = self
+            .pages
+            .page(caller, "ListConsentRequests", &message, size, &token)
+            .map_err(error::status)?;
         let (requests, next) = self.requests(caller, &message, &page).await.map_err(error::status)?;
         let next_page_token = next.map(|last| page.next(&last)).transpose()?.unwrap_or_default();
-        Ok(api::ListConsentRequestsResponse { consent_requests: requests, next_page_token })
+        Ok(api::ListConsentRequestsResponse {
+            consent_requests: requests,
+            next_page_token,
+        })
     }
 
-    async fn requests(&self, caller: &Caller, message: &api::ListConsentRequestsRequest, page: &sammati_server::page::Page) -> Result<(Vec<api::ConsentRequest>, Option<Vec<u8>>), Refusal> {
+    async fn requests(
+        &self,
+        caller: &Caller,
+        message: &api::ListConsentRequestsRequest,
+        page: &sammati_server::page::Page,
+    ) -> Result<(Vec<api::ConsentRequest>, Option<Vec<u8>>), Refusal> {
         let mut v = Violations::new();
         let filter = Filter::parse(&mut v, message);
         let subject = list::subject(&mut v, caller, &message.subject)?;
@@ -140,14 +213,29 @@ impl Core {
             None => Whose::participant("hiu", caller)?,
         };
         let now = self.now();
-        let (rows, next) = list::page::<RequestRow>(&self.store, vec![source], page, move |row| filter.holds(row, now)).await?;
+        let (rows, next) =
+            list::page::<RequestRow>(&self.store, vec![source], page, move |row| filter.holds(row, now)).await?;
         let ids = rows.iter().map(RequestRow::id).collect::<Result<Vec<_>, _>>()?;
-        let ring = self.ring(ids.iter().zip(&rows).map(|(id, row)| (id.slot(), row.owner.clone())).collect()).await?;
-        let shown = ids.iter().zip(&rows).map(|(id, row)| render(row, &ring, caller, now, self.revision(id.slot())));
+        let ring = self
+            .ring(
+                ids.iter()
+                    .zip(&rows)
+                    .map(|(id, row)| (id.slot(), row.owner.clone()))
+                    .collect(),
+            )
+            .await?;
+        let shown = ids
+            .iter()
+            .zip(&rows)
+            .map(|(id, row)| render(row, &ring, caller, now, self.revision(id.slot())));
         Ok((shown.collect::<Result<_, _>>()?, next))
     }
 
-    async fn approve(&self, caller: &Caller, message: api::ApproveConsentRequestRequest) -> Result<api::ApproveConsentRequestResponse, Refusal> {
+    async fn approve(
+        &self,
+        caller: &Caller,
+        message: api::ApproveConsentRequestRequest,
+    ) -> Result<api::ApproveConsentRequestResponse, Refusal> {
         let key = self.request_key(caller, "consent.approve", &message.request_id, &message)?;
         let mut v = Violations::new();
         let request: Option<ConsentRequestId> = wire::name(&mut v, "name", &message.name);
@@ -177,7 +265,9 @@ impl Core {
             Outcome::Known(_) => self.approved(request).await?,
         };
         let (now, revision) = (self.now(), self.revision(request_id(&request.id)?.slot()));
-        let shown = consents.iter().map(|row| wire::consent::render(row, &ring, caller, now, revision.clone()));
+        let shown = consents
+            .iter()
+            .map(|row| wire::consent::render(row, &ring, caller, now, revision.clone()));
         Ok(api::ApproveConsentRequestResponse {
             consents: shown.collect::<Result<_, _>>()?,
             consent_request: Some(render(&request, &ring, caller, now, revision)?),
@@ -187,8 +277,15 @@ impl Core {
     /// What an earlier approval made, as it is now.
     async fn approved(&self, id: ConsentRequestId) -> Result<(RequestRow, Vec<ConsentRow>, Ring), Refusal> {
         let read = self.store.snapshot(move |r| {
-            let Some(request) = r.get::<RequestRow>(id.slot(), id.as_bytes())? else { return Ok(None) };
-            let keys: Vec<_> = request.record.consents.iter().map(|key| (id.slot(), key.clone())).collect();
+            let Some(request) = r.get::<RequestRow>(id.slot(), id.as_bytes())? else {
+                return Ok(None);
+            };
+            let keys: Vec<_> = request
+                .record
+                .consents
+                .iter()
+                .map(|key| (id.slot(), key.clone()))
+                .collect();
             Ok(Some((request.record, r.many::<ConsentRow>(&keys)?)))
         });
         let (request, consents) = read.await?.ok_or_else(|| broken("an approved request"))?;
@@ -198,7 +295,11 @@ impl Core {
         Ok((request, consents, ring))
     }
 
-    async fn deny(&self, caller: &Caller, message: api::DenyConsentRequestRequest) -> Result<api::ConsentRequest, Refusal> {
+    async fn deny(
+        &self,
+        caller: &Caller,
+        message: api::DenyConsentRequestRequest,
+    ) -> Result<api::ConsentRequest, Refusal> {
         let key = self.request_key(caller, "consent.deny", &message.request_id, &message)?;
         let mut v = Violations::new();
         let request: Option<ConsentRequestId> = wire::name(&mut v, "name", &message.name);

@@ -10,9 +10,16 @@ pub(crate) fn sample() -> Scope {
         purpose: PurposeCode::Caremgt,
         hi_types: BTreeSet::from([HiType::Prescription, HiType::DiagnosticReport]),
         access_mode: AccessMode::View,
-        record_range: Range { from: Micros(1_000), to: Micros(2_000) },
+        record_range: Range {
+            from: Micros(1_000),
+            to: Micros(2_000),
+        },
         erase_time: Micros(9_000_000_000_000),
-        frequency: Frequency { unit: Unit::Hour, value: 0, repeats: 0 },
+        frequency: Frequency {
+            unit: Unit::Hour,
+            value: 0,
+            repeats: 0,
+        },
         max_uses: 0,
         bind_requester: false,
         care_contexts: BTreeSet::new(),
@@ -30,19 +37,41 @@ fn scope() -> impl Strategy<Value = Scope> {
     let types = prop::collection::btree_set(prop::sample::select(HiType::ALL[..3].to_vec()), 1..3);
     let contexts = prop::collection::btree_set((0..3_u8).prop_map(|n| [n; 32]), 0..3);
     let times = (0..4_i64, 1..4_i64, 0..4_i64);
-    (purpose, types, mode, times, frequency(), 0..3_i32, any::<bool>(), contexts).prop_map(
-        |(purpose, hi_types, access_mode, (from, length, erase), frequency, max_uses, bind_requester, care_contexts)| Scope {
-            purpose,
-            hi_types,
-            access_mode,
-            record_range: Range { from: Micros(from), to: Micros(from + length) },
-            erase_time: Micros(erase),
-            frequency,
-            max_uses,
-            bind_requester,
-            care_contexts,
-        },
+    (
+        purpose,
+        types,
+        mode,
+        times,
+        frequency(),
+        0..3_i32,
+        any::<bool>(),
+        contexts,
     )
+        .prop_map(
+            |(
+                purpose,
+                hi_types,
+                access_mode,
+                (from, length, erase),
+                frequency,
+                max_uses,
+                bind_requester,
+                care_contexts,
+            )| Scope {
+                purpose,
+                hi_types,
+                access_mode,
+                record_range: Range {
+                    from: Micros(from),
+                    to: Micros(from + length),
+                },
+                erase_time: Micros(erase),
+                frequency,
+                max_uses,
+                bind_requester,
+                care_contexts,
+            },
+        )
 }
 
 /// Whether the use at `at` hours is allowed after those in `before`, in a formulation of its own.
@@ -110,20 +139,105 @@ proptest! {
 
 #[test]
 fn every_field_that_is_wider_is_named() {
-    let asked = Scope { max_uses: 3, bind_requester: true, care_contexts: BTreeSet::from([[1; 32]]), ..sample() };
-    let asked = Scope { frequency: Frequency { unit: Unit::Day, value: 1, repeats: 1 }, ..asked };
+    let asked = Scope {
+        max_uses: 3,
+        bind_requester: true,
+        care_contexts: BTreeSet::from([[1; 32]]),
+        ..sample()
+    };
+    let asked = Scope {
+        frequency: Frequency {
+            unit: Unit::Day,
+            value: 1,
+            repeats: 1,
+        },
+        ..asked
+    };
     let cases = [
-        ("purpose", Scope { purpose: PurposeCode::Hpaymt, ..asked.clone() }),
-        ("hi_types", Scope { hi_types: BTreeSet::from([HiType::Invoice]), ..asked.clone() }),
-        ("access_mode", Scope { access_mode: AccessMode::Store, ..asked.clone() }),
-        ("record_range", Scope { record_range: Range { from: Micros(999), to: Micros(2_000) }, ..asked.clone() }),
-        ("erase_time", Scope { erase_time: Micros(asked.erase_time.0 + 1), ..asked.clone() }),
-        ("frequency", Scope { frequency: Frequency { unit: Unit::Hour, value: 1, repeats: 0 }, ..asked.clone() }),
-        ("max_uses", Scope { max_uses: 0, ..asked.clone() }),
-        ("max_uses", Scope { max_uses: 4, ..asked.clone() }),
-        ("bind_requester", Scope { bind_requester: false, ..asked.clone() }),
-        ("care_contexts", Scope { care_contexts: BTreeSet::new(), ..asked.clone() }),
-        ("care_contexts", Scope { care_contexts: BTreeSet::from([[1; 32], [2; 32]]), ..asked.clone() }),
+        (
+            "purpose",
+            Scope {
+                purpose: PurposeCode::Hpaymt,
+                ..asked.clone()
+            },
+        ),
+        (
+            "hi_types",
+            Scope {
+                hi_types: BTreeSet::from([HiType::Invoice]),
+                ..asked.clone()
+            },
+        ),
+        (
+            "access_mode",
+            Scope {
+                access_mode: AccessMode::Store,
+                ..asked.clone()
+            },
+        ),
+        (
+            "record_range",
+            Scope {
+                record_range: Range {
+                    from: Micros(999),
+                    to: Micros(2_000),
+                },
+                ..asked.clone()
+            },
+        ),
+        (
+            "erase_time",
+            Scope {
+                erase_time: Micros(asked.erase_time.0 + 1),
+                ..asked.clone()
+            },
+        ),
+        (
+            "frequency",
+            Scope {
+                frequency: Frequency {
+                    unit: Unit::Hour,
+                    value: 1,
+                    repeats: 0,
+                },
+                ..asked.clone()
+            },
+        ),
+        (
+            "max_uses",
+            Scope {
+                max_uses: 0,
+                ..asked.clone()
+            },
+        ),
+        (
+            "max_uses",
+            Scope {
+                max_uses: 4,
+                ..asked.clone()
+            },
+        ),
+        (
+            "bind_requester",
+            Scope {
+                bind_requester: false,
+                ..asked.clone()
+            },
+        ),
+        (
+            "care_contexts",
+            Scope {
+                care_contexts: BTreeSet::new(),
+                ..asked.clone()
+            },
+        ),
+        (
+            "care_contexts",
+            Scope {
+                care_contexts: BTreeSet::from([[1; 32], [2; 32]]),
+                ..asked.clone()
+            },
+        ),
     ];
     for (field, given) in cases {
         assert_eq!(wider(&asked, &given), Some(field));
@@ -134,9 +248,16 @@ fn every_field_that_is_wider_is_named() {
 fn a_grant_may_be_narrower_in_every_field_at_once() {
     let given = Scope {
         hi_types: BTreeSet::from([HiType::Prescription]),
-        record_range: Range { from: Micros(1_100), to: Micros(1_200) },
+        record_range: Range {
+            from: Micros(1_100),
+            to: Micros(1_200),
+        },
         erase_time: Micros(5),
-        frequency: Frequency { unit: Unit::Week, value: 1, repeats: 3 },
+        frequency: Frequency {
+            unit: Unit::Week,
+            value: 1,
+            repeats: 3,
+        },
         max_uses: 1,
         bind_requester: true,
         care_contexts: BTreeSet::from([[1; 32]]),

@@ -36,13 +36,21 @@ impl Command for CreateTransfer {
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<TransferRow, Refusal> {
-        let Settled { decided, verdict, consent, window, .. } = self.deciding.settle(view)?;
+        let Settled {
+            decided,
+            verdict,
+            consent,
+            window,
+            ..
+        } = self.deciding.settle(view)?;
         if !verdict.permits() {
             return Err(refusal(&verdict, &decided, view.now()).recorded());
         }
         let consent = consent.ok_or_else(|| broken("a permit without a consent"))?;
         if self.key_expire <= view.now().0 {
-            return Err(Refusal::new(Reason::KeyMaterialInvalid).saying("the key has expired meanwhile; make a new one"));
+            return Err(
+                Refusal::new(Reason::KeyMaterialInvalid).saying("the key has expired meanwhile; make a new one")
+            );
         }
         self.open(view, &consent, decided.r#use, window)
     }
@@ -57,7 +65,11 @@ impl CreateTransfer {
         let id: TransferId = view.id("transfer");
         let question = &self.deciding.question;
         let granted = consent.scope.read()?.hi_types;
-        let hi_types = if question.hi_types.is_empty() { &granted } else { &question.hi_types };
+        let hi_types = if question.hi_types.is_empty() {
+            &granted
+        } else {
+            &question.hi_types
+        };
         let now = view.now();
         let row = TransferRow {
             id: id.to_vec(),
@@ -83,7 +95,14 @@ impl CreateTransfer {
         view.put(&row);
         let told = draft("data.requested", Action::Create, &self.deciding.caller, &row)?.emit(view);
         let recipients = Recipients::new().participant(&row.hip);
-        notify(view, told, Kind::TransferRequested, &id.name(), &recipients, Some(consent.subject()?));
+        notify(
+            view,
+            told,
+            Kind::TransferRequested,
+            &id.name(),
+            &recipients,
+            Some(consent.subject()?),
+        );
         Ok(row)
     }
 }

@@ -95,9 +95,8 @@ impl State {
         match (self, verb) {
             (Self::Requested, Verb::Acknowledge) => Some(Self::Acknowledged),
             (Self::Acknowledged, Verb::ReportTransferred) => Some(Self::Transferred),
-            (Self::Acknowledged | Self::Transferred, Verb::ReportReceived) | (Self::Received, Verb::ReportTransferred) => {
-                Some(Self::Received)
-            }
+            (Self::Acknowledged | Self::Transferred, Verb::ReportReceived)
+            | (Self::Received, Verb::ReportTransferred) => Some(Self::Received),
             (Self::Requested | Self::Acknowledged | Self::Transferred, Verb::ReportFailed) => Some(Self::Failed),
             (Self::Requested | Self::Acknowledged, Verb::Cancel) => Some(Self::Cancelled),
             (Self::Requested | Self::Acknowledged | Self::Transferred, Verb::Expire) => Some(Self::Expired),
@@ -111,7 +110,9 @@ impl State {
 /// # Errors
 /// INTERNAL when the row is damaged.
 pub fn cancel(view: &mut View<'_>, row: &mut TransferRow, caller: &Caller) -> Result<(), Refusal> {
-    let Some(to) = row.state().after(Verb::Cancel) else { return Ok(()) };
+    let Some(to) = row.state().after(Verb::Cancel) else {
+        return Ok(());
+    };
     row.settle(to, view.now());
     view.put(row);
     let told = draft("transfer.cancelled", Action::Update, caller, row)?.emit(view);
@@ -124,13 +125,17 @@ pub fn cancel(view: &mut View<'_>, row: &mut TransferRow, caller: &Caller) -> Re
 /// # Errors
 /// INTERNAL when a row is damaged.
 pub fn expire(view: &mut View<'_>, row: &mut TransferRow, consent: Option<ConsentRow>) -> Result<(), Refusal> {
-    let Some(to) = row.state().after(Verb::Expire).filter(|_| view.now().0 >= row.expire) else { return Ok(()) };
+    let Some(to) = row.state().after(Verb::Expire).filter(|_| view.now().0 >= row.expire) else {
+        return Ok(());
+    };
     let untouched = row.state() == State::Requested;
     let due = Micros(row.expire);
     row.settle(to, view.now());
     view.put(row);
     let caller = system("consent");
-    let told = draft("transfer.expired", Action::Update, &caller, row)?.occurred(due).emit(view);
+    let told = draft("transfer.expired", Action::Update, &caller, row)?
+        .occurred(due)
+        .emit(view);
     tell_both(view, told, Kind::TransferExpired, row)?;
     match consent {
         Some(consent) if untouched => give_back(view, row, consent, &caller),
@@ -148,9 +153,21 @@ fn give_back(view: &mut View<'_>, row: &TransferRow, mut consent: ConsentRow, ca
     Ok(())
 }
 
-fn tell_both(view: &mut View<'_>, told: sammati_server::event::Emitted, kind: Kind, row: &TransferRow) -> Result<(), Refusal> {
+fn tell_both(
+    view: &mut View<'_>,
+    told: sammati_server::event::Emitted,
+    kind: Kind,
+    row: &TransferRow,
+) -> Result<(), Refusal> {
     let recipients = Recipients::new().participant(&row.hip).participant(&row.hiu);
-    notify(view, told, kind, &row.id()?.name(), &recipients, rows::account(&row.subject));
+    notify(
+        view,
+        told,
+        kind,
+        &row.id()?.name(),
+        &recipients,
+        rows::account(&row.subject),
+    );
     Ok(())
 }
 
@@ -198,8 +215,18 @@ mod tests {
             (Received, ReportTransferred, Received),
         ];
         for from in State::ALL {
-            for verb in [Acknowledge, ReportTransferred, ReportReceived, ReportFailed, Cancel, Expire] {
-                let expected = edges.iter().find(|(f, v, _)| *f == from && *v == verb).map(|(_, _, to)| *to);
+            for verb in [
+                Acknowledge,
+                ReportTransferred,
+                ReportReceived,
+                ReportFailed,
+                Cancel,
+                Expire,
+            ] {
+                let expected = edges
+                    .iter()
+                    .find(|(f, v, _)| *f == from && *v == verb)
+                    .map(|(_, _, to)| *to);
                 assert_eq!(from.after(verb), expected, "{from:?} {verb:?}");
             }
             assert_eq!(State::from_number(from.number()), from);

@@ -28,8 +28,12 @@ pub fn parse_revoke(request: &api::RevokeConsentsRequest, caller: &Caller) -> Re
     if request.names.is_empty() {
         v.add("names", "at least one consent");
     }
-    let names: Vec<ConsentId> =
-        request.names.iter().enumerate().filter_map(|(n, text)| name(&mut v, &format!("names[{n}]"), text)).collect();
+    let names: Vec<ConsentId> = request
+        .names
+        .iter()
+        .enumerate()
+        .filter_map(|(n, text)| name(&mut v, &format!("names[{n}]"), text))
+        .collect();
     if names.iter().collect::<BTreeSet<_>>().len() != names.len() {
         v.add("names", "each once");
     }
@@ -83,14 +87,24 @@ impl Filter {
 /// and receiver reads as the giver.
 pub fn reader(caller: &Caller, hip: &str) -> Option<Audience> {
     let participant = caller.participant()?;
-    Some(if participant.as_str() == hip { Audience::Hip } else { Audience::Hiu })
+    Some(if participant.as_str() == hip {
+        Audience::Hip
+    } else {
+        Audience::Hiu
+    })
 }
 
 /// What a caller sees of a consent: a participant no account, the HIP not the name of the professional.
 ///
 /// # Errors
 /// INTERNAL when the row is damaged.
-pub fn render(row: &ConsentRow, ring: &Ring, caller: &Caller, now: Micros, revision: String) -> Result<api::Consent, Refusal> {
+pub fn render(
+    row: &ConsentRow,
+    ring: &Ring,
+    caller: &Caller,
+    now: Micros,
+    revision: String,
+) -> Result<api::Consent, Refusal> {
     let private = ring.open(&row.subject, "consent", &row.id, &row.sealed)?;
     let to = reader(caller, &row.hip);
     let granted = Granted::try_from(row)?;
@@ -99,13 +113,21 @@ pub fn render(row: &ConsentRow, ring: &Ring, caller: &Caller, now: Micros, revis
         requester.name.clear();
     }
     let state = row.state_at(now);
-    let ended = if state == crate::consent::State::Expired { row.expire } else { row.ended };
+    let ended = if state == crate::consent::State::Expired {
+        row.expire
+    } else {
+        row.ended
+    };
     Ok(api::Consent {
         name: row.id()?.name(),
         request: crate::rows::request_id(&row.request)?.name(),
         origin: api::consent::Origin::Request.into(),
         patient: private.patient,
-        subject: if to.is_none() { row.subject()?.name() } else { String::new() },
+        subject: if to.is_none() {
+            row.subject()?.name()
+        } else {
+            String::new()
+        },
         hip: format!("participants/{}", row.hip),
         hiu: format!("participants/{}", row.hiu),
         requester: Some(requester),

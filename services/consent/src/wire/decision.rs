@@ -58,7 +58,10 @@ pub fn parse(request: &api::CheckAccessRequest, caller: &Caller) -> Result<Asked
     };
     let requester = optional_participant(&mut v, "requester", &request.requester);
     let provider = optional_participant(&mut v, "provider", &request.provider);
-    let user = request.user.clone().and_then(|user| super::requester(&mut v, "user", Some(user)));
+    let user = request
+        .user
+        .clone()
+        .and_then(|user| super::requester(&mut v, "user", Some(user)));
     let purpose = PurposeCode::from_number(request.purpose);
     if purpose.is_none() {
         v.add("purpose", "required: a known purpose");
@@ -83,8 +86,16 @@ pub fn parse(request: &api::CheckAccessRequest, caller: &Caller) -> Result<Asked
         record_range: record_range.ok_or_else(missing)?,
         care_contexts: Default::default(),
     };
-    let references = request.care_contexts.iter().map(|c| c.care_context_reference.clone()).collect();
-    Ok(Asked { target: target.ok_or_else(missing)?, question, references })
+    let references = request
+        .care_contexts
+        .iter()
+        .map(|c| c.care_context_reference.clone())
+        .collect();
+    Ok(Asked {
+        target: target.ok_or_else(missing)?,
+        question,
+        references,
+    })
 }
 
 /// An authorize is the same question.
@@ -119,10 +130,20 @@ pub fn asker(caller: &Caller) -> Asker {
 
 /// References only: the receiver was never told the provider's patient reference, so it may leave that out.
 fn check_contexts(v: &mut Violations, contexts: &[types::CareContextRef]) {
-    let filled: Vec<_> = contexts.iter().map(|context| {
-        let patient_reference = if context.patient_reference.is_empty() { "-".to_owned() } else { context.patient_reference.clone() };
-        types::CareContextRef { patient_reference, ..context.clone() }
-    }).collect();
+    let filled: Vec<_> = contexts
+        .iter()
+        .map(|context| {
+            let patient_reference = if context.patient_reference.is_empty() {
+                "-".to_owned()
+            } else {
+                context.patient_reference.clone()
+            };
+            types::CareContextRef {
+                patient_reference,
+                ..context.clone()
+            }
+        })
+        .collect();
     scope::contexts(v, "care_contexts", &filled);
 }
 
@@ -157,7 +178,12 @@ pub fn render(decided: &Decided, held: Option<&Held>, caller: &Caller, revision:
     let permits = decided.reason() == api::decision::Reason::Granted;
     let to = granted.and_then(|consent| super::consent::reader(caller, consent.hip.as_str()));
     api::Decision {
-        outcome: if permits { api::decision::Outcome::Permit } else { api::decision::Outcome::Deny }.into(),
+        outcome: if permits {
+            api::decision::Outcome::Permit
+        } else {
+            api::decision::Outcome::Deny
+        }
+        .into(),
         reason: decided.reason,
         decision_id: decided.id.clone(),
         decide_time: stamp(decided.at),

@@ -68,9 +68,17 @@ pub fn check_contexts(request: &api::LinkCareContextsRequest) -> Result<(), Refu
     for (n, context) in request.care_contexts.iter().enumerate() {
         let field = format!("care_contexts[{n}]");
         if context.patient_reference != request.patient_reference {
-            v.add(format!("{field}.patient_reference"), "must equal patient_reference of the call");
+            v.add(
+                format!("{field}.patient_reference"),
+                "must equal patient_reference of the call",
+            );
         }
-        scope::reference(&mut v, &format!("{field}.care_context_reference"), &context.care_context_reference, "|");
+        scope::reference(
+            &mut v,
+            &format!("{field}.care_context_reference"),
+            &context.care_context_reference,
+            "|",
+        );
         scope::check_kind(&mut v, &field, context, true);
         if !seen.insert(&context.care_context_reference) {
             v.add(field, "each care context once");
@@ -83,7 +91,13 @@ pub fn check_contexts(request: &api::LinkCareContextsRequest) -> Result<(), Refu
 ///
 /// # Errors
 /// INTERNAL when a row is damaged.
-pub fn render(row: &LinkRow, contexts: &[CareContextRow], ring: &Ring, caller: &Caller, revision: String) -> Result<api::Link, Refusal> {
+pub fn render(
+    row: &LinkRow,
+    contexts: &[CareContextRow],
+    ring: &Ring,
+    caller: &Caller,
+    revision: String,
+) -> Result<api::Link, Refusal> {
     let private = ring.open(&row.subject, "link", &row.id, &row.sealed)?;
     let mut contexts: Vec<_> = contexts.iter().collect();
     contexts.sort_by_key(|context| context.place);

@@ -27,7 +27,10 @@ pub fn is_plain(text: &str, least: usize, most: usize) -> bool {
 /// Notes `field` unless `text` is plain and of that length.
 pub fn check_text(v: &mut Violations, field: &str, text: &str, least: usize, most: usize) {
     if !is_plain(text, least, most) {
-        v.add(field.to_owned(), format!("{least} to {most} characters, without control characters"));
+        v.add(
+            field.to_owned(),
+            format!("{least} to {most} characters, without control characters"),
+        );
     }
 }
 
@@ -39,7 +42,10 @@ pub fn time(v: &mut Violations, field: &str, at: Option<&prost_types::Timestamp>
     };
     let read = micros(at);
     if read.is_none() {
-        v.add(field.to_owned(), "a time of the years 1 to 9999, nanos from 0 to 999999999");
+        v.add(
+            field.to_owned(),
+            "a time of the years 1 to 9999, nanos from 0 to 999999999",
+        );
     }
     read
 }
@@ -62,19 +68,28 @@ pub fn range(v: &mut Violations, field: &str, range: Option<&types::TimeRange>) 
 
 /// A participant's resource name; empty is `None` and well.
 pub fn optional_participant(v: &mut Violations, field: &str, name: &str) -> Option<ParticipantId> {
-    if name.is_empty() { None } else { participant(v, field, name) }
+    if name.is_empty() {
+        None
+    } else {
+        participant(v, field, name)
+    }
 }
 
 /// A participant's resource name.
 pub fn participant(v: &mut Violations, field: &str, name: &str) -> Option<ParticipantId> {
-    ParticipantId::parse_name(name).map_err(|why| v.add(field.to_owned(), why)).ok()
+    ParticipantId::parse_name(name)
+        .map_err(|why| v.add(field.to_owned(), why))
+        .ok()
 }
 
 /// Another resource name.
 pub fn name<K: IdKind>(v: &mut Violations, field: &str, name: &str) -> Option<Id<K>> {
     let id = Id::parse_name(name);
     if id.is_none() {
-        v.add(field.to_owned(), format!("must be {}/{{id}}, the id a UUIDv7 in lower case", K::COLLECTION));
+        v.add(
+            field.to_owned(),
+            format!("must be {}/{{id}}, the id a UUIDv7 in lower case", K::COLLECTION),
+        );
     }
     id
 }
@@ -99,7 +114,10 @@ pub fn requester(v: &mut Violations, field: &str, requester: Option<types::Reque
     check_text(v, &format!("{field}.identifier.value"), &identifier.value, 1, 64);
     check_text(v, &format!("{field}.identifier.system"), &identifier.system, 1, TEXT);
     // Nothing is verified yet, whatever the caller says.
-    Some(types::Requester { verified: false, ..requester })
+    Some(types::Requester {
+        verified: false,
+        ..requester
+    })
 }
 
 /// The registration of a professional, as it is compared.
@@ -123,7 +141,9 @@ impl Person {
         use types::identifier::Identifier as I;
         match self {
             Self::Account(account) => account.name(),
-            Self::Ask(types::Identifier { identifier: Some(I::AbhaNumber(text) | I::AbhaAddress(text) | I::Account(text)) }) => text.clone(),
+            Self::Ask(types::Identifier {
+                identifier: Some(I::AbhaNumber(text) | I::AbhaAddress(text) | I::Account(text)),
+            }) => text.clone(),
             Self::Ask(types::Identifier { identifier: None }) => String::new(),
         }
     }
@@ -132,7 +152,11 @@ impl Person {
 /// One way to name a person.
 pub fn person(v: &mut Violations, field: &str, identifier: Option<&types::Identifier>) -> Option<Person> {
     use types::identifier::Identifier as I;
-    let ask = |identifier: I| Person::Ask(types::Identifier { identifier: Some(identifier) });
+    let ask = |identifier: I| {
+        Person::Ask(types::Identifier {
+            identifier: Some(identifier),
+        })
+    };
     match identifier.and_then(|i| i.identifier.as_ref()) {
         None => {
             v.add(field.to_owned(), "required: abha_number, abha_address or account");

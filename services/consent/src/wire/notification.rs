@@ -31,8 +31,12 @@ pub fn parse(request: &api::AcknowledgeNotificationsRequest) -> Result<Vec<Notif
     if request.names.is_empty() == request.up_to.is_empty() {
         v.add("names", "either names or up_to");
     }
-    let names: Vec<NotificationId> =
-        request.names.iter().enumerate().filter_map(|(n, text)| name(&mut v, &format!("names[{n}]"), text)).collect();
+    let names: Vec<NotificationId> = request
+        .names
+        .iter()
+        .enumerate()
+        .filter_map(|(n, text)| name(&mut v, &format!("names[{n}]"), text))
+        .collect();
     if names.iter().collect::<BTreeSet<_>>().len() != names.len() {
         v.add("names", "each once");
     }

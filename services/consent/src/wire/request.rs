@@ -26,10 +26,16 @@ const WINDOW: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_
 ///
 /// # Errors
 /// SCOPE_INVALID, FIELD_INVALID, PURPOSE_NOT_REQUESTABLE, HIP_REQUIRED or NOTICE_MISMATCH.
-pub fn parse_ask(request: &api::CreateConsentRequestRequest, caller: &Caller, notices: &Notices, now: Micros) -> Result<Ask, Refusal> {
+pub fn parse_ask(
+    request: &api::CreateConsentRequestRequest,
+    caller: &Caller,
+    notices: &Notices,
+    now: Micros,
+) -> Result<Ask, Refusal> {
     let hiu = crate::policy::participant(caller)?.clone();
     let mut v = Violations::new();
-    let patient = AbhaAddress::parse(&request.patient).map_err(|why| v.add("patient", format!("Invalid ABHA Address: {why}")));
+    let patient =
+        AbhaAddress::parse(&request.patient).map_err(|why| v.add("patient", format!("Invalid ABHA Address: {why}")));
     let hips = hips(&mut v, &request.hips);
     let professional = requester(&mut v, "requester", request.requester.clone());
     let expire = window(&mut v, request.expire_time.as_ref(), now);
@@ -39,7 +45,11 @@ pub fn parse_ask(request: &api::CreateConsentRequestRequest, caller: &Caller, no
         scope::check_times(&mut of_scope, "scope", scope, now);
         check_asker(&mut of_scope, caller, scope.purpose);
     }
-    let reason = if of_scope.is_empty() { Reason::FieldInvalid } else { Reason::ScopeInvalid };
+    let reason = if of_scope.is_empty() {
+        Reason::FieldInvalid
+    } else {
+        Reason::ScopeInvalid
+    };
     v.merge(of_scope);
     v.check_as(reason)?;
     let missing = || Refusal::new(Reason::FieldInvalid);
@@ -63,7 +73,11 @@ fn hips(v: &mut Violations, names: &[String]) -> Vec<ParticipantId> {
         v.add("hips", "at most 20");
         return Vec::new();
     }
-    let hips: Vec<_> = names.iter().enumerate().filter_map(|(n, name)| participant(v, &format!("hips[{n}]"), name)).collect();
+    let hips: Vec<_> = names
+        .iter()
+        .enumerate()
+        .filter_map(|(n, name)| participant(v, &format!("hips[{n}]"), name))
+        .collect();
     if hips.iter().collect::<BTreeSet<_>>().len() != hips.len() {
         v.add("hips", "each once");
     }
@@ -80,7 +94,9 @@ fn window(v: &mut Violations, expire: Option<&prost_types::Timestamp>, now: Micr
 
 /// Whether the session acts in a role that may ask for the purpose. What nobody may ask for has a reason of its own.
 fn check_asker(v: &mut Violations, caller: &Caller, purpose: PurposeCode) {
-    let may = sammati_kernel::Role::ALL.into_iter().any(|role| caller.has_role(role) && purpose.may_be_asked_by(role));
+    let may = sammati_kernel::Role::ALL
+        .into_iter()
+        .any(|role| caller.has_role(role) && purpose.may_be_asked_by(role));
     if purpose.is_requestable() && !may {
         v.add("scope.purpose.code", "none of your session's roles may ask for this purpose: a HIU asks for care, public health and payment; her own app or locker for PATRQT");
     }
@@ -93,7 +109,10 @@ fn check_rules(scope: &Scope, care_contexts: &[types::CareContextRef], hips: &[P
         return Err(refusal);
     }
     if !care_contexts.is_empty() && hips.len() != 1 {
-        let mut refusal = Refusal::field("hips", "HIP is mandatory when care contexts are specified: name the one that holds them");
+        let mut refusal = Refusal::field(
+            "hips",
+            "HIP is mandatory when care contexts are specified: name the one that holds them",
+        );
         refusal.reason = Reason::HipRequired;
         return Err(refusal);
     }
@@ -109,9 +128,15 @@ pub fn parse_grants(v: &mut Violations, grants: &[api::approve_consent_request_r
     let mut parsed = Vec::with_capacity(grants.len());
     for (n, grant) in grants.iter().enumerate() {
         let hip = participant(v, &format!("grants[{n}].hip"), &grant.hip);
-        let scope = grant.scope.as_ref().map(|s| scope::parse(v, &format!("grants[{n}].scope"), Some(s)));
+        let scope = grant
+            .scope
+            .as_ref()
+            .map(|s| scope::parse(v, &format!("grants[{n}].scope"), Some(s)));
         if let Some(hip) = hip {
-            parsed.push(Grant { hip, scope: scope.flatten() });
+            parsed.push(Grant {
+                hip,
+                scope: scope.flatten(),
+            });
         }
     }
     if parsed.iter().map(|grant| &grant.hip).collect::<BTreeSet<_>>().len() != parsed.len() {
@@ -148,7 +173,10 @@ const TEXT_NAME: usize = 128;
 pub fn check_deny_reason(v: &mut Violations, reason: &str) {
     let allowed = |c: char| c.is_alphabetic() || is_mark(c) || matches!(c, '.' | ',' | ' ');
     if reason.chars().count() > super::TEXT || !reason.chars().all(allowed) {
-        v.add("reason", "letters of any script, full stops, commas and blanks, at most 255");
+        v.add(
+            "reason",
+            "letters of any script, full stops, commas and blanks, at most 255",
+        );
     }
 }
 
@@ -181,7 +209,10 @@ impl Filter {
             hiu: optional_participant(v, "hiu", &request.hiu),
             hip: optional_participant(v, "hip", &request.hip),
             purpose: request.purpose,
-            created: request.create_range.as_ref().and_then(|r| super::range(v, "create_range", Some(r))),
+            created: request
+                .create_range
+                .as_ref()
+                .and_then(|r| super::range(v, "create_range", Some(r))),
         }
     }
 
@@ -189,9 +220,14 @@ impl Filter {
     pub fn holds(&self, row: &RequestRow, now: Micros) -> bool {
         (self.states.is_empty() || self.states.contains(&row.state_at(now).number()))
             && self.hiu.as_ref().is_none_or(|hiu| hiu.as_str() == row.hiu)
-            && self.hip.as_ref().is_none_or(|hip| row.hips.iter().any(|named| named == hip.as_str()))
+            && self
+                .hip
+                .as_ref()
+                .is_none_or(|hip| row.hips.iter().any(|named| named == hip.as_str()))
             && (self.purpose == 0 || row.scope.purpose().is_some_and(|p| p.number() == self.purpose))
-            && self.created.is_none_or(|r| r.from.0 <= row.created && row.created < r.to.0)
+            && self
+                .created
+                .is_none_or(|r| r.from.0 <= row.created && row.created < r.to.0)
     }
 }
 
@@ -212,18 +248,31 @@ pub fn check_words(v: &mut Violations, field: &str, text: &str) {
 ///
 /// # Errors
 /// INTERNAL when the row is damaged.
-pub fn render(row: &RequestRow, ring: &Ring, caller: &Caller, now: Micros, revision: String) -> Result<api::ConsentRequest, Refusal> {
+pub fn render(
+    row: &RequestRow,
+    ring: &Ring,
+    caller: &Caller,
+    now: Micros,
+    revision: String,
+) -> Result<api::ConsentRequest, Refusal> {
     let private = ring.open(&row.owner, "request", &row.id, &row.sealed)?;
     let denied = ring.open(&row.owner, "deny reason", &row.id, &row.deny_reason)?;
     let state = row.state_at(now);
-    let decided = if state == crate::request::State::Expired { row.expire } else { row.decided };
+    let decided = if state == crate::request::State::Expired {
+        row.expire
+    } else {
+        row.decided
+    };
     let name = |id: &String| format!("participants/{id}");
     let to = caller.participant().map(|_| Audience::Hiu);
     let consent = |bytes: &Vec<u8>| consent_id(bytes).map(|id| id.name());
     Ok(api::ConsentRequest {
         name: row.id()?.name(),
         patient: private.patient,
-        subject: crate::request::subject(row).filter(|_| to.is_none()).map(|account| account.name()).unwrap_or_default(),
+        subject: crate::request::subject(row)
+            .filter(|_| to.is_none())
+            .map(|account| account.name())
+            .unwrap_or_default(),
         hiu: name(&row.hiu),
         hips: row.hips.iter().map(name).collect(),
         requester: Some(row.requester.clone()),

@@ -17,7 +17,11 @@ const MOST: i32 = 1_000_000;
 const CONTEXTS: usize = 100;
 
 /// A scope, without its care contexts in hashed form; those come beside it.
-pub fn parse(v: &mut Violations, field: &str, scope: Option<&types::Scope>) -> Option<(Scope, Vec<types::CareContextRef>)> {
+pub fn parse(
+    v: &mut Violations,
+    field: &str,
+    scope: Option<&types::Scope>,
+) -> Option<(Scope, Vec<types::CareContextRef>)> {
     let Some(scope) = scope else {
         v.add(field.to_owned(), "required");
         return None;
@@ -50,17 +54,25 @@ fn purpose(v: &mut Violations, field: &str, purpose: Option<&types::Purpose>) ->
     let code = PurposeCode::from_number(purpose.map_or(0, |p| p.code));
     let Some((code, sent)) = code.zip(purpose) else {
         let why = match purpose {
-            Some(p) if p.code != 0 => "Invalid purpose code, it must be in CAREMGT, BTG, PUBHLTH, HPAYMT, DSRCH, PATRQT",
+            Some(p) if p.code != 0 => {
+                "Invalid purpose code, it must be in CAREMGT, BTG, PUBHLTH, HPAYMT, DSRCH, PATRQT"
+            }
             _ => "Consent purpose code cannot be null",
         };
         v.add(format!("{field}.code"), why);
         return None;
     };
     if !sent.text.is_empty() && sent.text != code.text() {
-        v.add(format!("{field}.text"), format!("Invalid purpose text, it must be {}", code.text()));
+        v.add(
+            format!("{field}.text"),
+            format!("Invalid purpose text, it must be {}", code.text()),
+        );
     }
     if !sent.ref_uri.is_empty() && sent.ref_uri != code.ref_uri() {
-        v.add(format!("{field}.ref_uri"), format!("Invalid consent purpose refURI, it must be {}", code.ref_uri()));
+        v.add(
+            format!("{field}.ref_uri"),
+            format!("Invalid consent purpose refURI, it must be {}", code.ref_uri()),
+        );
     }
     Some(code)
 }
@@ -82,7 +94,10 @@ pub fn hi_types(v: &mut Violations, field: &str, numbers: &[i32], least: usize) 
 pub fn access_mode(v: &mut Violations, field: &str, number: i32) -> Option<AccessMode> {
     let mode = AccessMode::from_number(number);
     if mode.is_none() {
-        v.add(field.to_owned(), "Invalid accessMode, it must be in VIEW, STORE, QUERY, STREAM");
+        v.add(
+            field.to_owned(),
+            "Invalid accessMode, it must be in VIEW, STORE, QUERY, STREAM",
+        );
     }
     mode
 }
@@ -98,7 +113,11 @@ fn frequency(v: &mut Violations, field: &str, frequency: Option<&types::Frequenc
         v.add(format!("{field}.unit"), "Frequency unit should not be null or empty");
         return None;
     };
-    Some(Frequency { unit, value: frequency.value, repeats: frequency.repeats })
+    Some(Frequency {
+        unit,
+        value: frequency.value,
+        repeats: frequency.repeats,
+    })
 }
 
 fn small(v: &mut Violations, field: &str, number: i32) {
@@ -115,8 +134,18 @@ pub fn contexts(v: &mut Violations, field: &str, contexts: &[types::CareContextR
     }
     let mut seen = BTreeSet::new();
     for (n, context) in contexts.iter().enumerate() {
-        reference(v, &format!("{field}[{n}].patient_reference"), &context.patient_reference, "");
-        reference(v, &format!("{field}[{n}].care_context_reference"), &context.care_context_reference, "|");
+        reference(
+            v,
+            &format!("{field}[{n}].patient_reference"),
+            &context.patient_reference,
+            "",
+        );
+        reference(
+            v,
+            &format!("{field}[{n}].care_context_reference"),
+            &context.care_context_reference,
+            "|",
+        );
         check_kind(v, &format!("{field}[{n}]"), context, false);
         if !seen.insert(&context.care_context_reference) {
             v.add(format!("{field}[{n}]"), "each care context once");
@@ -131,7 +160,10 @@ pub fn check_kind(v: &mut Violations, field: &str, context: &types::CareContextR
         v.add(format!("{field}.hi_type"), "a known kind of record");
     }
     if !is_plain(&context.display, 0, TEXT) {
-        v.add(format!("{field}.display"), "0 to 255 characters, without control characters");
+        v.add(
+            format!("{field}.display"),
+            "0 to 255 characters, without control characters",
+        );
     }
 }
 
@@ -139,7 +171,10 @@ pub fn check_kind(v: &mut Violations, field: &str, context: &types::CareContextR
 pub fn reference(v: &mut Violations, field: &str, text: &str, more: &str) {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_-@,().\"/: ".contains(c) || more.contains(c);
     if !(1..=TEXT).contains(&text.len()) || !text.chars().all(allowed) {
-        v.add(field.to_owned(), format!("1 to 255 letters, digits, blanks and _ - @ , ( ) . \" / : {more}"));
+        v.add(
+            field.to_owned(),
+            format!("1 to 255 letters, digits, blanks and _ - @ , ( ) . \" / : {more}"),
+        );
     }
 }
 
@@ -147,10 +182,16 @@ pub fn reference(v: &mut Violations, field: &str, text: &str, more: &str) {
 pub fn check_times(v: &mut Violations, field: &str, scope: &Scope, now: Micros) {
     const FIVE_YEARS: i64 = 5 * 366 * 86_400_000_000;
     if scope.record_range.from > now || scope.record_range.to > now {
-        v.add(format!("{field}.record_range"), "Invalid from/to date. Date must be a present/before date");
+        v.add(
+            format!("{field}.record_range"),
+            "Invalid from/to date. Date must be a present/before date",
+        );
     }
     if scope.erase_time <= now {
-        v.add(format!("{field}.erase_time"), "Invalid data erase date. Date must be a future date");
+        v.add(
+            format!("{field}.erase_time"),
+            "Invalid data erase date. Date must be a future date",
+        );
     } else if scope.erase_time.0 - now.0 > FIVE_YEARS {
         v.add(format!("{field}.erase_time"), "at most 5 years from now");
     }
@@ -159,7 +200,10 @@ pub fn check_times(v: &mut Violations, field: &str, scope: &Scope, now: Micros) 
 /// A scope on the wire. The HIU does not learn the provider's patient reference.
 pub fn render(scope: &Scope, contexts: &[types::CareContextRef], to: Option<Audience>) -> types::Scope {
     let shown = |context: &types::CareContextRef| match to {
-        Some(Audience::Hiu) => types::CareContextRef { patient_reference: String::new(), ..context.clone() },
+        Some(Audience::Hiu) => types::CareContextRef {
+            patient_reference: String::new(),
+            ..context.clone()
+        },
         _ => context.clone(),
     };
     let (range, frequency) = (scope.record_range, scope.frequency);
@@ -171,9 +215,16 @@ pub fn render(scope: &Scope, contexts: &[types::CareContextRef], to: Option<Audi
         }),
         hi_types: scope.hi_types.iter().map(|t| t.number()).collect(),
         access_mode: scope.access_mode.number(),
-        record_range: Some(types::TimeRange { from: Some(timestamp(range.from)), to: Some(timestamp(range.to)) }),
+        record_range: Some(types::TimeRange {
+            from: Some(timestamp(range.from)),
+            to: Some(timestamp(range.to)),
+        }),
         erase_time: Some(timestamp(scope.erase_time)),
-        frequency: Some(types::Frequency { unit: frequency.unit.number(), value: frequency.value, repeats: frequency.repeats }),
+        frequency: Some(types::Frequency {
+            unit: frequency.unit.number(),
+            value: frequency.value,
+            repeats: frequency.repeats,
+        }),
         max_uses: scope.max_uses,
         bind_requester: scope.bind_requester,
         care_contexts: contexts.iter().map(shown).collect(),

@@ -39,12 +39,22 @@ pub fn parse(request: &api::CreateTransferRequest, caller: &Caller, now: Micros)
     let consent = super::name(&mut v, "consent", &request.consent);
     let hi_types = scope::hi_types(&mut v, "hi_types", &request.hi_types, 0);
     let record_range = range(&mut v, "record_range", request.record_range.as_ref());
-    let user = request.user.clone().and_then(|user| super::requester(&mut v, "user", Some(user)));
+    let user = request
+        .user
+        .clone()
+        .and_then(|user| super::requester(&mut v, "user", Some(user)));
     let origin = origin(&request.push_uri).filter(|_| request.push_uri.len() <= URI);
     if origin.is_none() {
-        v.add("push_uri", "https://host[:port]/path, at most 2048 characters, without user, blanks or fragment");
+        v.add(
+            "push_uri",
+            "https://host[:port]/path, at most 2048 characters, without user, blanks or fragment",
+        );
     }
-    let reason = if v.is_empty() { Reason::KeyMaterialInvalid } else { Reason::FieldInvalid };
+    let reason = if v.is_empty() {
+        Reason::KeyMaterialInvalid
+    } else {
+        Reason::FieldInvalid
+    };
     let key_expire = check_key(&mut v, request.key_material.as_ref(), now);
     v.check_as(reason)?;
     let missing = || Refusal::new(Reason::FieldInvalid);
@@ -59,7 +69,12 @@ pub fn parse(request: &api::CreateTransferRequest, caller: &Caller, now: Micros)
         record_range: record_range.ok_or_else(missing)?,
         care_contexts: BTreeSet::new(),
     };
-    Ok(Wanted { consent: consent.ok_or_else(missing)?, question, origin: origin.ok_or_else(missing)?, key_expire })
+    Ok(Wanted {
+        consent: consent.ok_or_else(missing)?,
+        question,
+        origin: origin.ok_or_else(missing)?,
+        key_expire,
+    })
 }
 
 fn check_key(v: &mut Violations, material: Option<&api::KeyMaterial>, now: Micros) -> i64 {
@@ -77,19 +92,30 @@ fn check_key(v: &mut Violations, material: Option<&api::KeyMaterial>, now: Micro
 /// `https://host[:port]` of an address, in lower case and without the default port; `None` for anything that is not a
 /// plain https address.
 pub fn origin(uri: &str) -> Option<String> {
-    let rest = uri.get(..8).filter(|scheme| scheme.eq_ignore_ascii_case("https://")).and_then(|_| uri.get(8..))?;
+    let rest = uri
+        .get(..8)
+        .filter(|scheme| scheme.eq_ignore_ascii_case("https://"))
+        .and_then(|_| uri.get(8..))?;
     if !uri.bytes().all(|b| b.is_ascii_graphic()) || uri.contains('#') || uri.contains('\\') {
         return None;
     }
     let authority = rest.split(['/', '?']).next()?.to_ascii_lowercase();
     let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) => (host, port),
+        Some((host, port)) if !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) => {
+            (host, port)
+        }
         Some(_) => return None,
         None => (authority.as_str(), "443"),
     };
     let name = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
     let is_host = !host.is_empty() && host.bytes().all(name) && !host.starts_with('.') && !host.contains("..");
-    is_host.then(|| if port == "443" { format!("https://{host}") } else { format!("https://{host}:{port}") })
+    is_host.then(|| {
+        if port == "443" {
+            format!("https://{host}")
+        } else {
+            format!("https://{host}:{port}")
+        }
+    })
 }
 
 /// What a caller sees of a transfer: the person neither address nor key.
@@ -106,9 +132,15 @@ pub fn render(row: &TransferRow, caller: &Caller, now: Micros, revision: String)
         hip: format!("participants/{}", row.hip),
         hiu: format!("participants/{}", row.hiu),
         hi_types: row.hi_types.clone(),
-        record_range: Some(types::TimeRange { from: time(row.from), to: time(row.to) }),
+        record_range: Some(types::TimeRange {
+            from: time(row.from),
+            to: time(row.to),
+        }),
         push_uri: if is_party { row.push_uri.clone() } else { String::new() },
-        key_material: is_party.then(|| api::KeyMaterial { content: row.key_content.clone(), expire_time: stamp(row.key_expire) }),
+        key_material: is_party.then(|| api::KeyMaterial {
+            content: row.key_content.clone(),
+            expire_time: stamp(row.key_expire),
+        }),
         state: row.state_at(now).number(),
         r#use: row.r#use,
         expire_time: stamp(row.expire),
@@ -125,13 +157,31 @@ mod tests {
 
     #[test]
     fn an_origin_is_scheme_host_and_port_and_nothing_can_be_smuggled_into_it() {
-        assert_eq!(origin("https://Clinic.Example/push?x=1").as_deref(), Some("https://clinic.example"));
-        assert_eq!(origin("HTTPS://clinic.example:443/").as_deref(), Some("https://clinic.example"));
-        assert_eq!(origin("https://clinic.example:8443").as_deref(), Some("https://clinic.example:8443"));
+        assert_eq!(
+            origin("https://Clinic.Example/push?x=1").as_deref(),
+            Some("https://clinic.example")
+        );
+        assert_eq!(
+            origin("HTTPS://clinic.example:443/").as_deref(),
+            Some("https://clinic.example")
+        );
+        assert_eq!(
+            origin("https://clinic.example:8443").as_deref(),
+            Some("https://clinic.example:8443")
+        );
         for bad in [
-            "http://clinic.example", "https://", "https://clinic.example@evil.example/", "https://evil.example\\@clinic.example",
-            "https://clinic.example#x", "https://clinic .example/", "https://clinic.example:/", "https://a..b/", "ftp://x", "",
-            "https://clinic.example:99999999/", "https://clínic.example/",
+            "http://clinic.example",
+            "https://",
+            "https://clinic.example@evil.example/",
+            "https://evil.example\\@clinic.example",
+            "https://clinic.example#x",
+            "https://clinic .example/",
+            "https://clinic.example:/",
+            "https://a..b/",
+            "ftp://x",
+            "",
+            "https://clinic.example:99999999/",
+            "https://clínic.example/",
         ] {
             assert_eq!(origin(bad), None, "{bad}");
         }

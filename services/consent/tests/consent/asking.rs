@@ -17,24 +17,57 @@ fn a_part_is_granted_and_everybody_reads_what_is_theirs() {
         let account = w.person("asha.rao@sbx");
         let she = w.she(account);
         let request = w.create(w.asks("Asha.Rao@SBX")).await.unwrap();
-        assert_eq!((request.state(), request.patient.as_str(), request.subject.as_str()), (State::Requested, "asha.rao@sbx", ""));
+        assert_eq!(
+            (request.state(), request.patient.as_str(), request.subject.as_str()),
+            (State::Requested, "asha.rao@sbx", "")
+        );
         let mut approval = w.approval(&request);
         let mut scope = w.scope();
         scope.hi_types.truncate(1);
-        approval.grants = vec![api::approve_consent_request_request::Grant { hip: "participants/hospital".into(), scope: Some(scope) }];
+        approval.grants = vec![api::approve_consent_request_request::Grant {
+            hip: "participants/hospital".into(),
+            scope: Some(scope),
+        }];
         let approved = w.approve(&she, approval).await.unwrap();
         let (request, consent) = (approved.consent_request.unwrap(), approved.consents[0].clone());
         assert!(request.narrowed && request.state() == State::Granted && request.subject == account.name());
-        assert_eq!((request.consents.len(), consent.scope.as_ref().unwrap().hi_types.len()), (1, 1));
-        for (who, sees_account, sees_name) in [(she.clone(), true, true), (operator(), true, true), (participant("hospital"), false, false), (participant("clinic"), false, true)] {
+        assert_eq!(
+            (request.consents.len(), consent.scope.as_ref().unwrap().hi_types.len()),
+            (1, 1)
+        );
+        for (who, sees_account, sees_name) in [
+            (she.clone(), true, true),
+            (operator(), true, true),
+            (participant("hospital"), false, false),
+            (participant("clinic"), false, true),
+        ] {
             let name = consent.name.clone();
-            let read = w.rpc().get_consent(by(&who, api::GetConsentRequest { name })).await.unwrap().into_inner();
-            assert_eq!((!read.subject.is_empty(), !read.requester.unwrap().name.is_empty()), (sees_account, sees_name));
+            let read = w
+                .rpc()
+                .get_consent(by(&who, api::GetConsentRequest { name }))
+                .await
+                .unwrap()
+                .into_inner();
+            assert_eq!(
+                (!read.subject.is_empty(), !read.requester.unwrap().name.is_empty()),
+                (sees_account, sees_name)
+            );
         }
         let name = consent.name.clone();
-        let stranger = w.rpc().get_consent(by(&participant("lab"), api::GetConsentRequest { name })).await.map(Response::into_inner);
+        let stranger = w
+            .rpc()
+            .get_consent(by(&participant("lab"), api::GetConsentRequest { name }))
+            .await
+            .map(Response::into_inner);
         assert_eq!(reason(stranger), Reason::NotAvailable);
-        assert_eq!((w.count("consent.granted").await, w.count("consent.artefact_issued").await, w.count("consent.notice_shown").await), (1, 2, 1));
+        assert_eq!(
+            (
+                w.count("consent.granted").await,
+                w.count("consent.artefact_issued").await,
+                w.count("consent.notice_shown").await
+            ),
+            (1, 2, 1)
+        );
     });
 }
 
@@ -48,13 +81,30 @@ fn every_violation_is_named_in_one_answer() {
         scope.hi_types.clear();
         scope.access_mode = 9;
         scope.frequency = None;
-        scope.purpose = Some(types::Purpose { code: 1, text: "Treatment".into(), ref_uri: String::new() });
-        scope.record_range = Some(types::TimeRange { from: w.at(0), to: w.at(-1) });
+        scope.purpose = Some(types::Purpose {
+            code: 1,
+            text: "Treatment".into(),
+            ref_uri: String::new(),
+        });
+        scope.record_range = Some(types::TimeRange {
+            from: w.at(0),
+            to: w.at(-1),
+        });
         scope.max_uses = -1;
         let refusal = refused(w.create(ask).await);
         assert_eq!(refusal.reason, Reason::ScopeInvalid);
         let fields: Vec<_> = refusal.violations.iter().map(|v| v.field.to_string()).collect();
-        for field in ["patient", "hips[0]", "requester", "scope.hi_types", "scope.access_mode", "scope.frequency", "scope.purpose.text", "scope.record_range", "scope.max_uses"] {
+        for field in [
+            "patient",
+            "hips[0]",
+            "requester",
+            "scope.hi_types",
+            "scope.access_mode",
+            "scope.frequency",
+            "scope.purpose.text",
+            "scope.record_range",
+            "scope.max_uses",
+        ] {
             assert!(fields.iter().any(|f| f == field), "{field} is missing in {fields:?}");
         }
     });
@@ -69,25 +119,73 @@ fn what_may_not_be_asked_is_refused_by_its_reason() {
             change(&mut ask);
             ask
         };
-        let purpose = |code: types::PurposeCode| move |a: &mut api::CreateConsentRequestRequest| a.scope.as_mut().unwrap().purpose = Some(types::Purpose { code: code.into(), ..Default::default() });
-        assert_eq!(reason(w.create(changed(&purpose(types::PurposeCode::Btg))).await), Reason::PurposeNotRequestable);
-        assert_eq!(reason(w.create(changed(&purpose(types::PurposeCode::Patrqt))).await), Reason::ScopeInvalid);
+        let purpose = |code: types::PurposeCode| {
+            move |a: &mut api::CreateConsentRequestRequest| {
+                a.scope.as_mut().unwrap().purpose = Some(types::Purpose {
+                    code: code.into(),
+                    ..Default::default()
+                })
+            }
+        };
+        assert_eq!(
+            reason(w.create(changed(&purpose(types::PurposeCode::Btg))).await),
+            Reason::PurposeNotRequestable
+        );
+        assert_eq!(
+            reason(w.create(changed(&purpose(types::PurposeCode::Patrqt))).await),
+            Reason::ScopeInvalid
+        );
         let future = w.at(DAY);
-        assert_eq!(reason(w.create(changed(&|a| a.scope.as_mut().unwrap().record_range.as_mut().unwrap().to = future)).await), Reason::ScopeInvalid);
+        assert_eq!(
+            reason(
+                w.create(changed(&|a| a
+                    .scope
+                    .as_mut()
+                    .unwrap()
+                    .record_range
+                    .as_mut()
+                    .unwrap()
+                    .to = future))
+                    .await
+            ),
+            Reason::ScopeInvalid
+        );
         let far = w.at(6 * 365 * DAY);
-        assert_eq!(reason(w.create(changed(&|a| a.scope.as_mut().unwrap().erase_time = far)).await), Reason::ScopeInvalid);
-        assert_eq!(reason(w.create(changed(&|a| a.hips = vec!["participants/nobody".into()])).await), Reason::HipUnknown);
-        assert_eq!(reason(w.create(changed(&|a| a.notice = "notices/builtin-hpaymt".into())).await), Reason::NoticeMismatch);
-        let context = types::CareContextRef { patient_reference: "MRN-1".into(), care_context_reference: "v1".into(), ..Default::default() };
+        assert_eq!(
+            reason(w.create(changed(&|a| a.scope.as_mut().unwrap().erase_time = far)).await),
+            Reason::ScopeInvalid
+        );
+        assert_eq!(
+            reason(
+                w.create(changed(&|a| a.hips = vec!["participants/nobody".into()]))
+                    .await
+            ),
+            Reason::HipUnknown
+        );
+        assert_eq!(
+            reason(w.create(changed(&|a| a.notice = "notices/builtin-hpaymt".into())).await),
+            Reason::NoticeMismatch
+        );
+        let context = types::CareContextRef {
+            patient_reference: "MRN-1".into(),
+            care_context_reference: "v1".into(),
+            ..Default::default()
+        };
         let several = |a: &mut api::CreateConsentRequestRequest| {
             a.hips.push("participants/lab".into());
             a.scope.as_mut().unwrap().care_contexts = vec![context.clone()];
         };
         assert_eq!(reason(w.create(changed(&several)).await), Reason::HipRequired);
         let soon = w.at(HOUR / 2);
-        assert_eq!(reason(w.create(changed(&|a| a.expire_time = soon)).await), Reason::FieldInvalid);
+        assert_eq!(
+            reason(w.create(changed(&|a| a.expire_time = soon)).await),
+            Reason::FieldInvalid
+        );
         w.people.suspended.lock().unwrap().insert("clinic".into());
-        assert_eq!(reason(w.create(w.asks("asha.rao@sbx")).await), Reason::ParticipantNotActive);
+        assert_eq!(
+            reason(w.create(w.asks("asha.rao@sbx")).await),
+            Reason::ParticipantNotActive
+        );
     });
 }
 
@@ -100,10 +198,16 @@ fn an_unknown_address_gets_a_request_that_only_expires() {
         // She enrols in between: the repeat still answers with the same request.
         let she = w.she(w.person("nobody.here@sbx"));
         assert_eq!(w.create(ask).await.unwrap().name, request.name);
-        assert_eq!(reason(w.approve(&she, w.approval(&request)).await), Reason::NotAvailable);
+        assert_eq!(
+            reason(w.approve(&she, w.approval(&request)).await),
+            Reason::NotAvailable
+        );
         w.advance(7 * DAY);
         let name = request.name;
-        let read = w.rpc().get_consent_request(by(&participant("clinic"), api::GetConsentRequestRequest { name })).await;
+        let read = w
+            .rpc()
+            .get_consent_request(by(&participant("clinic"), api::GetConsentRequestRequest { name }))
+            .await;
         assert_eq!(read.unwrap().into_inner().state(), State::Expired);
     });
 }
@@ -116,14 +220,20 @@ fn one_request_id_has_one_effect_and_another_body_is_refused() {
         let request = w.create(ask.clone()).await.unwrap();
         let again = w.create(ask.clone()).await.unwrap();
         assert_eq!((again.name, again.etag), (request.name.clone(), request.etag.clone()));
-        let other = api::CreateConsentRequestRequest { language: "hi".into(), ..ask };
+        let other = api::CreateConsentRequestRequest {
+            language: "hi".into(),
+            ..ask
+        };
         assert_eq!(reason(w.create(other).await), Reason::RequestIdReused);
         let approval = w.approval(&request);
         let first = w.approve(&she, approval.clone()).await.unwrap();
         let again = w.approve(&she, approval).await.unwrap();
         assert_eq!(first.consents.len(), again.consents.len());
         assert_eq!(first.consents[0].name, again.consents[0].name);
-        assert_eq!((w.count("consent.requested").await, w.count("consent.granted").await), (1, 1));
+        assert_eq!(
+            (w.count("consent.requested").await, w.count("consent.granted").await),
+            (1, 1)
+        );
         let old = w.asks("asha.rao@sbx");
         w.advance(DAY + 1);
         assert_eq!(reason(w.create(old).await), Reason::RequestIdExpired);
@@ -136,8 +246,14 @@ fn a_grant_that_is_wider_changes_nothing_and_names_the_field() {
         let she = w.she(w.person("asha.rao@sbx"));
         let request = w.create(w.asks("asha.rao@sbx")).await.unwrap();
         let grant = |hip: &str, scope: types::Scope| {
-            let grants = vec![api::approve_consent_request_request::Grant { hip: hip.to_owned(), scope: Some(scope) }];
-            api::ApproveConsentRequestRequest { grants, ..w.approval(&request) }
+            let grants = vec![api::approve_consent_request_request::Grant {
+                hip: hip.to_owned(),
+                scope: Some(scope),
+            }];
+            api::ApproveConsentRequestRequest {
+                grants,
+                ..w.approval(&request)
+            }
         };
         let mut wide = w.scope();
         wide.hi_types.push(types::HiType::Invoice.into());
@@ -146,18 +262,34 @@ fn a_grant_that_is_wider_changes_nothing_and_names_the_field() {
         let refusal = refused(w.approve(&she, grant("participants/lab", w.scope())).await);
         assert_eq!(refusal.reason, Reason::GrantWider);
         let mut unlinked = w.scope();
-        unlinked.care_contexts = vec![types::CareContextRef { patient_reference: "MRN-1".into(), care_context_reference: "v1".into(), ..Default::default() }];
-        assert_eq!(reason(w.approve(&she, grant("participants/hospital", unlinked)).await), Reason::CareContextNotLinked);
+        unlinked.care_contexts = vec![types::CareContextRef {
+            patient_reference: "MRN-1".into(),
+            care_context_reference: "v1".into(),
+            ..Default::default()
+        }];
+        assert_eq!(
+            reason(w.approve(&she, grant("participants/hospital", unlinked)).await),
+            Reason::CareContextNotLinked
+        );
         let mut notice = w.approval(&request);
         notice.notice.as_mut().unwrap().sha256 = "0".repeat(64);
         assert_eq!(reason(w.approve(&she, notice).await), Reason::NoticeMismatch);
-        let stale = api::ApproveConsentRequestRequest { etag: "\"9\"".into(), ..w.approval(&request) };
+        let stale = api::ApproveConsentRequestRequest {
+            etag: "\"9\"".into(),
+            ..w.approval(&request)
+        };
         assert_eq!(reason(w.approve(&she, stale).await), Reason::EtagMismatch);
         assert_eq!(w.count("consent.granted").await, 0);
         w.advance(301);
-        let late = api::ApproveConsentRequestRequest { request_id: w.request_id(), ..w.approval(&request) };
+        let late = api::ApproveConsentRequestRequest {
+            request_id: w.request_id(),
+            ..w.approval(&request)
+        };
         assert!(w.approve(&w.she(she.account().unwrap()), late.clone()).await.is_ok());
-        assert_eq!(reason(w.approve(&she, w.approval(&request)).await), Reason::StepUpRequired);
+        assert_eq!(
+            reason(w.approve(&she, w.approval(&request)).await),
+            Reason::StepUpRequired
+        );
     });
 }
 
@@ -166,15 +298,35 @@ fn a_denial_is_final_and_tells_the_asker_why() {
     everywhere(|w| async move {
         let she = w.she(w.person("asha.rao@sbx"));
         let request = w.create(w.asks("asha.rao@sbx")).await.unwrap();
-        let deny = |reason: &str| api::DenyConsentRequestRequest { name: request.name.clone(), reason: reason.to_owned(), request_id: w.request_id(), ..Default::default() };
-        assert_eq!(reason(w.rpc().deny_consent_request(by(&she, deny("no <b>"))).await), Reason::FieldInvalid);
-        let denied = w.rpc().deny_consent_request(by(&she, deny("मैं वहाँ कभी नहीं गई."))).await.unwrap().into_inner();
+        let deny = |reason: &str| api::DenyConsentRequestRequest {
+            name: request.name.clone(),
+            reason: reason.to_owned(),
+            request_id: w.request_id(),
+            ..Default::default()
+        };
+        assert_eq!(
+            reason(w.rpc().deny_consent_request(by(&she, deny("no <b>"))).await),
+            Reason::FieldInvalid
+        );
+        let denied = w
+            .rpc()
+            .deny_consent_request(by(&she, deny("मैं वहाँ कभी नहीं गई.")))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(denied.state(), State::Denied);
         let name = request.name.clone();
-        let read = w.rpc().get_consent_request(by(&participant("clinic"), api::GetConsentRequestRequest { name })).await.unwrap();
+        let read = w
+            .rpc()
+            .get_consent_request(by(&participant("clinic"), api::GetConsentRequestRequest { name }))
+            .await
+            .unwrap();
         assert_eq!(read.into_inner().deny_reason, "मैं वहाँ कभी नहीं गई.");
         let refusal = refused(w.approve(&she, w.approval(&request)).await);
-        assert_eq!((refusal.reason, w.count("consent.denied").await), (Reason::StateConflict, 1));
+        assert_eq!(
+            (refusal.reason, w.count("consent.denied").await),
+            (Reason::StateConflict, 1)
+        );
     });
 }
 
@@ -198,13 +350,23 @@ fn lists_page_newest_first_and_show_only_own_ones() {
     everywhere(|w| async move {
         let (asha, ravi) = (w.person("asha.rao@sbx"), w.person("ravi.kumar@sbx"));
         for n in 0..5 {
-            w.create(w.asks(if n % 2 == 0 { "asha.rao@sbx" } else { "ravi.kumar@sbx" })).await.unwrap();
+            w.create(w.asks(if n % 2 == 0 { "asha.rao@sbx" } else { "ravi.kumar@sbx" }))
+                .await
+                .unwrap();
             w.advance(1);
         }
-        let list = async |who: &sammati_kernel::Caller, message: api::ListConsentRequestsRequest| w.rpc().list_consent_requests(by(who, message)).await.map(Response::into_inner);
+        let list = async |who: &sammati_kernel::Caller, message: api::ListConsentRequestsRequest| {
+            w.rpc()
+                .list_consent_requests(by(who, message))
+                .await
+                .map(Response::into_inner)
+        };
         let clinic = participant("clinic");
         let mut names = Vec::new();
-        let mut message = api::ListConsentRequestsRequest { page_size: 2, ..Default::default() };
+        let mut message = api::ListConsentRequestsRequest {
+            page_size: 2,
+            ..Default::default()
+        };
         loop {
             let page = list(&clinic, message.clone()).await.unwrap();
             names.extend(page.consent_requests.iter().map(|r| r.name.clone()));
@@ -216,14 +378,37 @@ fn lists_page_newest_first_and_show_only_own_ones() {
         let mut sorted = names.clone();
         sorted.sort_by(|a, b| b.cmp(a));
         assert_eq!((names.len(), &names), (5, &sorted));
-        assert_eq!(list(&w.she(asha), Default::default()).await.unwrap().consent_requests.len(), 3);
-        assert_eq!(list(&participant("insurer"), Default::default()).await.unwrap().consent_requests.len(), 0);
-        let named = |account: sammati_kernel::AccountId| api::ListConsentRequestsRequest { subject: account.name(), ..Default::default() };
+        assert_eq!(
+            list(&w.she(asha), Default::default())
+                .await
+                .unwrap()
+                .consent_requests
+                .len(),
+            3
+        );
+        assert_eq!(
+            list(&participant("insurer"), Default::default())
+                .await
+                .unwrap()
+                .consent_requests
+                .len(),
+            0
+        );
+        let named = |account: sammati_kernel::AccountId| api::ListConsentRequestsRequest {
+            subject: account.name(),
+            ..Default::default()
+        };
         assert_eq!(list(&operator(), named(ravi)).await.unwrap().consent_requests.len(), 2);
-        assert_eq!(reason(list(&operator(), Default::default()).await), Reason::FieldInvalid);
+        assert_eq!(
+            reason(list(&operator(), Default::default()).await),
+            Reason::FieldInvalid
+        );
         assert_eq!(reason(list(&w.she(asha), named(ravi)).await), Reason::NotAvailable);
         assert_eq!(reason(list(&clinic, named(ravi)).await), Reason::FieldInvalid);
-        let denied = api::ListConsentRequestsRequest { states: vec![State::Denied.into()], ..Default::default() };
+        let denied = api::ListConsentRequestsRequest {
+            states: vec![State::Denied.into()],
+            ..Default::default()
+        };
         assert_eq!(list(&clinic, denied).await.unwrap().consent_requests.len(), 0);
     });
 }
@@ -232,10 +417,25 @@ fn lists_page_newest_first_and_show_only_own_ones() {
 fn the_notice_that_is_bound_can_be_read() {
     everywhere(|w| async move {
         w.person("asha.rao@sbx");
-        let request = w.create(api::CreateConsentRequestRequest { language: "hi".into(), ..w.asks("asha.rao@sbx") }).await.unwrap();
+        let request = w
+            .create(api::CreateConsentRequestRequest {
+                language: "hi".into(),
+                ..w.asks("asha.rao@sbx")
+            })
+            .await
+            .unwrap();
         let bound = request.notice.unwrap();
-        let message = api::GetNoticeRequest { name: bound.notice, version: bound.version, language: bound.language };
-        let notice = w.rpc().get_notice(by(&sammati_kernel::Caller::ANYONE, message)).await.unwrap().into_inner();
+        let message = api::GetNoticeRequest {
+            name: bound.notice,
+            version: bound.version,
+            language: bound.language,
+        };
+        let notice = w
+            .rpc()
+            .get_notice(by(&sammati_kernel::Caller::ANYONE, message))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!((notice.sha256, notice.language.as_str()), (bound.sha256, "hi"));
     });
 }

@@ -21,7 +21,10 @@ pub(crate) fn question(w: &World, consent: &str) -> Asked {
         purpose: types::PurposeCode::Caremgt.into(),
         access_mode: types::AccessMode::View.into(),
         hi_types: vec![types::HiType::Prescription.into()],
-        record_range: Some(types::TimeRange { from: w.at(-100 * DAY), to: w.at(-10 * DAY) }),
+        record_range: Some(types::TimeRange {
+            from: w.at(-100 * DAY),
+            to: w.at(-10 * DAY),
+        }),
         ..Default::default()
     })
 }
@@ -55,7 +58,9 @@ impl Asked {
     /// The same about a person.
     fn of(mut self, address: &str, requester: &str, provider: &str) -> Self {
         let identifier = types::identifier::Identifier::AbhaAddress(address.to_owned());
-        self.0.target = Some(api::check_access_request::Target::Subject(types::Identifier { identifier: Some(identifier) }));
+        self.0.target = Some(api::check_access_request::Target::Subject(types::Identifier {
+            identifier: Some(identifier),
+        }));
         self.0.requester = format!("participants/{requester}");
         self.0.provider = format!("participants/{provider}");
         self
@@ -63,7 +68,10 @@ impl Asked {
 }
 
 async fn check(w: &World, caller: &Caller, message: api::CheckAccessRequest) -> Result<api::Decision, tonic::Status> {
-    w.rpc().check_access(by(caller, message)).await.map(Response::into_inner)
+    w.rpc()
+        .check_access(by(caller, message))
+        .await
+        .map(Response::into_inner)
 }
 
 #[test]
@@ -75,20 +83,40 @@ fn a_check_answers_by_consent_and_by_person_and_consumes_nothing() {
         for who in [participant("hospital"), participant("clinic"), she.clone()] {
             for asked in [&by_consent, &by_person] {
                 let permit = check(&w, &who, asked.clone().check()).await.unwrap();
-                assert_eq!((permit.outcome(), permit.uses_left, permit.r#use), (Outcome::Permit, Some(1), None));
+                assert_eq!(
+                    (permit.outcome(), permit.uses_left, permit.r#use),
+                    (Outcome::Permit, Some(1), None)
+                );
                 assert!(permit.decision_id.is_empty() && permit.obligations.unwrap().no_store);
             }
         }
-        let stranger = check(&w, &participant("lab"), by_consent.clone().check()).await.unwrap();
+        let stranger = check(&w, &participant("lab"), by_consent.clone().check())
+            .await
+            .unwrap();
         assert_eq!((stranger.reason(), stranger.consent.as_str()), (Why::NoConsent, ""));
-        assert_eq!(reason(check(&w, &participant("lab"), by_person.clone().check()).await), Reason::NotAvailable);
+        assert_eq!(
+            reason(check(&w, &participant("lab"), by_person.clone().check()).await),
+            Reason::NotAvailable
+        );
         let other = w.she(w.person("ravi.kumar@sbx"));
-        assert_eq!(reason(check(&w, &other, by_consent.clone().check()).await), Reason::NotAvailable);
+        assert_eq!(
+            reason(check(&w, &other, by_consent.clone().check()).await),
+            Reason::NotAvailable
+        );
         assert_eq!(reason(check(&w, &other, by_person.check()).await), Reason::NotAvailable);
         let nobody = question(&w, &consent.name).of("nobody.here@sbx", "clinic", "hospital");
-        assert_eq!(check(&w, &participant("hospital"), nobody.check()).await.unwrap().reason(), Why::NoConsent);
+        assert_eq!(
+            check(&w, &participant("hospital"), nobody.check())
+                .await
+                .unwrap()
+                .reason(),
+            Why::NoConsent
+        );
         *w.people.stale.lock().unwrap() = true;
-        assert_eq!(reason(check(&w, &participant("hospital"), by_consent.check()).await), Reason::IdentityStale);
+        assert_eq!(
+            reason(check(&w, &participant("hospital"), by_consent.check()).await),
+            Reason::IdentityStale
+        );
     });
 }
 
@@ -98,7 +126,10 @@ fn after_a_revoke_a_question_about_the_person_tells_why_too() {
         let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;
         w.revoke(&she, &[&consent.name]).await.unwrap();
         let asked = question(&w, &consent.name).of("asha.rao@sbx", "clinic", "hospital");
-        assert_eq!(check(&w, &participant("clinic"), asked.check()).await.unwrap().reason(), Why::ConsentRevoked);
+        assert_eq!(
+            check(&w, &participant("clinic"), asked.check()).await.unwrap().reason(),
+            Why::ConsentRevoked
+        );
     });
 }
 
@@ -109,9 +140,17 @@ fn equal_denials_of_a_minute_are_one_event_now_and_one_at_its_end() {
         let mut asked = question(&w, &consent.name);
         asked.0.hi_types = vec![types::HiType::Invoice.into()];
         let (rpc, _) = &w.replicas[0];
-        let deny = async || rpc.check_access(by(&participant("hospital"), asked.clone().check())).await.unwrap().into_inner();
+        let deny = async || {
+            rpc.check_access(by(&participant("hospital"), asked.clone().check()))
+                .await
+                .unwrap()
+                .into_inner()
+        };
         let first = deny().await;
-        assert_eq!((first.reason(), deny().await.decision_id), (Why::HiTypeNotGranted, first.decision_id.clone()));
+        assert_eq!(
+            (first.reason(), deny().await.decision_id),
+            (Why::HiTypeNotGranted, first.decision_id.clone())
+        );
         rpc.flush_denials(false).await;
         assert_eq!(w.count("access.denied").await, 1);
         let later = deny().await;
@@ -120,8 +159,16 @@ fn equal_denials_of_a_minute_are_one_event_now_and_one_at_its_end() {
         assert_eq!(w.count("access.denied").await, 1);
         w.advance(60);
         rpc.flush_denials(false).await;
-        let denied: Vec<_> = w.events().await.into_iter().filter(|e| e.event_type == "access.denied").collect();
-        assert_eq!(denied.iter().map(|e| e.event_id.clone()).collect::<Vec<_>>(), [first.decision_id, later.decision_id]);
+        let denied: Vec<_> = w
+            .events()
+            .await
+            .into_iter()
+            .filter(|e| e.event_type == "access.denied")
+            .collect();
+        assert_eq!(
+            denied.iter().map(|e| e.event_id.clone()).collect::<Vec<_>>(),
+            [first.decision_id, later.decision_id]
+        );
         assert_eq!(denied[0].payload.as_ref().unwrap().counts.unwrap().repeats, 2);
         assert_eq!(denied[0].reason_code, "HI_TYPE_NOT_GRANTED");
     });
@@ -132,14 +179,46 @@ fn a_repeated_authorize_is_the_same_decision_and_takes_no_second_use() {
     everywhere(|w| async move {
         let (_, consent) = w.granted("asha.rao@sbx", |scope| scope.max_uses = 2).await;
         let hospital = participant("hospital");
-        let message = question(&w, &consent.name).of("asha.rao@sbx", "clinic", "hospital").authorize(w.request_id());
-        let first = w.rpc().authorize_access(by(&hospital, message.clone())).await.unwrap().into_inner();
-        let again = w.rpc().authorize_access(by(&hospital, message)).await.unwrap().into_inner();
-        let told = |d: &api::Decision| (d.outcome, d.decision_id.clone(), d.decide_time, d.r#use, d.uses_left, d.consent.clone(), d.granted.clone());
+        let message = question(&w, &consent.name)
+            .of("asha.rao@sbx", "clinic", "hospital")
+            .authorize(w.request_id());
+        let first = w
+            .rpc()
+            .authorize_access(by(&hospital, message.clone()))
+            .await
+            .unwrap()
+            .into_inner();
+        let again = w
+            .rpc()
+            .authorize_access(by(&hospital, message))
+            .await
+            .unwrap()
+            .into_inner();
+        let told = |d: &api::Decision| {
+            (
+                d.outcome,
+                d.decision_id.clone(),
+                d.decide_time,
+                d.r#use,
+                d.uses_left,
+                d.consent.clone(),
+                d.granted.clone(),
+            )
+        };
         assert_eq!(told(&first), told(&again));
-        assert_eq!((first.r#use, first.uses_left, w.count("data.use_consumed").await), (Some(1), Some(1), 1));
-        let nobody = question(&w, &consent.name).of("nobody.here@sbx", "clinic", "hospital").authorize(w.request_id());
-        let denied = w.rpc().authorize_access(by(&hospital, nobody)).await.unwrap().into_inner();
+        assert_eq!(
+            (first.r#use, first.uses_left, w.count("data.use_consumed").await),
+            (Some(1), Some(1), 1)
+        );
+        let nobody = question(&w, &consent.name)
+            .of("nobody.here@sbx", "clinic", "hospital")
+            .authorize(w.request_id());
+        let denied = w
+            .rpc()
+            .authorize_access(by(&hospital, nobody))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!((denied.reason(), w.count("access.denied").await), (Why::NoConsent, 1));
     });
 }
@@ -154,20 +233,35 @@ fn at_least_sees_a_revision_and_anything_else_is_refused() {
             asked.check()
         };
         let hospital = participant("hospital");
-        assert_eq!(check(&w, &hospital, at_least(&consent.revision)).await.unwrap().outcome(), Outcome::Permit);
-        assert_eq!(reason(check(&w, &hospital, at_least("AAAA")).await), Reason::FieldInvalid);
+        assert_eq!(
+            check(&w, &hospital, at_least(&consent.revision))
+                .await
+                .unwrap()
+                .outcome(),
+            Outcome::Permit
+        );
+        assert_eq!(
+            reason(check(&w, &hospital, at_least("AAAA")).await),
+            Reason::FieldInvalid
+        );
     });
 }
 
 fn key_material(w: &World) -> api::KeyMaterial {
     let content = r#"{"cryptoAlg":"ECDH","curve":"Curve25519","dhPublicKey":{"expiry":"2040-01-01T00:00:00.000Z","parameters":"Curve25519/32byte random key","keyValue":"BASE64"},"nonce":"n"}"#;
-    api::KeyMaterial { content: content.to_owned(), expire_time: w.at(3600) }
+    api::KeyMaterial {
+        content: content.to_owned(),
+        expire_time: w.at(3600),
+    }
 }
 
 fn transfer(w: &World, consent: &str) -> api::CreateTransferRequest {
     api::CreateTransferRequest {
         consent: consent.to_owned(),
-        record_range: Some(types::TimeRange { from: w.at(-100 * DAY), to: w.at(-10 * DAY) }),
+        record_range: Some(types::TimeRange {
+            from: w.at(-100 * DAY),
+            to: w.at(-10 * DAY),
+        }),
         push_uri: "https://clinic.example/push".into(),
         key_material: Some(key_material(w)),
         request_id: w.request_id(),
@@ -179,17 +273,35 @@ fn transfer(w: &World, consent: &str) -> api::CreateTransferRequest {
 fn a_transfer_takes_a_use_tells_the_hip_and_ends_with_the_consent() {
     everywhere(|w| async move {
         let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;
-        let open = async |who: &str, message: api::CreateTransferRequest| w.rpc().create_transfer(by(&participant(who), message)).await.map(Response::into_inner);
+        let open = async |who: &str, message: api::CreateTransferRequest| {
+            w.rpc()
+                .create_transfer(by(&participant(who), message))
+                .await
+                .map(Response::into_inner)
+        };
         let message = transfer(&w, &consent.name);
         let first = open("clinic", message.clone()).await.unwrap();
         assert_eq!(open("clinic", message).await.unwrap().name, first.name);
         assert_eq!((first.r#use, first.hi_types.len()), (1, 2));
-        let get = async |who: &Caller| w.rpc().get_transfer(by(who, api::GetTransferRequest { name: first.name.clone() })).await.map(Response::into_inner);
+        let get = async |who: &Caller| {
+            w.rpc()
+                .get_transfer(by(
+                    who,
+                    api::GetTransferRequest {
+                        name: first.name.clone(),
+                    },
+                ))
+                .await
+                .map(Response::into_inner)
+        };
         assert!(get(&participant("hospital")).await.unwrap().key_material.is_some());
         assert!(get(&she).await.unwrap().key_material.is_none());
         assert_eq!(reason(get(&participant("lab")).await), Reason::NotAvailable);
         let told = w.notifications(&participant("hospital")).await;
-        assert!(told.iter().any(|n| n.kind() == api::notification::Kind::TransferRequested && n.resource == first.name));
+        assert!(
+            told.iter()
+                .any(|n| n.kind() == api::notification::Kind::TransferRequested && n.resource == first.name)
+        );
         w.revoke(&she, &[&consent.name]).await.unwrap();
         assert_eq!(get(&she).await.unwrap().state(), api::transfer::State::Cancelled);
         assert_eq!(w.count("transfer.cancelled").await, 1);
@@ -202,8 +314,16 @@ fn a_refused_transfer_names_the_rule_and_leaves_its_event() {
         let she = w.she(w.person("asha.rao@sbx"));
         let request = w.create(w.asks("asha.rao@sbx")).await.unwrap();
         let consent = w.approve(&she, w.approval(&request)).await.unwrap().consents.remove(0);
-        let open = async |who: &str, message: api::CreateTransferRequest| w.rpc().create_transfer(by(&participant(who), message)).await.map(Response::into_inner);
-        assert_eq!(reason(open("clinic", transfer(&w, &consent.name)).await), Reason::ProviderNotAcknowledged);
+        let open = async |who: &str, message: api::CreateTransferRequest| {
+            w.rpc()
+                .create_transfer(by(&participant(who), message))
+                .await
+                .map(Response::into_inner)
+        };
+        assert_eq!(
+            reason(open("clinic", transfer(&w, &consent.name)).await),
+            Reason::ProviderNotAcknowledged
+        );
         w.acknowledge_all("hospital").await;
         let message = transfer(&w, &consent.name);
         assert_eq!(reason(open("insurer", message.clone()).await), Reason::NoConsent);
@@ -212,14 +332,27 @@ fn a_refused_transfer_names_the_rule_and_leaves_its_event() {
         wide.record_range.as_mut().unwrap().from = w.at(-400 * DAY);
         assert_eq!(reason(open("clinic", wide).await), Reason::RecordRangeNotGranted);
         assert_eq!(w.count("access.denied").await, 3);
-        let elsewhere = api::CreateTransferRequest { push_uri: "https://clinic.example.evil.com/".into(), ..transfer(&w, &consent.name) };
+        let elsewhere = api::CreateTransferRequest {
+            push_uri: "https://clinic.example.evil.com/".into(),
+            ..transfer(&w, &consent.name)
+        };
         assert_eq!(reason(open("clinic", elsewhere).await), Reason::PushUriNotRegistered);
         let mut bent = transfer(&w, &consent.name);
         bent.key_material.as_mut().unwrap().content = "{}".into();
         assert_eq!(reason(open("clinic", bent).await), Reason::KeyMaterialInvalid);
         let twice = transfer(&w, &consent.name);
         open("clinic", twice).await.unwrap();
-        let read = w.rpc().get_consent(by(&she, api::GetConsentRequest { name: consent.name.clone() })).await.unwrap().into_inner();
+        let read = w
+            .rpc()
+            .get_consent(by(
+                &she,
+                api::GetConsentRequest {
+                    name: consent.name.clone(),
+                },
+            ))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(read.uses.unwrap().count, 1);
     });
 }
@@ -227,8 +360,15 @@ fn a_refused_transfer_names_the_rule_and_leaves_its_event() {
 #[test]
 fn a_second_transfer_in_the_window_is_told_when_to_come_back() {
     everywhere(|w| async move {
-        let (_, consent) = w.granted("asha.rao@sbx", |scope| scope.frequency.as_mut().unwrap().value = 1).await;
-        let open = async || w.rpc().create_transfer(by(&participant("clinic"), transfer(&w, &consent.name))).await.map(Response::into_inner);
+        let (_, consent) = w
+            .granted("asha.rao@sbx", |scope| scope.frequency.as_mut().unwrap().value = 1)
+            .await;
+        let open = async || {
+            w.rpc()
+                .create_transfer(by(&participant("clinic"), transfer(&w, &consent.name)))
+                .await
+                .map(Response::into_inner)
+        };
         open().await.unwrap();
         let refusal = crate::world::refused(open().await);
         assert_eq!(refusal.reason, Reason::FrequencyExceeded);

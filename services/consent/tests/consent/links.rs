@@ -17,15 +17,38 @@ fn care_contexts_are_linked_once_and_a_second_call_adds() {
         assert_eq!(refusal.reason, Reason::AlreadyLinked);
         let more = w.link(&token, &["visit-3"]).await.unwrap();
         assert_eq!((&more.name, more.care_contexts.len()), (&link.name, 3));
-        let order: Vec<_> = more.care_contexts.iter().map(|c| c.care_context_reference.as_str()).collect();
+        let order: Vec<_> = more
+            .care_contexts
+            .iter()
+            .map(|c| c.care_context_reference.as_str())
+            .collect();
         assert_eq!(order, ["visit-1", "visit-2", "visit-3"]);
         for who in [w.she(account), participant("hospital")] {
-            let links = w.rpc().list_links(by(&who, Default::default())).await.unwrap().into_inner().links;
+            let links = w
+                .rpc()
+                .list_links(by(&who, Default::default()))
+                .await
+                .unwrap()
+                .into_inner()
+                .links;
             assert_eq!((links.len(), links[0].care_contexts.len()), (1, 3));
         }
-        assert!(w.rpc().list_links(by(&participant("lab"), Default::default())).await.unwrap().into_inner().links.is_empty());
+        assert!(
+            w.rpc()
+                .list_links(by(&participant("lab"), Default::default()))
+                .await
+                .unwrap()
+                .into_inner()
+                .links
+                .is_empty()
+        );
         let told = w.notifications(&w.she(account)).await;
-        assert_eq!(told.iter().filter(|n| n.kind() == api::notification::Kind::Linked).count(), 2);
+        assert_eq!(
+            told.iter()
+                .filter(|n| n.kind() == api::notification::Kind::Linked)
+                .count(),
+            2
+        );
         assert_eq!(w.count("identity.linked").await, 2);
     });
 }
@@ -42,9 +65,15 @@ fn tries_are_counted_whatever_comes_of_them() {
         assert!(blocked.retry_after.unwrap().as_secs() >= 86_000);
         w.advance(DAY + 1);
         assert!(w.link_token("asha.rao@sbx", 1990).await.is_ok());
-        assert_eq!((w.count("link.token_issued").await, w.count("link.token_refused").await), (2, 3));
+        assert_eq!(
+            (w.count("link.token_issued").await, w.count("link.token_refused").await),
+            (2, 3)
+        );
         // An address that is nobody's is refused in the same words.
-        assert_eq!(refused(w.link_token("nobody.here@sbx", 1990).await).message, refused(w.link_token("nobody.here@sbx", 1990).await).message);
+        assert_eq!(
+            refused(w.link_token("nobody.here@sbx", 1990).await).message,
+            refused(w.link_token("nobody.here@sbx", 1990).await).message
+        );
     });
 }
 

@@ -17,11 +17,24 @@ fn a_stream_goes_on_from_its_token_and_wakes_when_something_comes() {
     everywhere(|w| async move {
         let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;
         let hospital = participant("hospital");
-        let mut stream = w.rpc().watch_notifications(by(&hospital, Default::default())).await.unwrap().into_inner();
+        let mut stream = w
+            .rpc()
+            .watch_notifications(by(&hospital, Default::default()))
+            .await
+            .unwrap()
+            .into_inner();
         let first = stream.next().await.unwrap().unwrap();
-        let Some(Item::Notification(granted)) = first.item else { panic!("no notification") };
-        assert_eq!((granted.kind(), &granted.resource, &granted.position), (Kind::ConsentGranted, &consent.name, &first.resume_token));
-        assert!(matches!(stream.next().await.unwrap().unwrap().item, Some(Item::Heartbeat(_))));
+        let Some(Item::Notification(granted)) = first.item else {
+            panic!("no notification")
+        };
+        assert_eq!(
+            (granted.kind(), &granted.resource, &granted.position),
+            (Kind::ConsentGranted, &consent.name, &first.resume_token)
+        );
+        assert!(matches!(
+            stream.next().await.unwrap().unwrap().item,
+            Some(Item::Heartbeat(_))
+        ));
         w.revoke(&she, &[&consent.name]).await.unwrap();
         let revoked = loop {
             if let Some(Item::Notification(n)) = stream.next().await.unwrap().unwrap().item {
@@ -29,11 +42,24 @@ fn a_stream_goes_on_from_its_token_and_wakes_when_something_comes() {
             }
         };
         assert_eq!(revoked.kind(), Kind::ConsentRevoked);
-        let message = api::WatchNotificationsRequest { resume_token: first.resume_token };
-        let mut resumed = w.rpc().watch_notifications(by(&hospital, message.clone())).await.unwrap().into_inner();
-        let Some(Item::Notification(again)) = resumed.next().await.unwrap().unwrap().item else { panic!("no notification") };
+        let message = api::WatchNotificationsRequest {
+            resume_token: first.resume_token,
+        };
+        let mut resumed = w
+            .rpc()
+            .watch_notifications(by(&hospital, message.clone()))
+            .await
+            .unwrap()
+            .into_inner();
+        let Some(Item::Notification(again)) = resumed.next().await.unwrap().unwrap().item else {
+            panic!("no notification")
+        };
         assert_eq!(again.event_id, revoked.event_id);
-        let others = w.rpc().watch_notifications(by(&participant("clinic"), message)).await.map(drop);
+        let others = w
+            .rpc()
+            .watch_notifications(by(&participant("clinic"), message))
+            .await
+            .map(drop);
         assert_eq!(reason(others), Reason::PositionUnknown);
     });
 }
@@ -42,20 +68,52 @@ fn a_stream_goes_on_from_its_token_and_wakes_when_something_comes() {
 fn acknowledging_stamps_once_and_proves_that_a_revocation_arrived() {
     everywhere(|w| async move {
         let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;
-        let read = async || w.rpc().get_consent(by(&she, api::GetConsentRequest { name: consent.name.clone() })).await.unwrap().into_inner();
+        let read = async || {
+            w.rpc()
+                .get_consent(by(
+                    &she,
+                    api::GetConsentRequest {
+                        name: consent.name.clone(),
+                    },
+                ))
+                .await
+                .unwrap()
+                .into_inner()
+        };
         let stamped = read().await;
         assert!(stamped.hip_acknowledge_time.is_some() && stamped.hiu_acknowledge_time.is_none());
         assert_eq!(w.acknowledge_all("hospital").await, 0);
         w.revoke(&she, &[&consent.name]).await.unwrap();
         w.advance(61);
         let last = w.notifications(&participant("hospital")).await.pop().unwrap();
-        let message = api::AcknowledgeNotificationsRequest { up_to: last.position, outcome: Outcome::Ok.into(), request_id: w.request_id(), ..Default::default() };
-        let acknowledge = async |who: &str, message| w.rpc().acknowledge_notifications(by(&participant(who), message)).await.map(Response::into_inner);
+        let message = api::AcknowledgeNotificationsRequest {
+            up_to: last.position,
+            outcome: Outcome::Ok.into(),
+            request_id: w.request_id(),
+            ..Default::default()
+        };
+        let acknowledge = async |who: &str, message| {
+            w.rpc()
+                .acknowledge_notifications(by(&participant(who), message))
+                .await
+                .map(Response::into_inner)
+        };
         let done = acknowledge("hospital", message.clone()).await.unwrap();
         assert_eq!((done.acknowledged_count, done.late_count), (1, 1));
         assert_eq!(acknowledge("hospital", message).await.unwrap(), done);
-        assert_eq!((w.count("consent.revocation_propagated").await, w.count("consent.notification_acknowledged").await), (1, 1));
-        let others = api::AcknowledgeNotificationsRequest { names: vec![last.name], outcome: Outcome::Ok.into(), request_id: w.request_id(), ..Default::default() };
+        assert_eq!(
+            (
+                w.count("consent.revocation_propagated").await,
+                w.count("consent.notification_acknowledged").await
+            ),
+            (1, 1)
+        );
+        let others = api::AcknowledgeNotificationsRequest {
+            names: vec![last.name],
+            outcome: Outcome::Ok.into(),
+            request_id: w.request_id(),
+            ..Default::default()
+        };
         assert_eq!(reason(acknowledge("clinic", others).await), Reason::NotificationUnknown);
     });
 }
@@ -66,9 +124,25 @@ fn an_error_is_recorded_and_acknowledges_nothing() {
         let she = w.she(w.person("asha.rao@sbx"));
         let request = w.create(w.asks("asha.rao@sbx")).await.unwrap();
         w.approve(&she, w.approval(&request)).await.unwrap();
-        let names = w.notifications(&participant("hospital")).await.into_iter().map(|n| n.name).collect();
-        let message = api::AcknowledgeNotificationsRequest { names, outcome: Outcome::Error.into(), error_text: "disk full".into(), request_id: w.request_id(), ..Default::default() };
-        let done = w.rpc().acknowledge_notifications(by(&participant("hospital"), message)).await.unwrap().into_inner();
+        let names = w
+            .notifications(&participant("hospital"))
+            .await
+            .into_iter()
+            .map(|n| n.name)
+            .collect();
+        let message = api::AcknowledgeNotificationsRequest {
+            names,
+            outcome: Outcome::Error.into(),
+            error_text: "disk full".into(),
+            request_id: w.request_id(),
+            ..Default::default()
+        };
+        let done = w
+            .rpc()
+            .acknowledge_notifications(by(&participant("hospital"), message))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(done.acknowledged_count, 0);
         assert_eq!(w.acknowledge_all("hospital").await, 1);
     });

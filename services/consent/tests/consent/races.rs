@@ -20,7 +20,12 @@ enum Did {
     Deny,
 }
 
-async fn race(w: &Arc<World>, she: &Caller, request: &api::ConsentRequest, sweeping: bool) -> Vec<(Did, Result<(), sammati_kernel::Refusal>)> {
+async fn race(
+    w: &Arc<World>,
+    she: &Caller,
+    request: &api::ConsentRequest,
+    sweeping: bool,
+) -> Vec<(Did, Result<(), sammati_kernel::Refusal>)> {
     let racers = (0..64).map(|n| {
         let (w, she, request) = (Arc::clone(w), she.clone(), request.clone());
         tokio::spawn(async move {
@@ -31,7 +36,11 @@ async fn race(w: &Arc<World>, she: &Caller, request: &api::ConsentRequest, sweep
                 let done = w.approve(&she, w.approval(&request)).await.map(drop);
                 (Did::Approve, done.map_err(|s| refused::<()>(Err(s))))
             } else {
-                let message = api::DenyConsentRequestRequest { name: request.name.clone(), request_id: w.request_id(), ..Default::default() };
+                let message = api::DenyConsentRequestRequest {
+                    name: request.name.clone(),
+                    request_id: w.request_id(),
+                    ..Default::default()
+                };
                 let done = w.rpc().deny_consent_request(by(&she, message)).await.map(drop);
                 (Did::Deny, done.map_err(|s| refused::<()>(Err(s))))
             }
@@ -48,13 +57,32 @@ fn c1_of_64_racing_decisions_exactly_one_wins() {
         let done = race(&w, &she, &request, true).await;
         let winners: Vec<_> = done.iter().filter(|(_, r)| r.is_ok()).collect();
         assert_eq!(winners.len(), 1);
-        assert!(done.iter().filter_map(|(_, r)| r.as_ref().err()).all(|r| r.reason == Reason::StateConflict));
+        assert!(
+            done.iter()
+                .filter_map(|(_, r)| r.as_ref().err())
+                .all(|r| r.reason == Reason::StateConflict)
+        );
         let name = request.name.clone();
-        let read = w.rpc().get_consent_request(by(&she, api::GetConsentRequestRequest { name })).await.unwrap().into_inner();
-        let (granted, artefacts, denied) = (w.count("consent.granted").await, w.count("consent.artefact_issued").await, w.count("consent.denied").await);
+        let read = w
+            .rpc()
+            .get_consent_request(by(&she, api::GetConsentRequestRequest { name }))
+            .await
+            .unwrap()
+            .into_inner();
+        let (granted, artefacts, denied) = (
+            w.count("consent.granted").await,
+            w.count("consent.artefact_issued").await,
+            w.count("consent.denied").await,
+        );
         match winners[0].0 {
-            Did::Approve => assert_eq!((read.state(), granted, artefacts, denied, read.consents.len()), (State::Granted, 1, 2, 0, 1)),
-            Did::Deny => assert_eq!((read.state(), granted, artefacts, denied, read.consents.len()), (State::Denied, 0, 0, 1, 0)),
+            Did::Approve => assert_eq!(
+                (read.state(), granted, artefacts, denied, read.consents.len()),
+                (State::Granted, 1, 2, 0, 1)
+            ),
+            Did::Deny => assert_eq!(
+                (read.state(), granted, artefacts, denied, read.consents.len()),
+                (State::Denied, 0, 0, 1, 0)
+            ),
         }
     });
 }
@@ -66,8 +94,18 @@ fn c1_at_the_end_of_the_window_nobody_wins_but_the_clock() {
         let request = w.create(w.asks("asha.rao@sbx")).await.unwrap();
         w.advance(7 * DAY);
         let done = race(&w, &w.she(account), &request, true).await;
-        assert!(done.iter().all(|(_, r)| r.as_ref().is_err_and(|r| r.reason == Reason::RequestExpired)));
-        assert_eq!((w.count("consent.request_expired").await, w.count("consent.granted").await, w.count("consent.denied").await), (1, 0, 0));
+        assert!(
+            done.iter()
+                .all(|(_, r)| r.as_ref().is_err_and(|r| r.reason == Reason::RequestExpired))
+        );
+        assert_eq!(
+            (
+                w.count("consent.request_expired").await,
+                w.count("consent.granted").await,
+                w.count("consent.denied").await
+            ),
+            (1, 0, 0)
+        );
     });
 }
 
@@ -82,7 +120,14 @@ fn c1_racing_revokes_and_the_clock_end_a_consent_once() {
         let changed: i32 = join_all(racers).await.into_iter().map(Result::unwrap).sum();
         w.advance(60 * DAY);
         sweep::sweep(w.store()).await.unwrap();
-        assert_eq!((changed, w.count("consent.withdrawn").await, w.count("consent.expired").await), (1, 1, 0));
+        assert_eq!(
+            (
+                changed,
+                w.count("consent.withdrawn").await,
+                w.count("consent.expired").await
+            ),
+            (1, 1, 0)
+        );
     });
 }
 
@@ -94,7 +139,11 @@ fn c2_of_100_authorizes_against_10_uses_exactly_10_permit() {
             let (w, name) = (Arc::clone(&w), consent.name.clone());
             tokio::spawn(async move {
                 let message = question(&w, &name).authorize(w.request_id());
-                w.rpc().authorize_access(by(&participant("hospital"), message)).await.unwrap().into_inner()
+                w.rpc()
+                    .authorize_access(by(&participant("hospital"), message))
+                    .await
+                    .unwrap()
+                    .into_inner()
             })
         });
         let decisions: Vec<_> = join_all(racers).await.into_iter().map(Result::unwrap).collect();
@@ -103,7 +152,11 @@ fn c2_of_100_authorizes_against_10_uses_exactly_10_permit() {
         assert_eq!(uses, (1..=10).collect::<Vec<_>>());
         let denied = decisions.iter().filter(|d| d.outcome() == Outcome::Deny);
         assert!(denied.clone().count() == 90 && denied.clone().all(|d| d.reason() == Why::UseLimitReached));
-        let events = (w.count("access.authorized").await, w.count("data.use_consumed").await, w.count("access.denied").await);
+        let events = (
+            w.count("access.authorized").await,
+            w.count("data.use_consumed").await,
+            w.count("access.denied").await,
+        );
         assert_eq!(events, (10, 10, 90));
     });
 }
@@ -114,7 +167,11 @@ fn c4_after_a_revoke_returned_nothing_permits_on_any_replica() {
         let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;
         let check = async || {
             let message = question(&w, &consent.name).check();
-            w.rpc().check_access(by(&participant("hospital"), message)).await.unwrap().into_inner()
+            w.rpc()
+                .check_access(by(&participant("hospital"), message))
+                .await
+                .unwrap()
+                .into_inner()
         };
         for _ in 0..4 {
             assert_eq!(check().await.outcome(), Outcome::Permit);
@@ -122,10 +179,18 @@ fn c4_after_a_revoke_returned_nothing_permits_on_any_replica() {
         w.revoke(&she, &[&consent.name]).await.unwrap();
         for _ in 0..200 {
             let denied = check().await;
-            assert_eq!((denied.outcome(), denied.reason()), (Outcome::Deny, Why::ConsentRevoked));
+            assert_eq!(
+                (denied.outcome(), denied.reason()),
+                (Outcome::Deny, Why::ConsentRevoked)
+            );
         }
         let message = question(&w, &consent.name).authorize(w.request_id());
-        let denied = w.rpc().authorize_access(by(&participant("hospital"), message)).await.unwrap().into_inner();
+        let denied = w
+            .rpc()
+            .authorize_access(by(&participant("hospital"), message))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(denied.reason(), Why::ConsentRevoked);
     });
 }

@@ -20,21 +20,66 @@ fn from_its_end_on_a_consent_reads_and_decides_expired_before_any_sweep() {
         let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;
         let asked = question(&w, &consent.name);
         w.advance(30 * DAY);
-        let read = w.rpc().get_consent(by(&she, api::GetConsentRequest { name: consent.name.clone() })).await.unwrap().into_inner();
-        assert_eq!((read.state(), read.end_time), (api::consent::State::Expired, consent.effective_expire_time));
-        let denied = w.rpc().check_access(by(&participant("hospital"), asked.clone().check())).await.unwrap().into_inner();
-        assert_eq!((denied.reason(), w.count("consent.expired").await), (Why::ConsentExpired, 0));
+        let read = w
+            .rpc()
+            .get_consent(by(
+                &she,
+                api::GetConsentRequest {
+                    name: consent.name.clone(),
+                },
+            ))
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(
+            (read.state(), read.end_time),
+            (api::consent::State::Expired, consent.effective_expire_time)
+        );
+        let denied = w
+            .rpc()
+            .check_access(by(&participant("hospital"), asked.clone().check()))
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(
+            (denied.reason(), w.count("consent.expired").await),
+            (Why::ConsentExpired, 0)
+        );
         // A command that meets it writes the expiry first; the event tells when it was due.
         let message = asked.authorize(w.request_id());
-        let denied = w.rpc().authorize_access(by(&participant("hospital"), message)).await.unwrap().into_inner();
+        let denied = w
+            .rpc()
+            .authorize_access(by(&participant("hospital"), message))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(denied.reason(), Why::ConsentExpired);
         sweep::sweep(w.store()).await.unwrap();
-        let expired: Vec<_> = w.events().await.into_iter().filter(|e| e.event_type == "consent.expired").collect();
-        assert_eq!((expired.len(), expired[0].occurred_time), (1, consent.effective_expire_time));
-        let kinds: Vec<_> = w.notifications(&participant("clinic")).await.iter().map(api::Notification::kind).collect();
+        let expired: Vec<_> = w
+            .events()
+            .await
+            .into_iter()
+            .filter(|e| e.event_type == "consent.expired")
+            .collect();
+        assert_eq!(
+            (expired.len(), expired[0].occurred_time),
+            (1, consent.effective_expire_time)
+        );
+        let kinds: Vec<_> = w
+            .notifications(&participant("clinic"))
+            .await
+            .iter()
+            .map(api::Notification::kind)
+            .collect();
         assert!(kinds.contains(&api::notification::Kind::ConsentExpired));
-        let back = w.revoke(&w.she(she.account().unwrap()), &[&consent.name]).await.unwrap();
-        assert_eq!((back.changed_count, back.consents[0].state()), (0, api::consent::State::Expired));
+        let back = w
+            .revoke(&w.she(she.account().unwrap()), &[&consent.name])
+            .await
+            .unwrap();
+        assert_eq!(
+            (back.changed_count, back.consents[0].state()),
+            (0, api::consent::State::Expired)
+        );
     });
 }
 
@@ -45,21 +90,40 @@ fn a_transfer_that_nobody_took_on_gives_its_use_back() {
         let content = r#"{"cryptoAlg":"ECDH","curve":"Curve25519","dhPublicKey":{"expiry":"2040-01-01T00:00:00.000Z","keyValue":"x"},"nonce":"n"}"#;
         let message = || api::CreateTransferRequest {
             consent: consent.name.clone(),
-            record_range: Some(types::TimeRange { from: w.at(-100 * DAY), to: w.at(-10 * DAY) }),
+            record_range: Some(types::TimeRange {
+                from: w.at(-100 * DAY),
+                to: w.at(-10 * DAY),
+            }),
             push_uri: "https://clinic.example/push".into(),
-            key_material: Some(api::KeyMaterial { content: content.to_owned(), expire_time: w.at(3600) }),
+            key_material: Some(api::KeyMaterial {
+                content: content.to_owned(),
+                expire_time: w.at(3600),
+            }),
             request_id: w.request_id(),
             ..Default::default()
         };
-        let open = async || w.rpc().create_transfer(by(&participant("clinic"), message())).await.map(Response::into_inner);
+        let open = async || {
+            w.rpc()
+                .create_transfer(by(&participant("clinic"), message()))
+                .await
+                .map(Response::into_inner)
+        };
         let transfer = open().await.unwrap();
         assert_eq!(reason(open().await), Reason::UseLimitReached);
         w.advance(20 * 60);
-        let read = w.rpc().get_transfer(by(&she, api::GetTransferRequest { name: transfer.name })).await.unwrap().into_inner();
+        let read = w
+            .rpc()
+            .get_transfer(by(&she, api::GetTransferRequest { name: transfer.name }))
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(read.state(), api::transfer::State::Expired);
         sweep::sweep(w.store()).await.unwrap();
         sweep::sweep(w.store()).await.unwrap();
-        assert_eq!((w.count("transfer.expired").await, w.count("data.use_returned").await), (1, 1));
+        assert_eq!(
+            (w.count("transfer.expired").await, w.count("data.use_returned").await),
+            (1, 1)
+        );
         assert!(open().await.is_ok());
     });
 }
@@ -71,11 +135,28 @@ fn a_request_expires_and_both_sides_hear_of_it() {
         let request = w.create(w.asks("asha.rao@sbx")).await.unwrap();
         w.advance(7 * DAY);
         let refusal = refused(w.approve(&w.she(account), w.approval(&request)).await);
-        assert_eq!((refusal.reason, w.count("consent.request_expired").await), (Reason::RequestExpired, 1));
-        let due = w.events().await.into_iter().find(|e| e.event_type == "consent.request_expired").unwrap().occurred_time;
-        assert_eq!(due.as_ref().and_then(micros), request.expire_time.as_ref().and_then(micros));
+        assert_eq!(
+            (refusal.reason, w.count("consent.request_expired").await),
+            (Reason::RequestExpired, 1)
+        );
+        let due = w
+            .events()
+            .await
+            .into_iter()
+            .find(|e| e.event_type == "consent.request_expired")
+            .unwrap()
+            .occurred_time;
+        assert_eq!(
+            due.as_ref().and_then(micros),
+            request.expire_time.as_ref().and_then(micros)
+        );
         for who in [participant("clinic"), w.she(account)] {
-            let kinds: Vec<_> = w.notifications(&who).await.iter().map(api::Notification::kind).collect();
+            let kinds: Vec<_> = w
+                .notifications(&who)
+                .await
+                .iter()
+                .map(api::Notification::kind)
+                .collect();
             assert!(kinds.contains(&api::notification::Kind::ConsentRequestExpired));
         }
     });
@@ -86,16 +167,50 @@ fn a_revocation_is_all_or_none_and_of_one_person() {
     everywhere(|w| async move {
         let (asha, hers) = w.granted("asha.rao@sbx", |_| {}).await;
         let (_, his) = w.granted("ravi.kumar@sbx", |_| {}).await;
-        assert_eq!(reason(w.revoke(&asha, &[&hers.name, &his.name]).await), Reason::NotAvailable);
+        assert_eq!(
+            reason(w.revoke(&asha, &[&hers.name, &his.name]).await),
+            Reason::NotAvailable
+        );
         let names = vec![hers.name.clone(), his.name.clone()];
-        let message = api::RevokeConsentsRequest { names, legal_basis: "order 7".into(), request_id: w.request_id(), ..Default::default() };
-        assert_eq!(reason(w.rpc().revoke_consents(by(&operator(), message)).await), Reason::BatchSubjects);
+        let message = api::RevokeConsentsRequest {
+            names,
+            legal_basis: "order 7".into(),
+            request_id: w.request_id(),
+            ..Default::default()
+        };
+        assert_eq!(
+            reason(w.rpc().revoke_consents(by(&operator(), message)).await),
+            Reason::BatchSubjects
+        );
         assert_eq!(w.count("consent.withdrawn").await, 0);
-        let message = api::RevokeConsentsRequest { names: vec![his.name], request_id: w.request_id(), ..Default::default() };
-        assert_eq!(reason(w.rpc().revoke_consents(by(&operator(), message.clone())).await), Reason::FieldInvalid);
-        let lawful = api::RevokeConsentsRequest { legal_basis: "order 7".into(), ..message };
-        assert_eq!(w.rpc().revoke_consents(by(&operator(), lawful)).await.unwrap().into_inner().changed_count, 1);
-        let withdrawn = w.events().await.into_iter().find(|e| e.event_type == "consent.withdrawn").unwrap();
+        let message = api::RevokeConsentsRequest {
+            names: vec![his.name],
+            request_id: w.request_id(),
+            ..Default::default()
+        };
+        assert_eq!(
+            reason(w.rpc().revoke_consents(by(&operator(), message.clone())).await),
+            Reason::FieldInvalid
+        );
+        let lawful = api::RevokeConsentsRequest {
+            legal_basis: "order 7".into(),
+            ..message
+        };
+        assert_eq!(
+            w.rpc()
+                .revoke_consents(by(&operator(), lawful))
+                .await
+                .unwrap()
+                .into_inner()
+                .changed_count,
+            1
+        );
+        let withdrawn = w
+            .events()
+            .await
+            .into_iter()
+            .find(|e| e.event_type == "consent.withdrawn")
+            .unwrap();
         assert_eq!(withdrawn.payload.unwrap().legal_basis, "order 7");
     });
 }

@@ -21,7 +21,8 @@ use sammati_consent::rows::MIGRATIONS;
 use sammati_consent::{Parts, Rpc, Settings};
 use sammati_kernel::jws::SigningKey;
 use sammati_kernel::{
-    AccountId, Actor, Caller, Clock, Key, ManualClock, Micros, ParticipantId, Peer, Reason, Refusal, Role, Seed, SessionId, Slot,
+    AccountId, Actor, Caller, Clock, Key, ManualClock, Micros, ParticipantId, Peer, Reason, Refusal, Role, Seed,
+    SessionId, Slot,
 };
 use sammati_server::error::refusal_of;
 use sammati_server::event::timestamp;
@@ -52,7 +53,12 @@ impl Directory for People {
         };
         let active = !self.suspended.lock().unwrap().contains(id.as_str());
         let transfer_origins = vec!["https://clinic.example".to_owned()];
-        Some(Party { display_name: format!("The {id}"), active, roles, transfer_origins })
+        Some(Party {
+            display_name: format!("The {id}"),
+            active,
+            roles,
+            transfer_origins,
+        })
     }
 
     fn is_active(&self, account: AccountId) -> bool {
@@ -64,7 +70,11 @@ impl Directory for People {
     }
 
     fn fresh(&self) -> Result<(), Refusal> {
-        if *self.stale.lock().unwrap() { Err(Reason::IdentityStale.into()) } else { Ok(()) }
+        if *self.stale.lock().unwrap() {
+            Err(Reason::IdentityStale.into())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -76,7 +86,10 @@ impl Resolver for People {
             _ => None,
         };
         let fits = demographics.is_none_or(|d| d.year_of_birth == 1990);
-        let found = account.filter(|_| fits).map(|account| Found { account, active: Directory::is_active(self, account) });
+        let found = account.filter(|_| fits).map(|account| Found {
+            account,
+            active: Directory::is_active(self, account),
+        });
         Box::pin(async move { Ok(found) })
     }
 }
@@ -100,8 +113,16 @@ impl World {
         let (clock, people) = (ManualClock::at(START), Arc::new(People::default()));
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let count = if database.url.starts_with("sqlite:") { 1 } else { 2 };
-        let replicas = (0..count).map(|_| replica(&database.url, &clock, &people, pkcs8.as_ref())).collect();
-        Self { replicas, clock, people, next: AtomicU64::new(1), _database: database }
+        let replicas = (0..count)
+            .map(|_| replica(&database.url, &clock, &people, pkcs8.as_ref()))
+            .collect();
+        Self {
+            replicas,
+            clock,
+            people,
+            next: AtomicU64::new(1),
+            _database: database,
+        }
     }
 
     /// A replica, going round.
@@ -115,7 +136,8 @@ impl World {
     }
 
     pub(crate) fn advance(&self, seconds: i64) {
-        self.clock.advance(std::time::Duration::from_secs(seconds.try_into().unwrap()));
+        self.clock
+            .advance(std::time::Duration::from_secs(seconds.try_into().unwrap()));
     }
 
     pub(crate) fn at(&self, seconds: i64) -> Option<prost_types::Timestamp> {
@@ -136,15 +158,27 @@ impl World {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let slot = Slot::new(u16::try_from(n * 7 % 4096).unwrap());
         let account = AccountId::new(self.clock.now(), slot, n.to_be_bytes());
-        self.people.addresses.lock().unwrap().insert(address.to_owned(), account);
+        self.people
+            .addresses
+            .lock()
+            .unwrap()
+            .insert(address.to_owned(), account);
         account
     }
 
     /// Her, logged in just now.
     pub(crate) fn she(&self, account: AccountId) -> Caller {
         let session = SessionId::new(START, account.slot(), [1; 8]);
-        let actor = Actor::Person { account, session, app: None, auth_time: self.clock.now().seconds() };
-        Caller { peer: Peer::Anonymous, actor: Some(actor) }
+        let actor = Actor::Person {
+            account,
+            session,
+            app: None,
+            auth_time: self.clock.now().seconds(),
+        };
+        Caller {
+            peer: Peer::Anonymous,
+            actor: Some(actor),
+        }
     }
 
     pub(crate) fn asks(&self, address: &str) -> api::CreateConsentRequestRequest {
@@ -160,18 +194,37 @@ impl World {
 
     pub(crate) fn scope(&self) -> types::Scope {
         types::Scope {
-            purpose: Some(types::Purpose { code: types::PurposeCode::Caremgt.into(), ..Default::default() }),
-            hi_types: vec![types::HiType::Prescription.into(), types::HiType::DiagnosticReport.into()],
+            purpose: Some(types::Purpose {
+                code: types::PurposeCode::Caremgt.into(),
+                ..Default::default()
+            }),
+            hi_types: vec![
+                types::HiType::Prescription.into(),
+                types::HiType::DiagnosticReport.into(),
+            ],
             access_mode: types::AccessMode::View.into(),
-            record_range: Some(types::TimeRange { from: self.at(-365 * DAY), to: self.at(0) }),
+            record_range: Some(types::TimeRange {
+                from: self.at(-365 * DAY),
+                to: self.at(0),
+            }),
             erase_time: self.at(30 * DAY),
-            frequency: Some(types::Frequency { unit: types::FrequencyUnit::Hour.into(), value: 0, repeats: 0 }),
+            frequency: Some(types::Frequency {
+                unit: types::FrequencyUnit::Hour.into(),
+                value: 0,
+                repeats: 0,
+            }),
             ..Default::default()
         }
     }
 
-    pub(crate) async fn create(&self, message: api::CreateConsentRequestRequest) -> Result<api::ConsentRequest, Status> {
-        self.rpc().create_consent_request(by(&participant("clinic"), message)).await.map(tonic::Response::into_inner)
+    pub(crate) async fn create(
+        &self,
+        message: api::CreateConsentRequestRequest,
+    ) -> Result<api::ConsentRequest, Status> {
+        self.rpc()
+            .create_consent_request(by(&participant("clinic"), message))
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     pub(crate) fn approval(&self, request: &api::ConsentRequest) -> api::ApproveConsentRequestRequest {
@@ -183,18 +236,36 @@ impl World {
         }
     }
 
-    pub(crate) async fn approve(&self, she: &Caller, message: api::ApproveConsentRequestRequest) -> Result<api::ApproveConsentRequestResponse, Status> {
-        self.rpc().approve_consent_request(by(she, message)).await.map(tonic::Response::into_inner)
+    pub(crate) async fn approve(
+        &self,
+        she: &Caller,
+        message: api::ApproveConsentRequestRequest,
+    ) -> Result<api::ApproveConsentRequestResponse, Status> {
+        self.rpc()
+            .approve_consent_request(by(she, message))
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     pub(crate) async fn revoke(&self, she: &Caller, names: &[&str]) -> Result<api::RevokeConsentsResponse, Status> {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        let message = api::RevokeConsentsRequest { names, request_id: self.request_id(), ..Default::default() };
-        self.rpc().revoke_consents(by(she, message)).await.map(tonic::Response::into_inner)
+        let message = api::RevokeConsentsRequest {
+            names,
+            request_id: self.request_id(),
+            ..Default::default()
+        };
+        self.rpc()
+            .revoke_consents(by(she, message))
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     /// A consent of hers, granted as asked and acknowledged by the hospital.
-    pub(crate) async fn granted(&self, address: &str, change: impl FnOnce(&mut types::Scope)) -> (Caller, api::Consent) {
+    pub(crate) async fn granted(
+        &self,
+        address: &str,
+        change: impl FnOnce(&mut types::Scope),
+    ) -> (Caller, api::Consent) {
         let she = self.she(self.person(address));
         let mut ask = self.asks(address);
         change(ask.scope.as_mut().unwrap());
@@ -212,15 +283,30 @@ impl World {
             return 0;
         }
         let outcome = api::acknowledge_notifications_request::Outcome::Ok.into();
-        let message = api::AcknowledgeNotificationsRequest { names, outcome, request_id: self.request_id(), ..Default::default() };
-        self.rpc().acknowledge_notifications(by(&participant(who), message)).await.unwrap().into_inner().acknowledged_count
+        let message = api::AcknowledgeNotificationsRequest {
+            names,
+            outcome,
+            request_id: self.request_id(),
+            ..Default::default()
+        };
+        self.rpc()
+            .acknowledge_notifications(by(&participant(who), message))
+            .await
+            .unwrap()
+            .into_inner()
+            .acknowledged_count
     }
 
     /// Everything there is for a caller, up to the first sign of life.
     pub(crate) async fn notifications(&self, caller: &Caller) -> Vec<api::Notification> {
         use api::watch_notifications_response::Item;
         use tokio_stream::StreamExt;
-        let mut stream = self.rpc().watch_notifications(by(caller, Default::default())).await.unwrap().into_inner();
+        let mut stream = self
+            .rpc()
+            .watch_notifications(by(caller, Default::default()))
+            .await
+            .unwrap()
+            .into_inner();
         let mut all = Vec::new();
         while let Some(Item::Notification(n)) = stream.next().await.unwrap().unwrap().item {
             all.push(n);
@@ -231,7 +317,9 @@ impl World {
     pub(crate) async fn link_token(&self, address: &str, year: i32) -> Result<api::IssueLinkTokenResponse, Status> {
         let identifier = types::identifier::Identifier::AbhaAddress(address.to_owned());
         let message = api::IssueLinkTokenRequest {
-            identifier: Some(types::Identifier { identifier: Some(identifier) }),
+            identifier: Some(types::Identifier {
+                identifier: Some(identifier),
+            }),
             demographics: Some(types::Demographics {
                 name: "Asha Rao".into(),
                 gender: types::Gender::F.into(),
@@ -240,7 +328,10 @@ impl World {
             }),
             request_id: self.request_id(),
         };
-        self.rpc().issue_link_token(by(&participant("hospital"), message)).await.map(tonic::Response::into_inner)
+        self.rpc()
+            .issue_link_token(by(&participant("hospital"), message))
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     pub(crate) async fn link(&self, token: &str, references: &[&str]) -> Result<api::Link, Status> {
@@ -256,7 +347,10 @@ impl World {
             care_contexts: references.iter().map(context).collect(),
             request_id: self.request_id(),
         };
-        self.rpc().link_care_contexts(by(&participant("hospital"), message)).await.map(tonic::Response::into_inner)
+        self.rpc()
+            .link_care_contexts(by(&participant("hospital"), message))
+            .await
+            .map(tonic::Response::into_inner)
     }
 
     /// All events of the feed, in commit order per partition.
@@ -269,12 +363,20 @@ impl World {
             }
             Ok(all)
         });
-        read.await.unwrap().iter().map(|event| Event::decode(event.body.as_slice()).unwrap()).collect()
+        read.await
+            .unwrap()
+            .iter()
+            .map(|event| Event::decode(event.body.as_slice()).unwrap())
+            .collect()
     }
 
     /// How many events there are of this type.
     pub(crate) async fn count(&self, kind: &str) -> usize {
-        self.events().await.iter().filter(|event| event.event_type == kind).count()
+        self.events()
+            .await
+            .iter()
+            .filter(|event| event.event_type == kind)
+            .count()
     }
 }
 
@@ -295,7 +397,11 @@ fn replica(url: &str, clock: &ManualClock, people: &Arc<People>, pkcs8: &[u8]) -
 
 /// Runs a test in every world.
 pub(crate) fn everywhere<F: Future<Output = ()>>(test: impl Fn(Arc<World>) -> F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     for world in World::all() {
         runtime.block_on(test(Arc::new(world)));
     }
@@ -315,17 +421,34 @@ pub(crate) fn participant(id: &str) -> Caller {
         "both" => BTreeSet::from([Role::Hip, Role::Hiu]),
         _ => BTreeSet::from([Role::Hiu]),
     };
-    let actor = Actor::Participant { id: ParticipantId::parse(id).unwrap(), roles };
-    Caller { peer: Peer::Anonymous, actor: Some(actor) }
+    let actor = Actor::Participant {
+        id: ParticipantId::parse(id).unwrap(),
+        roles,
+    };
+    Caller {
+        peer: Peer::Anonymous,
+        actor: Some(actor),
+    }
 }
 
 pub(crate) fn operator() -> Caller {
-    Caller { peer: Peer::Operator("asha".into()), actor: None }
+    Caller {
+        peer: Peer::Operator("asha".into()),
+        actor: None,
+    }
 }
 
 pub(crate) fn professional() -> types::Requester {
-    let identifier = types::RequesterIdentifier { r#type: "REGNO".into(), value: "MH1001".into(), system: "https://www.mciindia.org".into() };
-    types::Requester { name: "Dr Manju".into(), identifier: Some(identifier), verified: false }
+    let identifier = types::RequesterIdentifier {
+        r#type: "REGNO".into(),
+        value: "MH1001".into(),
+        system: "https://www.mciindia.org".into(),
+    };
+    types::Requester {
+        name: "Dr Manju".into(),
+        identifier: Some(identifier),
+        verified: false,
+    }
 }
 
 /// Why a call was refused.

@@ -1,0 +1,87 @@
+//! Two stand-ins for the consent service: one that does nothing, and one that gives each command its own transaction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sammati_api::consent::v1::decision_service_server::{DecisionService, DecisionServiceServer};
+use sammati_api::consent::v1::{AuthorizeAccessRequest, CheckAccessRequest, Decision};
+use sammati_consent::artefact::{ArtefactKey, ArtefactKeys};
+use sammati_consent::directory::identity::{Follower, IdentityResolver};
+use sammati_consent::rows::MIGRATIONS;
+use sammati_consent::{Parts, Rpc, Settings, background, served};
+use sammati_server::relay::Relay;
+use sammati_server::{Built, IdentityFacts, Served, Service, Start, StartError};
+use sammati_store::{Location, Options, Store};
+use tonic::{Request, Response, Status};
+
+/// Decides nothing: what the way to a handler costs, and nothing else. Same stack, mTLS and token as the consent
+/// service's, for it has its name and its configuration.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hollow;
+
+#[tonic::async_trait]
+impl DecisionService for Hollow {
+    async fn check_access(&self, _: Request<CheckAccessRequest>) -> Result<Response<Decision>, Status> {
+        Ok(Response::new(Decision::default()))
+    }
+
+    async fn authorize_access(&self, _: Request<AuthorizeAccessRequest>) -> Result<Response<Decision>, Status> {
+        Ok(Response::new(Decision::default()))
+    }
+}
+
+impl Service for Hollow {
+    const NAME: &'static str = "consent";
+    type Settings = Settings;
+
+    async fn build(start: Start<Settings>) -> Result<Built, StartError> {
+        let facts = IdentityFacts::follow(&start)?;
+        let ready = facts.ready();
+        Ok(Built::new(Served::new().add(DecisionServiceServer::new(Self)), Arc::new(facts)).ready(ready))
+    }
+}
+
+/// The consent service, one transaction for each command: on Postgres on as many connections as a pool would have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PerRequest;
+
+impl Service for PerRequest {
+    const NAME: &'static str = "consent";
+    type Settings = Settings;
+
+    async fn build(start: Start<Settings>) -> Result<Built, StartError> {
+        let facts = IdentityFacts::follow(&start)?;
+        let store = store(&start)?;
+        let relay = start.metrics.with({
+            let (store, audit) = (store.clone(), start.peers.channel("audit")?);
+            move |registry| Relay::new(store, audit, Self::NAME, registry)
+        });
+        start.tasks.spawn(relay.run(start.shutdown.clone()));
+        let rpc = Rpc::new(parts(&start, &facts, store.clone())?);
+        start.tasks.spawn(background(rpc.clone(), store, start.shutdown.clone()));
+        let ready = facts.ready();
+        Ok(Built::new(served(&rpc), Arc::new(facts)).ready(ready))
+    }
+}
+
+fn store(start: &Start<Settings>) -> Result<Store, StartError> {
+    let url = start.config.database.as_ref().map(|database| database.url.as_str()).unwrap_or_default();
+    let location = Location::parse(url).map_err(StartError::Other)?;
+    let key = start.config.secrets.key("lookup")?.derive("store");
+    let options = Options { max_batch: 1, lanes: crate::store::POOL, ..Options::new(location, key) };
+    Store::open(&options, Arc::clone(&start.clock), MIGRATIONS).map_err(StartError::other)
+}
+
+fn parts(start: &Start<Settings>, facts: &IdentityFacts, store: Store) -> Result<Parts, StartError> {
+    let secrets = &start.config.secrets;
+    let key = ArtefactKey { key: secrets.signing_key("artefact_key.pem")?, not_before: None, expire: None };
+    Ok(Parts {
+        store,
+        directory: Arc::new(Follower::new(facts.clone(), Duration::from_secs(30))),
+        resolver: Arc::new(IdentityResolver::new(start.peers.channel("identity")?)),
+        artefact_keys: ArtefactKeys::new(key, Vec::new()),
+        kek: secrets.key("kek")?,
+        lookup: secrets.key("lookup")?,
+        settings: start.config.service.clone(),
+    })
+}

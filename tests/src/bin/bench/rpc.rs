@@ -1,0 +1,169 @@
+//! Calls over mTLS through the whole server stack: an empty one, a check, an append to the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sammati_api::audit::v1::append_events_request::Batch;
+use sammati_api::audit::v1::log_service_client::LogServiceClient;
+use sammati_api::audit::v1::{self as audit, event};
+use sammati_api::consent::v1::decision_service_client::DecisionServiceClient;
+use sammati_api::consent::v1::{self as consent, decision};
+use sammati_api::types::v1 as types;
+use sammati_consent::Consent;
+use sammati_kernel::{Clock, Seed, Slot, SystemClock, TransactionId};
+use sammati_tests::caller::Wire;
+use sammati_tests::story::{Story, Who};
+
+use crate::measure::{CALLERS, Contender, Failure, Pace, interleave, rate};
+use crate::summary::Summary;
+use crate::system::{self, HOLLOW, System};
+
+/// People whose consents are asked about, one each.
+const PEOPLE: usize = 32;
+
+/// Events in one call of `audit.append.batched`, and how many such calls are on their way.
+const BATCH: (usize, usize) = (256, 4);
+
+/// `rpc.empty`, `consent.check…` and `audit.append…`.
+pub(crate) async fn run(pace: Pace, summary: &mut Summary) -> Result<(), Failure> {
+    let embedded = Subject::new(System::start::<Consent>(system::sqlite()).await?).await?;
+    let served = match system::postgres() {
+        Some(database) => Some(Subject::new(System::start::<Consent>(database).await?).await?),
+        None => None,
+    };
+    let mut contenders = vec![
+        embedded.empty(pace.time),
+        embedded.check("rpc.empty_handler", HOLLOW, pace.time),
+        embedded.check("consent.check", 0, pace.time),
+        embedded.append("audit.append", CALLERS, 1, pace.time)?,
+        embedded.append("audit.append.batched", BATCH.1, BATCH.0, pace.time)?,
+    ];
+    contenders.extend(served.as_ref().map(|served| served.check("consent.check.postgres", 0, pace.time)));
+    let measured = interleave(pace.rounds, &mut contenders).await?;
+    drop(contenders);
+    if let [empty, handler, check, append, batched, rest @ ..] = &measured[..] {
+        summary.alone(empty, "1/s");
+        summary.compared(handler, "1/s", empty);
+        summary.compared(check, "1/s", empty);
+        rest.iter().for_each(|check| summary.compared(check, "1/s", empty));
+        summary.compared(append, "events/s", empty);
+        summary.compared(batched, "events/s", append);
+    }
+    for subject in [Some(embedded), served].into_iter().flatten() {
+        subject.stop().await;
+    }
+    Ok(())
+}
+
+/// A system with people who consented.
+struct Subject {
+    system: Arc<System>,
+    questions: Arc<[consent::CheckAccessRequest]>,
+}
+
+impl Subject {
+    async fn new(system: System) -> Result<Self, Failure> {
+        let system = Arc::new(system);
+        let mut questions = Vec::with_capacity(PEOPLE);
+        for person in system.enrol(PEOPLE).await? {
+            let consent = system.story.consent(&person, system.story.scope()).await?;
+            questions.push(system.story.question(&consent.name));
+        }
+        system.quiet().await?;
+        Ok(Self { system, questions: questions.into() })
+    }
+
+    async fn stop(self) {
+        if let Some(system) = Arc::into_inner(self.system) {
+            system.stop().await;
+        }
+    }
+
+    fn clinic(&self, replica: usize) -> DecisionServiceClient<Wire> {
+        DecisionServiceClient::new(self.system.story.clinic.consent_at(replica))
+    }
+
+    /// An empty message to a handler that does nothing.
+    fn empty(&self, time: Duration) -> Contender {
+        let client = self.clinic(HOLLOW);
+        Contender::new("rpc.empty", move || {
+            let client = client.clone();
+            rate(CALLERS, time, move |_| {
+                let mut client = client.clone();
+                async move {
+                    client.check_access(consent::CheckAccessRequest::default()).await?;
+                    Ok(())
+                }
+            })
+        })
+    }
+
+    /// A question to the `replica`th consent service; the real one must permit.
+    fn check(&self, name: &'static str, replica: usize, time: Duration) -> Contender {
+        let (client, questions) = (self.clinic(replica), Arc::clone(&self.questions));
+        Contender::new(name, move || {
+            let (client, questions) = (client.clone(), Arc::clone(&questions));
+            rate(CALLERS, time, move |caller| {
+                let (mut client, question) = (client.clone(), questions[caller % questions.len()].clone());
+                async move {
+                    let decision = client.check_access(question).await?.into_inner();
+                    let permits = decision.outcome() == decision::Outcome::Permit;
+                    if permits || replica == HOLLOW { Ok(()) } else { Err(format!("refused: {decision:?}").into()) }
+                }
+            })
+        })
+    }
+
+    /// `callers` append `size` events a call.
+    fn append(&self, name: &'static str, callers: usize, size: usize, time: Duration) -> Result<Contender, Failure> {
+        let client = LogServiceClient::new(service(&self.system.story)?.audit());
+        Ok(Contender::new(name, move || {
+            let client = client.clone();
+            let calls = rate(callers, time, move |caller| {
+                let mut client = client.clone();
+                async move {
+                    let events = (0..size).map(|_| some_event(caller)).collect::<Result<_, _>>()?;
+                    let batch = Some(Batch::Direct(audit::DirectEvents { events }));
+                    client.append_events(audit::AppendEventsRequest { batch, with_checkpoint: false }).await?;
+                    Ok(())
+                }
+            });
+            async move { Ok(calls.await? * f64::from(u32::try_from(size)?)) }
+        }))
+    }
+}
+
+/// The consent service as a caller, by its certificate.
+fn service(story: &Story) -> Result<Who, Failure> {
+    Who::new(&story.addresses, Some("consent"))
+}
+
+/// A grant, about one of as many people as there are callers.
+fn some_event(caller: usize) -> Result<audit::Event, Failure> {
+    let seed = Seed::draw().map_err(|_| "the system has no randomness")?;
+    let now = SystemClock.now();
+    let slot = Slot::new(u16::try_from(caller)?);
+    let (event, consent): (TransactionId, sammati_kernel::ConsentId) = (seed.id("event", now, slot), seed.id("consent", now, slot));
+    let subject = sammati_kernel::AccountId::new(sammati_kernel::Micros::ZERO, slot, [1; 8]).name();
+    let actor = audit::Actor { kind: types::CallerKind::Person.into(), id: subject.clone(), ..Default::default() };
+    let payload = audit::Payload {
+        actor: Some(actor),
+        subject,
+        resource: consent.name(),
+        resource_version: 1,
+        object_refs: vec!["participants/hospital".to_owned()],
+        ..Default::default()
+    };
+    Ok(audit::Event {
+        schema_version: 1,
+        event_id: event.to_string(),
+        event_type: "consent.granted".to_owned(),
+        action: event::Action::Create.into(),
+        outcome: event::Outcome::Success.into(),
+        class: types::RetentionClass::Consent.into(),
+        occurred_time: Some(sammati_server::event::timestamp(now)),
+        resource_type: "consents".to_owned(),
+        payload: Some(payload),
+        ..Default::default()
+    })
+}

@@ -1,0 +1,129 @@
+//! The four services in this process, each in the variant that is to be measured.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sammati_api::audit::v1::GetCheckpointRequest;
+use sammati_api::audit::v1::proof_service_client::ProofServiceClient;
+use sammati_audit::Audit;
+use sammati_identity::Identity;
+use sammati_kernel::SystemClock;
+use sammati_sandbox::Sandbox;
+use sammati_server::{Config, Running, Service, serve_on};
+use sammati_testkit::Database;
+use sammati_testkit::development::{DatabaseKind, Development, Ports};
+use sammati_tests::caller::Addresses;
+use sammati_tests::story::{Person, Story};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+
+use crate::hollow::Hollow;
+use crate::measure::{Failure, work_off};
+
+/// Which of [`Addresses::consents`] answers without doing anything.
+pub(crate) const HOLLOW: usize = 1;
+
+/// How many enrol at once.
+const ENROLLING: usize = 8;
+
+/// Services that run, and callers that are registered.
+pub(crate) struct System {
+    /// The callers.
+    pub(crate) story: Story,
+    running: Vec<Running>,
+    _databases: Vec<Database>,
+    _folder: TempDir,
+}
+
+/// Where a system keeps its data, and what must live as long.
+pub(crate) fn sqlite() -> (DatabaseKind, Vec<Database>) {
+    (DatabaseKind::Sqlite, Vec::new())
+}
+
+/// The same on the throwaway Postgres; `None` where there is none.
+pub(crate) fn postgres() -> Option<(DatabaseKind, Vec<Database>)> {
+    let databases = (0..4).map(|_| Database::postgres()).collect::<Option<Vec<_>>>()?;
+    let url = |n: usize| databases[n].url.clone();
+    let kind = DatabaseKind::Postgres { identity: url(0), consent: url(1), audit: url(2), audit_keys: url(3) };
+    Some((kind, databases))
+}
+
+impl System {
+    /// Starts it, with `C` as the consent service, and beside that one that answers without doing anything.
+    pub(crate) async fn start<C: Service>((database, databases): (DatabaseKind, Vec<Database>)) -> Result<Self, Failure> {
+        let folder = tempfile::tempdir()?;
+        let ports = Ports::free()?;
+        let configs = Development { folder: folder.path().to_owned(), ports, database }.write()?;
+        let mut running = Vec::new();
+        running.push(serve::<Sandbox>(&configs.sandbox, Some(ports.sandbox.rpc)).await?);
+        running.push(serve::<Identity>(&configs.identity, Some(ports.identity.rpc)).await?);
+        running.push(serve::<Audit>(&configs.audit, Some(ports.audit.rpc)).await?);
+        running.push(serve::<C>(&configs.consent, Some(ports.consent.rpc)).await?);
+        running.push(serve::<Hollow>(&configs.consent, None).await?);
+        let at = |n: usize| format!("https://{}", running[n].address);
+        let addresses = Addresses {
+            folder: folder.path().to_owned(),
+            sandbox: at(0),
+            identity: at(1),
+            identities: vec![at(1)],
+            audit: at(2),
+            consent: at(3),
+            consents: vec![at(3), at(4)],
+        };
+        let mut story = Story::new(&addresses, Arc::new(SystemClock))?;
+        story.open().await?;
+        Ok(Self { story, running, _databases: databases, _folder: folder })
+    }
+
+    /// Enrols the first `count` of the register.
+    pub(crate) async fn enrol(self: &Arc<Self>, count: usize) -> Result<Vec<Person>, Failure> {
+        let entries: Vec<_> = self.story.people().await?.into_iter().take(count).collect();
+        let (sender, mut enrolled) = tokio::sync::mpsc::unbounded_channel();
+        let system = Arc::clone(self);
+        work_off(ENROLLING, entries, move |entry| {
+            let (system, sender) = (Arc::clone(&system), sender.clone());
+            async move { Ok(sender.send(system.story.enrol(&entry).await?)?) }
+        })
+        .await?;
+        let mut people = Vec::with_capacity(count);
+        while let Some(person) = enrolled.recv().await {
+            people.push(person);
+        }
+        Ok(people)
+    }
+
+    /// Waits until the log has taken in what was relayed, so that one measurement's events are not another's load.
+    pub(crate) async fn quiet(&self) -> Result<(), Failure> {
+        let log = self.story.log().await?.name;
+        let mut client = ProofServiceClient::new(self.story.operator.audit());
+        let mut known = -1;
+        for _ in 0..100 {
+            let request = GetCheckpointRequest { log: log.clone(), size: 0 };
+            let size = client.get_checkpoint(request).await?.into_inner().size;
+            if size == known {
+                return Ok(());
+            }
+            known = size;
+            sleep(Duration::from_millis(200)).await;
+        }
+        Err("the relay does not come to rest".into())
+    }
+
+    /// Drains and stops all of it.
+    pub(crate) async fn stop(self) {
+        for service in self.running.into_iter().rev() {
+            service.shutdown().await;
+        }
+    }
+}
+
+/// Serves on `port`, or on a free one.
+async fn serve<S: Service>(config: &Path, port: Option<u16>) -> Result<Running, Failure> {
+    let config = Config::<S::Settings>::load(config)?;
+    let rpc = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port.unwrap_or(0)))).await?;
+    let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    Ok(serve_on::<S>(config, rpc, admin, Arc::new(SystemClock)).await?)
+}
