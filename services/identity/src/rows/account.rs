@@ -58,6 +58,7 @@ pub(crate) struct AddressRow {
 
 /// What e-KYC told. Sealed.
 #[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
 pub(crate) struct Profile {
     #[prost(message, optional, tag = "1")]
     pub(crate) names: Option<api::PersonName>,
@@ -73,6 +74,7 @@ pub(crate) struct Profile {
 
 /// The larger part of it. Sealed.
 #[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
 pub(crate) struct Portrait {
     #[prost(bytes = "vec", tag = "1")]
     pub(crate) photo: Vec<u8>,
@@ -151,5 +153,17 @@ impl Record for DataKeyRow {
 
     fn key(&self) -> Vec<u8> {
         self.id.clone()
+    }
+}
+
+impl std::fmt::Debug for Profile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[profile]")
+    }
+}
+
+impl std::fmt::Debug for Portrait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[portrait]")
     }
 }

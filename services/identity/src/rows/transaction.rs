@@ -109,6 +109,7 @@ pub(crate) enum Verdict {
 
 /// Where an OTP goes. Sealed.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
 pub(crate) struct Target {
     /// Empty for a decoy, and where the agency sends.
     #[prost(string, tag = "1")]
@@ -137,5 +138,11 @@ impl TransactionRow {
     /// The resource name.
     pub(crate) fn name(&self) -> String {
         self.id().map(|id| id.name()).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[target]")
     }
 }

@@ -23,7 +23,7 @@ use sammati_server::authz;
 use sammati_server::error::status;
 use tonic::{Request, Response, Status};
 
-use super::sessions::Certificate;
+use super::participant_sessions::Certificate;
 use crate::service::Identity;
 
 /// RPCs that pass on the caller and the message.

@@ -5,6 +5,7 @@ mod addresses;
 mod feed;
 mod grpc;
 mod load;
+mod participant_sessions;
 mod participants;
 mod proof;
 mod sessions;
@@ -16,7 +17,7 @@ use sammati_kernel::{Caller, Refusal};
 use sammati_store::{Command, RequestKey};
 
 #[cfg(test)]
-pub(crate) use sessions::Certificate;
+pub(crate) use participant_sessions::Certificate;
 
 use crate::service::Inner;
 

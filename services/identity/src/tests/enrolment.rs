@@ -57,11 +57,6 @@ async fn a_person_enrols_and_a_repeat_gets_the_same() {
             begun.name
         );
         assert_eq!(fixture.agency.sent.load(Ordering::SeqCst), 1, "a repeat sends nothing");
-        let other = api::CreateTransactionRequest {
-            subject: Some(Subject::Aadhaar(aadhaar(7 + 1))),
-            ..begin.clone()
-        };
-        // Another number lives elsewhere, where the id was never seen; the same place refuses.
         let moved = api::CreateTransactionRequest {
             consent: begin.consent.clone().map(|c| sammati_api::types::v1::ConsentStamp {
                 language: "en".into(),
@@ -73,7 +68,6 @@ async fn a_person_enrols_and_a_repeat_gets_the_same() {
             reason(fixture.inner.create_transaction(&app(), moved).await),
             Reason::RequestIdReused
         );
-        drop(other);
         assert_eq!(
             reason(fixture.verify_otp(&app(), &begun.name, "000000").await),
             Reason::OtpMismatch

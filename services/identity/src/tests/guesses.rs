@@ -118,14 +118,9 @@ async fn unknown_mobiles_and_addresses_look_like_known_ones() {
             .await
             .unwrap();
         let sent = fixture.inbox.count();
-        for subject in [
-            named("nobody.at.all@sbx").filter(|_| false),
-            named("nobody.here@sbx"),
-            Some(Subject::Mobile("9000000009".into())),
-        ] {
-            let Some(subject) = subject else { continue };
+        for subject in [named("nobody.here@sbx"), Some(Subject::Mobile("9000000009".into()))] {
             let unknown = fixture
-                .begin(&app(), Purpose::Login, Factor::MobileOtp, Some(subject))
+                .begin(&app(), Purpose::Login, Factor::MobileOtp, subject)
                 .await
                 .unwrap();
             assert_eq!(unknown.masked_target.len(), known.masked_target.len());

@@ -6,8 +6,7 @@ use sammati_server::event::timestamp;
 
 use crate::rows::{AccountRow, Portrait, Profile, etag};
 
-/// An account with everything sealed opened.
-#[derive(Debug)]
+/// An account with everything sealed opened. Not to be printed.
 pub(crate) struct Shown {
     pub(crate) row: AccountRow,
     pub(crate) number: Option<AbhaNumber>,
