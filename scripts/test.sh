@@ -14,4 +14,4 @@ cargo build --workspace --bins --locked
 cargo test --workspace --locked
 scripts/grpcurl.sh
 deploy/validate.sh
-make --no-print-directory tour
+target/debug/tour
