@@ -37,7 +37,16 @@ async fn a1_o1_n1_nothing_acknowledged_is_lost_by_20_kills_under_load() {
     let mut system = Processes::start(Setting::new()).await.unwrap();
     let mut story = Story::new(&system.addresses, Arc::new(SystemClock)).unwrap();
     story.open().await.unwrap();
-    let people: Vec<_> = story.people().await.unwrap().into_iter().filter(|p| !p.mobile.is_empty()).take(PEOPLE).collect();
+    // Each with a mobile of her own: an OTP is read from the newest message there.
+    let mut mobiles = BTreeSet::new();
+    let people: Vec<_> = story
+        .people()
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|p| !p.mobile.is_empty() && mobiles.insert(p.mobile.clone()))
+        .take(PEOPLE)
+        .collect();
     let story = Arc::new(story);
     let journal = Arc::new(Journal::default());
     let stop = Arc::new(AtomicBool::new(false));
@@ -56,7 +65,10 @@ async fn a1_o1_n1_nothing_acknowledged_is_lost_by_20_kills_under_load() {
         until(|| journal.done.load(Ordering::SeqCst) >= mark).await;
         let victim = names[usize::try_from(Seed::draw().unwrap().below("victim", 3)).unwrap()];
         system.kill(victim).await.unwrap();
-        system.launch(victim).await.unwrap_or_else(|error| panic!("kill {n} of {victim}: {error}"));
+        system
+            .launch(victim)
+            .await
+            .unwrap_or_else(|error| panic!("kill {n} of {victim}: {error}"));
     }
     stop.store(true, Ordering::SeqCst);
     let people: Vec<Person> = join_all(load).await.into_iter().map(Result::unwrap).collect();
@@ -74,8 +86,10 @@ async fn until(done: impl Fn() -> bool) {
 
 /// Whether a client is told to try again.
 fn is_passing(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded)
-        || status.message().contains("transport")
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded
+    ) || status.message().contains("transport")
 }
 
 /// Tries until there is an answer, as clients are told to.
@@ -96,7 +110,11 @@ macro_rules! persist {
 /// Enrols, then gives and takes back consents until told to stop.
 async fn live(story: &Story, journal: &Journal, stop: &AtomicBool, entry: &sammati_api::sandbox::v1::Person) -> Person {
     let person = persist!(story.enrol(entry));
-    journal.enrolled.lock().unwrap().insert(person.account.name.clone(), person.account.abha_number.clone());
+    journal
+        .enrolled
+        .lock()
+        .unwrap()
+        .insert(person.account.name.clone(), person.account.abha_number.clone());
     journal.done.fetch_add(1, Ordering::SeqCst);
     persist!(story.link(&person, &[&format!("OPD-{}", entry.mobile)]));
     while !stop.load(Ordering::SeqCst) {
@@ -126,27 +144,47 @@ async fn approve(person: &Person, approval: &consent::ApproveConsentRequestReque
     Ok(answer.consents[0].name.clone())
 }
 
-async fn revoke(person: &Person, request: &consent::RevokeConsentsRequest) -> Result<consent::RevokeConsentsResponse, Status> {
-    Ok(ConsentServiceClient::new(person.who.consent()).revoke_consents(request.clone()).await?.into_inner())
+async fn revoke(
+    person: &Person,
+    request: &consent::RevokeConsentsRequest,
+) -> Result<consent::RevokeConsentsResponse, Status> {
+    Ok(ConsentServiceClient::new(person.who.consent())
+        .revoke_consents(request.clone())
+        .await?
+        .into_inner())
 }
 
 async fn check(story: &Story, journal: &Journal, people: &[Person]) {
-    let (given, revoked) = (journal.given.lock().unwrap().clone(), journal.revoked.lock().unwrap().clone());
+    let (given, revoked) = (
+        journal.given.lock().unwrap().clone(),
+        journal.revoked.lock().unwrap().clone(),
+    );
     assert!(revoked.len() >= KILLS, "there was load: {} revokes", revoked.len());
     let mut seen = BTreeSet::new();
     for person in people {
         // The same Aadhaar again: the same number.
         let again = persist!(story.enrol(&person.entry));
-        assert_eq!(again.account.abha_number, journal.enrolled.lock().unwrap()[&person.account.name]);
+        assert_eq!(
+            again.account.abha_number,
+            journal.enrolled.lock().unwrap()[&person.account.name]
+        );
         assert!(!again.is_new);
         let mut client = ConsentServiceClient::new(again.who.consent());
-        let request = consent::ListConsentsRequest { page_size: 1000, ..Default::default() };
+        let request = consent::ListConsentsRequest {
+            page_size: 1000,
+            ..Default::default()
+        };
         let consents = client.list_consents(request).await.unwrap().into_inner().consents;
         let withdrawn = consents.iter().filter(|c| c.state() == State::Revoked).count();
         for consent in &consents {
             assert!(seen.insert(consent.name.clone()));
             if revoked.contains(&consent.name) {
-                assert_eq!(consent.state(), State::Revoked, "an acknowledged revoke of {} is lost", consent.name);
+                assert_eq!(
+                    consent.state(),
+                    State::Revoked,
+                    "an acknowledged revoke of {} is lost",
+                    consent.name
+                );
             }
         }
         caught_up(story, &again, consents.len(), withdrawn).await;
@@ -158,8 +196,14 @@ async fn check(story: &Story, journal: &Journal, people: &[Person]) {
 async fn caught_up(story: &Story, person: &Person, granted: usize, withdrawn: usize) {
     for _ in 0..400 {
         let trail = persist!(story.trail(person));
-        let found = (count(&trail, "consent.granted", ""), count(&trail, "consent.withdrawn", ""));
-        assert!(found.0 <= granted && found.1 <= withdrawn, "{found:?} leaves for {granted} grants, {withdrawn} withdrawals");
+        let found = (
+            count(&trail, "consent.granted", ""),
+            count(&trail, "consent.withdrawn", ""),
+        );
+        assert!(
+            found.0 <= granted && found.1 <= withdrawn,
+            "{found:?} leaves for {granted} grants, {withdrawn} withdrawals"
+        );
         if found == (granted, withdrawn) {
             return;
         }
@@ -171,7 +215,12 @@ async fn caught_up(story: &Story, person: &Person, granted: usize, withdrawn: us
 async fn first_checkpoint(story: &Story) -> String {
     let mut client = ProofServiceClient::new(story.operator.audit());
     let log = story.log().await.unwrap().name;
-    client.get_checkpoint(GetCheckpointRequest { log, size: 0 }).await.unwrap().into_inner().note
+    client
+        .get_checkpoint(GetCheckpointRequest { log, size: 0 })
+        .await
+        .unwrap()
+        .into_inner()
+        .note
 }
 
 /// The first checkpoint and the last are of one log, and the newest events are in it.
@@ -179,13 +228,20 @@ async fn check_log(story: &Story, first: String) {
     let mut client = ProofServiceClient::new(story.operator.audit());
     let log = story.log().await.unwrap();
     let keys = [Verifier::parse(&log.vkey).unwrap()];
-    let request = GetCheckpointRequest { log: log.name.clone(), size: 0 };
+    let request = GetCheckpointRequest {
+        log: log.name.clone(),
+        size: 0,
+    };
     let last = client.get_checkpoint(request).await.unwrap().into_inner().note;
     let (old, new) = (open(&first, &keys).unwrap(), open(&last, &keys).unwrap());
     assert!(new.size() > old.size());
     if old.size() > 0 {
         let (first, second) = (i64::try_from(old.size()).unwrap(), i64::try_from(new.size()).unwrap());
-        let request = GetConsistencyProofRequest { log: log.name.clone(), first, second };
+        let request = GetConsistencyProofRequest {
+            log: log.name.clone(),
+            first,
+            second,
+        };
         let proof = client.get_consistency_proof(request).await.unwrap().into_inner();
         let path = parse_path(&proof.proof).unwrap();
         verify_consistency(old.size(), new.size(), old.root(), new.root(), &path).unwrap();
@@ -193,7 +249,9 @@ async fn check_log(story: &Story, first: String) {
     for index in (0..new.size()).rev().take(50) {
         let request = sammati_api::audit::v1::GetProofRequest {
             log: log.name.clone(),
-            event: Some(sammati_api::audit::v1::get_proof_request::Event::Index(i64::try_from(index).unwrap())),
+            event: Some(sammati_api::audit::v1::get_proof_request::Event::Index(
+                i64::try_from(index).unwrap(),
+            )),
             ..Default::default()
         };
         let proof = client.get_proof(request).await.unwrap().into_inner();

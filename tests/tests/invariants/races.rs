@@ -34,9 +34,17 @@ async fn deny(story: &Story, person: &Person, replica: usize, name: &str) -> Res
     client.deny_consent_request(request).await.map(drop)
 }
 
-async fn approve(story: &Story, person: &Person, replica: usize, request: &consent::ConsentRequest) -> Result<(), tonic::Status> {
+async fn approve(
+    story: &Story,
+    person: &Person,
+    replica: usize,
+    request: &consent::ConsentRequest,
+) -> Result<(), tonic::Status> {
     let mut client = ConsentRequestServiceClient::new(person.who.consent_at(replica));
-    client.approve_consent_request(story.approval(request, None)).await.map(drop)
+    client
+        .approve_consent_request(story.approval(request, None))
+        .await
+        .map(drop)
 }
 
 async fn get(person: &Person, replica: usize, name: &str) -> consent::ConsentRequest {
@@ -48,8 +56,13 @@ async fn get(person: &Person, replica: usize, name: &str) -> consent::ConsentReq
 /// Takes back whatever consent came of the request by then.
 async fn revoke(story: &Story, person: &Person, replica: usize, request: &str) -> Result<i32, tonic::Status> {
     let request = get(person, replica, request).await;
-    let Some(name) = request.consents.first() else { return Ok(0) };
-    story.revoke(replica, person, &[name]).await.map(|answer| answer.changed_count)
+    let Some(name) = request.consents.first() else {
+        return Ok(0);
+    };
+    story
+        .revoke(replica, person, &[name])
+        .await
+        .map(|answer| answer.changed_count)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,8 +95,16 @@ async fn race_over_one_request(world: &Arc<World>, person: &mut Person, round: u
             request_id: renewed.rid(),
             ..Default::default()
         };
-        let requester = sammati_api::types::v1::RequesterIdentifier { r#type: "REGNO".into(), value: "MH1001".into(), system: "https://www.nmc.org.in".into() };
-        asked.requester = Some(sammati_api::types::v1::Requester { name: "Dr Meera Joshi".into(), identifier: Some(requester), verified: false });
+        let requester = sammati_api::types::v1::RequesterIdentifier {
+            r#type: "REGNO".into(),
+            value: "MH1001".into(),
+            system: "https://www.nmc.org.in".into(),
+        };
+        asked.requester = Some(sammati_api::types::v1::Requester {
+            name: "Dr Meera Joshi".into(),
+            identifier: Some(requester),
+            verified: false,
+        });
         let mut client = ConsentRequestServiceClient::new(renewed.clinic.consent());
         client.create_consent_request(asked).await.unwrap().into_inner()
     };
@@ -152,17 +173,28 @@ async fn check_history(
     let given = ended.consents.first().cloned().unwrap_or_default();
     if !given.is_empty() {
         let mut client = ConsentServiceClient::new(person.who.consent());
-        let state = client.get_consent(consent::GetConsentRequest { name: given.clone() }).await.unwrap().into_inner().state();
+        let state = client
+            .get_consent(consent::GetConsentRequest { name: given.clone() })
+            .await
+            .unwrap()
+            .into_inner()
+            .state();
         let revoked = state == consent::consent::State::Revoked;
         assert_eq!(won(Verb::Revoke), i32::from(revoked));
         let expected = usize::from(revoked);
-        let trail = world.trail_with(person, |t| count(t, "consent.granted", &given) >= 1 && count(t, "consent.withdrawn", &given) >= expected).await;
+        let trail = world
+            .trail_with(person, |t| {
+                count(t, "consent.granted", &given) >= 1 && count(t, "consent.withdrawn", &given) >= expected
+            })
+            .await;
         assert_eq!(count(&trail, "consent.granted", &given), 1, "one leaf for the grant");
         assert_eq!(count(&trail, "consent.artefact_issued", &given), 2, "one artefact set");
         assert_eq!(count(&trail, "consent.withdrawn", &given), expected);
         assert_eq!(count(&trail, "consent.denied", name), 0);
     } else if denied == 1 {
-        let trail = world.trail_with(person, |t| count(t, "consent.denied", name) >= 1).await;
+        let trail = world
+            .trail_with(person, |t| count(t, "consent.denied", name) >= 1)
+            .await;
         assert_eq!(count(&trail, "consent.denied", name), 1, "one leaf for the denial");
     }
     ended
@@ -178,7 +210,10 @@ async fn c2_a_use_limit_is_exact_under_100_concurrent_authorizes() {
         let tries = (0..100).map(|n| world.story.authorize(n, &given.name));
         let decisions: Vec<_> = join_all(tries).await.into_iter().map(Result::unwrap).collect();
         let permitted = decisions.iter().filter(|d| d.outcome() == Outcome::Permit).count();
-        let spent = decisions.iter().filter(|d| d.reason() == Reason::UseLimitReached).count();
+        let spent = decisions
+            .iter()
+            .filter(|d| d.reason() == Reason::UseLimitReached)
+            .count();
         assert_eq!((permitted, spent), (10, 90));
         let trail = world
             .trail_with(&person, |t| {
@@ -187,7 +222,11 @@ async fn c2_a_use_limit_is_exact_under_100_concurrent_authorizes() {
             .await;
         assert_eq!(count(&trail, "access.authorized", &given.name), 10);
         assert_eq!(count(&trail, "data.use_consumed", &given.name), 10);
-        assert_eq!(count(&trail, "access.denied", &given.name), 90, "every refusal of a command is recorded");
+        assert_eq!(
+            count(&trail, "access.denied", &given.name),
+            90,
+            "every refusal of a command is recorded"
+        );
         world.system.stop().await;
     }
 }
@@ -198,15 +237,37 @@ async fn c4_after_revoke_returned_nothing_permits_on_any_replica() {
         let person = world.person().await;
         let given = world.story.consent(&person, world.story.scope()).await.unwrap();
         let question = world.story.question(&given.name);
+        let heard = world
+            .story
+            .notification(&world.story.hospital, &given.name)
+            .await
+            .unwrap();
+        world
+            .story
+            .acknowledge(&world.story.hospital, &heard.name)
+            .await
+            .unwrap();
         for replica in 0..world.replicas {
             let before = world.story.check(replica, question.clone()).await.unwrap();
             assert_eq!(before.reason(), Reason::Granted, "cached on replica {replica}");
         }
-        assert_eq!(world.story.revoke(0, &person, &[&given.name]).await.unwrap().changed_count, 1);
+        assert_eq!(
+            world
+                .story
+                .revoke(0, &person, &[&given.name])
+                .await
+                .unwrap()
+                .changed_count,
+            1
+        );
         let (story, question, name) = (&world.story, &question, given.name.as_str());
         let other = world.replicas - 1;
         let decisions = futures::stream::iter(0..10_000_usize).map(|n| async move {
-            let decision = if n % 10 == 0 { story.authorize(other, name).await } else { story.check(other, question.clone()).await };
+            let decision = if n % 10 == 0 {
+                story.authorize(other, name).await
+            } else {
+                story.check(other, question.clone()).await
+            };
             decision.unwrap().reason()
         });
         let reasons: BTreeSet<_> = decisions.buffer_unordered(64).map(|r| r.as_str_name()).collect().await;
@@ -218,7 +279,15 @@ async fn c4_after_revoke_returned_nothing_permits_on_any_replica() {
 #[tokio::test(flavor = "multi_thread")]
 async fn n1_200_concurrent_enrolments_of_50_people_give_50_numbers() {
     for world in World::all().await {
-        let people: Vec<_> = world.story.people().await.unwrap().into_iter().filter(|p| !p.mobile.is_empty()).take(50).collect();
+        let people: Vec<_> = world
+            .story
+            .people()
+            .await
+            .unwrap()
+            .into_iter()
+            .filter(|p| !p.mobile.is_empty())
+            .take(50)
+            .collect();
         let story = &world.story;
         // Four proven transactions each, one person after another at each mobile.
         let mut proven = Vec::new();
@@ -230,9 +299,12 @@ async fn n1_200_concurrent_enrolments_of_50_people_give_50_numbers() {
         assert_eq!(proven.len(), 200);
         let creations = proven.iter().enumerate().map(|(n, (entry, transaction))| async move {
             let rid = story.rid();
-            let first = story.create_account(n, entry, transaction, &rid).await.unwrap();
-            let again = story.create_account(n + 1, entry, transaction, &rid).await.unwrap();
-            assert_eq!(first.account.abha_number, again.account.abha_number, "a retry returns it");
+            let first = create(story, n, entry, transaction, &rid).await;
+            let again = create(story, n + 1, entry, transaction, &rid).await;
+            assert_eq!(
+                first.account.abha_number, again.account.abha_number,
+                "a retry returns it"
+            );
             (entry.aadhaar.clone(), first)
         });
         let created = join_all(creations).await;
@@ -249,5 +321,22 @@ async fn n1_200_concurrent_enrolments_of_50_people_give_50_numbers() {
         let distinct: BTreeSet<_> = numbers.into_values().flatten().collect();
         assert_eq!((distinct.len(), new), (50, 50), "a number is issued once");
         world.system.stop().await;
+    }
+}
+
+/// Makes the account, coming back when the service says that it has too much to do.
+async fn create(
+    story: &Story,
+    replica: usize,
+    entry: &sammati_api::sandbox::v1::Person,
+    transaction: &str,
+    rid: &str,
+) -> Person {
+    loop {
+        match story.create_account(replica, entry, transaction, rid).await {
+            Ok(person) => return person,
+            Err(status) => assert_eq!(reason(&status), "OVERLOADED", "{status:?}"),
+        }
+        tokio::task::yield_now().await;
     }
 }

@@ -22,7 +22,11 @@ impl World {
     pub(crate) async fn all() -> Vec<Self> {
         let mut settings = vec![Setting::new()];
         if let Some(server) = server_url() {
-            settings.push(Setting { database: new_databases(&server), replicas: 2, ..Setting::new() });
+            settings.push(Setting {
+                database: new_databases(&server),
+                replicas: 2,
+                ..Setting::new()
+            });
         }
         let mut worlds = Vec::new();
         for setting in settings {
@@ -37,7 +41,12 @@ impl World {
         let system = InProcess::start(&setting, Arc::new(clock.clone())).await.unwrap();
         let mut story = Story::new(&system.addresses, Arc::new(clock.clone())).unwrap();
         story.open().await.unwrap();
-        Self { system, story, clock, replicas: setting.replicas }
+        Self {
+            system,
+            story,
+            clock,
+            replicas: setting.replicas,
+        }
     }
 
     /// The first person of the register, enrolled, with two care contexts at the hospital.
@@ -65,7 +74,10 @@ impl World {
 pub(crate) fn count(trail: &[LogEvent], event_type: &str, resource: &str) -> usize {
     let is = |event: &&LogEvent| {
         let header = event.header.as_ref().is_some_and(|h| h.event_type == event_type);
-        let about = event.payload.as_ref().is_some_and(|p| p.resource == resource || p.consent == resource);
+        let about = event
+            .payload
+            .as_ref()
+            .is_some_and(|p| p.resource == resource || p.consent == resource);
         header && (resource.is_empty() || about)
     };
     trail.iter().filter(is).count()
