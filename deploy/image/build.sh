@@ -56,7 +56,7 @@ fi
 labels=(
     --label "org.opencontainers.image.title=sammati"
     --label "org.opencontainers.image.version=$version"
-    --label "org.opencontainers.image.revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)"
+    --label "org.opencontainers.image.revision=$(git describe --always --abbrev=40 --exclude "*" --dirty 2>/dev/null || echo unknown)"
     --label "org.opencontainers.image.licenses=Apache-2.0"
 )
 case $builder in
