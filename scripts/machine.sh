@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the test suite needs on a Debian machine and is not there: a C compiler, Postgres, pip's venv.
+# Installs what the test suite needs on a Debian machine and is not there: a C compiler, Postgres, Python's venv, npm.
 # Does nothing where all of it is present; needs root where something is missing.
 set -euo pipefail
 
@@ -9,7 +9,8 @@ ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/n
 command -v psql >/dev/null || missing+=(postgresql-client)
 command -v setpriv >/dev/null || missing+=(util-linux)
 command -v make >/dev/null || missing+=(make)
-python3 -m venv --help >/dev/null 2>&1 || missing+=(python3-venv)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
+command -v npm >/dev/null || missing+=(npm)
 command -v jq >/dev/null || missing+=(jq)
 command -v unzip >/dev/null || missing+=(unzip)
 [ ${#missing[@]} -eq 0 ] && exit 0

@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use sammati_kernel::Key;
+use sammati_store::{Location, Options};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -187,6 +189,32 @@ impl DatabaseConfig {
     }
 }
 
+impl DatabaseConfig {
+    /// How the store opens it; `key` seals what the store seals.
+    ///
+    /// # Errors
+    /// When the URL is not good or the password's file cannot be read.
+    pub fn options(&self, key: Key) -> Result<Options, ConfigError> {
+        self.options_at(&self.url, key)
+    }
+
+    /// The same for another database on the same server, or another file.
+    ///
+    /// # Errors
+    /// When the URL is not good or the password's file cannot be read.
+    pub fn options_at(&self, url: &str, key: Key) -> Result<Options, ConfigError> {
+        let mut location = Location::parse(url).map_err(ConfigError)?;
+        if let Location::Postgres { root, password, .. } = &mut location {
+            root.clone_from(&self.root_certificate);
+            *password = self.password()?;
+        }
+        let mut options = Options::new(location, key);
+        options.lanes = self.lanes.unwrap_or(options.lanes);
+        options.partitions = self.partitions;
+        Ok(options)
+    }
+}
+
 impl fmt::Debug for DatabaseConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DatabaseConfig")
@@ -222,6 +250,16 @@ impl<S: DeserializeOwned> Config<S> {
 }
 
 impl<S> Config<S> {
+    /// `[database]`, which this service cannot do without.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn database(&self) -> Result<&DatabaseConfig, ConfigError> {
+        let database = self.database.as_ref();
+        database
+            .ok_or_else(|| ConfigError("[database] is missing; its url is sqlite:<file> or postgres://…".to_owned()))
+    }
+
     /// Makes paths start from `folder`.
     fn anchor(&mut self, folder: &Path) {
         let at = |path: &mut PathBuf| *path = folder.join(&path);

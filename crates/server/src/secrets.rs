@@ -41,15 +41,24 @@ impl Secrets {
     /// # Errors
     /// Which file, and what it must hold.
     pub fn signing_key(&self, name: &str) -> Result<SigningKey, ConfigError> {
+        self.pkcs8(name).map(|(key, _)| key)
+    }
+
+    /// The same key and its PKCS#8 DER, for a signer of another form.
+    ///
+    /// # Errors
+    /// Which file, and what it must hold.
+    pub fn pkcs8(&self, name: &str) -> Result<(SigningKey, Zeroizing<Vec<u8>>), ConfigError> {
         let (path, bytes) = self.file(name)?;
         let der = PrivatePkcs8KeyDer::from_pem_slice(&bytes)
             .map_or_else(|_| bytes.clone(), |key| Zeroizing::new(key.secret_pkcs8_der().to_vec()));
-        SigningKey::from_pkcs8(&der).map_err(|_| {
+        let key = SigningKey::from_pkcs8(&der).map_err(|_| {
             ConfigError(format!(
                 "the key file {} must hold an Ed25519 key, PKCS#8 as PEM or DER",
                 path.display()
             ))
-        })
+        })?;
+        Ok((key, der))
     }
 
     fn file(&self, name: &str) -> Result<(PathBuf, Zeroizing<Vec<u8>>), ConfigError> {

@@ -172,10 +172,15 @@ fn postgres(
     let mut conn = PgConn::from(inner);
     // The statements join small sets of keys with large tables: without these the planner likes to read whole tables.
     conn.batch_execute(
-        "SET synchronous_commit=on; SET lc_messages='C'; SET enable_hashjoin=off; SET enable_mergejoin=off; \
+        "SET synchronous_commit=on; SET enable_hashjoin=off; SET enable_mergejoin=off; \
          SET enable_seqscan=off; SET jit=off; SET statement_timeout='20s'; SET lock_timeout='15s'; \
          SET idle_in_transaction_session_timeout='30s';",
     )?;
+    // What diesel tells of some failures is their text alone. An ordinary role may not choose its language: then the
+    // server's own must be English, as it is by default.
+    if conn.batch_execute("SET lc_messages='C'").is_err() {
+        tracing::debug!("this role may not set lc_messages; the server's must be C or English");
+    }
     Ok(conn)
 }
 

@@ -1,17 +1,20 @@
 //! Bringing a database to where this binary can serve it.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 
 use diesel::RunQueryDsl;
+use diesel::migration::{Migration, MigrationSource, MigrationVersion};
 use diesel::sql_types::{BigInt, Binary};
-use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+use diesel::sqlite::Sqlite;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use fs4::fs_std::FileExt;
 use sammati_kernel::Seed;
 
 use crate::error::Error;
-use crate::store::{Options, run_migrations};
-use crate::{Partitions, on_conn, sql};
+use crate::store::Options;
+use crate::{AnyConn, Partitions, on_conn, sql};
 
 const OWN: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -48,6 +51,7 @@ pub(crate) fn prepare(options: &Options, migrations: EmbeddedMigrations) -> Resu
         sql::batch(&mut conn, "SELECT pg_advisory_lock(7305808869229356400)")?;
     }
     run_migrations(&mut conn, OWN)?;
+    check_versions(&mut conn, &migrations)?;
     run_migrations(&mut conn, migrations)?;
     let wanted = options
         .partitions
@@ -82,6 +86,45 @@ pub(crate) fn prepare(options: &Options, migrations: EmbeddedMigrations) -> Resu
     Ok(partitions)
 }
 
+fn run_migrations(conn: &mut AnyConn, migrations: EmbeddedMigrations) -> Result<(), Error> {
+    on_conn!(conn, |c| c.run_pending_migrations(migrations).map(drop))
+        .map_err(|e| Error::Schema(format!("cannot bring the schema up to date: {e}")))
+}
+
+/// A version is one migration, ours or the service's; and the database has none that this binary does not know.
+fn check_versions(conn: &mut AnyConn, service: &EmbeddedMigrations) -> Result<(), Error> {
+    let (own, service) = (versions(&OWN)?, versions(service)?);
+    if let Some(twice) = own.intersection(&service).next() {
+        return Err(Error::Schema(format!(
+            "the store and the service both have a migration {twice}"
+        )));
+    }
+    let applied = on_conn!(conn, |c| c.applied_migrations()).map_err(unreadable)?;
+    match applied
+        .iter()
+        .map(ToString::to_string)
+        .find(|v| !own.contains(v) && !service.contains(v))
+    {
+        None => Ok(()),
+        Some(unknown) => Err(Error::Schema(format!(
+            "the database has the migration {unknown}, which this binary does not know: a newer version used it; run that one"
+        ))),
+    }
+}
+
+/// The versions of a set of migrations: the same for every database.
+fn versions(migrations: &EmbeddedMigrations) -> Result<BTreeSet<String>, Error> {
+    let all: Vec<Box<dyn Migration<Sqlite>>> = migrations.migrations().map_err(unreadable)?;
+    Ok(all
+        .iter()
+        .map(|m| MigrationVersion::to_string(&m.name().version()))
+        .collect())
+}
+
+fn unreadable(error: impl std::fmt::Display) -> Error {
+    Error::Schema(format!("the migrations cannot be read: {error}"))
+}
+
 #[cfg(test)]
 mod tests {
     use diesel_migrations::MigrationHarness;
@@ -101,6 +144,23 @@ mod tests {
                 run_migrations(&mut conn, OWN).unwrap();
                 on_conn!(&mut conn, |c| c.revert_all_migrations(OWN).map(drop)).unwrap();
             }
+        }
+    }
+
+    #[test]
+    fn a_database_of_a_newer_version_is_refused_with_what_to_do() {
+        for database in databases() {
+            let mut conn = Location::parse(&database.url).unwrap().connect().unwrap();
+            run_migrations(&mut conn, OWN).unwrap();
+            let none = EmbeddedMigrations::new(&[]);
+            check_versions(&mut conn, &none).unwrap();
+            let newer = "INSERT INTO __diesel_schema_migrations(version) VALUES ('20991231000001')";
+            sql::batch(&mut conn, newer).unwrap();
+            let refused = check_versions(&mut conn, &none).unwrap_err().to_string();
+            assert!(
+                refused.contains("20991231000001") && refused.contains("newer version"),
+                "{refused}"
+            );
         }
     }
 

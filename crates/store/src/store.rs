@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
+use diesel_migrations::EmbeddedMigrations;
 use prometheus_client::registry::Registry;
 use sammati_kernel::{Clock, Key, Micros, Reason, Refusal, Seed, Slot};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -275,10 +275,4 @@ fn start_lane(shared: &Arc<Shared>, options: &Options, n: usize) -> Result<mpsc:
         .spawn(move || lane.run(queue))
         .map_err(|e| Error::File(format!("cannot start a lane's thread: {e}")))?;
     Ok(sender)
-}
-
-/// Embeds a service's migrations together with nothing else; see `setup` for how they are run.
-pub(crate) fn run_migrations(conn: &mut crate::AnyConn, migrations: EmbeddedMigrations) -> Result<(), Error> {
-    crate::on_conn!(conn, |c| c.run_pending_migrations(migrations).map(drop))
-        .map_err(|e| Error::Schema(format!("cannot bring the schema up to date: {e}")))
 }

@@ -1,11 +1,12 @@
 //! What a command sees while it decides: the rows it asked for, as the batch has them by now, and a place for changes.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
 use sammati_kernel::{Id, IdKind, Micros, Seed, Slot};
 
 use crate::keys::ClaimKey;
-use crate::table::{Cell, Raw, Record, Table};
+use crate::table::{self, Raw, Record, Table};
 
 /// A table's name and a partition.
 type Place = (&'static str, i64);
@@ -25,7 +26,7 @@ pub(crate) struct Row {
     pub(crate) format: i64,
     pub(crate) body: Option<Vec<u8>>,
     /// The look-up values, once it was changed here.
-    pub(crate) changed: Option<Vec<Cell>>,
+    pub(crate) changed: Option<Vec<table::Cell>>,
 }
 
 /// Everything a batch loaded, with the changes of the commands decided so far.
@@ -110,7 +111,7 @@ impl Loaded {
         self.claimed.extend(changes.claims);
     }
 
-    fn join_groups(&mut self, table: Table, partition: i64, id: &[u8], cells: &[Cell]) {
+    fn join_groups(&mut self, table: Table, partition: i64, id: &[u8], cells: &[table::Cell]) {
         for (column, cell) in table.columns.iter().zip(cells) {
             let Some(value) = cell.bytes() else { continue };
             let groups = self.groups.get_mut(&(table.name, column.name, partition));
@@ -135,7 +136,7 @@ pub(crate) struct Changes {
 struct Change {
     format: i64,
     body: Vec<u8>,
-    cells: Vec<Cell>,
+    cells: Vec<table::Cell>,
 }
 
 /// An event to be appended to the feed in the same commit.
@@ -158,7 +159,8 @@ pub struct View<'a> {
     now: Micros,
     next: i64,
     seed: &'a Seed,
-    fault: Option<&'static str>,
+    /// Set when the command breaks the store's rules: it is refused then, whatever it answers.
+    fault: Cell<Option<&'static str>>,
 }
 
 impl<'a> View<'a> {
@@ -171,7 +173,7 @@ impl<'a> View<'a> {
             now,
             next,
             seed,
-            fault: None,
+            fault: Cell::new(None),
         }
     }
 
@@ -180,7 +182,7 @@ impl<'a> View<'a> {
     }
 
     pub(crate) const fn fault(&self) -> Option<&'static str> {
-        self.fault
+        self.fault.get()
     }
 
     /// The time of this batch: the same for all that is decided in it, and never before what the partition has seen.
@@ -209,28 +211,28 @@ impl<'a> View<'a> {
     }
 
     /// The record with this key, as the batch has it by now.
-    pub fn get<R: Record>(&mut self, key: &[u8]) -> Option<R> {
+    pub fn get<R: Record>(&self, key: &[u8]) -> Option<R> {
         if let Some(change) = self.changes.rows.get(&(R::TABLE, key.to_vec())) {
-            let body = change.body.clone();
-            return self.read(&body);
+            return self.read(&change.body);
         }
         let rows = self.loaded.rows.get(&(R::TABLE.name, self.partition));
         let Some(row) = rows.and_then(|rows| rows.get(key)) else {
-            self.fault = Some("a row was read that was not asked for");
+            self.fault.set(Some("a row was read that was not asked for"));
             return None;
         };
         row.body.as_deref().and_then(|body| self.read(body))
     }
 
     /// The records of a group that was asked for, in the order of their keys.
-    pub fn group<R: Record>(&mut self, column: &'static str, value: &[u8]) -> Vec<R> {
+    pub fn group<R: Record>(&self, column: &'static str, value: &[u8]) -> Vec<R> {
         let groups = self.loaded.groups.get(&(R::TABLE.name, column, self.partition));
         let Some(known) = groups.and_then(|g| g.get(value)) else {
-            self.fault = Some("a group was read that was not asked for");
+            self.fault.set(Some("a group was read that was not asked for"));
             return Vec::new();
         };
         let Some(at) = R::TABLE.columns.iter().position(|c| c.name == column) else {
-            self.fault = Some("a group was read by a column that its table does not have");
+            self.fault
+                .set(Some("a group was read by a column that its table does not have"));
             return Vec::new();
         };
         let mut keys = known.clone();
@@ -265,10 +267,11 @@ impl<'a> View<'a> {
             .and_then(|rows| rows.get(&id))
             .is_some_and(|row| row.format > R::FORMAT)
         {
-            self.fault = Some("a row of a newer format must not be rewritten by older code");
+            self.fault
+                .set(Some("a row of a newer format must not be rewritten by older code"));
         }
         if cells.len() != R::TABLE.columns.len() {
-            self.fault = Some("a record's cells do not fit its table");
+            self.fault.set(Some("a record's cells do not fit its table"));
         }
         let change = Change {
             format: R::FORMAT,
@@ -291,14 +294,14 @@ impl<'a> View<'a> {
     }
 
     /// Who owns a claim that was asked for.
-    pub fn claimed(&mut self, key: &ClaimKey) -> Option<Vec<u8>> {
+    pub fn claimed(&self, key: &ClaimKey) -> Option<Vec<u8>> {
         if let Some(owner) = self.changes.claims.get(key).or_else(|| self.loaded.claimed.get(key)) {
             return Some(owner.clone());
         }
         match self.loaded.claims.get(key) {
             Some(owner) => owner.clone(),
             None => {
-                self.fault = Some("a claim was read that was not asked for");
+                self.fault.set(Some("a claim was read that was not asked for"));
                 None
             }
         }
@@ -307,15 +310,15 @@ impl<'a> View<'a> {
     /// Takes a claim that was absent. If somebody else commits it first, everything is decided again.
     pub fn claim(&mut self, key: ClaimKey, owner: impl Into<Vec<u8>>) {
         if self.claimed(&key).is_some() {
-            self.fault = Some("a claim was taken that somebody has");
+            self.fault.set(Some("a claim was taken that somebody has"));
         }
         self.changes.claims.insert(key, owner.into());
     }
 
-    fn read<R: Record>(&mut self, body: &[u8]) -> Option<R> {
+    fn read<R: Record>(&self, body: &[u8]) -> Option<R> {
         let record = R::decode(body);
         if record.is_err() {
-            self.fault = Some("a stored record cannot be read");
+            self.fault.set(Some("a stored record cannot be read"));
         }
         record.ok()
     }

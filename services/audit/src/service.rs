@@ -4,14 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use sammati_api::audit::v1::log_service_server::LogServiceServer;
 use sammati_api::audit::v1::proof_service_server::ProofServiceServer;
 use sammati_kernel::{Clock, Key, Reason};
 use sammati_server::config::DatabaseConfig;
-use sammati_server::{Built, ConfigError, IdentityFacts, Secrets, Served, Service, Start, StartError};
-use sammati_store::{Location, Options, Store};
+use sammati_server::{Built, ConfigError, IdentityFacts, Served, Service, Start, StartError};
+use sammati_store::{Options, Store};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -124,14 +122,12 @@ pub async fn sign(log: Arc<Log>, stop: CancellationToken) {
 fn parts(start: &Start<Settings>) -> Result<Parts, StartError> {
     let config = &start.config;
     let (kek, lookup) = (config.secrets.key("kek")?, config.secrets.key("lookup")?);
-    let database = config.database.as_ref();
-    let database =
-        database.ok_or_else(|| ConfigError("[database] is missing; audit keeps its log there".to_owned()))?;
+    let database = config.database()?;
     let keys_url = keys_url(&config.service.keys_database, &database.url)?;
     let clock = &start.clock;
     let store = open_store(database, &database.url, lookup.derive("log store"), clock, MIGRATIONS)?;
     let keys = open_store(database, &keys_url, lookup.derive("key store"), clock, KEY_MIGRATIONS)?;
-    let log_key = log_key(&config.secrets)?;
+    let (_, log_key) = config.secrets.pkcs8("log_key.pem")?;
     Ok(Parts {
         store,
         keys,
@@ -150,15 +146,10 @@ fn open_store(
     clock: &Arc<dyn Clock>,
     migrations: sammati_store::EmbeddedMigrations,
 ) -> Result<Store, StartError> {
-    let mut location = Location::parse(url).map_err(ConfigError)?;
-    if let Location::Postgres { root, password, .. } = &mut location {
-        root.clone_from(&config.root_certificate);
-        *password = config.password()?;
-    }
     let options = Options {
         lanes: 1,
         partitions: Some(1),
-        ..Options::new(location, key)
+        ..config.options_at(url, key)?
     };
     Store::open(&options, Arc::clone(clock), migrations).map_err(StartError::other)
 }
@@ -182,33 +173,4 @@ fn keys_url(keys: &str, log: &str) -> Result<String, ConfigError> {
         ));
     }
     Ok(url)
-}
-
-/// The PKCS#8 DER of `log_key.pem`, for the signer of notes.
-fn log_key(secrets: &Secrets) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
-    const NAME: &str = "log_key.pem";
-    // Says what is wrong with the file, if anything is.
-    drop(secrets.signing_key(NAME)?);
-    let path = secrets.directory.as_deref().unwrap_or(Path::new("")).join(NAME);
-    let unreadable =
-        |error: &dyn std::fmt::Display| ConfigError(format!("the key file {} cannot be read: {error}", path.display()));
-    let file = Zeroizing::new(std::fs::read(&path).map_err(|error| unreadable(&error))?);
-    let Some(text) = std::str::from_utf8(&file)
-        .ok()
-        .filter(|text| text.contains("-----BEGIN"))
-    else {
-        return Ok(file);
-    };
-    let lines: Zeroizing<String> = Zeroizing::new(
-        text.lines()
-            .skip_while(|l| !l.starts_with("-----BEGIN"))
-            .skip(1)
-            .take_while(|l| !l.starts_with("-----"))
-            .map(str::trim)
-            .collect(),
-    );
-    STANDARD
-        .decode(lines.as_bytes())
-        .map(Zeroizing::new)
-        .map_err(|error| unreadable(&error))
 }

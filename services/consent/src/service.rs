@@ -14,7 +14,7 @@ use sammati_api::consent::v1::transfer_service_server::TransferServiceServer;
 use sammati_kernel::{Key, Micros};
 use sammati_server::relay::Relay;
 use sammati_server::{Built, ConfigError, IdentityFacts, Served, Service, Start, StartError};
-use sammati_store::{Location, Options, Store};
+use sammati_store::Store;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
@@ -224,20 +224,6 @@ fn artefact_keys(start: &Start<Settings>) -> Result<ArtefactKeys, ConfigError> {
 }
 
 fn open_store(start: &Start<Settings>, key: Key) -> Result<Store, StartError> {
-    let database = start.config.database.as_ref();
-    let database =
-        database.ok_or_else(|| ConfigError("[database] is missing; consent keeps its records there".to_owned()))?;
-    let mut location = Location::parse(&database.url).map_err(ConfigError)?;
-    if let Location::Postgres { root, password, .. } = &mut location {
-        root.clone_from(&database.root_certificate);
-        *password = database.password()?;
-    }
-    let mut options = Options {
-        partitions: database.partitions,
-        ..Options::new(location, key)
-    };
-    if let Some(lanes) = database.lanes {
-        options.lanes = lanes;
-    }
+    let options = start.config.database()?.options(key)?;
     Store::open(&options, Arc::clone(&start.clock), MIGRATIONS).map_err(StartError::other)
 }

@@ -10,11 +10,10 @@ use sammati_api::identity::v1::session_service_server::SessionServiceServer;
 use sammati_api::identity::v1::transaction_service_server::TransactionServiceServer;
 use sammati_kernel::{AddressSuffix, Clock, Key, Micros, Refusal};
 use sammati_server::authn::TokenFacts;
-use sammati_server::config::{Config, DatabaseConfig};
 use sammati_server::page::PageTokens;
 use sammati_server::relay::Relay;
 use sammati_server::{Built, ConfigError, Served, Service, Start, StartError};
-use sammati_store::{Location, Options, Store};
+use sammati_store::{Options, Store};
 use serde::Deserialize;
 
 use crate::facts::Facts;
@@ -79,20 +78,12 @@ pub(crate) struct Inner {
 }
 
 impl Identity {
-    /// The service named by its configuration file's `[database]`, migrated.
+    /// The database of the service, migrated.
     ///
     /// # Errors
-    /// Why the database cannot be opened.
-    pub fn open(
-        location: Location,
-        database: Option<&DatabaseConfig>,
-        kek: &Key,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Store, StartError> {
-        let mut options = Options::new(location, kek.derive("store"));
-        options.lanes = database.and_then(|d| d.lanes).unwrap_or(options.lanes);
-        options.partitions = database.and_then(|d| d.partitions);
-        Store::open(&options, clock, MIGRATIONS).map_err(StartError::other)
+    /// Why it cannot be opened.
+    pub fn open(options: &Options, clock: Arc<dyn Clock>) -> Result<Store, StartError> {
+        Store::open(options, clock, MIGRATIONS).map_err(StartError::other)
     }
 
     /// Makes it, with what the database says of ended sessions.
@@ -171,12 +162,8 @@ impl Service for Identity {
             ConfigError("service.address_suffix must be \"abdm\", or \"sbx\" in a sandbox".to_owned())
         })?;
         let (kek, lookup) = (start.config.secrets.key("kek")?, start.config.secrets.key("lookup")?);
-        let store = Self::open(
-            location(&start.config)?,
-            start.config.database.as_ref(),
-            &kek,
-            Arc::clone(&start.clock),
-        )?;
+        let options = start.config.database()?.options(kek.derive("store"))?;
+        let store = Self::open(&options, Arc::clone(&start.clock))?;
         start.metrics.with(|registry| store.register_metrics(registry));
         let identity = Self::new(Parts {
             store,
@@ -211,20 +198,4 @@ impl Service for Identity {
 /// A provider is a peer of its own name, or the sandbox.
 fn provider(start: &Start<Settings>, name: &'static str) -> &'static str {
     if start.peers.knows(name) { name } else { "sandbox" }
-}
-
-fn location(config: &Config<Settings>) -> Result<Location, StartError> {
-    let database = config
-        .database
-        .as_ref()
-        .ok_or_else(|| ConfigError("[database] is missing; identity keeps its data there".to_owned()))?;
-    let location = Location::parse(&database.url).map_err(ConfigError)?;
-    Ok(match location {
-        Location::Postgres { url, .. } => Location::Postgres {
-            url,
-            root: database.root_certificate.clone(),
-            password: database.password()?,
-        },
-        embedded @ Location::Sqlite(_) => embedded,
-    })
 }

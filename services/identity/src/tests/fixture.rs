@@ -21,7 +21,7 @@ use sammati_kernel::{
     Slot,
 };
 use sammati_server::event::timestamp;
-use sammati_store::Location;
+use sammati_store::{Location, Options};
 use sammati_testkit::{Database, databases};
 use tonic::{Request, Response, Status};
 
@@ -341,7 +341,7 @@ async fn build(
 ) -> Arc<Inner> {
     let kek = Key::from_bytes([1; 32]);
     let location = Location::parse(&database.url).unwrap();
-    let store = Identity::open(location, None, &kek, Arc::new(clock.clone())).unwrap();
+    let store = Identity::open(&Options::new(location, kek.derive("store")), Arc::new(clock.clone())).unwrap();
     let parts = Parts {
         store,
         clock: Arc::new(clock.clone()),
