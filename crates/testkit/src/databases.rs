@@ -173,10 +173,9 @@ impl Postgres {
     /// Kills the server as a power cut would: no shutdown, no checkpoint.
     pub fn kill(&mut self) {
         let Some(pid) = self.pid.take() else { return };
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
         // The postmaster's children notice that it is gone and end.
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-        while nix::sys::signal::kill(pid, None).is_ok() {
+        let _ = nix::sys::signal::kill(process(pid), nix::sys::signal::Signal::SIGKILL);
+        while is_alive(pid) {
             std::thread::yield_now();
         }
     }
@@ -184,17 +183,30 @@ impl Postgres {
     /// Starts the server again on the same data.
     pub fn restart(&mut self) {
         assert!(self.pid.is_none(), "the server runs");
+        // While children of a killed server still end, a new one refuses the data and ends too: it is tried again.
+        for _ in 0..600 {
+            if self.pid.is_none_or(|pid| !is_alive(pid)) {
+                self.pid = Some(self.spawn());
+            }
+            if self.is_ready() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("postgres did not become ready");
+    }
+
+    fn spawn(&self) -> u32 {
         let mut server = as_postgres(&self.programs.join("postgres"));
         server.args(["-D", &self.data(), "-k", &self.folder.display().to_string()]);
-        server.args([
-            "-c",
+        for setting in [
             "listen_addresses=",
-            "-c",
             "max_connections=300",
-            "-c",
             "shared_buffers=256MB",
-        ]);
-        server.args(["-c", "unix_socket_permissions=0777"]);
+            "unix_socket_permissions=0777",
+        ] {
+            server.args(["-c", setting]);
+        }
         server.stdout(Stdio::null()).stderr(Stdio::null());
         let (sender, receiver) = std::sync::mpsc::channel();
         // A death signal goes off when the thread that started the child ends: this one waits for the child.
@@ -203,21 +215,13 @@ impl Postgres {
             let _ = sender.send(child.id());
             let _ = child.wait();
         });
-        self.pid = Some(receiver.recv().expect("postgres started"));
-        self.wait_ready();
+        receiver.recv().expect("postgres started")
     }
 
-    fn wait_ready(&self) {
-        let ready = self.programs.join("pg_isready");
-        for _ in 0..600 {
-            let mut ask = Command::new(&ready);
-            ask.args(["-q", "-t", "5", "-h", &self.folder.display().to_string()]);
-            if ask.status().is_ok_and(|status| status.success()) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        panic!("postgres did not become ready");
+    fn is_ready(&self) -> bool {
+        let mut ask = Command::new(self.programs.join("pg_isready"));
+        ask.args(["-q", "-t", "5", "-h", &self.folder.display().to_string()]);
+        ask.status().is_ok_and(|status| status.success())
     }
 
     fn data(&self) -> String {
@@ -230,6 +234,14 @@ impl Drop for Postgres {
         self.kill();
         drop(std::fs::remove_dir_all(&self.folder));
     }
+}
+
+fn process(pid: u32) -> nix::unistd::Pid {
+    nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"))
+}
+
+fn is_alive(pid: u32) -> bool {
+    nix::sys::signal::kill(process(pid), None).is_ok()
 }
 
 fn is_root() -> bool {
