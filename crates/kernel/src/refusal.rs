@@ -289,6 +289,27 @@ impl Refusal {
         self
     }
 
+    /// Both values, or one refusal that names every field that either does.
+    ///
+    /// # Errors
+    /// What the one refuses, or both together where both are about fields; else the first.
+    pub fn both<A, B>(a: Result<A, Self>, b: Result<B, Self>) -> Result<(A, B), Self> {
+        match (a, b) {
+            (Ok(a), Ok(b)) => Ok((a, b)),
+            (Err(mut a), Err(b)) if !a.violations.is_empty() && !b.violations.is_empty() => {
+                a.violations.merge(b.violations);
+                if a.reason != b.reason {
+                    a = Self {
+                        violations: a.violations,
+                        ..Self::new(Reason::FieldInvalid)
+                    };
+                }
+                Err(a)
+            }
+            (Err(refusal), _) | (Ok(_), Err(refusal)) => Err(refusal),
+        }
+    }
+
     /// One wrong field.
     pub fn field(field: impl Into<Cow<'static, str>>, description: impl Into<Cow<'static, str>>) -> Self {
         let mut violations = Violations::new();

@@ -59,8 +59,8 @@ pub(crate) fn which_leaf(request: &audit::GetProofRequest) -> Result<(Which, u64
     let mut wrong = Violations::new();
     let by_id = matches!(request.event, Some(Event::EventId(_)));
     let wait = wait(request.wait, by_id, &mut wrong);
-    if !by_id && request.log.is_empty() {
-        wrong.add("log", "required with index, as logs/{id}");
+    if !(by_id && request.log.is_empty()) {
+        log_name(&request.log, &mut wrong);
     }
     let size = size("tree_size", request.tree_size, &mut wrong);
     let which = match &request.event {
@@ -79,6 +79,7 @@ pub(crate) fn which_leaf(request: &audit::GetProofRequest) -> Result<(Which, u64
 /// `FIELD_INVALID` with everything that is wrong.
 pub(crate) fn sizes(request: &audit::GetConsistencyProofRequest) -> Result<(u64, u64), Refusal> {
     let mut wrong = Violations::new();
+    log_name(&request.log, &mut wrong);
     let first = size("first", request.first, &mut wrong);
     if first == Some(0) {
         wrong.add("first", "1 and up");
@@ -97,8 +98,18 @@ pub(crate) fn sizes(request: &audit::GetConsistencyProofRequest) -> Result<(u64,
 /// `FIELD_INVALID`.
 pub(crate) fn checkpoint_size(request: &audit::GetCheckpointRequest) -> Result<u64, Refusal> {
     let mut wrong = Violations::new();
+    log_name(&request.log, &mut wrong);
     let found = size("size", request.size, &mut wrong);
     done(wrong, found)
+}
+
+/// `logs/{id}`, whether there is one or not.
+fn log_name(name: &str, wrong: &mut Violations) {
+    let plain =
+        |id: &str| !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if !name.strip_prefix("logs/").is_some_and(plain) {
+        wrong.add("log", "must be logs/{id}");
+    }
 }
 
 fn size(field: &'static str, size: i64, wrong: &mut Violations) -> Option<u64> {

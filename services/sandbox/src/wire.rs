@@ -117,6 +117,7 @@ pub(crate) fn message(request: provider::SendMessageRequest, now: Micros) -> Res
     if channel == provider::Channel::Unspecified {
         wrong.add("channel", "required: CHANNEL_SMS");
     }
+    text("recipient", &request.recipient, 255, &mut wrong);
     text("template", &request.template, 64, &mut wrong);
     text("language", &request.language, 35, &mut wrong);
     if request.template_version < 1 {
@@ -237,6 +238,9 @@ fn stamp(consent: Option<&ConsentStamp>, wrong: &mut Violations) -> &'static str
     text("consent.code", &consent.code, 64, wrong);
     text("consent.version", &consent.version, 16, wrong);
     text("consent.language", &consent.language, 35, wrong);
+    if !is_notice(&consent.notice) {
+        wrong.add("consent.notice", "notices/{id}, or empty");
+    }
     if consent.accepted_time.as_ref().and_then(micros).is_none() {
         wrong.add(
             "consent.accepted_time",
@@ -244,6 +248,11 @@ fn stamp(consent: Option<&ConsentStamp>, wrong: &mut Violations) -> &'static str
         );
     }
     template::language(&consent.language)
+}
+
+fn is_notice(name: &str) -> bool {
+    let plain = |id: &str| is_text(id, 64) && !id.contains(['/', '.']);
+    name.is_empty() || name.strip_prefix("notices/").is_some_and(plain)
 }
 
 fn text(field: &'static str, value: &str, most: usize, wrong: &mut Violations) {

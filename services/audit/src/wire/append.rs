@@ -122,8 +122,12 @@ fn read_relayed(relayed: audit::RelayedEvents, wrong: &mut Violations) -> Result
 }
 
 fn check_source(source: &audit::SourceRange, wrong: &mut Violations) {
-    if source.service.is_empty() {
-        wrong.add("relayed.source.service", "required: the service whose feed it is");
+    let plain = source.service.bytes().all(|b| b.is_ascii_lowercase());
+    if source.service.is_empty() || source.service.len() > 64 || !plain {
+        wrong.add(
+            "relayed.source.service",
+            "required: the service whose feed it is, as \"consent\"",
+        );
     }
     if source.epoch < 1 {
         wrong.add("relayed.source.epoch", "1 and up");

@@ -26,6 +26,22 @@ pub struct Filter {
     pub occurred: Option<(i64, i64)>,
 }
 
+/// Whether `name` may name who did something.
+fn is_actor(name: &str) -> bool {
+    let account = AccountId::parse_name(name).is_some();
+    let named = ["operators/", "services/"].iter().any(|kind| name.starts_with(kind)) && is_resource(name);
+    account || named || ParticipantId::parse_name(name).is_ok()
+}
+
+/// Whether `name` may name a resource: `{collection}/{id}`, perhaps followed by more of the same.
+fn is_resource(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let mut parts = name.split('/');
+    event::is_name(name)
+        && name.contains('/')
+        && parts.all(|part| part.bytes().all(plain) && !part.trim_matches('.').is_empty())
+}
+
 /// Reads the filters of a list.
 ///
 /// # Errors
@@ -45,14 +61,14 @@ pub(crate) fn filter(request: &audit::ListEventsRequest) -> Result<Filter, Refus
         "accounts/{id}",
     );
     must(
-        event::is_name(&request.actor),
+        or_empty(&request.actor, is_actor(&request.actor)),
         "actor",
-        "a resource name, at most 255 characters",
+        "accounts/{id}, participants/{id}, operators/{name} or services/{name}",
     );
     must(
-        event::is_name(&request.resource),
+        or_empty(&request.resource, is_resource(&request.resource)),
         "resource",
-        "a resource name, at most 255 characters",
+        "a resource name, as transfers/{id}, at most 255 characters",
     );
     must(
         or_empty(&request.consent, ConsentId::parse_name(&request.consent).is_some()),

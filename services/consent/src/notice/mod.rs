@@ -25,6 +25,13 @@ pub fn is_language(code: &str) -> bool {
     LANGUAGES.contains(&code)
 }
 
+/// Whether `name` is a notice's, `notices/{id}`, known or not.
+pub fn is_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    name.strip_prefix("notices/")
+        .is_some_and(|id| (1..=64).contains(&id.len()) && id.bytes().all(plain))
+}
+
 /// All notices.
 #[derive(Debug)]
 pub struct Notices(Vec<Notice>);

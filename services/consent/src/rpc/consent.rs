@@ -135,8 +135,8 @@ impl Core {
         caller: &Caller,
         message: api::RevokeConsentsRequest,
     ) -> Result<api::RevokeConsentsResponse, Refusal> {
-        let key = self.request_key(caller, "consent.revoke", &message.request_id, &message)?;
-        let names = parse_revoke(&message, caller)?;
+        let key = self.request_key(caller, "consent.revoke", &message.request_id, &message);
+        let (key, names) = Refusal::both(key, parse_revoke(&message, caller))?;
         let mut subject = None;
         for id in &names {
             // Whose a consent is never changes; whether the caller may is decided again under the lock.

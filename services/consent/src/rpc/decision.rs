@@ -43,8 +43,8 @@ impl DecisionService for Rpc {
 
 impl Core {
     async fn authorize(&self, caller: &Caller, message: api::AuthorizeAccessRequest) -> Result<api::Decision, Refusal> {
-        let key = self.request_key(caller, "access.authorize", &message.request_id, &message)?;
-        let asked = parse(&as_check(message), caller)?;
+        let key = self.request_key(caller, "access.authorize", &message.request_id, &message);
+        let (key, asked) = Refusal::both(key, parse(&as_check(message), caller))?;
         self.directory.fresh()?;
         let (decided, consent) = match asked.target.clone() {
             Target::Consent(id) => self.authorize_consent(caller, asked, id, key).await?,

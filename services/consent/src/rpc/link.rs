@@ -68,8 +68,8 @@ impl Core {
         caller: &Caller,
         message: api::IssueLinkTokenRequest,
     ) -> Result<api::IssueLinkTokenResponse, Refusal> {
-        let key = self.request_key(caller, "link.issue_token", &message.request_id, &message)?;
-        let (person, demographics) = parse_issue(&message)?;
+        let key = self.request_key(caller, "link.issue_token", &message.request_id, &message);
+        let (key, (person, demographics)) = Refusal::both(key, parse_issue(&message))?;
         let hip = policy::participant(caller)?.clone();
         let matched = match &person {
             Person::Ask(identifier) => self.resolver.resolve(identifier.clone(), Some(demographics)).await?,
@@ -100,8 +100,8 @@ impl Core {
     }
 
     async fn link(&self, caller: &Caller, message: api::LinkCareContextsRequest) -> Result<api::Link, Refusal> {
-        let key = self.request_key(caller, "link.add", &message.request_id, &message)?;
-        check_contexts(&message)?;
+        let key = self.request_key(caller, "link.add", &message.request_id, &message);
+        let (key, _) = Refusal::both(key, check_contexts(&message))?;
         let hip = policy::participant(caller)?.clone();
         let account = self
             .link_tokens

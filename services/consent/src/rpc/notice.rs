@@ -7,7 +7,7 @@ use sammati_server::error;
 use tonic::{Request, Response, Status};
 
 use super::{Core, Rpc};
-use crate::notice::is_language;
+use crate::notice::{is_language, is_name};
 
 #[tonic::async_trait]
 impl NoticeService for Rpc {
@@ -22,7 +22,7 @@ impl NoticeService for Rpc {
 impl Core {
     fn notice(&self, message: &api::GetNoticeRequest) -> Result<api::Notice, Refusal> {
         let mut v = Violations::new();
-        if !message.name.starts_with("notices/") || message.name.len() > 128 {
+        if !is_name(&message.name) {
             v.add("name", "must be notices/{id}, as notices/builtin-caremgt");
         }
         if message.version < 0 {

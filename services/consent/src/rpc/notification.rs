@@ -82,8 +82,8 @@ impl Core {
         caller: &Caller,
         message: api::AcknowledgeNotificationsRequest,
     ) -> Result<api::AcknowledgeNotificationsResponse, Refusal> {
-        let key = self.request_key(caller, "notification.acknowledge", &message.request_id, &message)?;
-        let names = parse(&message)?;
+        let key = self.request_key(caller, "notification.acknowledge", &message.request_id, &message);
+        let (key, names) = Refusal::both(key, parse(&message))?;
         let parts = if names.is_empty() {
             self.up_to(caller, &message.up_to).await?
         } else {

@@ -90,8 +90,9 @@ impl Core {
         caller: &Caller,
         message: api::CreateConsentRequestRequest,
     ) -> Result<api::ConsentRequest, Refusal> {
-        let key = self.request_key(caller, CREATE, &message.request_id, &message)?;
-        let ask = Arc::new(parse_ask(&message, caller, &self.notices, self.now())?);
+        let key = self.request_key(caller, CREATE, &message.request_id, &message);
+        let (key, ask) = Refusal::both(key, parse_ask(&message, caller, &self.notices, self.now()))?;
+        let ask = Arc::new(ask);
         self.check_parties(&ask)?;
         let mut route = self.route_of(&key, &ask).await?;
         loop {
@@ -236,12 +237,12 @@ impl Core {
         caller: &Caller,
         message: api::ApproveConsentRequestRequest,
     ) -> Result<api::ApproveConsentRequestResponse, Refusal> {
-        let key = self.request_key(caller, "consent.approve", &message.request_id, &message)?;
+        let key = self.request_key(caller, "consent.approve", &message.request_id, &message);
         let mut v = Violations::new();
         let request: Option<ConsentRequestId> = wire::name(&mut v, "name", &message.name);
         let grants = parse_grants(&mut v, &message.grants);
         let notice = parse_notice(&mut v, message.notice);
-        v.check()?;
+        let (key, ()) = Refusal::both(key, v.check())?;
         let request = request.ok_or(Reason::FieldInvalid)?;
         let command = ApproveRequest {
             caller: caller.clone(),
@@ -300,11 +301,11 @@ impl Core {
         caller: &Caller,
         message: api::DenyConsentRequestRequest,
     ) -> Result<api::ConsentRequest, Refusal> {
-        let key = self.request_key(caller, "consent.deny", &message.request_id, &message)?;
+        let key = self.request_key(caller, "consent.deny", &message.request_id, &message);
         let mut v = Violations::new();
         let request: Option<ConsentRequestId> = wire::name(&mut v, "name", &message.name);
         check_deny_reason(&mut v, &message.reason);
-        v.check()?;
+        let (key, ()) = Refusal::both(key, v.check())?;
         let request = request.ok_or(Reason::FieldInvalid)?;
         let command = DenyRequest {
             caller: caller.clone(),

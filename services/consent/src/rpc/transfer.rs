@@ -41,13 +41,14 @@ impl TransferService for Rpc {
 
 impl Core {
     async fn transfer(&self, caller: &Caller, message: api::CreateTransferRequest) -> Result<api::Transfer, Refusal> {
-        let key = self.request_key(caller, "transfer.create", &message.request_id, &message)?;
+        let key = self.request_key(caller, "transfer.create", &message.request_id, &message);
+        let (key, wanted) = Refusal::both(key, parse(&message, caller, self.now()))?;
         let Wanted {
             consent,
             question,
             origin,
             key_expire,
-        } = parse(&message, caller, self.now())?;
+        } = wanted;
         self.directory.fresh()?;
         self.check_origin(policy::participant(caller)?, &origin)?;
         let deciding = Deciding {

@@ -39,6 +39,7 @@ pub fn parse_ask(
     let hips = hips(&mut v, &request.hips);
     let professional = requester(&mut v, "requester", request.requester.clone());
     let expire = window(&mut v, request.expire_time.as_ref(), now);
+    check_notice(&mut v, request);
     let mut of_scope = Violations::new();
     let parsed = scope::parse(&mut of_scope, "scope", request.scope.as_ref());
     if let Some((scope, _)) = &parsed {
@@ -152,7 +153,7 @@ pub fn parse_notice(v: &mut Violations, notice: Option<types::NoticeRef>) -> typ
         return types::NoticeRef::default();
     };
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    if !notice.notice.starts_with("notices/") || notice.notice.len() > TEXT_NAME {
+    if !crate::notice::is_name(&notice.notice) {
         v.add("notice.notice", "must be notices/{id}");
     }
     if notice.version < 1 {
@@ -167,7 +168,20 @@ pub fn parse_notice(v: &mut Violations, notice: Option<types::NoticeRef>) -> typ
     notice
 }
 
-const TEXT_NAME: usize = 128;
+/// The notice that is asked for; whether there is one is said later.
+fn check_notice(v: &mut Violations, request: &api::CreateConsentRequestRequest) {
+    if !request.notice.is_empty() && !crate::notice::is_name(&request.notice) {
+        v.add("notice", "must be notices/{id}, or empty for the built-in one");
+    }
+    if request.notice_version < 0 {
+        v.add("notice_version", "1 and up, or 0 for the newest");
+    }
+    // A language that is not known is no mistake: she is shown English.
+    let tag = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    if request.language.len() > 35 || !request.language.bytes().all(tag) {
+        v.add("language", "BCP 47, as hi; empty for en");
+    }
+}
 
 /// The words of a denial.
 pub fn check_deny_reason(v: &mut Violations, reason: &str) {

@@ -22,11 +22,11 @@ impl Inner {
         caller: &Caller,
         request: api::CreateAccountRequest,
     ) -> Result<api::CreateAccountResponse, Refusal> {
-        let key = self.request::<Enrol>(caller, &request.request_id, &request)?;
+        let key = self.request::<Enrol>(caller, &request.request_id, &request);
         let mut v = Violations::new();
         wire::audiences(&mut v, &request.audiences);
         let transaction = wire::named(&mut v, "transaction", &request.transaction);
-        v.check()?;
+        let (key, ()) = Refusal::both(key, v.check())?;
         let transaction = wire::present(transaction)?;
         let chosen = request.chosen_address.as_deref().filter(|c| !c.is_empty());
         let chosen = chosen.map(|text| local_part("chosen_address", text)).transpose()?;
@@ -125,12 +125,12 @@ impl Inner {
         caller: &Caller,
         request: api::SetCredentialRequest,
     ) -> Result<api::Account, Refusal> {
-        let key = self.request::<ConsumeCredential>(caller, &request.request_id, &request)?;
+        let key = self.request::<ConsumeCredential>(caller, &request.request_id, &request);
         let mut v = Violations::new();
         let account = wire::named(&mut v, "name", &request.name);
         let transaction = wire::named(&mut v, "transaction", &request.transaction);
         let password = credential(&mut v, request.credential.as_ref());
-        v.check()?;
+        let (key, ()) = Refusal::both(key, v.check())?;
         let (account, transaction): (AccountId, _) = (wire::present(account)?, wire::present(transaction)?);
         policy::own_account(caller, account)?;
         if let Some(weak) = password.as_ref().and_then(|p| weakness_of_password(p.expose())) {
@@ -275,9 +275,14 @@ pub(super) fn local_part(field: &'static str, text: &str) -> Result<LocalPart, R
 /// The password to set; `None` to remove it.
 fn credential(v: &mut Violations, given: Option<&Credential>) -> Option<Secret<String>> {
     match given {
-        Some(Credential::Password(text)) if text.chars().count() <= 128 => Some(text.clone().into()),
+        Some(Credential::Password(text)) if text.chars().count() <= 128 && !text.contains(char::is_control) => {
+            Some(text.clone().into())
+        }
         Some(Credential::Password(_)) => {
-            v.add("password", "must be 8 to 128 characters");
+            v.add(
+                "password",
+                "must be 8 to 128 characters, none of them a control character",
+            );
             None
         }
         Some(Credential::Clear(true)) => None,

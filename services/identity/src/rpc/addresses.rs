@@ -28,8 +28,10 @@ impl Inner {
         caller: &Caller,
         request: api::SuggestAddressesRequest,
     ) -> Result<api::SuggestAddressesResponse, Refusal> {
-        let (profile, probe) = self.asking(caller, &request.transaction).await?;
         let candidate = request.candidate.as_deref().filter(|c| !c.is_empty());
+        let mut v = Violations::new();
+        wire::text(&mut v, "candidate", candidate.unwrap_or_default(), 0, 64);
+        let ((), (profile, probe)) = Refusal::both(v.check(), self.asking(caller, &request.transaction).await)?;
         let why_not = match candidate {
             None => None,
             Some(text) => {
@@ -99,10 +101,13 @@ impl Inner {
         caller: &Caller,
         request: api::CreateAddressRequest,
     ) -> Result<api::Account, Refusal> {
-        let key = self.request::<CreateAddress>(caller, &request.request_id, &request)?;
+        let key = self.request::<CreateAddress>(caller, &request.request_id, &request);
         let mut v = Violations::new();
         let account = wire::named(&mut v, "account", &request.account);
-        v.check()?;
+        if request.local_part.is_empty() {
+            v.add("local_part", "required: the part before the @");
+        }
+        let (key, ()) = Refusal::both(key, v.check())?;
         let account: AccountId = wire::present(account)?;
         let local = local_part("local_part", &request.local_part)?;
         self.may_name(caller, account, &request.transaction).await?;
@@ -148,11 +153,11 @@ impl Inner {
         caller: &Caller,
         request: api::SetPreferredAddressRequest,
     ) -> Result<api::Account, Refusal> {
-        let key = self.request::<PreferAddress>(caller, &request.request_id, &request)?;
+        let key = self.request::<PreferAddress>(caller, &request.request_id, &request);
         let mut v = Violations::new();
         let account = wire::named(&mut v, "account", &request.account);
         let address = v.keep("address", AbhaAddress::parse(&request.address));
-        v.check()?;
+        let (key, ()) = Refusal::both(key, v.check())?;
         let (account, address): (AccountId, _) = (wire::present(account)?, wire::present(address)?);
         policy::own_account(caller, account)?;
         if address.suffix() != self.suffix {

@@ -54,8 +54,8 @@ impl Inner {
         let scope = participant.as_ref().map(ParticipantId::name).unwrap_or_default();
         let key = self
             .store
-            .request(&scope, OpenParticipantSession::NAME, &request.request_id, &request)?;
-        v.check()?;
+            .request(&scope, OpenParticipantSession::NAME, &request.request_id, &request);
+        let (key, ()) = Refusal::both(key, v.check())?;
         let participant = wire::present(participant)?;
         let row = self.participant(&participant).await?.ok_or_else(not_proved)?;
         let assertion = self.proved(&row, &participant, &certificate, &request.client_assertion)?;

@@ -15,13 +15,13 @@ impl Inner {
         caller: &Caller,
         request: api::CreateParticipantRequest,
     ) -> Result<api::Participant, Refusal> {
-        let key = self.request::<Create>(caller, &request.request_id, &request)?;
+        let key = self.request::<Create>(caller, &request.request_id, &request);
         let mut v = Violations::new();
         let id = v.keep("participant_id", ParticipantId::parse(&request.participant_id));
         let given = request.participant.unwrap_or_default();
         wire::kind(&mut v, &given);
         let resource = wire::resource(&mut v, &given, &wire::all_fields());
-        v.check()?;
+        let (key, ()) = Refusal::both(key, v.check())?;
         let id = wire::present(id)?;
         self.store
             .run(
@@ -55,7 +55,7 @@ impl Inner {
             "identity.update_participant",
             &request.request_id,
             &request,
-        )?;
+        );
         let mut v = Violations::new();
         let given = request.participant.unwrap_or_default();
         let id = wire::participant_named(&mut v, "participant.name", &given.name);
@@ -65,7 +65,7 @@ impl Inner {
             request.update_mask.as_ref().map(|mask| mask.paths.as_slice()),
         );
         let values = wire::resource(&mut v, &given, &fields);
-        v.check()?;
+        let (key, ()) = Refusal::both(key, v.check())?;
         let id = wire::present(id)?;
         policy::may_update(caller, &id, &fields)?;
         self.change(caller, id, request.etag, What::Update(fields, Box::new(values)), key)
@@ -82,8 +82,8 @@ impl Inner {
             "identity.activate_participant",
             &request.request_id,
             &request,
-        )?;
-        let id = participant_id("name", &request.name)?;
+        );
+        let (key, id) = Refusal::both(key, participant_id("name", &request.name))?;
         self.change(caller, id, request.etag, What::Activate, key).await
     }
 
@@ -97,11 +97,11 @@ impl Inner {
             "identity.suspend_participant",
             &request.request_id,
             &request,
-        )?;
+        );
         let mut v = Violations::new();
         wire::text(&mut v, "reason", &request.reason, 0, 255);
         let id = wire::participant_named(&mut v, "name", &request.name);
-        v.check()?;
+        let (key, ()) = Refusal::both(key, v.check())?;
         self.change(
             caller,
             wire::present(id)?,

@@ -26,11 +26,14 @@ impl Inner {
         caller: &Caller,
         request: api::CreateSessionRequest,
     ) -> Result<api::Session, Refusal> {
-        let key = self.request::<ConsumeLogin>(caller, &request.request_id, &request)?;
+        let key = self.request::<ConsumeLogin>(caller, &request.request_id, &request);
         let mut v = Violations::new();
         wire::audiences(&mut v, &request.audiences);
         let transaction = wire::named(&mut v, "transaction", &request.transaction);
-        v.check()?;
+        if request.candidate_index.is_some_and(|index| index < 1) {
+            v.add("candidate_index", "the index of a candidate, 1 and up");
+        }
+        let (key, ()) = Refusal::both(key, v.check())?;
         let transaction = wire::present(transaction)?;
         let (row, _) = self.transaction(caller, transaction).await?;
         self.may_choose(&row, request.candidate_index).await?;
@@ -111,13 +114,13 @@ impl Inner {
         caller: &Caller,
         request: api::RefreshSessionRequest,
     ) -> Result<api::Session, Refusal> {
-        let key = self.request::<Refresh>(caller, &request.request_id, &request)?;
+        let key = self.request::<Refresh>(caller, &request.request_id, &request);
         let mut v = Violations::new();
         wire::audiences(&mut v, &request.audiences);
         if request.refresh_token.is_empty() || request.refresh_token.len() > 256 {
             v.add("refresh_token", "required: the refresh token of the last answer");
         }
-        v.check()?;
+        let (key, ()) = Refusal::both(key, v.check())?;
         let (session, generation) = self.mint().read_refresh(&request.refresh_token).ok_or_else(expired)?;
         let before = self.session(session).await?.ok_or_else(expired)?;
         let refresh = Refresh {
@@ -160,8 +163,8 @@ impl Inner {
         caller: &Caller,
         request: api::RevokeSessionsRequest,
     ) -> Result<api::RevokeSessionsResponse, Refusal> {
-        let key = self.request::<Revoke>(caller, &request.request_id, &request)?;
-        let (slot, which) = self.which(caller, &request).await?;
+        let key = self.request::<Revoke>(caller, &request.request_id, &request);
+        let (key, (slot, which)) = Refusal::both(key, self.which(caller, &request).await)?;
         let count = match self
             .store
             .run(

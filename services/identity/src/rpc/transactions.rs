@@ -25,8 +25,8 @@ impl Inner {
         caller: &Caller,
         request: api::CreateTransactionRequest,
     ) -> Result<api::Transaction, Refusal> {
-        let key = self.request::<Begin>(caller, &request.request_id, &request)?;
-        let beginning = wire::beginning(&request, self.now())?;
+        let key = self.request::<Begin>(caller, &request.request_id, &request);
+        let (key, beginning) = Refusal::both(key, wire::beginning(&request, self.now()))?;
         policy::may_begin(caller, beginning.purpose)?;
         let who = self.who(caller, &beginning, &key).await?;
         let (data_key, key_row) = self.vault.create()?;
@@ -82,8 +82,8 @@ impl Inner {
         caller: &Caller,
         request: api::ResendOtpRequest,
     ) -> Result<api::Transaction, Refusal> {
-        let key = self.request::<Resend>(caller, &request.request_id, &request)?;
-        let id = transaction_id("name", &request.name)?;
+        let key = self.request::<Resend>(caller, &request.request_id, &request);
+        let (key, id) = Refusal::both(key, transaction_id("name", &request.name))?;
         let (before, data_key) = self.transaction(caller, id).await?;
         let otp = draw_otp()?;
         let resend = Resend {
@@ -119,9 +119,9 @@ impl Inner {
         caller: &Caller,
         request: api::VerifyTransactionRequest,
     ) -> Result<api::Transaction, Refusal> {
-        let key = self.request::<CountAttempt>(caller, &request.request_id, &request)?;
-        let id = transaction_id("name", &request.name)?;
-        let proof = wire::proof(&request)?;
+        let key = self.request::<CountAttempt>(caller, &request.request_id, &request);
+        let named = Refusal::both(transaction_id("name", &request.name), wire::proof(&request));
+        let (key, (id, proof)) = Refusal::both(key, named)?;
         let (before, _) = self.transaction(caller, id).await?;
         let by_mobile = before.purpose() == Purpose::Login && before.account.is_empty() && !before.mobile.is_empty();
         let count = CountAttempt {

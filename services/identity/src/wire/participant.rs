@@ -173,7 +173,10 @@ fn keys(v: &mut Violations, given: &[ParticipantKey]) {
             );
         }
         let (from, to) = (key.from_time.as_ref().map(micros), key.to_time.as_ref().map(micros));
-        if from == Some(None) || to == Some(None) || matches!((from, to), (Some(from), Some(to)) if from >= to) {
+        if from == Some(None) {
+            v.add("participant.keys.from_time", "a time in the years 1 to 9999, or absent");
+        }
+        if to == Some(None) || matches!((from, to), (Some(from), Some(to)) if from >= to) {
             v.add("participant.keys.to_time", "must be later than from_time");
         }
     }

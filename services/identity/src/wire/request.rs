@@ -58,14 +58,17 @@ pub(crate) fn consent(v: &mut Violations, stamp: Option<&ConsentStamp>, enrolmen
         );
         return;
     };
+    text(v, "consent.version", &stamp.version, 1, 16);
     if enrolment && (stamp.code != "abha-enrollment" || stamp.version != "1.4") {
         v.add("consent.code", "must be \"abha-enrollment\" in version \"1.4\"");
     } else {
         text(v, "consent.code", &stamp.code, 1, 64);
-        text(v, "consent.version", &stamp.version, 1, 16);
     }
     text(v, "consent.language", &stamp.language, 2, 16);
-    text(v, "consent.notice", &stamp.notice, 0, 64);
+    let plain = |id: &str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if !stamp.notice.is_empty() && !stamp.notice.strip_prefix("notices/").is_some_and(plain) {
+        v.add("consent.notice", "must be notices/{id}, or empty");
+    }
     let accepted = stamp.accepted_time.as_ref().and_then(micros);
     if accepted.is_none_or(|at| at > now.plus(AHEAD) || at < now.minus(ACCEPTED_WITHIN)) {
         v.add(

@@ -113,7 +113,9 @@ pub(crate) fn proof(request: &VerifyTransactionRequest) -> Result<Proof, Refusal
             Ok(Proof::Otp(otp.clone().into()))
         }
         Some(ApiProof::Otp(_)) => Err(Refusal::field("otp", "must be 6 digits")),
-        Some(ApiProof::Password(text)) if !text.is_empty() && text.len() <= password::MAX_BYTES => {
+        Some(ApiProof::Password(text))
+            if !text.is_empty() && text.len() <= password::MAX_BYTES && !text.contains(char::is_control) =>
+        {
             Ok(Proof::Password(text.clone().into()))
         }
         Some(ApiProof::Password(_)) => Err(Refusal::field("password", "must be 8 to 128 characters")),
