@@ -359,7 +359,14 @@ mod tests {
             ["transaction", "provider_transaction", "attempt", "otp"]
         );
         let refusal = message(provider::SendMessageRequest::default(), Micros::ZERO).unwrap_err();
-        let all = ["message_id", "channel", "template", "language", "template_version"];
+        let all = [
+            "message_id",
+            "channel",
+            "recipient",
+            "template",
+            "language",
+            "template_version",
+        ];
         assert_eq!(fields(&refusal), all);
     }
 

@@ -1,0 +1,334 @@
+//! The walk: every RPC of every contract, called by everybody, with everything wrong that its descriptor knows of. A new
+//! RPC is walked as soon as it stands in a contract.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use prost_reflect::{DynamicMessage, Value};
+use sammati_kernel::Clock;
+use sammati_kernel::jws::SigningKey;
+use sammati_server::token::{self, Claims};
+use sammati_tests::caller::{Bearer, Wire, channel};
+use tonic::Code;
+
+use crate::contract::{Need, Rpc, need, required, rpcs};
+use crate::dynamic::call;
+use crate::fields::{Case, cases, dotted, is_ours, names_it};
+use crate::sample::{Sampler, uuid};
+use crate::verdict::{self, Said};
+use crate::world::{Caller, World, run};
+
+/// How many calls are in work at once: fewer than the smallest class lets one peer have.
+const AT_ONCE: usize = 16;
+
+/// All that went wrong in a walk, told at its end.
+#[derive(Default)]
+pub(crate) struct Findings(Vec<String>);
+
+impl Findings {
+    pub(crate) fn add(&mut self, rpc: &Rpc, what: impl std::fmt::Display) {
+        self.0.push(format!("{}: {what}", rpc.name()));
+    }
+
+    pub(crate) fn none(self) {
+        assert!(self.0.is_empty(), "{} findings\n{}", self.0.len(), self.0.join("\n"));
+    }
+}
+
+/// Calls, and reads the refusal; `Ok(None)` is an answer.
+pub(crate) async fn refusal(wire: Wire, rpc: &Rpc, message: DynamicMessage) -> Result<Option<Said>, String> {
+    match call(wire, rpc, message).await {
+        Ok(_) => Ok(None),
+        Err(status) => verdict::read(&status).map(Some),
+    }
+}
+
+/// Why an answer is not the refusal that was expected; `None` when it is.
+fn differs(answer: Result<Option<Said>, String>, code: Code, reason: &str) -> Option<String> {
+    match answer {
+        Ok(Some(said)) if said.is(code, reason) => None,
+        Ok(Some(said)) => Some(said.line()),
+        Ok(None) => Some("it answered".to_owned()),
+        Err(what) => Some(what),
+    }
+}
+
+/// A well-formed request as `caller` would make it.
+fn good(world: &World, caller: &Caller, rpc: &Rpc) -> DynamicMessage {
+    sampler(world, caller).message(&rpc.method.input())
+}
+
+fn sampler<'a>(world: &'a World, caller: &Caller) -> Sampler<'a> {
+    Sampler {
+        clock: &world.clock,
+        caller: caller.kind,
+    }
+}
+
+#[test]
+fn only_callers_whom_the_contract_names_pass_the_gate() {
+    run(async |world| {
+        let mut findings = Findings::default();
+        for rpc in rpcs() {
+            for caller in world.callers.iter().filter(|c| !c.may_call(&rpc)) {
+                let known = caller.is_known_to(rpc.server());
+                let (code, reason) = match known {
+                    true => (Code::PermissionDenied, "CALLER_KIND"),
+                    false => (Code::Unauthenticated, "TOKEN_MISSING"),
+                };
+                // What is asked does not matter: neither a good question nor an empty one passes.
+                for message in [good(world, caller, &rpc), DynamicMessage::new(rpc.method.input())] {
+                    let answer = refusal(caller.wire(world, &rpc), &rpc, message).await;
+                    if let Some(what) = differs(answer, code, reason) {
+                        findings.add(&rpc, format!("{} got {what}", caller.name));
+                    }
+                }
+            }
+        }
+        findings.none();
+    });
+}
+
+#[test]
+fn every_rpc_has_a_caller_here() {
+    run(async |world| {
+        let without: Vec<_> = rpcs().into_iter().filter(|rpc| world.allowed(rpc).is_none()).collect();
+        assert!(
+            without.is_empty(),
+            "nobody calls {:?}",
+            without.iter().map(Rpc::name).collect::<Vec<_>>()
+        );
+    });
+}
+
+#[test]
+fn an_empty_request_is_told_everything_it_lacks() {
+    run(async |world| {
+        let mut findings = Findings::default();
+        for rpc in rpcs() {
+            let lacks = required(&rpc.method.input());
+            for caller in world.callers.iter().filter(|c| c.may_call(&rpc) && !lacks.is_empty()) {
+                let empty = DynamicMessage::new(rpc.method.input());
+                match refusal(caller.wire(world, &rpc), &rpc, empty).await {
+                    Ok(Some(said)) if said.is(Code::InvalidArgument, "FIELD_INVALID") => {
+                        let is_it = |said: &str, n: &str| said.split('.').next() == Some(n);
+                        let named =
+                            |names: &&Vec<String>| said.fields.iter().any(|f| names.iter().any(|n| is_it(f, n)));
+                        let missing: Vec<_> = lacks
+                            .iter()
+                            .filter(|names| !named(names))
+                            .map(|names| &names[0])
+                            .collect();
+                        if !missing.is_empty() {
+                            findings.add(
+                                &rpc,
+                                format!("{}: {missing:?} not named in {}", caller.name, said.line()),
+                            );
+                        }
+                    }
+                    other => findings.add(&rpc, format!("{} got {other:?}", caller.name)),
+                }
+            }
+        }
+        findings.none();
+    });
+}
+
+#[test]
+fn a_well_formed_request_is_never_called_malformed() {
+    run(async |world| {
+        let mut findings = Findings::default();
+        for rpc in rpcs() {
+            let Some(caller) = world.allowed(&rpc) else { continue };
+            let message = good(world, caller, &rpc);
+            match refusal(caller.wire(world, &rpc), &rpc, message).await {
+                Ok(Some(said)) if said.code == Code::InvalidArgument => findings.add(&rpc, said.line()),
+                Ok(_) => {}
+                Err(what) => findings.add(&rpc, what),
+            }
+        }
+        findings.none();
+    });
+}
+
+#[test]
+fn every_wrong_field_is_refused_by_its_name() {
+    run(async |world| {
+        let mut findings = Findings::default();
+        for rpc in rpcs() {
+            let Some(caller) = world.allowed(&rpc) else { continue };
+            let judged = futures::stream::iter(cases(&rpc, &sampler(world, caller)))
+                .map(|case| judge(world, caller, &rpc, case))
+                .buffer_unordered(AT_ONCE);
+            for what in judged.collect::<Vec<_>>().await.into_iter().flatten() {
+                findings.add(&rpc, what);
+            }
+        }
+        findings.none();
+    });
+}
+
+/// What is not right about the answer to a wrong request.
+async fn judge(world: &World, caller: &Caller, rpc: &Rpc, case: Case) -> Option<String> {
+    let about = format!("{} = {}", dotted(&case.path), case.what);
+    let said = match refusal(caller.wire(world, rpc), rpc, case.message).await {
+        Ok(Some(said)) => said,
+        Ok(None) => return Some(format!("{about}: it answered")),
+        Err(what) => return Some(format!("{about}: {what}")),
+    };
+    let field = case.path.last()?;
+    let by_name = said.code == Code::InvalidArgument && said.fields.iter().any(|f| names_it(f, &case.path));
+    let absent = ["NOT_AVAILABLE", "NOT_FOUND", "TOKEN_MISSING"].contains(&said.reason.as_str());
+    let by_reason = match is_ours(field) {
+        true => absent || rpc.documents(&said.reason),
+        false => said.code == Code::InvalidArgument && rpc.documents(&said.reason),
+    };
+    (!by_name && !by_reason).then(|| format!("{about}: {}", said.line()))
+}
+
+#[test]
+fn a_request_id_is_a_recent_uuid_v7() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    run(async |world| {
+        let now = world.clock.now();
+        let ids = [
+            ("none", String::new(), "FIELD_INVALID"),
+            (
+                "a UUIDv4",
+                "c232ab00-9414-41e8-b2a5-5c7ef3f0a1de".to_owned(),
+                "FIELD_INVALID",
+            ),
+            ("25 h old", uuid(now.minus(25 * HOUR)), "REQUEST_ID_EXPIRED"),
+            ("10 min ahead", uuid(now.plus(HOUR / 6)), "REQUEST_ID_EXPIRED"),
+        ];
+        let mut findings = Findings::default();
+        for rpc in rpcs() {
+            let (Some(caller), Some(field)) = (world.allowed(&rpc), rpc.field("request_id")) else {
+                continue;
+            };
+            for (what, id, reason) in &ids {
+                let mut message = good(world, caller, &rpc);
+                message.set_field(&field, Value::String(id.clone()));
+                let answer = refusal(caller.wire(world, &rpc), &rpc, message).await;
+                let named = matches!(&answer, Ok(Some(said)) if said.fields.iter().any(|f| f == "request_id"));
+                if let Some(got) = differs(answer, Code::InvalidArgument, reason) {
+                    findings.add(&rpc, format!("{what}: {got}"));
+                } else if *reason == "FIELD_INVALID" && !named {
+                    findings.add(&rpc, format!("{what}: request_id is not named"));
+                }
+            }
+        }
+        findings.none();
+    });
+}
+
+#[test]
+fn a_mutation_without_request_id_is_idempotent_by_a_key_that_it_requires() {
+    const READS: [&str; 7] = ["Get", "List", "Check", "Watch", "Resolve", "Suggest", "Exchange"];
+    for rpc in rpcs()
+        .iter()
+        .filter(|r| !READS.iter().any(|verb| r.method.name().starts_with(verb)))
+    {
+        let id = rpc.field("request_id").map(|field| need(&field));
+        let keyed = rpc.comment.contains("Idempoten");
+        assert!(id == Some(Need::Required) || (id.is_none() && keyed), "{}", rpc.name());
+    }
+}
+
+#[test]
+fn a_bad_token_is_refused_at_every_method() {
+    run(async |world| {
+        let mut findings = Findings::default();
+        for rpc in rpcs().iter().filter(|rpc| rpc.server() != "sandbox") {
+            for caller in world
+                .callers
+                .iter()
+                .filter(|c| c.may_call(rpc) && c.who.tokens.contains_key(rpc.server()))
+            {
+                for (what, token, reason) in bad_tokens(world, caller, rpc.server()) {
+                    let mut who = caller.who.clone();
+                    who.tokens = [(rpc.server().to_owned(), token)].into();
+                    let wire = who.wire(rpc.server(), world.url(rpc.server()));
+                    let answer = refusal(wire, rpc, good(world, caller, rpc)).await;
+                    if let Some(got) = differs(answer, Code::Unauthenticated, reason) {
+                        findings.add(rpc, format!("{} with {what}: {got}", caller.name));
+                    }
+                }
+            }
+        }
+        findings.none();
+    });
+}
+
+/// Tokens like the caller's own, each with something wrong.
+fn bad_tokens(world: &World, caller: &Caller, server: &str) -> Vec<(&'static str, String, &'static str)> {
+    let key = signing_key(world);
+    let good = &caller.who.tokens[server];
+    let claims = token::read(good, |kid| (kid == key.kid()).then(|| key.public())).expect("our own token");
+    let now = world.clock.now().seconds();
+    let elsewhere = if server == "audit" { "consent" } else { "audit" };
+    let sign = |claims: &Claims| token::issue(&key, claims).expect("a token");
+    vec![
+        (
+            "an expired token",
+            sign(&Claims {
+                iat: now - 400,
+                exp: now - 100,
+                ..claims.clone()
+            }),
+            "TOKEN_EXPIRED",
+        ),
+        (
+            "a token from tomorrow",
+            sign(&Claims {
+                nbf: Some(now + 86_400),
+                ..claims
+            }),
+            "TOKEN_EXPIRED",
+        ),
+        (
+            "another service's token",
+            caller.who.tokens[elsewhere].clone(),
+            "TOKEN_MISSING",
+        ),
+        ("a bent token", bent(good), "TOKEN_MISSING"),
+        ("half a token", good[..good.len() / 2].to_owned(), "TOKEN_MISSING"),
+        ("no token at all", "x".to_owned(), "TOKEN_MISSING"),
+    ]
+}
+
+/// The key that identity signs tokens with: a test may look at the development secrets.
+fn signing_key(world: &World) -> SigningKey {
+    use base64::Engine;
+    let file = world.story.addresses.folder.join("secrets/identity/token_key.pem");
+    let pem = std::fs::read_to_string(file).expect("the key that was written");
+    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let der = base64::engine::general_purpose::STANDARD.decode(body).expect("PEM");
+    SigningKey::from_pkcs8(&der).expect("an Ed25519 key")
+}
+
+/// The same with another first letter of the signature.
+fn bent(token: &str) -> String {
+    let (input, signature) = token.rsplit_once('.').expect("a compact JWS");
+    let first = if signature.starts_with('A') { 'B' } else { 'A' };
+    format!("{input}.{first}{}", &signature[1..])
+}
+
+#[test]
+fn what_is_not_one_token_is_none() {
+    run(async |world| {
+        let rpc = rpcs()
+            .into_iter()
+            .find(|r| r.name().ends_with("ConsentService.ListConsents"))
+            .expect("ListConsents");
+        let caller = world.allowed(&rpc).expect("a caller");
+        let good = &caller.who.tokens["consent"];
+        let certificate = caller.who.certificate.as_deref();
+        for bad in [format!("{good} {good}"), format!("Basic {good}"), String::new()] {
+            let channel = channel(&world.story.addresses.folder, certificate, world.url("consent")).expect("a channel");
+            let wire = Wire::new(channel, Bearer::new(&bad));
+            let answer = refusal(wire, &rpc, DynamicMessage::new(rpc.method.input())).await;
+            assert_eq!(differs(answer, Code::Unauthenticated, "TOKEN_MISSING"), None, "{bad:?}");
+        }
+    });
+}

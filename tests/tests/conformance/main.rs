@@ -1,0 +1,18 @@
+//! Conformance, black box, over real sockets: every RPC of every contract, walked by its descriptor, and what the wire
+//! must withstand. One system on SQLite serves all tests; a second one serves those that move the clock.
+
+mod contract;
+mod coverage;
+mod deadlines;
+mod dynamic;
+mod fields;
+mod mutations;
+mod raw;
+mod reflection;
+mod sample;
+mod secrets;
+mod stage;
+mod strangers;
+mod verdict;
+mod wire;
+mod world;

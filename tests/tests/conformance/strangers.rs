@@ -1,0 +1,245 @@
+//! Unknown and forbidden are indistinguishable: whoever is no party is told of somebody's object the very same as of one
+//! that does not exist (Z1).
+
+use std::collections::HashMap;
+
+use prost::Message;
+use prost_reflect::{DynamicMessage, FieldDescriptor, Value};
+use sammati_api::consent::v1 as consent;
+use sammati_api::consent::v1::consent_request_service_client::ConsentRequestServiceClient;
+use sammati_api::types::v1::CallerKind;
+use sammati_tests::story::Failure;
+use tokio::sync::OnceCell;
+use tonic::{Code, Status};
+
+use crate::contract::{Need, Rpc, collection, need, oneof, rpcs};
+use crate::coverage::Findings;
+use crate::dynamic::call;
+use crate::sample::{Sampler, short};
+use crate::verdict::{self, Said};
+use crate::world::{Caller, World, run};
+
+/// Names of things that exist and belong to the person and the parties of the story, by collection.
+struct Things(HashMap<&'static str, String>);
+
+impl Things {
+    /// The same for every test here.
+    async fn of_story(world: &World) -> &'static Self {
+        static THINGS: OnceCell<Things> = OnceCell::const_new();
+        THINGS
+            .get_or_init(|| async { Self::make(world).await.expect("the story goes well") })
+            .await
+    }
+
+    async fn make(world: &World) -> Result<Self, Failure> {
+        let (story, person) = (&world.story, &world.person);
+        story.link(person, &["strangers"]).await?;
+        let request = story.ask(person, story.scope()).await?;
+        let approved = story.approve(person, &request, None).await?;
+        let given = approved.consents.into_iter().next().ok_or("no consent")?;
+        let notification = story.notification(&story.hospital, &given.name).await?;
+        story.acknowledge(&story.hospital, &notification.name).await?;
+        let transfer = story.open_transfer(story.transfer(&given.name)).await?;
+        let proved = story.prove_aadhaar(0, &person.entry).await?;
+        let open = open_request(world).await?;
+        let event = given_event(world, &given.name).await?;
+        let things = [
+            ("accounts", person.account.name.clone()),
+            ("consents", given.name),
+            ("consentRequests", open),
+            ("transfers", transfer.name),
+            ("notifications", notification.name),
+            ("transactions", proved.name),
+            ("events", event),
+        ];
+        Ok(Self(things.into()))
+    }
+
+    fn of(&self, field: &FieldDescriptor) -> Option<&str> {
+        let kind = if short(field.full_name()) == "GetEventRequest.event_id" {
+            Some("events".to_owned())
+        } else {
+            collection(field)
+        };
+        self.0.get(kind?.as_str()).map(String::as_str)
+    }
+}
+
+/// A request that she has not decided yet.
+async fn open_request(world: &World) -> Result<String, Failure> {
+    let request = world.story.ask(&world.person, world.story.scope()).await?;
+    let mut client = ConsentRequestServiceClient::new(world.story.clinic.consent());
+    let read = consent::GetConsentRequestRequest { name: request.name };
+    Ok(client.get_consent_request(read).await?.into_inner().name)
+}
+
+/// The id of an event about a consent, once it is in the log.
+async fn given_event(world: &World, consent: &str) -> Result<String, Failure> {
+    use sammati_api::audit::v1::ListEventsRequest;
+    use sammati_api::audit::v1::log_service_client::LogServiceClient;
+    let notification = world.story.notification(&world.story.clinic, consent).await?;
+    world.story.proof(&world.story.operator, &notification.event_id).await?;
+    let mut client = LogServiceClient::new(world.person.who.audit());
+    let request = ListEventsRequest {
+        consent: consent.to_owned(),
+        page_size: 1,
+        ..Default::default()
+    };
+    let events = client.list_events(request).await?.into_inner().events;
+    let header = events
+        .into_iter()
+        .next()
+        .and_then(|event| event.header)
+        .ok_or("no event of the consent")?;
+    Ok(header.event_id)
+}
+
+/// The fields that say what a method is about: required names, and of a required choice each name.
+fn targets(rpc: &Rpc) -> Vec<FieldDescriptor> {
+    const ALSO: [&str; 2] = ["AcknowledgeNotificationsRequest.names", "RevokeSessionsRequest.names"];
+    let is_target = |f: &FieldDescriptor| need(f) == Need::Required || ALSO.contains(&short(f.full_name()));
+    let named = |f: &FieldDescriptor| collection(f).is_some() || short(f.full_name()) == "GetEventRequest.event_id";
+    rpc.method
+        .input()
+        .fields()
+        .filter(|f| is_target(f) && named(f))
+        .collect()
+}
+
+/// A well-formed request about `name`.
+fn about(rpc: &Rpc, field: &FieldDescriptor, name: &str, sampler: &Sampler<'_>) -> DynamicMessage {
+    let mut message = sampler.message(&rpc.method.input());
+    let name = Value::String(name.to_owned());
+    message.set_field(field, if field.is_list() { Value::List(vec![name]) } else { name });
+    message
+}
+
+/// What tells one answer from another: code, reason, sentence and details; of a decision what was decided.
+fn face(answer: &Result<DynamicMessage, Status>) -> (Option<Code>, Vec<u8>) {
+    match answer {
+        Err(status) => (
+            Some(status.code()),
+            [status.message().as_bytes(), status.details()].concat(),
+        ),
+        Ok(message) => {
+            let mut message = message.clone();
+            // Each decision has its own id, and says on what it was decided.
+            for own in ["decision_id", "decide_time", "revision", "identity_as_of_time"] {
+                message.clear_field_by_name(own);
+            }
+            (None, message.encode_to_vec())
+        }
+    }
+}
+
+/// Whether the contract lets this be said about what does not exist.
+fn may_be_said(rpc: &Rpc, caller: &Caller, said: &Said) -> bool {
+    let public = rpc.access.grants.iter().any(|grant| grant.caller == CallerKind::Anyone);
+    let absent = caller.kind == Some(CallerKind::Operator) || public;
+    let decided = rpc.documents("Decision") && said.is(Code::FailedPrecondition, "NO_CONSENT");
+    match said.reason.as_str() {
+        "NOT_AVAILABLE" => caller.kind != Some(CallerKind::Operator),
+        "NOT_FOUND" => absent,
+        reason => decided || rpc.documents(reason),
+    }
+}
+
+/// Whether an answer that is no refusal tells nothing: a decision that denies.
+fn denies(answer: &DynamicMessage) -> bool {
+    let outcome = answer
+        .get_field_by_name("outcome")
+        .and_then(|value| value.as_enum_number());
+    outcome == Some(consent::decision::Outcome::Deny.into())
+}
+
+#[test]
+fn an_unknown_name_is_not_available() {
+    run(async |world| {
+        let mut findings = Findings::default();
+        for rpc in rpcs() {
+            for field in targets(&rpc) {
+                for caller in world.callers.iter().filter(|c| c.may_call(&rpc)) {
+                    let sampler = Sampler {
+                        clock: &world.clock,
+                        caller: caller.kind,
+                    };
+                    let Some(name) = sampler.element(&field, 0).as_str().map(str::to_owned) else {
+                        continue;
+                    };
+                    let message = about(&rpc, &field, &name, &sampler);
+                    let what = format!("{} asks about an unknown {}", caller.name, field.name());
+                    match call(caller.wire(world, &rpc), &rpc, message).await {
+                        Ok(answer) if denies(&answer) => {}
+                        Ok(_) => findings.add(&rpc, format!("{what}: it answered")),
+                        Err(status) => match verdict::read(&status) {
+                            Ok(said) if may_be_said(&rpc, caller, &said) => {}
+                            Ok(said) => findings.add(&rpc, format!("{what}: {}", said.line())),
+                            Err(bad) => findings.add(&rpc, format!("{what}: {bad}")),
+                        },
+                    }
+                }
+            }
+        }
+        findings.none();
+    });
+}
+
+#[test]
+fn a_stranger_is_told_the_same_of_what_exists() {
+    run(async |world| {
+        let things = Things::of_story(world).await;
+        let mut findings = Findings::default();
+        let mut compared = 0;
+        for rpc in rpcs() {
+            for field in targets(&rpc) {
+                let Some(thing) = things.of(&field) else { continue };
+                for caller in world.strangers.iter().filter(|c| c.may_call(&rpc)) {
+                    let sampler = Sampler {
+                        clock: &world.clock,
+                        caller: caller.kind,
+                    };
+                    let Some(unknown) = sampler.element(&field, 0).as_str().map(str::to_owned) else {
+                        continue;
+                    };
+                    let ask = async |name: &str| {
+                        call(caller.wire(world, &rpc), &rpc, about(&rpc, &field, name, &sampler)).await
+                    };
+                    let (absent, foreign) = (ask(&unknown).await, ask(thing).await);
+                    compared += 1;
+                    if face(&absent) != face(&foreign) {
+                        findings.add(
+                            &rpc,
+                            format!(
+                                "{} by {}: unknown {absent:?}, somebody's {foreign:?}",
+                                caller.name,
+                                field.name()
+                            ),
+                        );
+                    }
+                }
+            }
+        }
+        assert!(compared >= 20, "only {compared} comparisons");
+        findings.none();
+    });
+}
+
+#[test]
+fn every_collection_of_the_contracts_has_a_thing_to_compare() {
+    run(async |world| {
+        let things = Things::of_story(world).await;
+        // Public ones, and sessions: their names are known to their holders alone, and reach nothing but their end.
+        let open = ["participants", "notices", "logs", "sessions"];
+        for rpc in rpcs() {
+            for field in targets(&rpc) {
+                let known = things.of(&field).is_some();
+                let public = collection(&field).is_some_and(|c| open.contains(&c.as_str()));
+                assert!(
+                    known || public || oneof(&field).is_some(),
+                    "nothing to compare for {}",
+                    field.full_name()
+                );
+            }
+        }
+    });
+}
