@@ -413,11 +413,18 @@ impl Story {
             purpose: identity::transaction::Purpose::Login.into(),
             factor: identity::Factor::MobileOtp.into(),
             consent: None,
-            subject: Some(Subject::Identifier(types::Identifier { identifier: Some(number) })),
+            subject: Some(Subject::Identifier(types::Identifier {
+                identifier: Some(number),
+            })),
         };
         let transaction = client.create_transaction(create).await?.into_inner();
         let proof = Some(Proof::Otp(self.otp(&person.entry.mobile).await?));
-        let verify = identity::VerifyTransactionRequest { request_id: self.rid(), name: transaction.name.clone(), etag: String::new(), proof };
+        let verify = identity::VerifyTransactionRequest {
+            request_id: self.rid(),
+            name: transaction.name.clone(),
+            etag: String::new(),
+            proof,
+        };
         client.verify_transaction(verify).await?;
         let request = identity::CreateSessionRequest {
             request_id: self.rid(),
@@ -425,8 +432,14 @@ impl Story {
             audiences: audiences(),
             ..Default::default()
         };
-        let session = SessionServiceClient::new(self.app.identity()).create_session(request).await?.into_inner();
-        Ok(Person { who: self.app.with(&session.access_tokens), ..person.clone() })
+        let session = SessionServiceClient::new(self.app.identity())
+            .create_session(request)
+            .await?
+            .into_inner();
+        Ok(Person {
+            who: self.app.with(&session.access_tokens),
+            ..person.clone()
+        })
     }
 
     /// Claims an address and makes it the preferred one.

@@ -14,6 +14,7 @@ use sammati_testkit::development::{DatabaseKind, Development, Port, Ports};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::caller::Addresses;
 use crate::story::Failure;
@@ -33,9 +34,17 @@ pub struct Setting {
 
 impl Setting {
     /// One of each, on SQLite, in a temporary folder, on free ports.
-    #[expect(clippy::new_without_default, reason = "a default would hide that folders and ports are taken")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "a default would hide that folders and ports are taken"
+    )]
     pub fn new() -> Self {
-        Self { folder: None, first_port: None, database: DatabaseKind::Sqlite, replicas: 1 }
+        Self {
+            folder: None,
+            first_port: None,
+            database: DatabaseKind::Sqlite,
+            replicas: 1,
+        }
     }
 }
 
@@ -53,7 +62,11 @@ struct Plan {
 
 impl Plan {
     fn make(setting: &Setting) -> Result<Self, Failure> {
-        let temporary = if setting.folder.is_none() { Some(tempfile::tempdir()?) } else { None };
+        let temporary = if setting.folder.is_none() {
+            Some(tempfile::tempdir()?)
+        } else {
+            None
+        };
         let folder = match (&setting.folder, &temporary) {
             (Some(folder), _) => folder.clone(),
             (None, Some(temporary)) => temporary.path().to_owned(),
@@ -65,10 +78,16 @@ impl Plan {
         let mut ports = Vec::new();
         for n in 0..4_u16 {
             let port = match setting.first_port {
-                Some(first) => Port { rpc: first + n, admin: first + 100 + n },
+                Some(first) => Port {
+                    rpc: first + n,
+                    admin: first + 100 + n,
+                },
                 None => {
                     let pair = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-                    let port = Port { rpc: pair.0.local_addr()?.port(), admin: pair.1.local_addr()?.port() };
+                    let port = Port {
+                        rpc: pair.0.local_addr()?.port(),
+                        admin: pair.1.local_addr()?.port(),
+                    };
                     listeners.insert(NAMES[usize::from(n)].to_owned(), pair);
                     port
                 }
@@ -76,10 +95,20 @@ impl Plan {
             ports.push(port);
         }
         let at = |n: usize| format!("https://127.0.0.1:{}", ports[n].rpc);
-        let ports = Ports { identity: ports[0], consent: ports[1], audit: ports[2], sandbox: ports[3] };
+        let ports = Ports {
+            identity: ports[0],
+            consent: ports[1],
+            audit: ports[2],
+            sandbox: ports[3],
+        };
         let urls = [at(0), at(1), at(2), at(3)];
         let [identity, consent, audit, sandbox] = urls;
-        let written = Development { folder: folder.clone(), ports, database: setting.database.clone() }.write()?;
+        let written = Development {
+            folder: folder.clone(),
+            ports,
+            database: setting.database.clone(),
+        }
+        .write()?;
         let mut configs = BTreeMap::from([
             ("identity".to_owned(), written.identity),
             ("consent".to_owned(), written.consent),
@@ -93,21 +122,40 @@ impl Plan {
                 let (rpc, admin) = (pair.0.local_addr()?.port(), pair.1.local_addr()?.port());
                 let replica = format!("{name}-{n}");
                 let config = folder.join(format!("{replica}.toml"));
-                std::fs::write(&config, with_ports(&std::fs::read_to_string(&configs[name])?, rpc, admin)?)?;
+                std::fs::write(
+                    &config,
+                    with_ports(&std::fs::read_to_string(&configs[name])?, rpc, admin)?,
+                )?;
                 configs.insert(replica.clone(), config);
                 urls.push(format!("https://127.0.0.1:{rpc}"));
                 listeners.insert(replica, pair);
             }
         }
-        let addresses = Addresses { folder, identity, consent, consents, identities, audit, sandbox };
-        Ok(Self { configs, addresses, listeners, temporary })
+        let addresses = Addresses {
+            folder,
+            identity,
+            consent,
+            consents,
+            identities,
+            audit,
+            sandbox,
+        };
+        Ok(Self {
+            configs,
+            addresses,
+            listeners,
+            temporary,
+        })
     }
 }
 
 /// The same configuration on other ports.
 fn with_ports(config: &str, rpc: u16, admin: u16) -> Result<String, Failure> {
     let mut table: toml::Table = config.parse()?;
-    let server = table.get_mut("server").and_then(toml::Value::as_table_mut).ok_or("a configuration without [server]")?;
+    let server = table
+        .get_mut("server")
+        .and_then(toml::Value::as_table_mut)
+        .ok_or("a configuration without [server]")?;
     server.insert("listen".into(), format!("127.0.0.1:{rpc}").into());
     server.insert("admin_listen".into(), format!("127.0.0.1:{admin}").into());
     Ok(toml::to_string(&table)?)
@@ -124,7 +172,11 @@ pub fn program(name: &str) -> Result<PathBuf, Failure> {
         folder.pop();
     }
     let path = folder.join(name);
-    if path.exists() { Ok(path) } else { Err(format!("{} is not built; run: cargo build --workspace --bins", path.display()).into()) }
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(format!("{} is not built; run: cargo build --workspace --bins", path.display()).into())
+    }
 }
 
 /// The services as processes of their own.
@@ -143,11 +195,22 @@ impl Processes {
     /// # Errors
     /// The first that did not start.
     pub async fn start(setting: Setting) -> Result<Self, Failure> {
-        let Plan { configs, addresses, listeners, temporary } = Plan::make(&setting)?;
+        let Plan {
+            configs,
+            addresses,
+            listeners,
+            temporary,
+        } = Plan::make(&setting)?;
         // The ports are free again only now; nobody else was given them meanwhile.
         drop(listeners);
         let binary = program("sammati")?;
-        let mut system = Self { addresses, configs, children: BTreeMap::new(), binary, _temporary: temporary };
+        let mut system = Self {
+            addresses,
+            configs,
+            children: BTreeMap::new(),
+            binary,
+            _temporary: temporary,
+        };
         // The sandbox first: identity calls it; then identity, whose facts the others follow.
         let names: Vec<_> = system.configs.keys().cloned().collect();
         for wave in ["sandbox", "identity", "audit", "consent"] {
@@ -169,7 +232,10 @@ impl Processes {
     /// When it ends instead.
     pub async fn launch(&mut self, name: &str) -> Result<(), Failure> {
         let service = name.split('-').next().unwrap_or(name);
-        let log = std::fs::File::options().create(true).append(true).open(self.addresses.folder.join(format!("{name}.log")))?;
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.addresses.folder.join(format!("{name}.log")))?;
         let mut child = Command::new(&self.binary)
             .arg(service)
             .arg("--config")
@@ -188,9 +254,14 @@ impl Processes {
                 Ok(())
             }
             _ => {
-                let log = std::fs::read_to_string(self.addresses.folder.join(format!("{name}.log"))).unwrap_or_default();
+                let log =
+                    std::fs::read_to_string(self.addresses.folder.join(format!("{name}.log"))).unwrap_or_default();
                 let last: Vec<_> = log.lines().rev().take(5).collect();
-                Err(format!("{name} did not become ready; its log ends: {}", last.into_iter().rev().collect::<Vec<_>>().join(" | ")).into())
+                Err(format!(
+                    "{name} did not become ready; its log ends: {}",
+                    last.into_iter().rev().collect::<Vec<_>>().join(" | ")
+                )
+                .into())
             }
         }
     }
@@ -208,10 +279,7 @@ impl Processes {
 
     /// Waits for Ctrl-C or SIGTERM.
     pub async fn until_interrupted(&mut self) {
-        let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(terminate) => terminate,
-            Err(_) => return,
-        };
+        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}
@@ -226,7 +294,10 @@ impl Processes {
             }
         }
         for (_, mut child) in std::mem::take(&mut self.children) {
-            if tokio::time::timeout(Duration::from_secs(20), child.wait()).await.is_err() {
+            if tokio::time::timeout(Duration::from_secs(20), child.wait())
+                .await
+                .is_err()
+            {
                 let _ = child.kill().await;
             }
         }
@@ -247,7 +318,12 @@ impl InProcess {
     /// # Errors
     /// The first that did not start.
     pub async fn start(setting: &Setting, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
-        let Plan { configs, addresses, mut listeners, temporary } = Plan::make(setting)?;
+        let Plan {
+            configs,
+            addresses,
+            mut listeners,
+            temporary,
+        } = Plan::make(setting)?;
         let mut running = Vec::new();
         for wave in ["sandbox", "identity", "audit", "consent"] {
             for (name, config) in configs.iter().filter(|(name, _)| name.split('-').next() == Some(wave)) {
@@ -263,7 +339,11 @@ impl InProcess {
                 running.push(service);
             }
         }
-        Ok(Self { addresses, running, _temporary: temporary })
+        Ok(Self {
+            addresses,
+            running,
+            _temporary: temporary,
+        })
     }
 
     /// Drains and stops them all.

@@ -138,7 +138,7 @@ impl Command for Append {
 
 impl Append {
     /// Where the entries are that the log has already, by event id.
-    fn find(&self, view: &mut View<'_>) -> Result<Vec<Option<Placed>>, Refusal> {
+    fn find(&self, view: &View<'_>) -> Result<Vec<Option<Placed>>, Refusal> {
         let mut found = Vec::with_capacity(self.entries.len());
         for entry in &self.entries {
             let known = view

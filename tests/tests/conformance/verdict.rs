@@ -77,7 +77,7 @@ pub(crate) fn read(status: &Status) -> Result<Said, String> {
     if *code != spelled(status.code()) {
         return Err(bad(&format!("{} comes with {code}", info.reason)));
     }
-    companions(status, &details).map_err(|what| bad(what))?;
+    companions(status, &details).map_err(&bad)?;
     for (name, value) in &info.metadata {
         if !harmless(value) {
             return Err(bad(&format!("metadata {name} = {value:?}")));

@@ -118,7 +118,7 @@ impl Deciding {
         }
     }
 
-    fn linked(&self, view: &mut View<'_>) -> Vec<ContextKey> {
+    fn linked(&self, view: &View<'_>) -> Vec<ContextKey> {
         let asked = self.question.care_contexts.iter();
         asked
             .filter(|key| view.get::<CareContextRow>(key.as_slice()).is_some())

@@ -76,7 +76,7 @@ impl LinkContexts {
     }
 
     /// The link of this reference, extended or new.
-    fn link(&self, view: &mut View<'_>, key: &Key) -> Result<LinkRow, Refusal> {
+    fn link(&self, view: &View<'_>, key: &Key) -> Result<LinkRow, Refusal> {
         let natural = self.lookup.link(self.account, &self.hip, &self.patient_reference);
         let now = view.now().0;
         let links = view.group::<LinkRow>("subject", self.account.as_bytes());

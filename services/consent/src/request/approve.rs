@@ -127,7 +127,7 @@ impl ApproveRequest {
             .saying("the notice she was shown is not the one bound to the request; show her that one, then approve"))
     }
 
-    fn given(&self, view: &mut View<'_>, request: &RequestRow, private: &Private) -> Result<Vec<Given>, Refusal> {
+    fn given(&self, view: &View<'_>, request: &RequestRow, private: &Private) -> Result<Vec<Given>, Refusal> {
         let linked = view.group::<CareContextRow>("subject", self.account.as_bytes());
         let asked = request.scope.read()?;
         if asked.erase_time <= view.now() {

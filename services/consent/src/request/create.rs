@@ -105,7 +105,7 @@ impl CreateRequest {
         self.lookup.asker(&self.route.place.owner, &self.ask.hiu).to_vec()
     }
 
-    fn check_open(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+    fn check_open(&self, view: &View<'_>) -> Result<(), Refusal> {
         let now = view.now();
         let mut open = view.group::<RequestRow>("open_pair", &self.pair());
         open.retain(|row| row.state_at(now) == State::Requested);

@@ -106,7 +106,7 @@ impl Command for PreferAddress {
 }
 
 /// Her account, if it is in use and as she saw it.
-fn usable(account: AccountId, caller: &Caller, etag: &str, view: &mut View<'_>) -> Result<AccountRow, Refusal> {
+fn usable(account: AccountId, caller: &Caller, etag: &str, view: &View<'_>) -> Result<AccountRow, Refusal> {
     if caller.account().is_some() {
         policy::own_account(caller, account)?;
     }

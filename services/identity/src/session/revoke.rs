@@ -70,7 +70,7 @@ impl Command for Revoke {
 }
 
 impl Revoke {
-    fn named(&self, ids: &[SessionId], view: &mut View<'_>) -> Result<Vec<SessionRow>, Refusal> {
+    fn named(&self, ids: &[SessionId], view: &View<'_>) -> Result<Vec<SessionRow>, Refusal> {
         let mut rows: Vec<SessionRow> = Vec::with_capacity(ids.len());
         for id in ids {
             let row = view

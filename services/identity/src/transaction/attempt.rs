@@ -136,7 +136,7 @@ impl CountAttempt {
     }
 
     /// The accounts that a right OTP of ours opens.
-    fn reached(&self, row: &TransactionRow, view: &mut View<'_>) -> Vec<Vec<u8>> {
+    fn reached(&self, row: &TransactionRow, view: &View<'_>) -> Vec<Vec<u8>> {
         if row.purpose() != Purpose::Login {
             return Vec::new();
         }
