@@ -279,7 +279,9 @@ impl Processes {
 
     /// Waits for Ctrl-C or SIGTERM.
     pub async fn until_interrupted(&mut self) {
-        let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+        let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+            return;
+        };
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}

@@ -32,12 +32,23 @@ pub(crate) async fn postgres(pace: Pace, summary: &mut Summary) -> Result<(), Fa
         eprintln!("SKIPPED: consent.approve.postgres: no Postgres to be had");
         return Ok(());
     };
-    compare(("consent.approve.postgres.per_request", "consent.approve.postgres"), (first, second), pace, summary).await
+    compare(
+        ("consent.approve.postgres.per_request", "consent.approve.postgres"),
+        (first, second),
+        pace,
+        summary,
+    )
+    .await
 }
 
 type Home = (DatabaseKind, Vec<Database>);
 
-async fn compare(names: (&'static str, &'static str), homes: (Home, Home), pace: Pace, summary: &mut Summary) -> Result<(), Failure> {
+async fn compare(
+    names: (&'static str, &'static str),
+    homes: (Home, Home),
+    pace: Pace,
+    summary: &mut Summary,
+) -> Result<(), Failure> {
     let each = Approvals::start::<PerRequest>(homes.0).await?;
     let grouped = Approvals::start::<Consent>(homes.1).await?;
     let mut contenders = [each.contender(names.0), grouped.contender(names.1)];

@@ -58,23 +58,38 @@ impl Service for PerRequest {
         });
         start.tasks.spawn(relay.run(start.shutdown.clone()));
         let rpc = Rpc::new(parts(&start, &facts, store.clone())?);
-        start.tasks.spawn(background(rpc.clone(), store, start.shutdown.clone()));
+        start
+            .tasks
+            .spawn(background(rpc.clone(), store, start.shutdown.clone()));
         let ready = facts.ready();
         Ok(Built::new(served(&rpc), Arc::new(facts)).ready(ready))
     }
 }
 
 fn store(start: &Start<Settings>) -> Result<Store, StartError> {
-    let url = start.config.database.as_ref().map(|database| database.url.as_str()).unwrap_or_default();
+    let url = start
+        .config
+        .database
+        .as_ref()
+        .map(|database| database.url.as_str())
+        .unwrap_or_default();
     let location = Location::parse(url).map_err(StartError::Other)?;
     let key = start.config.secrets.key("lookup")?.derive("store");
-    let options = Options { max_batch: 1, lanes: crate::store::POOL, ..Options::new(location, key) };
+    let options = Options {
+        max_batch: 1,
+        lanes: crate::store::POOL,
+        ..Options::new(location, key)
+    };
     Store::open(&options, Arc::clone(&start.clock), MIGRATIONS).map_err(StartError::other)
 }
 
 fn parts(start: &Start<Settings>, facts: &IdentityFacts, store: Store) -> Result<Parts, StartError> {
     let secrets = &start.config.secrets;
-    let key = ArtefactKey { key: secrets.signing_key("artefact_key.pem")?, not_before: None, expire: None };
+    let key = ArtefactKey {
+        key: secrets.signing_key("artefact_key.pem")?,
+        not_before: None,
+        expire: None,
+    };
     Ok(Parts {
         store,
         directory: Arc::new(Follower::new(facts.clone(), Duration::from_secs(30))),

@@ -60,7 +60,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: &Options, summary: &mut Summary) -> Result<(), Failure> {
-    let pace = Pace { rounds: options.rounds, time: Duration::from_millis(options.time) };
+    let pace = Pace {
+        rounds: options.rounds,
+        time: Duration::from_millis(options.time),
+    };
     let wanted = |part: &str| options.only.is_empty() || options.only.iter().any(|only| only == part);
     if wanted("store") {
         store::sqlite(pace, summary).await?;

@@ -35,7 +35,10 @@ impl Contender {
         F: FnMut() -> Fut + 'static,
         Fut: Future<Output = Result<f64, Failure>> + Send + 'static,
     {
-        Self { name, run: Box::new(move || Box::pin(run())) }
+        Self {
+            name,
+            run: Box::new(move || Box::pin(run())),
+        }
     }
 }
 
@@ -55,7 +58,13 @@ impl Measured {
 
     /// The middle of the quotients of each round.
     pub(crate) fn against(&self, other: &Self) -> f64 {
-        median(self.rates.iter().zip(&other.rates).map(|(mine, theirs)| mine / theirs).collect())
+        median(
+            self.rates
+                .iter()
+                .zip(&other.rates)
+                .map(|(mine, theirs)| mine / theirs)
+                .collect(),
+        )
     }
 }
 
@@ -72,11 +81,16 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 
 /// Runs all contenders in turn, round after round. The first round is not counted.
 pub(crate) async fn interleave(rounds: usize, contenders: &mut [Contender]) -> Result<Vec<Measured>, Failure> {
-    let empty = |contender: &Contender| Measured { name: contender.name, rates: Vec::new() };
+    let empty = |contender: &Contender| Measured {
+        name: contender.name,
+        rates: Vec::new(),
+    };
     let mut all: Vec<_> = contenders.iter().map(empty).collect();
     for round in 0..=rounds {
         for (contender, measured) in contenders.iter_mut().zip(&mut all) {
-            let rate = (contender.run)().await.map_err(|error| format!("{}: {error}", contender.name))?;
+            let rate = (contender.run)()
+                .await
+                .map_err(|error| format!("{}: {error}", contender.name))?;
             if round > 0 {
                 measured.rates.push(rate);
             }

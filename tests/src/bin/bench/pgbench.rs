@@ -16,7 +16,12 @@ const TABLE: &str = "CREATE TABLE plain (partition BIGINT NOT NULL, id BYTEA NOT
 
 /// `pgbench.insert`; none where pgbench is not installed, which is said.
 pub(crate) fn contender(database: Database, pace: Pace) -> Result<Option<Contender>, Failure> {
-    if std::process::Command::new("pgbench").arg("--version").stdout(Stdio::null()).status().is_err() {
+    if std::process::Command::new("pgbench")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_err()
+    {
         eprintln!("SKIPPED: pgbench.insert: pgbench is not on the path; it comes with PostgreSQL's contrib");
         return Ok(None);
     }
@@ -28,8 +33,22 @@ pub(crate) fn contender(database: Database, pace: Pace) -> Result<Option<Contend
     let seconds = pace.time.as_secs_f64().ceil().to_string();
     Ok(Some(Contender::new("pgbench.insert", move || {
         let mut command = Command::new("pgbench");
-        command.args(["-n", "-M", "prepared", "-j", "2", "-c", &CALLERS.to_string(), "-T", &seconds, "-f"]);
-        command.arg(folder.path().join("insert.sql")).arg(&database.url).kill_on_drop(true);
+        command.args([
+            "-n",
+            "-M",
+            "prepared",
+            "-j",
+            "2",
+            "-c",
+            &CALLERS.to_string(),
+            "-T",
+            &seconds,
+            "-f",
+        ]);
+        command
+            .arg(folder.path().join("insert.sql"))
+            .arg(&database.url)
+            .kill_on_drop(true);
         rate(command)
     })))
 }
@@ -37,6 +56,8 @@ pub(crate) fn contender(database: Database, pace: Pace) -> Result<Option<Contend
 async fn rate(mut command: Command) -> Result<f64, Failure> {
     let out = command.output().await?;
     let text = String::from_utf8_lossy(&out.stdout);
-    let tps = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+    let tps = text
+        .lines()
+        .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
     tps.ok_or_else(|| format!("pgbench: {}", String::from_utf8_lossy(&out.stderr)).into())
 }

@@ -7,6 +7,11 @@ use sammati_store::{Cell, Column, Command, EmbeddedMigrations, Keys, NewEvent, R
 /// The tables.
 pub(crate) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("src/bin/bench/migrations");
 
+/// How a record of a benchmark comes about.
+trait Made {
+    fn new(view: &View<'_>, label: &str, subject: &AccountId, bytes: usize) -> Self;
+}
+
 macro_rules! records { ($($name:ident $table:literal [$($column:literal)?];)*) => { $(
     #[derive(Clone, PartialEq, Eq, Message)]
     struct $name {
@@ -30,7 +35,7 @@ macro_rules! records { ($($name:ident $table:literal [$($column:literal)?];)*) =
         }
     }
 
-    impl $name {
+    impl Made for $name {
         fn new(view: &View<'_>, label: &str, subject: &AccountId, bytes: usize) -> Self {
             let id: TransactionId = view.id(label);
             Self { id: id.to_vec(), subject: subject.to_vec(), text: vec![0x61; bytes] }
@@ -50,7 +55,11 @@ records! {
 const EVENT: usize = 300;
 
 fn emit(view: &mut View<'_>, subject: &AccountId) {
-    let event = NewEvent { id: view.next_event_id(), subject: Some(subject.to_vec()), body: vec![0x65; EVENT] };
+    let event = NewEvent {
+        id: view.next_event_id(),
+        subject: Some(subject.to_vec()),
+        body: vec![0x65; EVENT],
+    };
     view.emit(event);
 }
 
@@ -95,7 +104,11 @@ impl Command for Approve {
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
-        let blank = || Asked { id: self.0.to_vec(), subject: self.0.to_vec(), text: vec![0x61; 600] };
+        let blank = || Asked {
+            id: self.0.to_vec(),
+            subject: self.0.to_vec(),
+            text: vec![0x61; 600],
+        };
         let asked = view.get::<Asked>(self.0.as_bytes()).unwrap_or_else(blank);
         drop(view.group::<Asked>("subject", self.0.as_bytes()));
         view.put(&asked);

@@ -38,7 +38,11 @@ pub(crate) async fn run(pace: Pace, summary: &mut Summary) -> Result<(), Failure
         embedded.append("audit.append", CALLERS, 1, pace.time)?,
         embedded.append("audit.append.batched", BATCH.1, BATCH.0, pace.time)?,
     ];
-    contenders.extend(served.as_ref().map(|served| served.check("consent.check.postgres", 0, pace.time)));
+    contenders.extend(
+        served
+            .as_ref()
+            .map(|served| served.check("consent.check.postgres", 0, pace.time)),
+    );
     let measured = interleave(pace.rounds, &mut contenders).await?;
     drop(contenders);
     if let [empty, handler, check, append, batched, rest @ ..] = &measured[..] {
@@ -70,7 +74,10 @@ impl Subject {
             questions.push(system.story.question(&consent.name));
         }
         system.quiet().await?;
-        Ok(Self { system, questions: questions.into() })
+        Ok(Self {
+            system,
+            questions: questions.into(),
+        })
     }
 
     async fn stop(self) {
@@ -108,7 +115,11 @@ impl Subject {
                 async move {
                     let decision = client.check_access(question).await?.into_inner();
                     let permits = decision.outcome() == decision::Outcome::Permit;
-                    if permits || replica == HOLLOW { Ok(()) } else { Err(format!("refused: {decision:?}").into()) }
+                    if permits || replica == HOLLOW {
+                        Ok(())
+                    } else {
+                        Err(format!("refused: {decision:?}").into())
+                    }
                 }
             })
         })
@@ -124,7 +135,12 @@ impl Subject {
                 async move {
                     let events = (0..size).map(|_| some_event(caller)).collect::<Result<_, _>>()?;
                     let batch = Some(Batch::Direct(audit::DirectEvents { events }));
-                    client.append_events(audit::AppendEventsRequest { batch, with_checkpoint: false }).await?;
+                    client
+                        .append_events(audit::AppendEventsRequest {
+                            batch,
+                            with_checkpoint: false,
+                        })
+                        .await?;
                     Ok(())
                 }
             });
@@ -143,9 +159,14 @@ fn some_event(caller: usize) -> Result<audit::Event, Failure> {
     let seed = Seed::draw().map_err(|_| "the system has no randomness")?;
     let now = SystemClock.now();
     let slot = Slot::new(u16::try_from(caller)?);
-    let (event, consent): (TransactionId, sammati_kernel::ConsentId) = (seed.id("event", now, slot), seed.id("consent", now, slot));
+    let (event, consent): (TransactionId, sammati_kernel::ConsentId) =
+        (seed.id("event", now, slot), seed.id("consent", now, slot));
     let subject = sammati_kernel::AccountId::new(sammati_kernel::Micros::ZERO, slot, [1; 8]).name();
-    let actor = audit::Actor { kind: types::CallerKind::Person.into(), id: subject.clone(), ..Default::default() };
+    let actor = audit::Actor {
+        kind: types::CallerKind::Person.into(),
+        id: subject.clone(),
+        ..Default::default()
+    };
     let payload = audit::Payload {
         actor: Some(actor),
         subject,

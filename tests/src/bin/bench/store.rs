@@ -17,14 +17,14 @@ pub(crate) const POOL: usize = 16;
 
 /// A store and the database it lives in.
 #[derive(Clone)]
-struct Bench {
+pub(crate) struct Bench {
     store: Store,
     _database: Arc<Database>,
 }
 
 impl Bench {
     /// With the service's defaults, or with one transaction for each command.
-    fn open(database: Database, grouped: bool) -> Result<Self, Failure> {
+    pub(crate) fn open(database: Database, grouped: bool) -> Result<Self, Failure> {
         let location = Location::parse(&database.url)?;
         let mut options = Options::new(location, Key::from_bytes([7; 32]));
         if !grouped {
@@ -32,23 +32,29 @@ impl Bench {
             options.lanes = POOL;
         }
         let store = Store::open(&options, Arc::new(SystemClock), MIGRATIONS)?;
-        Ok(Self { store, _database: Arc::new(database) })
+        Ok(Self {
+            store,
+            _database: Arc::new(database),
+        })
     }
 
-    async fn append(self, time: Duration) -> Result<f64, Failure> {
+    pub(crate) async fn append(self, time: Duration) -> Result<f64, Failure> {
         let call = move |caller: usize| {
             let store = self.store.clone();
-            async move { Ok(store.apply(Append(account(caller))).await.map_err(refused)?) }
+            async move { store.apply(Append(account(caller))).await.map_err(refused) }
         };
         rate(CALLERS, time, call).await
     }
 
-    async fn approve(self, time: Duration) -> Result<f64, Failure> {
+    pub(crate) async fn approve(self, time: Duration) -> Result<f64, Failure> {
         let call = move |caller: usize| {
             let store = self.store.clone();
             async move {
                 let request = request(&store)?;
-                store.run(Approve(account(caller)), Some(request)).await.map_err(refused)?;
+                store
+                    .run(Approve(account(caller)), Some(request))
+                    .await
+                    .map_err(refused)?;
                 Ok(())
             }
         };
@@ -65,7 +71,9 @@ fn account(caller: usize) -> AccountId {
 fn request(store: &Store) -> Result<RequestKey, Failure> {
     let seed = Seed::draw().map_err(|_| "the system has no randomness")?;
     let id: TransactionId = seed.id("request", SystemClock.now(), Slot::new(0));
-    store.request("accounts/bench", "bench.approve", &id.to_string(), &String::new()).map_err(refused)
+    store
+        .request("accounts/bench", "bench.approve", &id.to_string(), &String::new())
+        .map_err(refused)
 }
 
 pub(crate) fn refused(refusal: sammati_kernel::Refusal) -> Failure {
@@ -83,15 +91,29 @@ macro_rules! contender {
 /// `store.*.sqlite.*`.
 pub(crate) async fn sqlite(pace: Pace, summary: &mut Summary) -> Result<(), Failure> {
     let mut append = [
-        contender!("store.append.sqlite.per_request", Database::sqlite(), false, append, pace),
+        contender!(
+            "store.append.sqlite.per_request",
+            Database::sqlite(),
+            false,
+            append,
+            pace
+        ),
         contender!("store.append.sqlite.grouped", Database::sqlite(), true, append, pace),
     ];
     let mut approve = [
-        contender!("store.approve.sqlite.per_request", Database::sqlite(), false, approve, pace),
+        contender!(
+            "store.approve.sqlite.per_request",
+            Database::sqlite(),
+            false,
+            approve,
+            pace
+        ),
         contender!("store.approve.sqlite.grouped", Database::sqlite(), true, approve, pace),
     ];
     for contenders in [&mut append, &mut approve] {
-        let [each, grouped] = &interleave(pace.rounds, contenders).await?[..] else { continue };
+        let [each, grouped] = &interleave(pace.rounds, contenders).await?[..] else {
+            continue;
+        };
         summary.alone(each, "1/s");
         summary.compared(grouped, "1/s", each);
     }
@@ -115,7 +137,8 @@ pub(crate) async fn postgres(pace: Pace, summary: &mut Summary) -> Result<(), Fa
     if let [each, grouped, rest @ ..] = &measured[..] {
         summary.alone(each, "1/s");
         summary.compared(grouped, "1/s", each);
-        rest.iter().for_each(|pgbench| summary.compared(pgbench, "1/s", grouped));
+        rest.iter()
+            .for_each(|pgbench| summary.compared(pgbench, "1/s", grouped));
     }
     let mut approve = [
         contender!("store.approve.postgres.per_request", another()?, false, approve, pace),

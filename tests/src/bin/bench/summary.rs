@@ -42,7 +42,13 @@ impl Summary {
 
     /// Adds a bare value.
     pub(crate) fn value(&mut self, name: &str, value: f64, unit: &'static str) {
-        self.0.push(Entry { name: name.to_owned(), value: round(value), unit, per: None, ratio: None });
+        self.0.push(Entry {
+            name: name.to_owned(),
+            value: round(value),
+            unit,
+            per: None,
+            ratio: None,
+        });
         self.print_last();
     }
 
@@ -63,7 +69,14 @@ impl Summary {
     /// The table that people read.
     pub(crate) fn table(&self) -> String {
         let mut out = format!("{:<38} {:>12} {:<10} {:>7}  per\n", "name", "value", "unit", "ratio");
-        for Entry { name, value, unit, per, ratio } in &self.0 {
+        for Entry {
+            name,
+            value,
+            unit,
+            per,
+            ratio,
+        } in &self.0
+        {
             let ratio = ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
             let per = per.as_deref().unwrap_or("-");
             out.push_str(&format!("{name:<38} {value:>12.1} {unit:<10} {ratio:>7}  {per}\n"));

@@ -47,16 +47,28 @@ pub(crate) fn sqlite() -> (DatabaseKind, Vec<Database>) {
 pub(crate) fn postgres() -> Option<(DatabaseKind, Vec<Database>)> {
     let databases = (0..4).map(|_| Database::postgres()).collect::<Option<Vec<_>>>()?;
     let url = |n: usize| databases[n].url.clone();
-    let kind = DatabaseKind::Postgres { identity: url(0), consent: url(1), audit: url(2), audit_keys: url(3) };
+    let kind = DatabaseKind::Postgres {
+        identity: url(0),
+        consent: url(1),
+        audit: url(2),
+        audit_keys: url(3),
+    };
     Some((kind, databases))
 }
 
 impl System {
     /// Starts it, with `C` as the consent service, and beside that one that answers without doing anything.
-    pub(crate) async fn start<C: Service>((database, databases): (DatabaseKind, Vec<Database>)) -> Result<Self, Failure> {
+    pub(crate) async fn start<C: Service>(
+        (database, databases): (DatabaseKind, Vec<Database>),
+    ) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
         let ports = Ports::free()?;
-        let configs = Development { folder: folder.path().to_owned(), ports, database }.write()?;
+        let configs = Development {
+            folder: folder.path().to_owned(),
+            ports,
+            database,
+        }
+        .write()?;
         let mut running = Vec::new();
         running.push(serve::<Sandbox>(&configs.sandbox, Some(ports.sandbox.rpc)).await?);
         running.push(serve::<Identity>(&configs.identity, Some(ports.identity.rpc)).await?);
@@ -75,7 +87,12 @@ impl System {
         };
         let mut story = Story::new(&addresses, Arc::new(SystemClock))?;
         story.open().await?;
-        Ok(Self { story, running, _databases: databases, _folder: folder })
+        Ok(Self {
+            story,
+            running,
+            _databases: databases,
+            _folder: folder,
+        })
     }
 
     /// Enrols the first `count` of the register.
@@ -101,7 +118,10 @@ impl System {
         let mut client = ProofServiceClient::new(self.story.operator.audit());
         let mut known = -1;
         for _ in 0..100 {
-            let request = GetCheckpointRequest { log: log.clone(), size: 0 };
+            let request = GetCheckpointRequest {
+                log: log.clone(),
+                size: 0,
+            };
             let size = client.get_checkpoint(request).await?.into_inner().size;
             if size == known {
                 return Ok(());
