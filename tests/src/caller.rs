@@ -1,8 +1,10 @@
 //! Callers: who holds the connection, and whose token it carries.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sammati_api::identity::v1 as identity;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -75,4 +77,88 @@ pub fn channel(
         .timeout(Duration::from_secs(60))
         .tls_config(tls)?;
     Ok(endpoint.connect_lazy())
+}
+
+/// Who calls: a certificate, and for each service a token.
+#[derive(Clone)]
+pub struct Who {
+    /// The name of the certificate.
+    pub certificate: Option<String>,
+    /// Tokens by audience.
+    pub tokens: HashMap<String, String>,
+    channels: HashMap<String, Channel>,
+    addresses: Addresses,
+}
+
+impl Who {
+    /// Somebody with this certificate and no token yet.
+    ///
+    /// # Errors
+    /// When the certificate cannot be read.
+    pub fn new(
+        addresses: &Addresses,
+        certificate: Option<&str>,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let mut channels = HashMap::new();
+        let single = [&addresses.audit, &addresses.sandbox];
+        for url in addresses.consents.iter().chain(&addresses.identities).chain(single) {
+            channels.insert(url.clone(), channel(&addresses.folder, certificate, url)?);
+        }
+        let certificate = certificate.map(ToOwned::to_owned);
+        Ok(Self {
+            certificate,
+            tokens: HashMap::new(),
+            channels,
+            addresses: addresses.clone(),
+        })
+    }
+
+    /// The same caller, with other tokens.
+    #[must_use]
+    pub fn with(&self, tokens: &[identity::AccessToken]) -> Self {
+        let tokens = tokens.iter().map(|t| (t.audience.clone(), t.token.clone())).collect();
+        Self { tokens, ..self.clone() }
+    }
+
+    /// A connection to the service at `url`, with the token for `audience`.
+    pub fn wire(&self, audience: &str, url: &str) -> Wire {
+        let bearer = self
+            .tokens
+            .get(audience)
+            .map_or_else(Bearer::default, |token| Bearer::new(token));
+        Wire::new(self.channels[url].clone(), bearer)
+    }
+
+    /// The identity service.
+    pub fn identity(&self) -> Wire {
+        self.wire("identity", &self.addresses.identity)
+    }
+
+    /// The consent service.
+    pub fn consent(&self) -> Wire {
+        self.wire("consent", &self.addresses.consent)
+    }
+
+    /// The `n`th replica of the consent service, going round.
+    pub fn consent_at(&self, n: usize) -> Wire {
+        self.wire("consent", &self.addresses.consents[n % self.addresses.consents.len()])
+    }
+
+    /// The `n`th replica of the identity service, going round.
+    pub fn identity_at(&self, n: usize) -> Wire {
+        self.wire(
+            "identity",
+            &self.addresses.identities[n % self.addresses.identities.len()],
+        )
+    }
+
+    /// The audit service.
+    pub fn audit(&self) -> Wire {
+        self.wire("audit", &self.addresses.audit)
+    }
+
+    /// The sandbox.
+    pub fn sandbox(&self) -> Wire {
+        self.wire("sandbox", &self.addresses.sandbox)
+    }
 }

@@ -1,5 +1,6 @@
 //! The four services in this process, each in the variant that is to be measured.
 
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -97,7 +98,14 @@ impl System {
 
     /// Enrols the first `count` of the register.
     pub(crate) async fn enrol(self: &Arc<Self>, count: usize) -> Result<Vec<Person>, Failure> {
-        let entries: Vec<_> = self.story.people().await?.into_iter().take(count).collect();
+        let mut mobiles = HashSet::new();
+        let mut entries = self.story.people().await?;
+        // Adults with a mobile of their own: nobody takes another's OTP.
+        entries.retain(|p| p.parents.is_empty() && !p.mobile.is_empty() && mobiles.insert(p.mobile.clone()));
+        entries.truncate(count);
+        if entries.len() < count {
+            return Err(format!("the register has only {} people to enrol", entries.len()).into());
+        }
         let (sender, mut enrolled) = tokio::sync::mpsc::unbounded_channel();
         let system = Arc::clone(self);
         work_off(ENROLLING, entries, move |entry| {
