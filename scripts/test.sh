@@ -14,4 +14,4 @@ cargo build --workspace --bins --locked
 cargo test --workspace --locked
 scripts/grpcurl.sh
 deploy/validate.sh
-target/debug/tour
+"${CARGO_TARGET_DIR:-target}/debug/tour"
