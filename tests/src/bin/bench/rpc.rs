@@ -71,6 +71,9 @@ impl Subject {
         let mut questions = Vec::with_capacity(PEOPLE);
         for person in system.enrol(PEOPLE).await? {
             let consent = system.story.consent(&person, system.story.scope()).await?;
+            // A provider that has not acknowledged the consent gives nothing under it.
+            let told = system.story.notification(&system.story.hospital, &consent.name).await?;
+            system.story.acknowledge(&system.story.hospital, &told.name).await?;
             questions.push(system.story.question(&consent.name));
         }
         system.quiet().await?;
