@@ -9,7 +9,7 @@ use futures::future::join_all;
 use sammati_api::consent::v1::consent_request_service_client::ConsentRequestServiceClient;
 use sammati_api::consent::v1::consent_service_client::ConsentServiceClient;
 use sammati_api::consent::v1::{self as consent, decision::Outcome, decision::Reason};
-use sammati_kernel::AbhaNumber;
+use sammati_kernel::{AbhaNumber, Reason as Refused};
 use sammati_tests::story::{Person, Story, at, reason};
 
 use crate::worlds::{World, count, now};
@@ -113,6 +113,7 @@ async fn race_over_one_request(world: &Arc<World>, person: &mut Person, round: u
     let mut renewed = Story::new(&world.system.addresses, Arc::new(world.clock.clone())).unwrap();
     renewed.renew().await.unwrap();
     *person = renewed.log_in(person).await.unwrap();
+    world.settled(person).await;
     let racers = (0..64_usize).map(|n| {
         let verb = match (n + round) % 4 {
             0 | 1 => Verb::Approve,
@@ -335,8 +336,11 @@ async fn create(
     loop {
         match story.create_account(replica, entry, transaction, rid).await {
             Ok(person) => return person,
-            Err(status) => assert_eq!(reason(&status), "OVERLOADED", "{status:?}"),
+            Err(status) => {
+                let refusal = sammati_server::error::refusal_of(&status).unwrap_or_else(|| panic!("{status:?}"));
+                assert_eq!(refusal.reason, Refused::Overloaded, "{status:?}");
+                tokio::time::sleep(refusal.retry_after.unwrap_or_default()).await;
+            }
         }
-        tokio::task::yield_now().await;
     }
 }

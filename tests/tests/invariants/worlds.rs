@@ -1,13 +1,17 @@
 //! The systems that every race is run on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sammati_api::audit::v1::LogEvent;
+use sammati_api::consent::v1::ListConsentsRequest;
+use sammati_api::consent::v1::consent_service_client::ConsentServiceClient;
 use sammati_kernel::{Clock, ManualClock, Micros, SystemClock};
 use sammati_testkit::databases::{psql, server_url};
 use sammati_testkit::development::DatabaseKind;
-use sammati_tests::story::{Person, Story};
+use sammati_tests::story::{Person, Story, reason};
 use sammati_tests::system::{InProcess, Setting};
+use tonic::Status;
 
 /// A running system and everybody in it.
 pub(crate) struct World {
@@ -57,6 +61,19 @@ impl World {
         person
     }
 
+    /// Waits until every service has heard from identity since the clock was moved: before that they refuse, as they
+    /// must, whatever rests on its facts.
+    pub(crate) async fn settled(&self, person: &Person) {
+        for replica in 0..self.replicas {
+            let list = || async {
+                let mut client = ConsentServiceClient::new(person.who.consent_at(replica));
+                client.list_consents(ListConsentsRequest::default()).await.map(drop)
+            };
+            until_fresh(list).await;
+        }
+        until_fresh(|| async { self.story.trail(person).await.map(drop) }).await;
+    }
+
     /// Her whole trail once it holds `event_type` about `consent` or request `resource`.
     pub(crate) async fn trail_with(&self, person: &Person, wanted: impl Fn(&[LogEvent]) -> bool) -> Vec<LogEvent> {
         for _ in 0..400 {
@@ -67,6 +84,16 @@ impl World {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
         panic!("the trail did not become what was waited for");
+    }
+}
+
+async fn until_fresh<F: Future<Output = Result<(), Status>>>(call: impl Fn() -> F) {
+    loop {
+        match call().await {
+            Ok(()) => return,
+            Err(status) => assert_eq!(reason(&status), "IDENTITY_STALE", "{status:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -6,9 +6,10 @@ use std::process::Command;
 use std::sync::Arc;
 
 use sammati_api::consent::v1::{self as consent, decision::Outcome, decision::Reason};
+use sammati_api::sandbox::v1 as sandbox;
 use sammati_api::types::v1 as types;
-use sammati_kernel::SystemClock;
 use sammati_kernel::jws::{self, PublicKey};
+use sammati_kernel::{Seed, SystemClock};
 use sammati_tests::story::{Failure, Person, Story, reason};
 use sammati_tests::system::Processes;
 
@@ -93,8 +94,8 @@ impl Tour<'_> {
     async fn enrolment(&mut self) -> Result<Person, Failure> {
         self.begin();
         let people = self.story.people().await?;
-        let first = people.first().ok_or("the sandbox has no people")?.clone();
-        let person = self.story.enrol(&first).await?;
+        let entry = somebody(people)?;
+        let person = self.story.enrol(&entry).await?;
         let result = format!(
             "{}, ABHA number {}, is_new = {}",
             person.account.name, person.account.abha_number, person.is_new
@@ -397,6 +398,22 @@ impl Tour<'_> {
             tokio::time::sleep(std::time::Duration::from_millis(250)).await;
         }
         Err("the revocation did not reach the log within ten seconds".into())
+    }
+}
+
+/// Any grown person with a mobile of the register: a hospital may ask for a person's link token three times a day, and
+/// the tour can be walked more often than that.
+fn somebody(people: Vec<sandbox::Person>) -> Result<sandbox::Person, Failure> {
+    let mut grown: Vec<_> = people
+        .into_iter()
+        .filter(|p| p.parents.is_empty() && !p.mobile.is_empty())
+        .collect();
+    let seed = Seed::draw().map_err(|_| "the system has no randomness")?;
+    let chosen = usize::try_from(seed.below("person", grown.len() as u64))?;
+    if grown.is_empty() {
+        Err("the sandbox has no people".into())
+    } else {
+        Ok(grown.swap_remove(chosen))
     }
 }
 
