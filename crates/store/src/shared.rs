@@ -1,7 +1,7 @@
 //! What the lanes, the readers and the confirmation of one store share.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -9,7 +9,7 @@ use sammati_kernel::{Clock, Key};
 use tokio::sync::watch;
 
 use crate::sql::HeadRow;
-use crate::{Location, Partitions};
+use crate::{Location, Partitions, Revision};
 
 /// Where a partition's feed stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,13 +27,19 @@ pub(crate) trait Invalidate: Send + Sync {
     fn changed(&self, subject: &[u8]);
 }
 
+/// A head, and the sealed revision that names it once somebody asked: every read tells one, few commits lie between.
+struct Known {
+    head: Head,
+    sealed: OnceLock<String>,
+}
+
 pub(crate) struct Shared {
     pub(crate) location: Location,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) partitions: Partitions,
     pub(crate) key: Key,
     pub(crate) stats: Stats,
-    heads: RwLock<HashMap<i64, Head>>,
+    heads: RwLock<HashMap<i64, Known>>,
     caches: Mutex<Vec<Arc<dyn Invalidate>>>,
     changed: watch::Sender<u64>,
 }
@@ -74,10 +80,11 @@ impl Shared {
                     next: head.next,
                     chain: head.chain.clone(),
                 };
-                let old = known.get(&head.partition);
+                let old = known.get(&head.partition).map(|known| &known.head);
                 // A confirmation that began earlier may be told later: a head never goes back within its epoch.
                 if old.is_none_or(|old| (old.epoch, old.next) < (new.epoch, new.next)) {
-                    known.insert(head.partition, new);
+                    let sealed = OnceLock::new();
+                    known.insert(head.partition, Known { head: new, sealed });
                     moved = true;
                 }
             }
@@ -92,7 +99,15 @@ impl Shared {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .get(&partition)
-            .cloned()
+            .map(|known| known.head.clone())
+    }
+
+    /// The revision that names a partition's head, sealed; `None` before the head is known.
+    pub(crate) fn sealed_revision(&self, partition: i64) -> Option<String> {
+        let heads = self.heads.read().unwrap_or_else(PoisonError::into_inner);
+        let Known { head, sealed } = heads.get(&partition)?;
+        let seal = || Revision::of(partition, head).seal(&self.key);
+        Some(sealed.get_or_init(seal).clone())
     }
 
     /// For each partition the position from which on nothing is known yet.
@@ -100,7 +115,7 @@ impl Shared {
         let known = self.heads.read().unwrap_or_else(PoisonError::into_inner);
         self.partitions
             .all()
-            .map(|p| (p, known.get(&p).map_or(0, |head| head.next)))
+            .map(|p| (p, known.get(&p).map_or(0, |known| known.head.next)))
             .collect()
     }
 

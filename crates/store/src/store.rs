@@ -229,6 +229,12 @@ impl Store {
         self.shared.head(partition).map(|head| Revision::of(partition, &head))
     }
 
+    /// The same as text, sealed with this store's [`Self::key`] once for each place of the feed: reads tell it for almost
+    /// nothing.
+    pub fn sealed_revision(&self, slot: Slot) -> Option<String> {
+        self.shared.sealed_revision(self.shared.partitions.of(slot))
+    }
+
     /// Wakes at every commit, of this process at once, of other replicas within 200 ms.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes()

@@ -106,10 +106,7 @@ impl Core {
 
     /// Where a slot's partition stands in this process: after a commit of ours, at it or beyond.
     fn revision(&self, slot: Slot) -> String {
-        self.store
-            .revision(slot)
-            .map(|revision| revision.seal(self.store.key()))
-            .unwrap_or_default()
+        self.store.sealed_revision(slot).unwrap_or_default()
     }
 
     fn seal(&self, partition: i64, head: &Head) -> String {
