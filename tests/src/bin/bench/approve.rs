@@ -18,7 +18,7 @@ use crate::system::{self, System};
 const PEOPLE: usize = 64;
 
 /// Requests that are approved in one round.
-const REQUESTS: usize = 1024;
+const REQUESTS: usize = 384;
 
 /// `consent.approve.sqlite…`.
 pub(crate) async fn sqlite(pace: Pace, summary: &mut Summary) -> Result<(), Failure> {

@@ -33,7 +33,7 @@ struct Options {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Milliseconds of one contender in one round.
-    #[arg(long, default_value_t = 1500)]
+    #[arg(long, default_value_t = 1200)]
     time: u64,
     /// Only these parts: store, rpc, approve, password. Without it: all.
     #[arg(long, value_delimiter = ',')]
