@@ -81,7 +81,7 @@ impl World {
             if wanted(&trail) {
                 return trail;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("the trail did not become what was waited for");
     }
