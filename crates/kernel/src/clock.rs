@@ -72,31 +72,43 @@ impl Clock for SystemClock {
 
 /// A clock that moves when it is told to. Clones share the time.
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<AtomicI64>);
+pub struct ManualClock {
+    now: Arc<AtomicI64>,
+    /// How far the database's clock is ahead of this one.
+    ahead: Arc<AtomicI64>,
+}
 
 impl ManualClock {
-    /// A clock that stands at `start`.
+    /// A clock that stands at `start`, and the database's with it.
     pub fn at(start: Micros) -> Self {
-        Self(Arc::new(AtomicI64::new(start.0)))
+        Self {
+            now: Arc::new(AtomicI64::new(start.0)),
+            ahead: Arc::default(),
+        }
     }
 
     /// Moves on by `d`.
     pub fn advance(&self, d: Duration) {
-        self.0.fetch_add(micros_of(d), Ordering::SeqCst);
+        self.now.fetch_add(micros_of(d), Ordering::SeqCst);
     }
 
     /// Jumps to `to`, backwards too.
     pub fn set(&self, to: Micros) {
-        self.0.store(to.0, Ordering::SeqCst);
+        self.now.store(to.0, Ordering::SeqCst);
+    }
+
+    /// Lets the database's clock go `ahead` of this one, as if this machine's were slow.
+    pub fn lag_behind_database(&self, ahead: Duration) {
+        self.ahead.store(micros_of(ahead), Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Micros {
-        Micros(self.0.load(Ordering::SeqCst))
+        Micros(self.now.load(Ordering::SeqCst))
     }
 
     fn database(&self, _: Micros) -> Micros {
-        self.now()
+        Micros(self.now().0.saturating_add(self.ahead.load(Ordering::SeqCst)))
     }
 }

@@ -9,7 +9,8 @@ use crate::claim::ClaimRow;
 use crate::command::Job;
 use crate::error::Error;
 use crate::keys::Keys;
-use crate::request::RequestRow;
+use crate::request::{self, RequestRow};
+use crate::shared::Reached;
 use crate::sql::{self, HeadRow};
 use crate::table::{Cell, Record, Table};
 use crate::view::{Changes, Loaded, NewEvent, View};
@@ -26,7 +27,7 @@ pub(crate) struct Done {
 
 /// What a batch is about to commit, for the caches and the watchers.
 pub(crate) struct Prepared {
-    pub(crate) heads: Vec<HeadRow>,
+    pub(crate) heads: Vec<Reached>,
     /// Subjects whose state changed, in commit order.
     pub(crate) subjects: Vec<Vec<u8>>,
     pub(crate) events: usize,
@@ -48,7 +49,7 @@ pub(crate) fn run(
         partitions,
         loaded: Loaded::default(),
         heads: BTreeMap::new(),
-        requests: HashMap::new(),
+        requests: BTreeMap::new(),
     };
     match batch.prepare(clock, jobs) {
         Ok(prepared) => {
@@ -58,13 +59,12 @@ pub(crate) fn run(
                 prepared,
             })
         }
-        Err(error) => {
-            if !error.lost_connection() {
-                // If this fails too, the connection is replaced before it is used again.
-                drop(sql::batch(conn, "ROLLBACK"));
-            }
-            Err(error)
-        }
+        Err(error) if error.lost_connection() => Err(error),
+        // A transaction that cannot be ended ends with its connection.
+        Err(error) => match sql::batch(conn, "ROLLBACK") {
+            Ok(()) => Err(error),
+            Err(second) => Err(Error::Connect(format!("{error}; then the rollback failed: {second}"))),
+        },
     }
 }
 
@@ -114,8 +114,8 @@ struct Batch<'a> {
     partitions: Partitions,
     loaded: Loaded,
     heads: BTreeMap<i64, Head>,
-    /// Request rows by partition and key: loaded, then also those of this batch.
-    requests: HashMap<(i64, Vec<u8>), (RequestRow, bool)>,
+    /// Request rows by key: loaded, then also those of this batch.
+    requests: BTreeMap<Vec<u8>, (RequestRow, bool)>,
 }
 
 impl Batch<'_> {
@@ -149,11 +149,13 @@ impl Batch<'_> {
     }
 
     fn load_requests(&mut self, jobs: &[Box<dyn Job>]) -> Result<(), Error> {
-        let key = |job: &dyn Job| job.request().map(|r| (self.partitions.of(job.slot()), r.row.clone()));
-        let keys: BTreeSet<_> = jobs.iter().filter_map(|job| key(job.as_ref())).collect();
+        let keys = jobs.iter().filter_map(|job| job.request());
+        let keys: BTreeSet<_> = keys
+            .map(|key| (request::home(self.partitions, &key.row), key.row.clone()))
+            .collect();
         for raw in sql::load(self.conn, RequestRow::TABLE, &keys.into_iter().collect::<Vec<_>>())? {
             let row = decode::<RequestRow>(&raw.body)?;
-            self.requests.insert((raw.partition, raw.id), (row, false));
+            self.requests.insert(raw.id, (row, false));
         }
         Ok(())
     }
@@ -224,13 +226,18 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// The time of this attempt.
+    fn now(&self, partition: i64) -> Micros {
+        self.heads.get(&partition).map_or(Micros::ZERO, |head| head.now)
+    }
+
     /// Decides one job, and takes over what it changed.
     fn settle(&mut self, job: &mut dyn Job) {
         let partition = self.partitions.of(job.slot());
-        let now = self.heads.get(&partition).map_or(Micros::ZERO, |head| head.now);
+        let now = self.now(partition);
         if let Some(key) = job.request().cloned() {
-            if let Some((row, _)) = self.requests.get(&(partition, key.row.clone())) {
-                match row.replay(&key) {
+            if let Some((row, _)) = self.requests.get(&key.row) {
+                match row.replay(&key, now) {
                     Ok(outcome) => job.settle_known(outcome),
                     Err(refusal) => job.settle_refused(refusal),
                 }
@@ -259,7 +266,9 @@ impl Batch<'_> {
     fn take(&mut self, partition: i64, job: &mut dyn Job, decided: Result<Vec<u8>, Refusal>, mut changes: Changes) {
         let record = match (&decided, job.request()) {
             (Ok(outcome), Some(key)) => Some(RequestRow::done(key, outcome.clone())),
-            (Err(refusal), Some(key)) if refusal.recorded => Some(RequestRow::refused(key, refusal)),
+            (Err(refusal), Some(key)) if refusal.recorded => {
+                Some(RequestRow::refused(key, refusal, self.now(partition)))
+            }
             _ => None,
         };
         let kept = decided.as_ref().map_or_else(|refusal| refusal.recorded, |_| true);
@@ -269,7 +278,7 @@ impl Batch<'_> {
             self.loaded.apply(partition, changes);
         }
         if let Some(row) = record {
-            self.requests.insert((partition, row.key.clone()), (row, true));
+            self.requests.insert(row.key.clone(), (row, true));
         }
         if let Err(refusal) = decided {
             job.settle_refused(refusal);
@@ -278,6 +287,7 @@ impl Batch<'_> {
 
     fn write(&mut self) -> Result<Prepared, Error> {
         self.write_claims()?;
+        self.write_requests()?;
         let (created, changed) = self.written();
         for (table, rows) in created {
             let done = sql::insert(self.conn, table, &rows)?;
@@ -286,7 +296,6 @@ impl Batch<'_> {
         for (table, rows) in changed {
             sql::update(self.conn, table, &rows)?;
         }
-        self.write_requests()?;
         self.write_feed()
     }
 
@@ -333,19 +342,30 @@ impl Batch<'_> {
         (created, changed)
     }
 
+    /// After the claims and sorted as they are. A miss: another batch did something under the id meanwhile.
     fn write_requests(&mut self) -> Result<(), Error> {
         let fresh = self.requests.iter().filter(|(_, (_, fresh))| *fresh);
-        let rows: Vec<_> = fresh
-            .map(|((p, key), (row, _))| cells(*p, key.clone(), 1, RequestRow::FORMAT, encode(row), &[]))
+        let mut rows: Vec<_> = fresh
+            .map(|(key, (row, _))| (request::home(self.partitions, key), key, row))
             .collect();
-        let done = sql::insert(self.conn, RequestRow::TABLE, &rows)?;
-        sql::expect_all(done.len(), rows.len(), "request")
+        rows.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        let cells: Vec<_> = rows
+            .into_iter()
+            .map(|(p, key, row)| cells(p, key.clone(), 1, RequestRow::FORMAT, encode(row), &[]))
+            .collect();
+        let done = sql::insert(self.conn, RequestRow::TABLE, &cells)?;
+        if done.len() == cells.len() {
+            Ok(())
+        } else {
+            Err(Error::ClaimTaken)
+        }
     }
 
     fn write_feed(&mut self) -> Result<Prepared, Error> {
         let (mut rows, mut heads, mut subjects) = (Vec::new(), Vec::new(), Vec::new());
         for head in self.heads.values_mut().filter(|head| head.dirty) {
             head.row.time = head.now.0;
+            let from = head.row.next;
             for event in head.events.drain(..) {
                 head.row.chain = chain(&head.row.chain, &event.body);
                 subjects.extend(event.subject.clone());
@@ -361,13 +381,14 @@ impl Batch<'_> {
                 ]);
                 head.row.next += 1;
             }
-            heads.push(head.row.clone());
+            let head = head.row.clone();
+            heads.push(Reached { head, from });
         }
         if !rows.is_empty() {
             sql::append_feed(self.conn, &rows)?;
         }
         if !heads.is_empty() {
-            sql::advance_heads(self.conn, &heads)?;
+            sql::advance_heads(self.conn, heads.iter().map(|reached| &reached.head))?;
         }
         Ok(Prepared {
             heads,

@@ -89,6 +89,12 @@ impl<V: Clone + Send + Sync> Invalidate for SubjectCache<V> {
         }
         self.entries.remove(subject);
     }
+
+    fn clear(&self) {
+        let mut loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        loading.values_mut().flatten().for_each(|mark| mark.spoiled = true);
+        self.entries.clear();
+    }
 }
 
 /// A mark that is taken away when its load ends, however it ends.

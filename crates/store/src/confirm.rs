@@ -2,6 +2,8 @@
 //!
 //! A check waits for a confirmation that began after it arrived. One runs, one is queued, and all who wait share it.
 
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -10,8 +12,8 @@ use sammati_kernel::{Micros, Reason, Refusal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::Error;
-use crate::shared::Shared;
-use crate::{AnyConn, sql};
+use crate::shared::{Reached, Shared};
+use crate::{AnyConn, clock, sql};
 
 /// How often heads are asked for while somebody watches, though nobody checks.
 const POLL: Duration = Duration::from_millis(200);
@@ -41,6 +43,7 @@ impl Confirmer {
         let worker = Worker {
             shared: Arc::clone(shared),
             conn: None,
+            asked: 0,
             at: Arc::clone(&at),
         };
         let poller = sender.downgrade();
@@ -57,7 +60,7 @@ impl Confirmer {
     pub(crate) async fn confirm(&self) -> Result<(), Refusal> {
         let Some(waiters) = &self.waiters else { return Ok(()) };
         let (sender, answer) = oneshot::channel();
-        waiters.try_send(sender).map_err(|_| crate::lane::overloaded())?;
+        waiters.try_send(sender).map_err(crate::lane::not_taken)?;
         answer.await.unwrap_or_else(|_| Err(Reason::StorageUnavailable.into()))
     }
 
@@ -93,6 +96,7 @@ fn poll(sender: &mpsc::WeakSender<Waiter>, shared: &Weak<Shared>) {
 struct Worker {
     shared: Arc<Shared>,
     conn: Option<AnyConn>,
+    asked: u64,
     at: Arc<AtomicI64>,
 }
 
@@ -109,10 +113,10 @@ impl Worker {
 
     fn confirm(&mut self) -> Result<(), Refusal> {
         let began = self.shared.clock.now();
-        let result = self.ask().or_else(|error| {
+        let result = self.guarded().or_else(|error| {
             // Asking again is always safe: once for a connection that died while idle.
             if error.lost_connection() {
-                self.ask()
+                self.guarded()
             } else {
                 Err(error)
             }
@@ -130,14 +134,31 @@ impl Worker {
         }
     }
 
+    /// A panic must not end the thread that all checks wait for.
+    fn guarded(&mut self) -> Result<(), Error> {
+        catch_unwind(AssertUnwindSafe(|| self.ask()))
+            .unwrap_or_else(|_| Err(Error::Broken("a confirmation panicked".into())))
+    }
+
     fn ask(&mut self) -> Result<(), Error> {
         let mut conn = self.conn.take().map_or_else(|| self.shared.location.connect(), Ok)?;
-        let seen = sql::seen_from(&mut conn, &self.shared.applied())?;
+        let applied = self.shared.applied();
+        let began = self.shared.clock.now();
+        let seen = sql::seen_from(&mut conn, &applied)?;
+        // Before anything is taken over: a replica whose clock is off must not decide.
+        let skew = seen
+            .time
+            .map_or(Ok(()), |time| clock::compare(self.shared.clock.as_ref(), began, time));
+        self.asked += 1;
+        sql::refresh_plans(&mut conn, self.asked);
         self.conn = Some(conn);
-        let subjects: Vec<_> = seen.iter().filter_map(|s| s.subject.clone()).collect();
-        let mut heads: Vec<_> = seen.into_iter().map(|s| s.head).collect();
-        heads.dedup_by_key(|head| head.partition);
-        self.shared.committed(&heads, &subjects);
+        skew?;
+        let from: HashMap<i64, i64> = applied.into_iter().collect();
+        let reached = seen.heads.into_iter().map(|head| Reached {
+            from: from.get(&head.partition).copied().unwrap_or(0),
+            head,
+        });
+        self.shared.reached(&reached.collect::<Vec<_>>(), &seen.subjects);
         Ok(())
     }
 }

@@ -18,7 +18,10 @@ pub enum Error {
     /// A claim that was absent when loaded belongs to somebody by now: load and decide again.
     #[error("a claim was taken meanwhile")]
     ClaimTaken,
-    /// A row was not as loaded although its partition was locked, or a record broke the store's rules.
+    /// A row was not as loaded although its partition was locked: a bug, or somebody writes beside the store.
+    #[error("a row was not as loaded: {0}")]
+    Missed(String),
+    /// A record or a command broke the store's rules.
     #[error("the store's own rule broke: {0}")]
     Broken(String),
     /// The clock of this process and the database's are more than a second apart.
@@ -38,8 +41,13 @@ impl Error {
         match self {
             Self::ClaimTaken | Self::CommitUnknown(_) | Self::Connect(_) | Self::ClockSkew(_) => true,
             Self::Database(error) => is_passing(error),
-            Self::Broken(_) | Self::Schema(_) | Self::File(_) => false,
+            Self::Missed(_) | Self::Broken(_) | Self::Schema(_) | Self::File(_) => false,
         }
+    }
+
+    /// Whether one command of the batch may be what takes so long that the rest never commits.
+    pub(crate) fn is_slow(&self) -> bool {
+        matches!(self, Self::Database(Diesel::DatabaseError(_, info)) if info.message().contains("statement timeout"))
     }
 
     /// Whether the connection is of no more use.
@@ -55,7 +63,7 @@ impl Error {
     pub(crate) fn refusal(&self) -> Refusal {
         match self {
             Self::CommitUnknown(_) => Reason::CommitUnknown.into(),
-            Self::Broken(_) => Reason::Internal.into(),
+            Self::Missed(_) | Self::Broken(_) => Reason::Internal.into(),
             Self::Database(error) if breaks_a_rule(error) => Reason::Internal.into(),
             _ => Reason::StorageUnavailable.into(),
         }
@@ -76,7 +84,13 @@ const fn breaks_a_rule(error: &Diesel) -> bool {
 
 fn lost(error: &Diesel) -> bool {
     match error {
-        Diesel::DatabaseError(DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand, _)
+        // A server that only reads was the primary once: another connection may find the new one.
+        Diesel::DatabaseError(
+            DatabaseErrorKind::ClosedConnection
+            | DatabaseErrorKind::UnableToSendCommand
+            | DatabaseErrorKind::ReadOnlyTransaction,
+            _,
+        )
         | Diesel::BrokenTransactionManager => true,
         Diesel::DatabaseError(_, info) => {
             let text = info.message();
@@ -91,10 +105,7 @@ fn lost(error: &Diesel) -> bool {
 fn is_passing(error: &Diesel) -> bool {
     lost(error)
         || match error {
-            Diesel::DatabaseError(
-                DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::ReadOnlyTransaction,
-                _,
-            ) => true,
+            Diesel::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => true,
             Diesel::DatabaseError(_, info) => {
                 let text = info.message();
                 [

@@ -1,5 +1,6 @@
 //! A lane: one bounded queue, one thread, one connection, one batch in flight, no linger timer.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::batch::{self, Done};
 use crate::command::Job;
 use crate::error::Error;
 use crate::shared::Shared;
-use crate::{AnyConn, sql};
+use crate::{AnyConn, clock, sql};
 
 /// How often a batch is run again before its callers are told that storage is unavailable.
 const RERUNS: u32 = 10;
@@ -18,14 +19,15 @@ const RERUNS: u32 = 10;
 /// How often a batch may meet claims taken meanwhile. Each time somebody else got further, so this is a bug's bound.
 const CLAIM_RERUNS: u32 = 200;
 
-/// How far this process's clock may be from the database's.
-const SKEW: Duration = Duration::from_secs(1);
+/// How often a batch is run again before the command that may be too slow for all is looked for.
+const SLOW_RERUNS: u32 = 2;
 
 /// The thread of one lane.
 pub(crate) struct Lane {
+    /// Before `shared`, which holds the lock on the file: the connection ends first.
+    conn: Option<AnyConn>,
     shared: Arc<Shared>,
     max_batch: usize,
-    conn: Option<AnyConn>,
     batches: u64,
     clock_checked: Option<Micros>,
 }
@@ -58,7 +60,7 @@ impl Lane {
         }
         match self.attempts(&mut jobs) {
             Ok(done) => self.finish(jobs, &done),
-            Err(error) if !error.is_passing() && jobs.len() > 1 => {
+            Err(error) if (error.is_slow() || !error.is_passing()) && jobs.len() > 1 => {
                 tracing::warn!(%error, commands = jobs.len(), "a batch failed; halving it to find the command at fault");
                 let rest = jobs.split_off(jobs.len() / 2);
                 self.execute(jobs);
@@ -74,11 +76,17 @@ impl Lane {
     }
 
     fn attempts(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Done, Error> {
-        let (mut failures, mut missed_claims, mut unknown) = (0, 0, false);
+        let (mut failures, mut missed_claims, mut missed_rows, mut unknown) = (0, 0, 0, false);
         loop {
-            match self.attempt(jobs) {
+            match self.guarded(jobs) {
                 Ok(done) => return Ok(done),
                 Err(Error::ClaimTaken) if missed_claims < CLAIM_RERUNS => missed_claims += 1,
+                Err(error @ Error::Missed(_)) if missed_rows == 0 => {
+                    missed_rows += 1;
+                    self.shared.stats.missed.inc();
+                    tracing::error!(%error, "running a batch again that a locked partition should have kept from this");
+                }
+                Err(error) if error.is_slow() && jobs.len() > 1 && failures >= SLOW_RERUNS => return Err(error),
                 Err(error) if error.is_passing() && failures < RERUNS => {
                     // After an unknown commit the request rows tell, at the next attempt, what had been done.
                     unknown |= matches!(error, Error::CommitUnknown(_));
@@ -91,6 +99,12 @@ impl Lane {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// A panic must not end the lane: the batch is rolled back with its connection, and halving finds the command.
+    fn guarded(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Done, Error> {
+        let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(jobs)));
+        attempt.unwrap_or_else(|_| Err(Error::Broken("a batch panicked".into())))
     }
 
     fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Done, Error> {
@@ -113,25 +127,21 @@ impl Lane {
         self.check_clock(conn)?;
         let done = batch::run(conn, self.shared.clock.as_ref(), self.shared.partitions, jobs)?;
         self.batches += 1;
-        // A plan that Postgres made while a table was empty and analysed reads the whole table for ever after.
-        if matches!(conn, AnyConn::Pg(_)) && (self.batches.is_power_of_two() || self.batches.is_multiple_of(4096)) {
-            sql::batch(conn, "DISCARD PLANS").unwrap_or_else(|error| tracing::warn!(%error, "cannot discard plans"));
-        }
+        sql::refresh_plans(conn, self.batches);
         Ok(done)
     }
 
     /// Once a second, and at each new connection.
     fn check_clock(&mut self, conn: &mut AnyConn) -> Result<(), Error> {
         let now = self.shared.clock.now();
-        if self.clock_checked.is_some_and(|at| now.since(at) < SKEW && at <= now) {
+        if self
+            .clock_checked
+            .is_some_and(|at| now.since(at) < clock::SKEW && at <= now)
+        {
             return Ok(());
         }
         if let Some(reported) = sql::database_time(conn)? {
-            let database = self.shared.clock.database(Micros(reported));
-            let skew = database.since(now).max(now.since(database));
-            if skew > SKEW {
-                return Err(Error::ClockSkew(i64::try_from(skew.as_millis()).unwrap_or(i64::MAX)));
-            }
+            clock::compare(self.shared.clock.as_ref(), now, reported)?;
         }
         self.clock_checked = Some(now);
         Ok(())
@@ -142,7 +152,7 @@ impl Lane {
         self.shared.stats.batches.inc();
         self.shared.stats.commands.inc_by(jobs.len() as u64);
         self.shared.stats.events.inc_by(done.prepared.events as u64);
-        self.shared.committed(&done.prepared.heads, &done.prepared.subjects);
+        self.shared.reached(&done.prepared.heads, &done.prepared.subjects);
         for job in jobs {
             job.answer(&done.proof);
         }
@@ -160,7 +170,11 @@ fn given_up(error: &Error) -> diesel::result::Error {
     diesel::result::Error::QueryBuilderError(error.to_string().into())
 }
 
-/// What a caller is told whose command found the queue full.
-pub(crate) fn overloaded() -> Refusal {
-    Refusal::new(Reason::Overloaded).retry_after(Duration::from_millis(100))
+/// What a caller is told whose command or question found the queue full, or its thread gone.
+#[expect(clippy::needless_pass_by_value, reason = "reads well in map_err")]
+pub(crate) fn not_taken<T>(error: mpsc::error::TrySendError<T>) -> Refusal {
+    match error {
+        mpsc::error::TrySendError::Full(_) => Refusal::new(Reason::Overloaded).retry_after(Duration::from_millis(100)),
+        mpsc::error::TrySendError::Closed(_) => Reason::StorageUnavailable.into(),
+    }
 }

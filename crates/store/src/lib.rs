@@ -7,6 +7,7 @@
 mod batch;
 mod cache;
 mod claim;
+mod clock;
 mod command;
 mod confirm;
 mod conn;

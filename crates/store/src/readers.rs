@@ -11,6 +11,7 @@ use crate::claim::ClaimRow;
 use crate::error::Error;
 use crate::feed::FeedEvent;
 use crate::keys::ClaimKey;
+use crate::request::{self, RequestKey, RequestRow};
 use crate::shared::Shared;
 use crate::sql::{self, HeadRow};
 use crate::table::{Raw, Record};
@@ -20,7 +21,13 @@ use crate::{AnyConn, on_conn};
 pub(crate) struct Readers {
     shared: Arc<Shared>,
     permits: Arc<Semaphore>,
-    idle: Arc<Mutex<Vec<AnyConn>>>,
+    idle: Arc<Mutex<Vec<Pooled>>>,
+}
+
+/// A connection, and how often it was used.
+struct Pooled {
+    conn: AnyConn,
+    uses: u64,
 }
 
 impl Readers {
@@ -74,14 +81,15 @@ impl Drop for Readers {
 
 fn once<T>(
     shared: &Shared,
-    idle: &Mutex<Vec<AnyConn>>,
-    conn: Option<AnyConn>,
+    idle: &Mutex<Vec<Pooled>>,
+    pooled: Option<Pooled>,
     snapshot: bool,
     read: &mut impl FnMut(&mut Reader<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let mut conn = conn.map_or_else(|| shared.location.connect(), Ok)?;
+    let fresh = || shared.location.connect().map(|conn| Pooled { conn, uses: 0 });
+    let mut pooled = pooled.map_or_else(fresh, Ok)?;
     let mut reader = Reader {
-        conn: &mut conn,
+        conn: &mut pooled.conn,
         shared,
     };
     let result = if snapshot {
@@ -90,7 +98,9 @@ fn once<T>(
         read(&mut reader)
     };
     if result.as_ref().err().is_none_or(|error| !error.lost_connection()) {
-        idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+        pooled.uses += 1;
+        sql::refresh_plans(&mut pooled.conn, pooled.uses);
+        idle.lock().unwrap_or_else(PoisonError::into_inner).push(pooled);
     }
     result
 }
@@ -133,9 +143,8 @@ impl Reader<'_> {
         sql::batch(self.conn, begin)?;
         let result = read(self);
         let end = sql::batch(self.conn, if result.is_ok() { "COMMIT" } else { "ROLLBACK" });
-        if result.is_ok() {
-            end?;
-        }
+        // A transaction that cannot be ended ends with its connection.
+        end.map_err(|error| Error::Connect(format!("a snapshot could not be ended: {error}")))?;
         result
     }
 
@@ -267,6 +276,12 @@ impl Reader<'_> {
             .next()
             .map(|raw| stored::<ClaimRow>(raw).map(|s| s.record.owner))
             .transpose()
+    }
+
+    pub(crate) fn request(&mut self, key: &RequestKey) -> Result<Option<RequestRow>, Error> {
+        let place = (request::home(self.shared.partitions, &key.row), key.row.clone());
+        let row = sql::load(self.conn, RequestRow::TABLE, &[place])?.pop();
+        Ok(row.map(stored::<RequestRow>).transpose()?.map(|stored| stored.record))
     }
 
     /// The head of a partition, as committed.

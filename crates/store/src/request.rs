@@ -1,9 +1,14 @@
 //! Request ids (AIP-155): within their window one id has at most one effect, and after it always that answer.
+//!
+//! A request's row lives where its own hash says, not where its effect is: the same id with another body is found
+//! wherever that body would have had its effect. As with claims, only the insert decides; whoever misses decides again
+//! and then finds the row.
 
 use std::time::Duration;
 
-use sammati_kernel::{Key, Micros, Reason, Refusal};
+use sammati_kernel::{Key, Micros, Reason, Refusal, Slot};
 
+use crate::Partitions;
 use crate::table::{Record, Table};
 
 /// How long after its making a request id is taken.
@@ -11,6 +16,9 @@ pub const WINDOW: Duration = Duration::from_secs(24 * 3600);
 
 /// How far ahead of our clock one may have been made.
 pub const AHEAD: Duration = Duration::from_secs(300);
+
+/// The bytes of a row's key that tell the hour; the rest is a keyed hash.
+const HOUR: usize = 8;
 
 /// Who repeats what: the key under which the outcome is kept, and a keyed hash of the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,10 +60,17 @@ impl RequestKey {
         Ok(())
     }
 
-    /// A stable hash of caller, method and id: for a claim that fixes where a repeat goes.
-    pub fn scope(&self) -> &[u8] {
-        &self.row
+    /// Of something that a service does by itself, once: `id` is a UUIDv7 that it made for it, as an event's.
+    pub(crate) fn own(key: &Key, name: &str, id: &str, now: Micros) -> Result<Self, Refusal> {
+        // No caller is called like this.
+        Self::new(key, "(itself)", name, id, id.as_bytes(), now)
     }
+}
+
+/// Where the row with this key lives.
+pub(crate) fn home(partitions: Partitions, row: &[u8]) -> i64 {
+    let hash = row.get(HOUR..HOUR + 2).and_then(|bytes| bytes.try_into().ok());
+    partitions.of(Slot::new(u16::from_be_bytes(hash.unwrap_or_default())))
 }
 
 /// Request ids name nothing; they are only read.
@@ -80,8 +95,9 @@ pub(crate) struct RequestRow {
     pub(crate) refused: String,
     #[prost(message, repeated, tag = "5")]
     pub(crate) facts: Vec<Fact>,
-    #[prost(int64, tag = "6")]
-    pub(crate) retry_micros: i64,
+    /// When to come back, in microseconds since 1970; 0 if that was not said.
+    #[prost(int64, tag = "7")]
+    pub(crate) retry_at: i64,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -113,7 +129,7 @@ impl RequestRow {
         }
     }
 
-    pub(crate) fn refused(key: &RequestKey, refusal: &Refusal) -> Self {
+    pub(crate) fn refused(key: &RequestKey, refusal: &Refusal, now: Micros) -> Self {
         let facts = refusal.metadata.iter().map(|(name, value)| Fact {
             name: (*name).to_owned(),
             value: value.clone(),
@@ -123,25 +139,24 @@ impl RequestRow {
             body: key.body.to_vec(),
             refused: refusal.reason.as_str().to_owned(),
             facts: facts.collect(),
-            retry_micros: refusal
-                .retry_after
-                .map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX)),
+            retry_at: refusal.retry_after.map_or(0, |after| now.plus(after).0),
             ..Self::default()
         }
     }
 
     /// What a repeat is told.
-    pub(crate) fn replay(&self, key: &RequestKey) -> Result<Vec<u8>, Refusal> {
+    pub(crate) fn replay(&self, key: &RequestKey, now: Micros) -> Result<Vec<u8>, Refusal> {
         if self.body != key.body {
             return Err(Reason::RequestIdReused.into());
         }
-        match Reason::parse(&self.refused) {
-            None => Ok(self.outcome.clone()),
-            Some(reason) => Err(self.refusal(reason)),
+        if self.refused.is_empty() {
+            return Ok(self.outcome.clone());
         }
+        // A reason that only a newer version knows is still a refusal.
+        Err(self.refusal(Reason::parse(&self.refused).unwrap_or(Reason::Internal), now))
     }
 
-    fn refusal(&self, reason: Reason) -> Refusal {
+    fn refusal(&self, reason: Reason, now: Micros) -> Refusal {
         let mut refusal = Refusal::new(reason);
         for fact in &self.facts {
             // The names of facts are a closed set in code; one that is no longer known is left out.
@@ -149,8 +164,7 @@ impl RequestRow {
                 refusal.metadata.push((name, fact.value.clone()));
             }
         }
-        refusal.retry_after =
-            (self.retry_micros > 0).then(|| Duration::from_micros(u64::try_from(self.retry_micros).unwrap_or(0)));
+        refusal.retry_after = (self.retry_at > 0).then(|| Micros(self.retry_at).since(now));
         refusal
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
+use std::time::Duration;
 
 use diesel::RunQueryDsl;
 use diesel::migration::{Migration, MigrationSource, MigrationVersion};
@@ -21,19 +22,29 @@ const OWN: EmbeddedMigrations = embed_migrations!("migrations");
 /// Keeps every other process off an embedded database for as long as this one lives.
 pub(crate) struct FileLock(#[expect(dead_code, reason = "held, not read")] File);
 
+/// How long a predecessor may take to end its last batch.
+pub(crate) const PREDECESSOR: Duration = Duration::from_secs(5);
+
 impl FileLock {
-    pub(crate) fn take(database: &Path) -> Result<Self, Error> {
+    /// Takes the lock, waiting at most `patience` for whoever holds it.
+    pub(crate) fn take(database: &Path, patience: Duration) -> Result<Self, Error> {
         // Beside the database, not on it: closing any handle of the file itself would drop SQLite's own locks.
         let path = database.with_extension("lock");
         let shown = path.display();
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let file = file.map_err(|e| Error::File(format!("cannot open {shown}: {e}; does the folder exist?")))?;
-        match FileExt::try_lock_exclusive(&file) {
-            Ok(true) => Ok(Self(file)),
-            _ => Err(Error::File(format!(
-                "{shown} is held by another process: one process serves an embedded database at a time"
-            ))),
+        let step = Duration::from_millis(20);
+        let mut waited = Duration::ZERO;
+        while !matches!(FileExt::try_lock_exclusive(&file), Ok(true)) {
+            if waited >= patience {
+                return Err(Error::File(format!(
+                    "{shown} is held by another process: one process serves an embedded database at a time"
+                )));
+            }
+            std::thread::sleep(step);
+            waited += step;
         }
+        Ok(Self(file))
     }
 }
 
@@ -170,9 +181,10 @@ mod tests {
         let Location::Sqlite(path) = Location::parse(&database.url).unwrap() else {
             panic!("the first is SQLite")
         };
-        let first = FileLock::take(&path).unwrap();
-        assert!(FileLock::take(&path).is_err());
+        let take = || FileLock::take(&path, Duration::ZERO);
+        let first = take().unwrap();
+        assert!(take().is_err());
         drop(first);
-        assert!(FileLock::take(&path).is_ok());
+        assert!(take().is_ok());
     }
 }

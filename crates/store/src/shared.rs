@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use sammati_kernel::{Clock, Key};
 use tokio::sync::watch;
 
+use crate::setup::FileLock;
 use crate::sql::HeadRow;
 use crate::{Location, Partitions, Revision};
 
@@ -25,12 +26,25 @@ pub struct Head {
 /// Told of every subject whose state changed, before anybody is answered.
 pub(crate) trait Invalidate: Send + Sync {
     fn changed(&self, subject: &[u8]);
+    /// Nothing that was known can be relied on.
+    fn clear(&self);
 }
 
-/// A head, and the sealed revision that names it once somebody asked: every read tells one, few commits lie between.
+/// What this process knows of one partition.
 struct Known {
+    /// The furthest head that was seen.
     head: Head,
+    /// The caches have been told of every event before this position. It may lie before the head: a commit of this
+    /// process follows upon events of other replicas that only a confirmation brings.
+    applied: i64,
+    /// The revision that names the head, once somebody asked: every read tells one, few commits lie between.
     sealed: OnceLock<String>,
+}
+
+/// A head that was reached, with the position from which on its events are told of.
+pub(crate) struct Reached {
+    pub(crate) head: HeadRow,
+    pub(crate) from: i64,
 }
 
 pub(crate) struct Shared {
@@ -42,10 +56,18 @@ pub(crate) struct Shared {
     heads: RwLock<HashMap<i64, Known>>,
     caches: Mutex<Vec<Arc<dyn Invalidate>>>,
     changed: watch::Sender<u64>,
+    /// Held for as long as anything may still write: a lane outlives the last store by its batch.
+    _lock: Option<FileLock>,
 }
 
 impl Shared {
-    pub(crate) fn new(location: Location, clock: Arc<dyn Clock>, partitions: Partitions, key: Key) -> Self {
+    pub(crate) fn new(
+        location: Location,
+        clock: Arc<dyn Clock>,
+        partitions: Partitions,
+        key: Key,
+        lock: Option<FileLock>,
+    ) -> Self {
         let (changed, _) = watch::channel(0);
         Self {
             location,
@@ -56,6 +78,7 @@ impl Shared {
             heads: RwLock::default(),
             caches: Mutex::default(),
             changed,
+            _lock: lock,
         }
     }
 
@@ -63,35 +86,36 @@ impl Shared {
         self.caches.lock().unwrap_or_else(PoisonError::into_inner).push(cache);
     }
 
-    /// Takes over what a lane committed, or a confirmation saw.
-    pub(crate) fn committed(&self, heads: &[HeadRow], subjects: &[Vec<u8>]) {
-        {
-            let caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
-            for cache in caches.iter() {
-                subjects.iter().for_each(|subject| cache.changed(subject));
-            }
+    /// Takes over what a lane committed or a confirmation saw: first the caches, then the heads.
+    pub(crate) fn reached(&self, heads: &[Reached], subjects: &[Vec<u8>]) {
+        if heads.iter().any(|reached| self.is_lost(reached)) {
+            tracing::error!("the database is behind what it had told, or was restored: dropping all that is cached");
+            self.each_cache(|cache| cache.clear());
         }
+        self.each_cache(|cache| subjects.iter().for_each(|subject| cache.changed(subject)));
         let mut moved = false;
         {
             let mut known = self.heads.write().unwrap_or_else(PoisonError::into_inner);
-            for head in heads {
-                let new = Head {
-                    epoch: head.epoch,
-                    next: head.next,
-                    chain: head.chain.clone(),
-                };
-                let old = known.get(&head.partition).map(|known| &known.head);
-                // A confirmation that began earlier may be told later: a head never goes back within its epoch.
-                if old.is_none_or(|old| (old.epoch, old.next) < (new.epoch, new.next)) {
-                    let sealed = OnceLock::new();
-                    known.insert(head.partition, Known { head: new, sealed });
-                    moved = true;
-                }
+            for reached in heads {
+                moved |= take(&mut known, reached);
             }
         }
         if moved {
             self.changed.send_modify(|n| *n += 1);
         }
+    }
+
+    /// Whether a head denies what this process was told before: another epoch, or fewer events than were applied.
+    fn is_lost(&self, Reached { head, from }: &Reached) -> bool {
+        let heads = self.heads.read().unwrap_or_else(PoisonError::into_inner);
+        let known = heads.get(&head.partition);
+        known
+            .is_some_and(|known| head.epoch > known.head.epoch || (head.epoch == known.head.epoch && head.next < *from))
+    }
+
+    fn each_cache(&self, tell: impl Fn(&dyn Invalidate)) {
+        let caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        caches.iter().for_each(|cache| tell(cache.as_ref()));
     }
 
     pub(crate) fn head(&self, partition: i64) -> Option<Head> {
@@ -105,18 +129,25 @@ impl Shared {
     /// The revision that names a partition's head, sealed; `None` before the head is known.
     pub(crate) fn sealed_revision(&self, partition: i64) -> Option<String> {
         let heads = self.heads.read().unwrap_or_else(PoisonError::into_inner);
-        let Known { head, sealed } = heads.get(&partition)?;
+        let Known { head, sealed, .. } = heads.get(&partition)?;
         let seal = || Revision::of(partition, head).seal(&self.key);
         Some(sealed.get_or_init(seal).clone())
     }
 
-    /// For each partition the position from which on nothing is known yet.
+    /// For each partition the position from which on the caches have not been told of every event.
     pub(crate) fn applied(&self) -> Vec<(i64, i64)> {
         let known = self.heads.read().unwrap_or_else(PoisonError::into_inner);
         self.partitions
             .all()
-            .map(|p| (p, known.get(&p).map_or(0, |known| known.head.next)))
+            .map(|p| (p, known.get(&p).map_or(0, |known| known.applied)))
             .collect()
+    }
+
+    /// Whether the caches know of everything that the revision names.
+    pub(crate) fn has_applied(&self, revision: &Revision) -> bool {
+        let known = self.heads.read().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get(&revision.partition);
+        known.is_some_and(|known| known.head.epoch == revision.epoch && known.applied >= revision.next)
     }
 
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
@@ -128,6 +159,35 @@ impl Shared {
     }
 }
 
+/// Takes one head over; tells whether it moved. What was seen earlier may be told later: within an epoch a head goes
+/// back only when the database did.
+fn take(known: &mut HashMap<i64, Known>, Reached { head: row, from }: &Reached) -> bool {
+    let head = Head {
+        epoch: row.epoch,
+        next: row.next,
+        chain: row.chain.clone(),
+    };
+    let Some(old) = known.get_mut(&row.partition) else {
+        let (applied, sealed) = (row.next, OnceLock::new());
+        known.insert(row.partition, Known { head, applied, sealed });
+        return true;
+    };
+    let begins_anew = row.epoch > old.head.epoch || (row.epoch == old.head.epoch && row.next < *from);
+    if row.epoch < old.head.epoch {
+        return false;
+    }
+    if begins_anew {
+        old.applied = row.next;
+    } else if *from <= old.applied {
+        old.applied = old.applied.max(row.next);
+    }
+    let moves = begins_anew || old.head.next < row.next;
+    if moves {
+        (old.head, old.sealed) = (head, OnceLock::new());
+    }
+    moves
+}
+
 /// Counters of one store.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stats {
@@ -135,6 +195,7 @@ pub(crate) struct Stats {
     pub(crate) commands: Counter,
     pub(crate) events: Counter,
     pub(crate) reruns: Counter,
+    pub(crate) missed: Counter,
     pub(crate) shed: Counter,
     pub(crate) confirmations: Counter,
 }
@@ -148,6 +209,11 @@ impl Stats {
             "store_reruns",
             "Batches run again after a passing failure",
             self.reruns.clone(),
+        );
+        registry.register(
+            "store_missed_rows",
+            "Batches that found a row of a locked partition changed; more than 0 is a bug",
+            self.missed.clone(),
         );
         registry.register(
             "store_shed",

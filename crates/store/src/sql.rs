@@ -19,8 +19,8 @@ type SeenSql = (
     BigInt,
     BigInt,
     Binary,
-    Nullable<BigInt>,
     Nullable<Binary>,
+    Nullable<BigInt>,
 );
 
 /// Runs one statement over `cells`, in pieces that both databases take.
@@ -93,16 +93,15 @@ fn heads(conn: &mut AnyConn, partitions: &[i64], tail: &str) -> Result<Vec<HeadR
     Ok(out)
 }
 
-pub(crate) fn advance_heads(conn: &mut AnyConn, heads: &[HeadRow]) -> Result<(), Error> {
+pub(crate) fn advance_heads<'a>(conn: &mut AnyConn, heads: impl Iterator<Item = &'a HeadRow>) -> Result<(), Error> {
     let cells: Vec<Vec<Cell>> = heads
-        .iter()
         .map(|h| vec![h.partition.into(), h.next.into(), h.time.into(), h.chain.clone().into()])
         .collect();
     let kinds = [Kind::Int, Kind::Int, Kind::Int, Kind::Bytes];
     let tail = "WHERE head.partition=v.column1 RETURNING head.partition,head.chain";
     let head = "UPDATE head SET next=v.column2,time=v.column3,chain=v.column4 FROM ";
     let done = over!(conn, KeySql, (i64, Vec<u8>), head, tail, &kinds, &cells);
-    expect_all(done.len(), heads.len(), "head")
+    expect_all(done.len(), cells.len(), "head")
 }
 
 pub(crate) fn load(conn: &mut AnyConn, table: Table, keys: &[(i64, Vec<u8>)]) -> Result<Vec<Raw>, Error> {
@@ -220,7 +219,7 @@ pub(crate) fn expect_all(done: usize, wanted: usize, table: &str) -> Result<(), 
     if done == wanted {
         return Ok(());
     }
-    Err(Error::Broken(format!(
+    Err(Error::Missed(format!(
         "{table}: {done} of {wanted} rows were written under a lock that makes all of them certain"
     )))
 }
@@ -242,20 +241,30 @@ pub(crate) fn append_feed(conn: &mut AnyConn, rows: &[Vec<Cell>]) -> Result<(), 
     expect_all(done.len(), rows.len(), "feed")
 }
 
-/// What a confirmation finds of one partition: its head, and one event above what is applied.
+/// What a confirmation finds.
 #[derive(Debug)]
 pub(crate) struct Seen {
-    pub(crate) head: HeadRow,
-    pub(crate) subject: Option<Vec<u8>>,
+    /// The heads, ascending.
+    pub(crate) heads: Vec<HeadRow>,
+    /// The subjects of the events from the given positions on, in commit order within a partition.
+    pub(crate) subjects: Vec<Vec<u8>>,
+    /// What time the database says it is.
+    pub(crate) time: Option<i64>,
 }
 
 /// Heads and the subjects of all events from the given positions on, in one statement and so in one snapshot.
-pub(crate) fn seen_from(conn: &mut AnyConn, applied: &[(i64, i64)]) -> Result<Vec<Seen>, Error> {
+pub(crate) fn seen_from(conn: &mut AnyConn, applied: &[(i64, i64)]) -> Result<Seen, Error> {
     let cells: Vec<Vec<Cell>> = applied.iter().map(|(p, n)| vec![(*p).into(), (*n).into()]).collect();
-    let head = "SELECT h.partition,h.epoch,h.next,h.time,h.chain,f.position,f.subject FROM ";
+    let head = match conn {
+        AnyConn::Pg(_) => {
+            "SELECT h.partition,h.epoch,h.next,h.time,h.chain,f.subject,\
+             (extract(epoch FROM clock_timestamp())*1000000)::bigint FROM "
+        }
+        AnyConn::Sqlite(_) => "SELECT h.partition,h.epoch,h.next,h.time,h.chain,f.subject,NULL FROM ",
+    };
     let tail = "JOIN head h ON h.partition=v.column1 \
                 LEFT JOIN feed f ON f.partition=v.column1 AND f.position>=v.column2 ORDER BY h.partition,f.position";
-    type Found = (i64, i64, i64, i64, Vec<u8>, Option<i64>, Option<Vec<u8>>);
+    type Found = (i64, i64, i64, i64, Vec<u8>, Option<Vec<u8>>, Option<i64>);
     let rows: Vec<Found> = on_conn!(conn, |c| Rows::<SeenSql>::new(
         head,
         tail,
@@ -263,17 +272,34 @@ pub(crate) fn seen_from(conn: &mut AnyConn, applied: &[(i64, i64)]) -> Result<Ve
         &cells
     )
     .load(c))?;
-    let seen = |(partition, epoch, next, time, chain, _, subject): Found| Seen {
-        head: HeadRow {
-            partition,
-            epoch,
-            next,
-            time,
-            chain,
-        },
-        subject,
+    let mut seen = Seen {
+        heads: Vec::new(),
+        subjects: Vec::new(),
+        time: None,
     };
-    Ok(rows.into_iter().map(seen).collect())
+    for (partition, epoch, next, time, chain, subject, database) in rows {
+        if seen.heads.last().is_none_or(|head| head.partition != partition) {
+            seen.heads.push(HeadRow {
+                partition,
+                epoch,
+                next,
+                time,
+                chain,
+            });
+        }
+        seen.subjects.extend(subject);
+        // The first row's: the others were made later, and a check that waits for none of them is not late.
+        seen.time = seen.time.or(database);
+    }
+    Ok(seen)
+}
+
+/// A plan that Postgres made while a table was empty and analysed reads the whole table for ever after: plans are made
+/// anew after 1, 2, 4, 8 … uses of a connection, and then each 4,096.
+pub(crate) fn refresh_plans(conn: &mut AnyConn, uses: u64) {
+    if matches!(conn, AnyConn::Pg(_)) && (uses.is_power_of_two() || uses.is_multiple_of(4096)) {
+        batch(conn, "DISCARD PLANS").unwrap_or_else(|error| tracing::warn!(%error, "cannot discard plans"));
+    }
 }
 
 #[derive(diesel::QueryableByName)]

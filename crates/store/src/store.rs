@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use diesel_migrations::EmbeddedMigrations;
 use prometheus_client::registry::Registry;
-use sammati_kernel::{Clock, Key, Micros, Reason, Refusal, Seed, Slot};
+use sammati_kernel::{Clock, Id, IdKind, Key, Micros, Reason, Refusal, Seed, Slot};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::command::{Command, Job, Outcome, Pending};
 use crate::confirm::Confirmer;
 use crate::error::Error;
-use crate::lane::{Lane, overloaded};
+use crate::lane::{Lane, not_taken};
 use crate::readers::{Reader, Readers};
 use crate::request::RequestKey;
-use crate::setup::{self, FileLock};
-use crate::shared::{Head, Shared};
+use crate::setup::{self, FileLock, PREDECESSOR};
+use crate::shared::{Head, Reached, Shared};
 use crate::{Location, Partitions, Revision, SubjectCache};
 
 /// How a store is opened.
@@ -59,7 +59,6 @@ pub struct Store {
     lanes: Arc<Vec<mpsc::Sender<Box<dyn Job>>>>,
     readers: Arc<Readers>,
     confirmer: Confirmer,
-    _lock: Option<Arc<FileLock>>,
 }
 
 impl Store {
@@ -76,15 +75,20 @@ impl Store {
 
     fn open_here(options: &Options, clock: Arc<dyn Clock>, migrations: EmbeddedMigrations) -> Result<Self, Error> {
         let lock = match &options.location {
-            Location::Sqlite(path) => Some(Arc::new(FileLock::take(path)?)),
+            Location::Sqlite(path) => Some(FileLock::take(path, PREDECESSOR)?),
             Location::Postgres { .. } => None,
         };
         let partitions = setup::prepare(options, migrations)?;
-        let shared = Shared::new(options.location.clone(), clock, partitions, options.key.derive("store"));
+        let key = options.key.derive("store");
+        let shared = Shared::new(options.location.clone(), clock, partitions, key, lock);
         let shared = Arc::new(shared);
         let mut conn = options.location.connect()?;
         let heads = crate::sql::read_heads(&mut conn, &partitions.all().collect::<Vec<_>>())?;
-        shared.committed(&heads, &[]);
+        let heads: Vec<_> = heads
+            .into_iter()
+            .map(|head| Reached { from: head.next, head })
+            .collect();
+        shared.reached(&heads, &[]);
         let count = if options.location.is_embedded() {
             1
         } else {
@@ -101,7 +105,6 @@ impl Store {
             readers: Arc::new(Readers::new(Arc::clone(&shared), readers)),
             confirmer: Confirmer::start(&shared)?,
             shared,
-            _lock: lock,
         })
     }
 
@@ -126,14 +129,48 @@ impl Store {
             settled: None,
             reply,
         };
-        self.lanes[lane].try_send(Box::new(job)).map_err(|_| {
+        self.lanes[lane].try_send(Box::new(job)).map_err(|error| {
             self.shared.stats.shed.inc();
-            overloaded()
+            not_taken(error)
         })?;
         answer.await.unwrap_or_else(|_| Err(Reason::StorageUnavailable.into()))
     }
 
-    /// Runs a command that has no request id.
+    /// Runs a command that nobody sent a request id for and that must not be done twice, whatever becomes of a commit's
+    /// answer.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn once<C: Command>(&self, command: C) -> Result<C::Answer, Refusal> {
+        let seed = Seed::draw().map_err(|_| Refusal::new(Reason::Internal))?;
+        let id: Id<Once> = seed.id("once", self.shared.clock.now(), command.slot());
+        let key = self.own_request(C::NAME, &id.to_string())?;
+        match self.run(command, Some(key)).await? {
+            Outcome::Fresh(answer) => Ok(answer),
+            // It was done, and only its answer is lost.
+            Outcome::Known(_) => Err(Reason::CommitUnknown.into()),
+        }
+    }
+
+    /// What was done under a request id, if anything: for handlers that would ask others before they repeat it.
+    ///
+    /// # Errors
+    /// The refusal that was recorded; REQUEST_ID_REUSED for another body; STORAGE_UNAVAILABLE.
+    pub async fn known(&self, request: &RequestKey) -> Result<Option<Vec<u8>>, Refusal> {
+        let key = request.clone();
+        let row = self.read(move |r| r.request(&key)).await?;
+        row.map(|row| row.replay(request, self.shared.clock.now())).transpose()
+    }
+
+    /// The key of something that this service does by itself, once: `id` is a UUIDv7 made for it, as an event's.
+    ///
+    /// # Errors
+    /// FIELD_INVALID or REQUEST_ID_EXPIRED for an id that is none, or is older than the window.
+    pub fn own_request(&self, name: &str, id: &str) -> Result<RequestKey, Refusal> {
+        RequestKey::own(&self.shared.key, name, id, self.shared.clock.now())
+    }
+
+    /// Runs a command that is harmless when it is done again: after a commit whose answer was lost it is.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -199,6 +236,11 @@ impl Store {
     /// When the heads were last confirmed.
     pub fn confirmed_at(&self) -> Micros {
         self.confirmer.confirmed_at()
+    }
+
+    /// Whether the caches know of everything that a revision names.
+    pub fn has_applied(&self, revision: &Revision) -> bool {
+        self.shared.has_applied(revision)
     }
 
     /// A cache of what belongs to one subject, kept true by this store's commits and confirmations.
@@ -267,6 +309,14 @@ impl Store {
             Location::Postgres { .. } => None,
         }
     }
+}
+
+/// Marks the ids of what is done once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Once;
+
+impl IdKind for Once {
+    const COLLECTION: &'static str = "requests";
 }
 
 fn start_lane(shared: &Arc<Shared>, options: &Options, n: usize) -> Result<mpsc::Sender<Box<dyn Job>>, Error> {

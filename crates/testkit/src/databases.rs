@@ -41,6 +41,15 @@ impl Database {
             _folder: None,
         })
     }
+
+    /// Runs statements beside the store, as nobody should.
+    ///
+    /// # Panics
+    /// On SQLite, which one process has to itself.
+    pub fn execute(&self, sql: &str) {
+        let (server, name) = self.url.rsplit_once('/').expect("a Postgres database");
+        psql(server, name, sql);
+    }
 }
 
 /// One of each kind: every storage test runs on both.

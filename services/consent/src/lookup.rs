@@ -53,11 +53,6 @@ impl Lookup {
         (Slot::of_hash(&hash), hash[16..].to_vec())
     }
 
-    /// Where a request id was routed.
-    pub fn route(&self, scope: &[u8]) -> [u8; 32] {
-        self.of("route", &[scope])
-    }
-
     /// Parts are length-prefixed, so that no two lists of parts run together.
     fn of(&self, use_: &str, parts: &[&[u8]]) -> [u8; 32] {
         let mut data = Vec::new();

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
-use sammati_kernel::{AccountId, Refusal};
+use sammati_kernel::{AccountId, Reason, Refusal};
 use sammati_store::{Revision, Store, SubjectCache};
 use tokio::sync::oneshot;
 
@@ -56,6 +57,65 @@ async fn c4_a_check_begun_after_a_commit_returned_sees_it_on_any_replica() {
         for reader in readers {
             reader.await.unwrap();
         }
+    }
+}
+
+/// A replica's own commit follows upon another's in the same partition; that must not hide the other's from its cache.
+#[tokio::test(flavor = "multi_thread")]
+async fn c4_an_own_commit_does_not_hide_what_another_replica_committed_before_it() {
+    for world in World::all() {
+        let (first, last) = (world.replica(0), world.replica(1));
+        let cache = last.cache::<i64>(1 << 20);
+        let (hers, another) = (account(5, 1), account(5, 2));
+        assert_eq!(check(last, &cache, hers).await, 0);
+        for round in 1..=20 {
+            first.apply(Count::up(hers)).await.unwrap();
+            last.apply(Count::up(another)).await.unwrap();
+            assert_eq!(check(last, &cache, hers).await, round);
+        }
+    }
+}
+
+/// C2 holds across replicas only while their clocks agree: one that is off confirms nothing and writes nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_a_replica_whose_clock_is_off_neither_confirms_nor_writes() {
+    for world in World::all() {
+        world.clock.lag_behind_database(Duration::from_secs(5));
+        let store = world.replica(0);
+        if store.path().is_some() {
+            continue; // The process is the head there, and its clock the only one.
+        }
+        let refused = [
+            store.confirm().await.unwrap_err(),
+            store.apply(Count::up(account(4, 4))).await.unwrap_err(),
+        ];
+        assert!(
+            refused.iter().all(|r| r.reason == Reason::StorageUnavailable),
+            "{refused:?}"
+        );
+        world.clock.lag_behind_database(Duration::from_millis(900));
+        store.confirm().await.unwrap();
+    }
+}
+
+/// A standby that lacks the last commits took over: what they told is not true any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_lost_commits_makes_every_cache_load_again() {
+    for world in World::all() {
+        let store = world.replica(0);
+        if store.path().is_some() {
+            continue;
+        }
+        let (cache, id) = (store.cache::<i64>(1 << 20), account(3, 9));
+        for _ in 0..3 {
+            store.apply(Count::up(id)).await.unwrap();
+        }
+        assert_eq!(check(store, &cache, id).await, 3);
+        world.database.execute(
+            "DELETE FROM feed WHERE partition=3 AND position>0; UPDATE head SET next=1 WHERE partition=3; \
+             DELETE FROM counter WHERE partition=3;",
+        );
+        assert_eq!(check(store, &cache, id).await, 0);
     }
 }
 

@@ -41,6 +41,68 @@ async fn i1_a_repeat_gets_the_first_answer_and_has_no_effect() {
     }
 }
 
+/// The body may name something anywhere; what its id did is found all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_an_id_that_was_used_in_another_partition_is_refused() {
+    for world in World::all() {
+        let (here, there, request) = (account(1, 1), account(6, 1), request_id(&world.clock));
+        let run = |n, id, body| {
+            let store = world.replica(n);
+            store.run(Count::up(id), Some(key(store, &request, body)))
+        };
+        run(0, here, "a").await.unwrap();
+        let refused = run(1, there, "b").await.unwrap_err();
+        assert_eq!(refused.reason, Reason::RequestIdReused);
+        assert_eq!(world.count(0, &there).await, 0);
+        let store = world.replica(1);
+        assert_eq!(
+            store.known(&key(store, &request, "a")).await.unwrap(),
+            Some(1_i64.to_be_bytes().to_vec())
+        );
+        let refused = store.known(&key(store, &request, "b")).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::RequestIdReused);
+        assert_eq!(
+            store.known(&key(store, &request_id(&world.clock), "a")).await.unwrap(),
+            None
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_one_id_in_many_partitions_at_once_has_one_effect() {
+    for world in World::all() {
+        for round in 0..20 {
+            let request = request_id(&world.clock);
+            let tries = (0..16_u16).map(|n| {
+                let store = world.replica(usize::from(n));
+                store.run(Count::up(account(n, round)), Some(key(store, &request, &n.to_string())))
+            });
+            let results = futures::future::join_all(tries).await;
+            let done = results.iter().filter(|r| matches!(r, Ok(Outcome::Fresh(1)))).count();
+            let reused = results
+                .iter()
+                .filter(|r| matches!(r, Err(e) if e.reason == Reason::RequestIdReused));
+            assert_eq!((done, reused.count()), (1, 15), "{results:?}");
+        }
+        assert_eq!(world.check_feed().await, 20);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_service_does_by_itself_is_done_once() {
+    for world in World::all() {
+        let (store, id) = (world.replica(0), account(1, 1));
+        assert_eq!(store.once(Count::up(id)).await.unwrap(), 1);
+        let event = request_id(&world.clock);
+        for n in 0..3 {
+            let store = world.replica(n);
+            let own = store.own_request("test.count", &event).unwrap();
+            store.run(Count::up(id), Some(own)).await.unwrap();
+        }
+        assert_eq!(world.count(0, &id).await, 2);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_two_replicas_with_one_request_id_have_one_effect() {
     for world in World::all() {

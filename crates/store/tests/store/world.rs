@@ -126,6 +126,8 @@ pub(crate) enum Mood {
     /// Refuses, keeping what it changed.
     RefusesRecorded,
     Panics,
+    /// Panics where the store asks what it reads.
+    PanicsReading,
     /// Writes a row that the database refuses.
     BreaksARule,
 }
@@ -157,6 +159,7 @@ impl Command for Count {
     }
 
     fn reads(&self, keys: &mut Keys) {
+        assert!(self.mood != Mood::PanicsReading, "as asked");
         keys.row::<Counter>(self.id.to_vec());
         keys.group::<Counter>("owner", b"all".to_vec());
         if let Some(claim) = self.claim {
@@ -197,7 +200,7 @@ impl Command for Count {
             Mood::Plain | Mood::BreaksARule => Ok(counter.count),
             Mood::Refuses => Err(Reason::StateConflict.into()),
             Mood::RefusesRecorded => Err(Refusal::new(Reason::OtpMismatch).with("attempts_left", 4).recorded()),
-            Mood::Panics => panic!("as asked"),
+            Mood::Panics | Mood::PanicsReading => panic!("as asked"),
         }
     }
 

@@ -11,7 +11,6 @@ use super::{Facts, Granted, Question, Verdict, record};
 use crate::consent;
 use crate::directory::Directory;
 use crate::lookup::ContextKey;
-use crate::route::{Place, Route, Taken};
 use crate::rows::{CareContextRow, ConsentRow, TransferRow};
 
 /// Which consents are asked about.
@@ -175,51 +174,27 @@ impl Facts for Locked<'_> {
 }
 
 /// AuthorizeAccess.
-pub struct Authorize {
-    /// What is decided.
-    pub deciding: Deciding,
-    /// Its claim on a place, where a look-up chose it.
-    pub route: Option<Route>,
-}
-
-/// What came of it.
-pub enum Answer {
-    /// It was decided here.
-    Settled(Box<Settled>),
-    /// An earlier attempt went elsewhere.
-    Elsewhere(Place),
-}
+pub struct Authorize(pub Deciding);
 
 impl Command for Authorize {
-    type Answer = Answer;
+    type Answer = Settled;
 
     const NAME: &'static str = "access.authorize";
 
     fn slot(&self) -> Slot {
-        self.deciding.slot
+        self.0.slot
     }
 
     fn reads(&self, keys: &mut Keys) {
-        self.deciding.reads(keys);
-        if let Some(route) = &self.route {
-            route.reads(keys);
-        }
+        self.0.reads(keys);
     }
 
-    fn decide(&self, view: &mut View<'_>) -> Result<Answer, Refusal> {
-        if let Some(route) = &self.route
-            && let Taken::Elsewhere(place) = route.take(view)?
-        {
-            return Ok(Answer::Elsewhere(place));
-        }
-        Ok(Answer::Settled(Box::new(self.deciding.settle(view)?)))
+    fn decide(&self, view: &mut View<'_>) -> Result<Settled, Refusal> {
+        self.0.settle(view)
     }
 
-    fn outcome(&self, answer: &Answer) -> Vec<u8> {
-        match answer {
-            Answer::Settled(settled) => prost::Message::encode_to_vec(&settled.decided),
-            Answer::Elsewhere(_) => Vec::new(),
-        }
+    fn outcome(&self, settled: &Settled) -> Vec<u8> {
+        prost::Message::encode_to_vec(&settled.decided)
     }
 }
 

@@ -1,6 +1,5 @@
 //! Asking for consent.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sammati_api::audit::v1::event::Action;
@@ -12,7 +11,7 @@ use sammati_store::{Command, Keys, View};
 use super::{State, draft, subject};
 use crate::lookup::Lookup;
 use crate::notification::{Recipients, notify};
-use crate::route::{Place, Route, Taken};
+use crate::place::Place;
 use crate::rows::RequestRow;
 use crate::scope::Scope;
 use crate::vault::{Private, Vault, seal};
@@ -49,60 +48,45 @@ pub struct CreateRequest {
     /// Who asks.
     pub caller: Caller,
     /// What.
-    pub ask: Arc<Ask>,
+    pub ask: Ask,
     /// Whom: an account, or an address that is nobody's.
-    pub route: Route,
+    pub place: Place,
     /// Hashes.
     pub lookup: Lookup,
     /// Seals.
     pub vault: Vault,
 }
 
-/// What came of it.
-pub enum Answer {
-    /// The request.
-    Created(Box<RequestRow>),
-    /// An earlier attempt went elsewhere.
-    Elsewhere(Place),
-}
-
 impl Command for CreateRequest {
-    type Answer = Answer;
+    type Answer = RequestRow;
 
     const NAME: &'static str = "consent.request";
 
     fn slot(&self) -> Slot {
-        self.route.place.slot
+        self.place.slot
     }
 
     fn reads(&self, keys: &mut Keys) {
-        self.route.reads(keys);
         keys.group::<RequestRow>("open_pair", self.pair());
-        Vault::reads(keys, &self.route.place.owner);
+        Vault::reads(keys, &self.place.owner);
     }
 
-    fn decide(&self, view: &mut View<'_>) -> Result<Answer, Refusal> {
-        if let Taken::Elsewhere(place) = self.route.take(view)? {
-            return Ok(Answer::Elsewhere(place));
-        }
+    fn decide(&self, view: &mut View<'_>) -> Result<RequestRow, Refusal> {
         self.check_open(view)?;
         let row = self.row(view)?;
         view.put(&row);
         self.tell(view, &row)?;
-        Ok(Answer::Created(Box::new(row)))
+        Ok(row)
     }
 
-    fn outcome(&self, answer: &Answer) -> Vec<u8> {
-        match answer {
-            Answer::Created(row) => row.id.clone(),
-            Answer::Elsewhere(_) => Vec::new(),
-        }
+    fn outcome(&self, row: &RequestRow) -> Vec<u8> {
+        row.id.clone()
     }
 }
 
 impl CreateRequest {
     fn pair(&self) -> Vec<u8> {
-        self.lookup.asker(&self.route.place.owner, &self.ask.hiu).to_vec()
+        self.lookup.asker(&self.place.owner, &self.ask.hiu).to_vec()
     }
 
     fn check_open(&self, view: &View<'_>) -> Result<(), Refusal> {
@@ -120,7 +104,7 @@ impl CreateRequest {
 
     fn row(&self, view: &mut View<'_>) -> Result<RequestRow, Refusal> {
         let id: ConsentRequestId = view.id("consent request");
-        let (ask, place, now) = (&self.ask, &self.route.place, view.now());
+        let (ask, place, now) = (&self.ask, &self.place, view.now());
         let mut scope = ask.scope.clone();
         if let [hip] = ask.hips.as_slice() {
             let key = |c: &CareContextRef| self.lookup.context(&place.owner, hip, &c.care_context_reference);

@@ -12,8 +12,8 @@ use super::Core;
 use crate::decision::{Asker, Facts, Granted, Verdict, decide, record};
 use crate::directory::Directory;
 use crate::lookup::ContextKey;
+use crate::place::Place;
 use crate::policy;
-use crate::route::Place;
 use crate::subject::{Held, Subject};
 use crate::wire::decision::{Asked, Target, parse, render};
 
@@ -63,24 +63,17 @@ impl Core {
                 let wanted = Revision::open(self.store.key(), text)
                     .ok_or_else(|| Refusal::field("at_least", "a revision from an earlier answer"))?;
                 let recent = self.now().since(self.store.confirmed_at()) <= CONFIRMED;
-                if recent && self.is_reached(&wanted) {
+                if recent && self.store.has_applied(&wanted) {
                     return Ok(());
                 }
                 self.store.confirm().await?;
-                if self.is_reached(&wanted) {
+                if self.store.has_applied(&wanted) {
                     Ok(())
                 } else {
                     Err(Reason::StorageUnavailable.into())
                 }
             }
         }
-    }
-
-    fn is_reached(&self, wanted: &Revision) -> bool {
-        self.store
-            .heads()
-            .iter()
-            .any(|(partition, head)| *partition == wanted.partition && wanted.is_reached_by(head))
     }
 
     async fn look(&self, caller: &Caller, asked: &mut Asked) -> Result<Found, Refusal> {

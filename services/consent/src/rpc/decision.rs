@@ -5,14 +5,14 @@ use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::decision_service_server::DecisionService;
 use sammati_kernel::{Caller, ConsentId, Refusal};
 use sammati_server::{authz, error};
-use sammati_store::{Outcome, RequestKey};
+use sammati_store::Outcome;
 use tonic::{Request, Response, Status};
 
 use super::check::parties;
 use super::{Core, Rpc};
-use crate::decision::authorize::{Answer, Authorize, Candidates, Deciding};
+use crate::decision::authorize::{Authorize, Candidates, Deciding, Settled};
 use crate::decision::record::Decided;
-use crate::route::{Place, Route};
+use crate::place::Place;
 use crate::rows::{ConsentRow, broken, consent_id};
 use crate::subject::Held;
 use crate::wire::decision::{Asked, Target, as_check, parse, render};
@@ -45,71 +45,40 @@ impl Core {
     async fn authorize(&self, caller: &Caller, message: api::AuthorizeAccessRequest) -> Result<api::Decision, Refusal> {
         let key = self.request_key(caller, "access.authorize", &message.request_id, &message);
         let (key, asked) = Refusal::both(key, parse(&as_check(message), caller))?;
-        self.directory.fresh()?;
-        let (decided, consent) = match asked.target.clone() {
-            Target::Consent(id) => self.authorize_consent(caller, asked, id, key).await?,
-            Target::Person(person) => {
-                let route = self.route(&key, &person, self.nobody(caller)).await?;
-                self.authorize_person(caller, asked, route, key).await?
+        // Before anybody is looked up: a repeat needs no one else to say the same again.
+        let outcome = match self.store.known(&key).await? {
+            Some(bytes) => Outcome::Known(bytes),
+            None => {
+                self.directory.fresh()?;
+                let deciding = match asked.target.clone() {
+                    Target::Consent(id) => self.about_consent(caller, asked, id).await?,
+                    Target::Person(person) => {
+                        let found = self.find(&person).await?;
+                        let place = found.map_or_else(|| self.nobody(caller), Place::person);
+                        self.about_person(caller, asked, &place)?
+                    }
+                };
+                self.store.run(Authorize(deciding), Some(key)).await?
             }
         };
+        let (decided, consent) = settled(outcome)?;
         self.tell(caller, decided, consent).await
     }
 
-    async fn authorize_consent(
-        &self,
-        caller: &Caller,
-        mut asked: Asked,
-        id: ConsentId,
-        key: RequestKey,
-    ) -> Result<(Decided, Option<ConsentRow>), Refusal> {
+    async fn about_consent(&self, caller: &Caller, mut asked: Asked, id: ConsentId) -> Result<Deciding, Refusal> {
         let parties = self.subjects.parties(id).await?;
         if let Some(parties) = &parties {
             self.hash(&mut asked, parties.subject.as_bytes(), &parties.hip);
         }
-        let deciding = Deciding {
+        let place = Place {
             slot: id.slot(),
+            owner: Vec::new(),
             subject: parties.map(|parties| parties.subject),
-            candidates: Candidates::Named(id),
-            ..self.deciding(
-                caller,
-                asked,
-                &Place {
-                    slot: id.slot(),
-                    owner: Vec::new(),
-                    subject: None,
-                },
-            )
         };
-        let outcome = self.store.run(Authorize { deciding, route: None }, Some(key)).await?;
-        self.settled(outcome)
-            .map(|settled| settled.map_or_else(|_| Err(broken("a route")), Ok))?
-    }
-
-    async fn authorize_person(
-        &self,
-        caller: &Caller,
-        asked: Asked,
-        mut route: Route,
-        key: RequestKey,
-    ) -> Result<(Decided, Option<ConsentRow>), Refusal> {
-        loop {
-            let deciding = self.about_person(caller, asked.clone(), &route.place)?;
-            let outcome = self
-                .store
-                .run(
-                    Authorize {
-                        deciding,
-                        route: Some(route.clone()),
-                    },
-                    Some(key.clone()),
-                )
-                .await?;
-            match self.settled(outcome)? {
-                Ok(settled) => return Ok(settled),
-                Err(place) => route = Route::first(&self.lookup, &key, place),
-            }
-        }
+        Ok(Deciding {
+            candidates: Candidates::Named(id),
+            ..self.deciding(caller, asked, &place)
+        })
     }
 
     fn about_person(&self, caller: &Caller, mut asked: Asked, place: &Place) -> Result<Deciding, Refusal> {
@@ -137,18 +106,6 @@ impl Core {
         }
     }
 
-    /// A decision, new or known; or where an earlier attempt went.
-    fn settled(&self, outcome: Outcome<Answer>) -> Result<Result<(Decided, Option<ConsentRow>), Place>, Refusal> {
-        Ok(match outcome {
-            Outcome::Fresh(Answer::Settled(settled)) => Ok((settled.decided, settled.consent)),
-            Outcome::Fresh(Answer::Elsewhere(place)) => Err(place),
-            Outcome::Known(bytes) => Ok((
-                Decided::decode(bytes.as_slice()).map_err(|_| broken("a decision"))?,
-                None,
-            )),
-        })
-    }
-
     /// The decision as the caller reads it; of a repeat, with the consent as it is now, whose grant never changes.
     async fn tell(
         &self,
@@ -173,5 +130,16 @@ impl Core {
         let ring = self.ring(vec![(id.slot(), row.subject.clone())]).await?;
         let held = Held::of(&row, &ring)?;
         Ok(render(&decided, Some(&held), caller, self.revision(id.slot())))
+    }
+}
+
+/// A decision, new or known.
+fn settled(outcome: Outcome<Settled>) -> Result<(Decided, Option<ConsentRow>), Refusal> {
+    match outcome {
+        Outcome::Fresh(settled) => Ok((settled.decided, settled.consent)),
+        Outcome::Known(bytes) => {
+            let decided = Decided::decode(bytes.as_slice()).map_err(|_| broken("a decision"))?;
+            Ok((decided, None))
+        }
     }
 }

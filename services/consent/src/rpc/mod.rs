@@ -25,7 +25,6 @@ use crate::link::token::LinkTokens;
 use crate::lookup::Lookup;
 use crate::notice::Notices;
 use crate::notification::token::ResumeTokens;
-use crate::route::{Place, Route};
 use crate::service::Parts;
 use crate::subject::Subjects;
 use crate::vault::{Ring, Vault};
@@ -124,15 +123,6 @@ impl Core {
     async fn ring(&self, owners: Vec<(Slot, Vec<u8>)>) -> Result<Ring, Refusal> {
         let rows = self.store.read(move |r| Vault::load(r, &owners)).await?;
         self.vault.ring(&rows)
-    }
-
-    /// Where a call about a person goes: where an earlier attempt went, or to whom identity says she is.
-    async fn route(&self, key: &RequestKey, person: &Person, nobody: Place) -> Result<Route, Refusal> {
-        if let Some(route) = Route::earlier(&self.store, &self.lookup, key).await? {
-            return Ok(route);
-        }
-        let found = self.find(person).await?;
-        Ok(Route::first(&self.lookup, key, found.map_or(nobody, Place::person)))
     }
 
     /// The account of a person, if she is one. An account that was named is taken at its word.

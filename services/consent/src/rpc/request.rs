@@ -11,11 +11,11 @@ use tonic::{Request, Response, Status};
 
 use super::list::{self, Whose};
 use super::{Core, Rpc, head};
+use crate::place::Place;
 use crate::policy;
 use crate::request::approve::{ApproveRequest, Approved};
-use crate::request::create::{Answer, Ask, CreateRequest};
+use crate::request::create::{Ask, CreateRequest};
 use crate::request::deny::DenyRequest;
-use crate::route::{Place, Route};
 use crate::rows::{ConsentRow, RequestRow, broken, request_id};
 use crate::vault::Ring;
 use crate::wire::request::{Filter, check_deny_reason, parse_ask, parse_grants, parse_notice, render};
@@ -92,51 +92,41 @@ impl Core {
     ) -> Result<api::ConsentRequest, Refusal> {
         let key = self.request_key(caller, CREATE, &message.request_id, &message);
         let (key, ask) = Refusal::both(key, parse_ask(&message, caller, &self.notices, self.now()))?;
-        let ask = Arc::new(ask);
-        self.check_parties(&ask)?;
-        let mut route = self.route_of(&key, &ask).await?;
-        loop {
-            let command = CreateRequest {
-                caller: caller.clone(),
-                ask: Arc::clone(&ask),
-                route: route.clone(),
-                lookup: self.lookup.clone(),
-                vault: self.vault.clone(),
-            };
-            match self.store.run(command, Some(key.clone())).await? {
-                Outcome::Fresh(Answer::Elsewhere(place)) => route = Route::first(&self.lookup, &key, place),
-                Outcome::Fresh(Answer::Created(row)) => return self.show_request(caller, &request_id(&row.id)?).await,
-                Outcome::Known(id) => return self.show_request(caller, &request_id(&id)?).await,
-            }
+        // Before anybody is looked up: a repeat needs no one else to say the same again.
+        if let Some(id) = self.store.known(&key).await? {
+            return self.show_request(caller, &request_id(&id)?).await;
         }
+        self.check_parties(&ask)?;
+        let command = CreateRequest {
+            caller: caller.clone(),
+            place: self.place_of(&ask).await?,
+            ask,
+            lookup: self.lookup.clone(),
+            vault: self.vault.clone(),
+        };
+        let id = match self.store.run(command, Some(key)).await? {
+            Outcome::Fresh(row) => row.id,
+            Outcome::Known(id) => id,
+        };
+        self.show_request(caller, &request_id(&id)?).await
     }
 
     /// Where the request goes. A closed account is nobody, like an address that is.
-    async fn route_of(&self, key: &sammati_store::RequestKey, ask: &Ask) -> Result<Route, Refusal> {
-        if let Some(route) = Route::earlier(&self.store, &self.lookup, key).await? {
-            return Ok(route);
-        }
+    async fn place_of(&self, ask: &Ask) -> Result<Place, Refusal> {
         use sammati_api::types::v1::{Identifier, identifier::Identifier as I};
         let identifier = Identifier {
             identifier: Some(I::AbhaAddress(ask.patient.clone())),
         };
-        let found = self
-            .resolver
-            .resolve(identifier, None)
-            .await?
-            .filter(|found| found.active);
-        let place = found.map_or_else(
-            || {
-                let (slot, owner) = self.lookup.nobody(&ask.patient);
-                Place {
-                    slot,
-                    owner,
-                    subject: None,
-                }
-            },
-            |found| Place::person(found.account),
-        );
-        Ok(Route::first(&self.lookup, key, place))
+        let found = self.resolver.resolve(identifier, None).await?;
+        let Some(found) = found.filter(|found| found.active) else {
+            let (slot, owner) = self.lookup.nobody(&ask.patient);
+            return Ok(Place {
+                slot,
+                owner,
+                subject: None,
+            });
+        };
+        Ok(Place::person(found.account))
     }
 
     /// The asker is active, and so are the providers it names.
