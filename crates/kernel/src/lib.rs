@@ -28,6 +28,6 @@ pub use id::{SessionId, Slot, TransactionId, TransferId};
 pub use key::Key;
 pub use password::weakness_of_password;
 pub use purpose::PurposeCode;
-pub use refusal::{Code, Reason, Refusal, Violation, Violations};
+pub use refusal::{Code, Fact, Reason, Refusal, Resource, Violation, Violations};
 pub use secret::Secret;
 pub use seed::Seed;

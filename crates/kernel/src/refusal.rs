@@ -160,6 +160,46 @@ impl Reason {
     }
 }
 
+macro_rules! facts { ($($variant:ident $text:literal;)*) => {
+    /// The names of what a refusal tells beside its reason, in `ErrorInfo.metadata`: the only list of them.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    #[expect(missing_docs, reason = "the contracts document each where they name its reason")]
+    pub enum Fact { $($variant,)* }
+
+    impl Fact {
+        /// All of them.
+        pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+        /// As it stands in `ErrorInfo.metadata`.
+        pub const fn as_str(self) -> &'static str {
+            match self { $(Self::$variant => $text,)* }
+        }
+    }
+} }
+
+facts! {
+    AttemptsLeft "attempts_left";
+    Consent "consent";
+    DecisionId "decision_id";
+    EventId "event_id";
+    ExpectedPosition "expected_position";
+    Field "field";
+    Hip "hip";
+    KnownDigest "known_digest";
+    Position "position";
+    ProviderCode "provider_code";
+    SentDigest "sent_digest";
+    State "state";
+    TreeSize "tree_size";
+}
+
+impl Fact {
+    /// Reads it back.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|fact| fact.as_str() == text)
+    }
+}
+
 /// One field that is wrong, and what it may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -231,6 +271,15 @@ impl Violations {
     }
 }
 
+/// What a refusal is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    /// The full name of its message.
+    pub kind: Cow<'static, str>,
+    /// Its name, as the caller gave it.
+    pub name: String,
+}
+
 /// What a caller is told: reason, facts, wrong fields, when to come back. Never PII, a secret or a party's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -238,8 +287,10 @@ pub struct Refusal {
     pub reason: Reason,
     /// A sentence for a person; empty for the reason's standing sentence.
     pub message: Cow<'static, str>,
-    /// Facts by name, as `state` or `attempts_left`.
+    /// Facts by name, as `state` or `attempts_left`; the names are those of [`Fact`].
     pub metadata: Vec<(&'static str, String)>,
+    /// What was asked for and is not there.
+    pub resource: Option<Box<Resource>>,
     /// Fields that are wrong.
     pub violations: Violations,
     /// When it may be worth asking again.
@@ -255,6 +306,7 @@ impl Refusal {
             reason,
             message: Cow::Borrowed(""),
             metadata: Vec::new(),
+            resource: None,
             violations: Violations(Vec::new()),
             retry_after: None,
             recorded: false,
@@ -270,8 +322,20 @@ impl Refusal {
 
     /// With a fact.
     #[must_use]
-    pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.metadata.push((name, value.to_string()));
+    pub fn with(mut self, fact: Fact, value: impl ToString) -> Self {
+        self.metadata.push((fact.as_str(), value.to_string()));
+        self
+    }
+
+    /// About what was asked for: the full name of its message, as `sammati.audit.v1.Log`, and the name that the caller
+    /// gave it. Only for refusals that admit that it is not there.
+    #[must_use]
+    pub fn about(mut self, kind: &'static str, name: impl Into<String>) -> Self {
+        let kind = Cow::Borrowed(kind);
+        self.resource = Some(Box::new(Resource {
+            kind,
+            name: name.into(),
+        }));
         self
     }
 

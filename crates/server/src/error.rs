@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response};
-use sammati_kernel::{Code, Reason, Refusal, Violations};
+use sammati_kernel::{Code, Fact, Reason, Refusal, Resource, Violations};
 use tonic::body::Body;
 use tonic::{Code as Grpc, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -20,6 +20,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// More violations than this are not listed: the answer travels in headers, which are bounded.
 const MAX_VIOLATIONS: usize = 40;
+
+/// A longer name of a resource is not repeated.
+const MAX_NAME: usize = 256;
 
 /// The answer that `refusal` becomes: its reason's code, `google.rpc.ErrorInfo`, and the details that fit the code.
 #[expect(
@@ -41,6 +44,10 @@ pub fn status(refusal: Refusal) -> Status {
     if code == Grpc::FailedPrecondition {
         details.add_precondition_failure_violation(refusal.reason.as_str(), subject(&refusal), message.as_ref());
     }
+    if code == Grpc::NotFound {
+        let (kind, name) = resource(&refusal);
+        details.set_resource_info(kind, name, "", message.as_ref());
+    }
     if let Some(after) = retry_after(&refusal, code) {
         details.set_retry_info(Some(after));
     }
@@ -56,16 +63,25 @@ pub fn refusal_of(status: &Status) -> Option<Refusal> {
     for violation in details.bad_request().iter().flat_map(|b| &b.field_violations) {
         violations.add(violation.field.clone(), violation.description.clone());
     }
-    let metadata = METADATA
+    let metadata = Fact::ALL
         .iter()
-        .filter_map(|name| Some((*name, info.metadata.get(*name)?.clone())))
+        .map(|fact| fact.as_str())
+        .filter_map(|name| Some((name, info.metadata.get(name)?.clone())))
         .collect();
+    let resource = details.resource_info().filter(|about| !about.resource_name.is_empty());
+    let resource = resource.map(|about| {
+        Box::new(Resource {
+            kind: about.resource_type.clone().into(),
+            name: about.resource_name.clone(),
+        })
+    });
     let message = Cow::Owned(status.message().to_owned());
     let retry_after = details.retry_info().and_then(|r| r.retry_delay);
     Some(Refusal {
         reason,
         message,
         metadata,
+        resource,
         violations,
         retry_after,
         recorded: false,
@@ -131,19 +147,6 @@ pub(crate) fn ours(response: Response<Body>) -> Response<Body> {
     })
 }
 
-/// The facts that refusals carry and callers read back; others are dropped by [`refusal_of`].
-const METADATA: [&str; 9] = [
-    "state",
-    "attempts_left",
-    "decision",
-    "expected_position",
-    "method",
-    "limit",
-    "unlock_time",
-    "resend_time",
-    "provider_code",
-];
-
 fn grpc(code: Code) -> Grpc {
     match code {
         Code::Aborted => Grpc::Aborted,
@@ -173,8 +176,21 @@ fn subject(refusal: &Refusal) -> &str {
     refusal
         .metadata
         .iter()
-        .find(|(name, _)| *name == "state")
+        .find(|(name, _)| *name == Fact::State.as_str())
         .map_or("", |(_, state)| state)
+}
+
+/// What is not there, for `ResourceInfo`: its kind and name as far as they are known.
+fn resource(refusal: &Refusal) -> (&str, &str) {
+    let kind = match refusal.reason {
+        Reason::CheckpointUnknown => "sammati.audit.v1.Checkpoint",
+        Reason::NotificationUnknown => "sammati.consent.v1.Notification",
+        _ => "",
+    };
+    let about = refusal.resource.as_deref();
+    about
+        .filter(|about| about.name.len() <= MAX_NAME)
+        .map_or((kind, ""), |about| (&about.kind, &about.name))
 }
 
 fn sentence(refusal: &Refusal) -> Cow<'static, str> {
@@ -223,7 +239,7 @@ mod tests {
     #[test]
     fn every_reason_travels_there_and_back() {
         for reason in Reason::ALL {
-            let sent = Refusal::new(*reason).with("state", "REVOKED");
+            let sent = Refusal::new(*reason).with(Fact::State, "REVOKED");
             let status = status(sent);
             let read = refusal_of(&status).unwrap();
             assert_eq!(read.reason, *reason);
@@ -234,6 +250,33 @@ mod tests {
             let precondition = status.get_error_details().precondition_failure().is_some();
             assert_eq!(precondition, status.code() == Grpc::FailedPrecondition);
         }
+    }
+
+    #[test]
+    fn every_fact_travels_there_and_back() {
+        let facts = Fact::ALL.iter();
+        let sent = facts.fold(Refusal::new(Reason::StateConflict), |r, fact| {
+            r.with(*fact, fact.as_str())
+        });
+        let read = refusal_of(&status(sent.clone())).unwrap();
+        assert_eq!(read.metadata, sent.metadata);
+        assert!(Fact::ALL.iter().all(|fact| Fact::parse(fact.as_str()) == Some(*fact)));
+    }
+
+    #[test]
+    fn what_is_not_found_is_named() {
+        let sent = Refusal::new(Reason::NotFound).about("sammati.audit.v1.Log", "logs/1");
+        let status = status(sent.clone());
+        let details = status.get_error_details();
+        let about = details.resource_info().unwrap();
+        assert_eq!(
+            (about.resource_type.as_str(), about.resource_name.as_str()),
+            ("sammati.audit.v1.Log", "logs/1")
+        );
+        assert_eq!(refusal_of(&status).unwrap().resource, sent.resource);
+        // What does not exist and what is another's must look the same: only NOT_FOUND says what it looked for.
+        let hidden = super::status(Refusal::new(Reason::NotAvailable).about("sammati.audit.v1.Log", "logs/1"));
+        assert!(hidden.get_error_details().resource_info().is_none());
     }
 
     #[test]

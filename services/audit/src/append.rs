@@ -2,7 +2,7 @@
 
 use prost::Message;
 use sammati_api::audit::v1::{EventSource, Leaf};
-use sammati_kernel::{Micros, Reason, Refusal, Slot};
+use sammati_kernel::{Fact, Micros, Reason, Refusal, Slot};
 use sammati_log::hash::leaf_hash;
 use sammati_server::event::timestamp;
 use sammati_store::{Command, Keys, View};
@@ -58,12 +58,12 @@ impl Stretch {
         let Ok(known) = usize::try_from(source.next - self.first) else {
             return Err(Refusal::new(Reason::FeedGap)
                 .saying("events of this partition are missing before this stretch; send from expected_position on")
-                .with("expected_position", source.next));
+                .with(Fact::ExpectedPosition, source.next));
         };
         match self.chains.get(known) {
             Some(chain) if *chain != source.chain => Err(Refusal::new(Reason::EventConflict)
                 .saying("the log knows another history of this partition; the source was restored or changed")
-                .with("position", source.next)),
+                .with(Fact::Position, source.next)),
             _ => Ok(known),
         }
     }
@@ -165,7 +165,7 @@ impl Append {
             let sent = self.entries.get(at).map_or("", |entry| &entry.header.event_id);
             return Err(Refusal::new(Reason::EventConflict)
                 .saying("the log has another event at this position, or this event at another")
-                .with("event_id", sent));
+                .with(Fact::EventId, sent));
         }
         if known < self.entries.len() {
             source.next = stretch
@@ -218,9 +218,9 @@ impl Entry {
         if row.digest != self.digest {
             return Err(Refusal::new(Reason::EventConflict)
                 .saying("this event id is in the log with another body; an event is never changed, send a new one")
-                .with("event_id", &self.header.event_id)
-                .with("known_digest", hex(&row.digest))
-                .with("sent_digest", hex(&self.digest)));
+                .with(Fact::EventId, &self.header.event_id)
+                .with(Fact::KnownDigest, hex(&row.digest))
+                .with(Fact::SentDigest, hex(&self.digest)));
         }
         let accepted = row
             .header()

@@ -1,6 +1,6 @@
 //! Proving: every proof is verified here before it is given away. One that fails means that a stored row was changed.
 
-use sammati_kernel::{Reason, Refusal};
+use sammati_kernel::{Fact, Reason, Refusal};
 use sammati_log::bundle::Bundle;
 use sammati_log::hash::leaf_hash;
 use sammati_log::proof::{Plan, root, verify_consistency, verify_inclusion};
@@ -117,5 +117,5 @@ fn with_tiles<T>(
 fn beyond(size: u64) -> Refusal {
     Refusal::new(Reason::IndexBeyondTree)
         .saying("the tree has fewer leaves than that; tree_size says how many it has")
-        .with("tree_size", size)
+        .with(Fact::TreeSize, size)
 }

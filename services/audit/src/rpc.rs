@@ -31,6 +31,8 @@ impl Rpc {
         if name == self.log.name() {
             return Ok(());
         }
-        Err(Refusal::new(Reason::NotFound).saying("there is no such log; ListLogs names them"))
+        Err(Refusal::new(Reason::NotFound)
+            .about("sammati.audit.v1.Log", name)
+            .saying("there is no such log; ListLogs names them"))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sammati_kernel::{AadhaarNumber, Micros, MobileNumber, Reason, Refusal, Seed, TransactionId};
+use sammati_kernel::{AadhaarNumber, Fact, Micros, MobileNumber, Reason, Refusal, Seed, TransactionId};
 
 use crate::people::{Person, Register};
 
@@ -251,7 +251,7 @@ impl Case {
 fn no_otp() -> Refusal {
     Refusal::new(Reason::KycRejected)
         .saying("the synthetic UIDAI has ended this transaction or does not know it; begin a new one")
-        .with("provider_code", NO_OTP)
+        .with(Fact::ProviderCode, NO_OTP)
 }
 
 #[cfg(test)]

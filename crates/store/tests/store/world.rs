@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use prost::Message;
-use sammati_kernel::{AccountId, Clock, Key, ManualClock, Micros, Reason, Refusal, Seed, Slot};
+use sammati_kernel::{AccountId, Clock, Fact, Key, ManualClock, Micros, Reason, Refusal, Seed, Slot};
 use sammati_store::{
     Cell, Column, Command, EmbeddedMigrations, Keys, Location, NewEvent, Options, Record, Store, Table, View, chain,
     embed_migrations,
@@ -199,7 +199,7 @@ impl Command for Count {
         match self.mood {
             Mood::Plain | Mood::BreaksARule => Ok(counter.count),
             Mood::Refuses => Err(Reason::StateConflict.into()),
-            Mood::RefusesRecorded => Err(Refusal::new(Reason::OtpMismatch).with("attempts_left", 4).recorded()),
+            Mood::RefusesRecorded => Err(Refusal::new(Reason::OtpMismatch).with(Fact::AttemptsLeft, 4).recorded()),
             Mood::Panics | Mood::PanicsReading => panic!("as asked"),
         }
     }

@@ -1,7 +1,7 @@
 //! Taking consents back: all that are named, in one commit, or none.
 
 use sammati_api::consent::v1::notification::Kind;
-use sammati_kernel::{AccountId, Caller, ConsentId, Reason, Refusal, Slot};
+use sammati_kernel::{AccountId, Caller, ConsentId, Fact, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
 use super::{Ending, State, Verb, end, expire};
@@ -118,5 +118,7 @@ fn superseded(row: &ConsentRow) -> Refusal {
     let refusal = Refusal::new(Reason::StateConflict)
         .saying("a renewal took the place of one of them; name the renewal, or nothing would be taken back");
     let name = row.id().map(|id| id.name()).unwrap_or_default();
-    refusal.with("consent", name).with("state", State::Superseded.as_str())
+    refusal
+        .with(Fact::Consent, name)
+        .with(Fact::State, State::Superseded.as_str())
 }

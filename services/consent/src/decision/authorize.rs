@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::decision::Reason;
-use sammati_kernel::{AccountId, Caller, ConsentId, Micros, ParticipantId, Refusal, Role, Slot};
+use sammati_kernel::{AccountId, Caller, ConsentId, Fact, Micros, ParticipantId, Refusal, Role, Slot};
 use sammati_store::{Command, Keys, View};
 
 use super::{Facts, Granted, Question, Verdict, record};
@@ -204,7 +204,7 @@ pub fn refusal(verdict: &Verdict, decided: &record::Decided, now: Micros) -> Ref
     let reason = sammati_kernel::Reason::parse(text).unwrap_or(sammati_kernel::Reason::NoConsent);
     let refusal = Refusal::new(reason)
         .saying(sentence(verdict.reason))
-        .with("decision_id", &decided.id);
+        .with(Fact::DecisionId, &decided.id);
     match verdict.retry {
         Some(at) => refusal.retry_after(at.since(now)),
         None => refusal,

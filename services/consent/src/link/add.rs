@@ -3,7 +3,7 @@
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
 use sammati_api::types::v1::{CareContextRef, RetentionClass};
-use sammati_kernel::{AccountId, Caller, Key, LinkId, ParticipantId, Reason, Refusal, Slot};
+use sammati_kernel::{AccountId, Caller, Fact, Key, LinkId, ParticipantId, Reason, Refusal, Slot};
 use sammati_server::event::Draft;
 use sammati_store::{Command, Keys, View};
 
@@ -52,7 +52,7 @@ impl Command for LinkContexts {
         if let Some(position) = known {
             return Err(Refusal::new(Reason::AlreadyLinked)
                 .saying("a care context of the list is linked already, so nothing was linked; leave it out and repeat")
-                .with("position", position));
+                .with(Fact::Position, position));
         }
         let key = self.vault.key(view, self.account.as_bytes())?;
         let link = self.link(view, &key)?;

@@ -63,6 +63,7 @@ impl Notices {
     pub fn get(&self, name: &str, version: i32, language: &str) -> Result<api::Notice, Refusal> {
         let found = self.find(name, version).ok_or_else(|| {
             Refusal::new(Reason::NotFound)
+                .about("sammati.consent.v1.Notice", name)
                 .saying("there is no such notice; the built-in ones are notices/builtin-{purpose}")
         })?;
         Ok(found.render(language))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
 use sammati_api::types::v1::{CallerKind, CareContextRef, NoticeRef};
-use sammati_kernel::{AccountId, Caller, ConsentId, ConsentRequestId, Key, ParticipantId, Reason, Refusal, Slot};
+use sammati_kernel::{AccountId, Caller, ConsentId, ConsentRequestId, Fact, Key, ParticipantId, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
 use super::{Verb, advance, draft};
@@ -344,5 +344,5 @@ fn empty(why: &'static str) -> Refusal {
 }
 
 fn too_wide(field: &'static str, why: &'static str) -> Refusal {
-    Refusal::new(Reason::GrantWider).saying(why).with("field", field)
+    Refusal::new(Reason::GrantWider).saying(why).with(Fact::Field, field)
 }

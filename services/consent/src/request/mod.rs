@@ -7,7 +7,7 @@ pub mod deny;
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
 use sammati_api::types::v1::RetentionClass;
-use sammati_kernel::{Caller, Micros, Reason, Refusal};
+use sammati_kernel::{Caller, Fact, Micros, Reason, Refusal};
 use sammati_server::event::{Draft, system};
 use sammati_store::View;
 
@@ -113,13 +113,13 @@ pub fn advance(view: &mut View<'_>, row: &mut RequestRow, verb: Verb) -> Result<
 fn window_closed() -> Refusal {
     Refusal::new(Reason::RequestExpired)
         .saying("the time to decide is over; the asker must ask again")
-        .with("state", State::Expired.as_str())
+        .with(Fact::State, State::Expired.as_str())
 }
 
 fn conflict(state: State) -> Refusal {
     Refusal::new(Reason::StateConflict)
         .saying("the request was decided before; read it to see how")
-        .with("state", state.as_str())
+        .with(Fact::State, state.as_str())
 }
 
 /// Writes the expiry of a request whose window is over. Does nothing to any other.

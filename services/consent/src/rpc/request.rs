@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::consent_request_service_server::ConsentRequestService;
-use sammati_kernel::{AccountId, Caller, ConsentId, ConsentRequestId, Reason, Refusal, Role, Violations};
+use sammati_kernel::{AccountId, Caller, ConsentId, ConsentRequestId, Fact, Reason, Refusal, Role, Violations};
 use sammati_server::{authz, error};
 use sammati_store::Outcome;
 use tonic::{Request, Response, Status};
@@ -143,7 +143,7 @@ impl Core {
             None => Ok(()),
             Some(hip) => Err(Refusal::new(Reason::HipUnknown)
                 .saying("a provider of the list is no active HIP; leave it out or ask the operator")
-                .with("hip", hip.name())),
+                .with(Fact::Hip, hip.name())),
         }
     }
 

@@ -1,7 +1,7 @@
 //! ABHA addresses: claimed for ever, at most six beside the default one, exactly one preferred.
 
 use sammati_api::audit::v1::event::Action;
-use sammati_kernel::{AbhaAddress, AccountId, Caller, Reason, Refusal, Slot};
+use sammati_kernel::{AbhaAddress, AccountId, Caller, Fact, Reason, Refusal, Slot};
 use sammati_store::{ClaimKey, Command, Keys, View};
 
 use super::told;
@@ -118,7 +118,7 @@ fn usable(account: AccountId, caller: &Caller, etag: &str, view: &View<'_>) -> R
         let state = row.state().as_str_name().trim_start_matches("STATE_");
         return Err(Refusal::new(Reason::StateConflict)
             .saying("the account is not active")
-            .with("state", state));
+            .with(Fact::State, state));
     }
     Ok(row)
 }

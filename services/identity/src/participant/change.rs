@@ -3,7 +3,7 @@
 use sammati_api::audit::v1::event::Action;
 use sammati_api::identity::v1::participant::{Kind, State};
 use sammati_api::identity::v1::{Participant, Registration};
-use sammati_kernel::{Caller, ParticipantId, Reason, Refusal, SessionId, Slot};
+use sammati_kernel::{Caller, Fact, ParticipantId, Reason, Refusal, SessionId, Slot};
 use sammati_store::{Command, Keys, View};
 
 use super::{keys, told};
@@ -140,7 +140,7 @@ fn conflict(row: &ParticipantRow) -> Refusal {
     let state = row.state().as_str_name().trim_start_matches("STATE_");
     Refusal::new(Reason::StateConflict)
         .saying(format!("the participant is {state}"))
-        .with("state", state)
+        .with(Fact::State, state)
 }
 
 /// A registration that was confirmed stays so; a new one is not confirmed yet.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sammati_api::audit::v1::event::Action;
-use sammati_kernel::{Caller, ParticipantId, Reason, Refusal, Role, SessionId, Slot};
+use sammati_kernel::{Caller, Fact, ParticipantId, Reason, Refusal, Role, SessionId, Slot};
 use sammati_store::{ClaimKey, Command, Keys, View};
 
 use super::{PARTICIPANT_LIFE, release, told};
@@ -92,7 +92,7 @@ impl OpenParticipantSession {
         if !row.is_active() {
             return Err(Refusal::new(Reason::ParticipantNotActive)
                 .saying("the participant is not active; an operator activates it")
-                .with("state", row.state().as_str_name().trim_start_matches("STATE_")));
+                .with(Fact::State, row.state().as_str_name().trim_start_matches("STATE_")));
         }
         Ok(())
     }

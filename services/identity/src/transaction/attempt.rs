@@ -3,7 +3,7 @@
 use sammati_api::audit::v1::event::Action;
 use sammati_api::identity::v1::Factor;
 use sammati_api::identity::v1::transaction::{Purpose, State};
-use sammati_kernel::{Caller, Micros, Reason, Refusal, Secret, Slot, TransactionId};
+use sammati_kernel::{Caller, Fact, Micros, Reason, Refusal, Secret, Slot, TransactionId};
 use sammati_store::{ClaimKey, Command, Keys, View};
 
 use super::{ATTEMPTS, refused, told};
@@ -130,7 +130,7 @@ impl CountAttempt {
             let why = "UIDAI has not sent the OTP yet; repeat the call that asked for it, with the same request_id";
             return Err(Refusal::new(Reason::TransactionState)
                 .saying(why)
-                .with("state", "CHALLENGED"));
+                .with(Fact::State, "CHALLENGED"));
         }
         Ok(())
     }
@@ -153,7 +153,7 @@ fn exhausted(row: &TransactionRow, guard: &mut GuardRow, now: Micros) -> Refusal
         return guard.count_password(now).err().unwrap_or_else(|| {
             Refusal::new(Reason::TransactionState)
                 .saying("all five guesses are used; begin a new transaction")
-                .with("state", "BLOCKED")
+                .with(Fact::State, "BLOCKED")
         });
     }
     Refusal::new(Reason::OtpBlocked)
@@ -175,7 +175,7 @@ pub(crate) fn mismatch(factor: Factor, number: usize) -> Refusal {
     };
     Refusal::new(reason)
         .saying(format!("the {what} is wrong; {then}"))
-        .with("attempts_left", left)
+        .with(Fact::AttemptsLeft, left)
 }
 
 fn byte(number: usize) -> u8 {

@@ -13,7 +13,7 @@ use sammati_api::audit::v1::event::{Action, Outcome};
 use sammati_api::identity::v1::Factor;
 use sammati_api::identity::v1::transaction::{Purpose, State};
 use sammati_api::types::v1::RetentionClass;
-use sammati_kernel::{AccountId, Caller, Micros, Reason, Refusal};
+use sammati_kernel::{AccountId, Caller, Fact, Micros, Reason, Refusal};
 use sammati_server::event::Draft;
 
 pub(crate) use attempt::{CountAttempt, Known, Matched, Proof, Settle, mismatch};
@@ -107,7 +107,7 @@ impl TransactionRow {
         };
         Err(Refusal::new(Reason::TransactionState)
             .saying(why)
-            .with("state", state_name(state)))
+            .with(Fact::State, state_name(state)))
     }
 
     /// Notes a change.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sammati_api::audit::v1::event::Action;
 use sammati_api::identity::v1::Factor;
 use sammati_api::identity::v1::transaction::State;
-use sammati_kernel::{Caller, Micros, Reason, Refusal, Secret, Slot, TransactionId};
+use sammati_kernel::{Caller, Fact, Micros, Reason, Refusal, Secret, Slot, TransactionId};
 use sammati_store::{Command, Keys, View};
 
 use super::{OTP_LIFE, SENDS, refused, sends_otp, told};
@@ -78,7 +78,7 @@ fn may_resend(row: &TransactionRow, now: Micros) -> Result<(), Refusal> {
         let why = "UIDAI has not sent the OTP yet; repeat the call that asked for it, with the same request_id";
         return Err(Refusal::new(Reason::TransactionState)
             .saying(why)
-            .with("state", "CHALLENGED"));
+            .with(Fact::State, "CHALLENGED"));
     }
     if row.sends >= SENDS {
         return Err(Refusal::new(Reason::ResendLimit)
