@@ -23,6 +23,11 @@ pub trait TokenFacts: Send + Sync + 'static {
     /// The key with this id, if tokens verify with it now.
     fn key(&self, kid: &str) -> Option<PublicKey>;
 
+    /// Who makes the tokens, as in `iss`; `None` where that is not known: then their signature alone says it.
+    fn issuer(&self) -> Option<&str> {
+        None
+    }
+
     /// Whether what the token stands on has ended: its session, its participant, its account.
     fn ended(&self, claims: &Claims) -> bool;
 
@@ -135,7 +140,7 @@ impl Judge {
         Ok(token)
     }
 
-    /// The token's form, signature and audience: what cannot change while it lives.
+    /// The token's form, signature, audience and issuer: what cannot change while it lives.
     fn verified(&self, raw: &str) -> Result<Arc<AccessToken>, Refusal> {
         let mut hash = [0; 32];
         hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, raw.as_bytes()).as_ref());
@@ -152,6 +157,9 @@ impl Judge {
         })?;
         if claims.aud != self.audience {
             return Err(Refusal::new(Reason::TokenMissing).saying("the token is for another service"));
+        }
+        if self.facts.issuer().is_some_and(|issuer| claims.iss != issuer) {
+            return Err(Refusal::new(Reason::TokenMissing).saying("the token was made by somebody else"));
         }
         let actor = claims.actor().ok_or(Reason::TokenMissing)?;
         let token = Arc::new(AccessToken {

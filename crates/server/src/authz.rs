@@ -67,16 +67,37 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
+    /// Whether it is a stream to stay on. Reflection is not: it is open to anyone and over in a moment.
+    pub(crate) fn lasting(&self) -> bool {
+        self.streaming && !SIDE_DOORS.contains(&self.service.as_str())
+    }
+
+    fn names(&self, kind: CallerKind) -> bool {
+        self.grants.iter().any(|(granted, _)| *granted == kind)
+    }
+
+    fn names_service(&self, name: &String) -> bool {
+        let granted =
+            |(kind, services): &(CallerKind, Vec<String>)| *kind == CallerKind::Service && services.contains(name);
+        self.grants.iter().any(granted)
+    }
+
+    /// Whether the contract names who holds the connection together with whose token it carries.
+    fn names_pair(&self, caller: &Caller) -> bool {
+        let actor = || caller.kinds().into_iter().any(|kind| self.names(kind));
+        match (&caller.peer, &caller.actor) {
+            (Peer::Service(name), None) => self.names_service(name),
+            // On behalf of somebody: the service must be named as well as the one it acts for.
+            (Peer::Service(name), Some(_)) => self.names_service(name) && actor(),
+            // An operator is a certificate. One that carries a token besides is neither an operator nor its holder.
+            (Peer::Operator(_), Some(_)) => false,
+            (Peer::Operator(_) | Peer::Anonymous | Peer::Participant(_), _) => actor(),
+        }
+    }
+
     /// The answer of the outer gate. The object rules are the service's.
     fn admit(&self, caller: &Caller) -> Result<(), Refusal> {
-        let kinds = caller.kinds();
-        let admits = |(kind, services): &(CallerKind, Vec<String>)| match (kind, &caller.peer) {
-            (CallerKind::Anyone, _) => true,
-            (CallerKind::Service, Peer::Service(name)) => kinds.contains(kind) && services.contains(name),
-            (CallerKind::Service, _) => false,
-            (kind, _) => kinds.contains(kind),
-        };
-        if self.grants.iter().any(admits) {
+        if self.names(CallerKind::Anyone) || self.names_pair(caller) {
             return Ok(());
         }
         Err(if *caller == Caller::ANYONE {
@@ -232,6 +253,8 @@ pub(crate) fn same_participant(peer: &Peer, actor: &Actor) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use sammati_kernel::{ParticipantId, Role};
+
     use super::*;
 
     const SERVICE: &str = "sammati.identity.v1.SessionService";
@@ -253,6 +276,37 @@ mod tests {
         let error = table(methods, &[SERVICE]).unwrap_err().to_string();
         assert!(error.contains(&path), "{error}");
         assert!(table(access::methods().unwrap(), &["sammati.identity.v1.KingService"]).is_err());
+    }
+
+    #[test]
+    fn z1_a_service_acts_for_those_alone_that_are_named_beside_it() {
+        let rule = Rule {
+            grants: vec![
+                (CallerKind::Hip, Vec::new()),
+                (CallerKind::Service, vec!["consent".to_owned()]),
+            ],
+            ..blank(SERVICE, "Any", false)
+        };
+        let caller = |service: &str, roles: Option<Role>| Caller {
+            peer: Peer::Service(service.to_owned()),
+            actor: roles.map(|role| Actor::Participant {
+                id: ParticipantId::parse("IN27001").unwrap(),
+                roles: [role].into(),
+            }),
+        };
+        for (service, role, admitted) in [
+            ("consent", None, true),
+            ("consent", Some(Role::Hip), true),
+            ("consent", Some(Role::Hiu), false),
+            ("audit", Some(Role::Hip), false),
+            ("audit", None, false),
+        ] {
+            assert_eq!(
+                rule.admit(&caller(service, role)).is_ok(),
+                admitted,
+                "{service} {role:?}"
+            );
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// Keys, and what has ended.
 pub(crate) struct Facts {
     keys: Arc<KeyRing>,
+    issuer: String,
     state: RwLock<State>,
 }
 
@@ -33,7 +34,7 @@ struct State {
 
 impl Facts {
     /// As the database has them.
-    pub(crate) async fn load(store: &Store, keys: Arc<KeyRing>, now: Micros) -> Result<Self, Refusal> {
+    pub(crate) async fn load(store: &Store, keys: Arc<KeyRing>, issuer: String, now: Micros) -> Result<Self, Refusal> {
         let snapshot = changes::snapshot(store, now).await?;
         let mut state = State {
             cursor: snapshot.cursor,
@@ -50,6 +51,7 @@ impl Facts {
             .for_each(|id| state.end(id, now));
         Ok(Self {
             keys,
+            issuer,
             state: RwLock::new(state),
         })
     }
@@ -125,6 +127,10 @@ impl State {
 impl TokenFacts for Facts {
     fn key(&self, kid: &str) -> Option<PublicKey> {
         self.keys.find(kid)
+    }
+
+    fn issuer(&self) -> Option<&str> {
+        Some(&self.issuer)
     }
 
     fn ended(&self, claims: &Claims) -> bool {

@@ -92,7 +92,8 @@ impl Identity {
     /// STORAGE_UNAVAILABLE.
     pub async fn new(parts: Parts) -> Result<Self, Refusal> {
         let keys = Arc::new(parts.keys);
-        let facts = Facts::load(&parts.store, Arc::clone(&keys), parts.clock.now()).await?;
+        let issuer = parts.issuer.clone();
+        let facts = Facts::load(&parts.store, Arc::clone(&keys), issuer, parts.clock.now()).await?;
         Ok(Self(Arc::new(Inner {
             pages: PageTokens::new(&parts.kek),
             vault: Vault::new(parts.kek),

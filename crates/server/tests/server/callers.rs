@@ -115,6 +115,28 @@ async fn a_token_makes_an_actor() {
 }
 
 #[tokio::test]
+async fn z1_a_token_opens_nothing_to_a_certificate_that_is_not_named_with_it() {
+    let host = Host::tls("").await;
+    let acting = host.token(&Claims {
+        act: Some(Acting {
+            sub: "services/consent".into(),
+        }),
+        ..host.claims()
+    });
+    let kind = (PermissionDenied, "CALLER_KIND");
+    let mut consent = host.sessions("service/consent").await;
+    // Its contract names a HIP, and no service beside it.
+    assert_eq!(reason(consent.revoke_sessions(bearing(revoke(), &acting)).await), kind);
+    // Its contract names this service, and no HIP that it acts for.
+    assert_eq!(reason(consent.exchange_token(bearing(exchange(), &acting)).await), kind);
+    assert!(consent.list_keys(bearing(keys(0), &acting)).await.is_ok());
+    // An operator is a certificate: with a token it is neither of the two.
+    let mut operator = host.sessions("operator/asha").await;
+    let token = host.token(&host.claims());
+    assert_eq!(reason(operator.revoke_sessions(bearing(revoke(), &token)).await), kind);
+}
+
+#[tokio::test]
 async fn a_bad_token_is_refused_even_where_none_is_needed() {
     let host = Host::tls("").await;
     let good = host.claims();
@@ -130,6 +152,7 @@ async fn a_bad_token_is_refused_even_where_none_is_needed() {
         bent,
         "nonsense".to_owned(),
         claims(&|c| c.aud = "consent".into()),
+        claims(&|c| c.iss = "https://elsewhere.example".into()),
         claims(&|c| c.sub = "kings/asha".into()),
         claims(&|c| c.roles = vec!["KING".into()]),
         claims(&|c| {

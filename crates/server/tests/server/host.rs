@@ -74,6 +74,10 @@ impl TokenFacts for Controls {
     }
 
     fn ended(&self, claims: &Claims) -> bool {
+    fn issuer(&self) -> Option<&str> {
+        Some("identity")
+    }
+
         claims
             .sid
             .as_ref()
