@@ -10,7 +10,7 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::CertificateDer;
 use sammati_kernel::Peer;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,12 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
+use crate::config::Limits;
+use crate::credentials::Credentials;
 use crate::layer::Inner;
 use crate::shed::Loads;
 use crate::tls::{Connection, holder};
-
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+use crate::unread::{self, Patience};
 
 /// How long a connection may be open before its first call; one that never makes any is told to go, then closed.
 const FIRST_CALL: Duration = Duration::from_secs(30);
@@ -35,12 +35,33 @@ const FIRST_CALL: Duration = Duration::from_secs(30);
 /// How long it has to go.
 const GOODBYE: Duration = Duration::from_secs(5);
 
+/// What a connection may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Connections at once; a peer gets half of them.
+    pub(crate) connections: usize,
+    /// How long a TLS handshake may take.
+    pub(crate) handshake: Duration,
+    /// How long a piece of an answer may wait for its reader.
+    pub(crate) unread: Duration,
+}
+
+impl Bounds {
+    pub(crate) const fn of(limits: &Limits) -> Self {
+        Self {
+            connections: limits.connections,
+            handshake: Duration::from_secs(limits.handshake_seconds),
+            unread: Duration::from_secs(limits.unread_seconds),
+        }
+    }
+}
+
 /// Everything that a listener needs.
 pub(crate) struct Door<S> {
     pub(crate) listener: TcpListener,
-    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) credentials: Option<Arc<Credentials>>,
     pub(crate) trust_domain: Arc<str>,
-    pub(crate) connections: usize,
+    pub(crate) bounds: Bounds,
     pub(crate) stack: S,
     /// Stops accepting and lets calls in work finish.
     pub(crate) draining: CancellationToken,
@@ -53,7 +74,7 @@ pub(crate) struct Door<S> {
 impl<S: Inner> Door<S> {
     /// Accepts until draining begins. Never waits for any one connection.
     pub(crate) async fn serve(self) {
-        let places = Arc::new(Semaphore::new(self.connections.min(Semaphore::MAX_PERMITS)));
+        let places = Arc::new(Semaphore::new(self.bounds.connections.min(Semaphore::MAX_PERMITS)));
         let loads = Arc::new(Loads::default());
         loop {
             let accepted = tokio::select! {
@@ -87,12 +108,12 @@ impl<S: Inner> Door<S> {
 
     fn guest(&self, loads: Arc<Loads>) -> Guest<S> {
         Guest {
-            tls: self.tls.clone().map(TlsAcceptor::from),
+            tls: self.credentials.as_ref().map(|c| TlsAcceptor::from(c.server())),
             trust_domain: self.trust_domain.clone(),
             stack: self.stack.clone(),
             draining: self.draining.clone(),
             loads,
-            seats: self.connections.div_ceil(2),
+            bounds: self.bounds,
         }
     }
 }
@@ -104,8 +125,7 @@ struct Guest<S> {
     stack: S,
     draining: CancellationToken,
     loads: Arc<Loads>,
-    /// The most connections of one peer.
-    seats: usize,
+    bounds: Bounds,
 }
 
 impl<S: Inner> Guest<S> {
@@ -118,7 +138,7 @@ impl<S: Inner> Guest<S> {
         };
         let handshake = tokio::select! {
             () = self.draining.cancelled() => return,
-            handshake = timeout(HANDSHAKE, tls.accept(socket)) => handshake,
+            handshake = timeout(self.bounds.handshake, tls.accept(socket)) => handshake,
         };
         match handshake {
             Ok(Ok(stream)) => {
@@ -148,7 +168,7 @@ impl<S: Inner> Guest<S> {
     }
 
     async fn talk<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: I, connection: Connection) {
-        let Some(seat) = connection.load.seat(self.seats) else {
+        let Some(seat) = connection.load.seat(self.bounds.connections.div_ceil(2)) else {
             return tracing::warn!(remote = %connection.remote, "connection closed: its peer has too many");
         };
         let connection = Arc::new(connection);
@@ -159,9 +179,9 @@ impl<S: Inner> Guest<S> {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(connection.clone());
             let mut stack = stack.clone();
-            async move { Ok::<_, Infallible>(stack.ask(request).await) }
+            async move { Ok::<_, Infallible>(stack.ask(request).await.map(unread::noted)) }
         });
-        let mut talk = pin!(http2().serve_connection(TokioIo::new(io), service));
+        let mut talk = pin!(http2(self.bounds.unread).serve_connection(TokioIo::new(io), service));
         let mut first_call = pin!(sleep(FIRST_CALL));
         let (mut draining, mut leaving) = (false, false);
         loop {
@@ -192,8 +212,8 @@ impl<S: Inner> Guest<S> {
 }
 
 /// HTTP/2 with bounds on all that a caller may make us hold.
-fn http2() -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn http2(unread: Duration) -> http2::Builder<Patience> {
+    let mut builder = http2::Builder::new(Patience(unread));
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(256)

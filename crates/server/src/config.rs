@@ -1,15 +1,13 @@
 //! What was it told? The configuration: one TOML file, unknown keys refused, secrets in files of their own.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use sammati_kernel::Key;
-use sammati_store::{Location, Options};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+pub use crate::database::DatabaseConfig;
 use crate::secrets::Secrets;
 
 /// Why a configuration is not good: a sentence that names the file, the key and what is allowed.
@@ -67,12 +65,13 @@ pub struct ServerConfig {
     /// How long calls in work may take to finish once the process is told to stop.
     #[serde(default = "ServerConfig::drain_seconds")]
     pub drain_seconds: u64,
-    /// Whether plaintext is served on an address that others can reach. For a mesh that brings its own TLS.
+    /// Whether plaintext is served on an address that others can reach, and spoken to services and databases elsewhere.
+    /// For a mesh that brings its own TLS.
     #[serde(default)]
     pub insecure_plaintext: bool,
     /// `[server.tls]`: without it the RPCs are plaintext.
     pub tls: Option<TlsConfig>,
-    /// `[server.limits]`: how many calls of each class are in work at once.
+    /// `[server.limits]`: how many calls of each class are in work at once, and how long a caller may keep us waiting.
     #[serde(default)]
     pub limits: Limits,
 }
@@ -93,9 +92,19 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// The authorities whose certificates are believed, of callers and of the services called.
     pub client_ca: PathBuf,
+    /// How often the files are looked at: changed ones are taken over for new connections, bad ones are not.
+    #[serde(default = "TlsConfig::reload_seconds")]
+    pub reload_seconds: u64,
 }
 
-/// `[server.limits]`: calls in work at once, by class. One peer gets at most half of each.
+impl TlsConfig {
+    const fn reload_seconds() -> u64 {
+        10
+    }
+}
+
+/// `[server.limits]`: calls in work at once, by class, of which one peer gets at most half; and how long a caller may
+/// keep us waiting.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -113,6 +122,11 @@ pub struct Limits {
     pub stream: usize,
     /// Connections; one above the bound is closed at once, one of a peer that has half of them after its handshake.
     pub connections: usize,
+    /// How long a TLS handshake may take; then the connection is closed.
+    pub handshake_seconds: u64,
+    /// How long a piece of an answer may wait for the caller to read; then the call's stream is reset. A reader that
+    /// went on with other things calls again, a watch from its resume token.
+    pub unread_seconds: u64,
 }
 
 impl Default for Limits {
@@ -125,6 +139,8 @@ impl Default for Limits {
             anonymous: 64,
             stream: 1024,
             connections: 4096,
+            handshake_seconds: 10,
+            unread_seconds: 60,
         }
     }
 }
@@ -156,71 +172,6 @@ pub enum LogFormat {
     Json,
     /// For people.
     Human,
-}
-
-/// `[database]`. The store opens it.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatabaseConfig {
-    /// `sqlite:{path}` or `postgres://{user}@{host}:{port}/{database}`, without a password.
-    pub url: String,
-    /// Writing connections; absent: 1 for SQLite, 2 for Postgres.
-    pub lanes: Option<usize>,
-    /// How the subjects are divided, a power of two, fixed for the life of a database; absent: 4 for SQLite, 64 for
-    /// Postgres.
-    pub partitions: Option<u16>,
-    /// The authority of Postgres's certificate, PEM. With it the connection is TLS and verified.
-    pub root_certificate: Option<PathBuf>,
-    /// A file with the password of Postgres's user.
-    pub password_file: Option<PathBuf>,
-}
-
-impl DatabaseConfig {
-    /// The password, if it has a file.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn password(&self) -> Result<Option<sammati_kernel::Secret<String>>, ConfigError> {
-        let Some(path) = &self.password_file else {
-            return Ok(None);
-        };
-        let text = read(path, "database.password_file")?;
-        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned().into()))
-    }
-}
-
-impl DatabaseConfig {
-    /// How the store opens it; `key` seals what the store seals.
-    ///
-    /// # Errors
-    /// When the URL is not good or the password's file cannot be read.
-    pub fn options(&self, key: Key) -> Result<Options, ConfigError> {
-        self.options_at(&self.url, key)
-    }
-
-    /// The same for another database on the same server, or another file.
-    ///
-    /// # Errors
-    /// When the URL is not good or the password's file cannot be read.
-    pub fn options_at(&self, url: &str, key: Key) -> Result<Options, ConfigError> {
-        let mut location = Location::parse(url).map_err(ConfigError)?;
-        if let Location::Postgres { root, password, .. } = &mut location {
-            root.clone_from(&self.root_certificate);
-            *password = self.password()?;
-        }
-        let mut options = Options::new(location, key);
-        options.lanes = self.lanes.unwrap_or(options.lanes);
-        options.partitions = self.partitions;
-        Ok(options)
-    }
-}
-
-impl fmt::Debug for DatabaseConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DatabaseConfig")
-            .field("url", &self.url)
-            .finish_non_exhaustive()
-    }
 }
 
 impl<S: DeserializeOwned> Config<S> {
@@ -269,6 +220,7 @@ impl<S> Config<S> {
             }
         }
         if let Some(database) = &mut self.database {
+            database.insecure_plaintext = self.server.insecure_plaintext;
             database
                 .root_certificate
                 .iter_mut()
@@ -316,37 +268,6 @@ impl<S> Config<S> {
     }
 }
 
-impl DatabaseConfig {
-    fn check(&self) -> Result<(), String> {
-        let user_info = self
-            .url
-            .split_once("://")
-            .and_then(|(_, rest)| rest.split(['/', '?']).next()?.rsplit_once('@'));
-        if user_info.is_some_and(|(user, _)| user.contains(':')) || self.url.contains("password=") {
-            return Err(
-                "database.url must not hold a password; put it in a file and name it in database.password_file"
-                    .to_owned(),
-            );
-        }
-        if !["sqlite:", "postgres://", "postgresql://"]
-            .iter()
-            .any(|scheme| self.url.starts_with(scheme))
-        {
-            return Err("database.url must be sqlite:{path} or postgres://{user}@{host}:{port}/{database}".to_owned());
-        }
-        if self
-            .partitions
-            .is_some_and(|n| !n.is_power_of_two() || n > sammati_kernel::SLOTS)
-        {
-            return Err("database.partitions must be a power of two, at most 4096".to_owned());
-        }
-        if self.lanes == Some(0) {
-            return Err("database.lanes must be at least 1".to_owned());
-        }
-        Ok(())
-    }
-}
-
 /// Reads the file that `key` names.
 pub(crate) fn read(path: &Path, key: &str) -> Result<String, ConfigError> {
     std::fs::read_to_string(path)
@@ -354,21 +275,21 @@ pub(crate) fn read(path: &Path, key: &str) -> Result<String, ConfigError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Own {}
+    pub(crate) struct Own {}
 
-    fn parse(server: &str, rest: &str) -> Result<Config<Own>, ConfigError> {
+    pub(crate) fn parse(server: &str, rest: &str) -> Result<Config<Own>, ConfigError> {
         let text = format!(
             "[server]\nadmin_listen = \"127.0.0.1:0\"\ntrust_domain = \"sammati.local\"\n{server}\n{rest}\n[service]\n"
         );
         Config::parse(&text, Path::new("/etc/sammati/x.toml"))
     }
 
-    const LOOPBACK: &str = "listen = \"127.0.0.1:0\"";
+    pub(crate) const LOOPBACK: &str = "listen = \"127.0.0.1:0\"";
 
     #[test]
     fn an_unknown_key_is_refused_by_name_everywhere() {
@@ -394,14 +315,6 @@ mod tests {
         assert!(parse(LOOPBACK, "").is_ok());
         assert!(parse(LOOPBACK, "[peers]\nidentity = \"http://10.0.0.1:7101\"").is_err());
         assert!(parse(LOOPBACK, "[peers]\nidentity = \"http://127.0.0.1:7101\"").is_ok());
-    }
-
-    #[test]
-    fn a_password_in_the_url_is_refused() {
-        for url in ["postgres://u:secret@db/x", "postgres://u@db/x?password=secret"] {
-            let error = parse(LOOPBACK, &format!("[database]\nurl = \"{url}\"")).unwrap_err().0;
-            assert!(error.contains("password_file") && !error.contains("secret"), "{error}");
-        }
     }
 
     #[test]

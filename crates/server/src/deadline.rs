@@ -15,7 +15,7 @@ use crate::body;
 use crate::error;
 use crate::layer::{Around, Inner};
 
-/// The most a unary call may take.
+/// The most a unary call may take, and a stream until it begins.
 const UNARY_CAP: Duration = Duration::from_secs(30);
 
 /// The most a stream may last; the caller goes on from its resume token.
@@ -46,14 +46,15 @@ impl Around for Deadlines {
             Ok(asked) => asked,
             Err(refusal) => return error::answer(refusal),
         };
-        let streaming = request
-            .extensions()
-            .get::<Arc<Rule>>()
-            .is_some_and(|rule| rule.streaming);
-        let cap = if streaming { STREAM_CAP } else { UNARY_CAP };
-        let at = Instant::now() + asked.unwrap_or(cap).min(cap);
+        let rule = request.extensions().get::<Arc<Rule>>();
+        let streaming = rule.is_some_and(|rule| rule.streaming);
+        let lasting = rule.is_some_and(|rule| rule.lasting());
+        let cap = if lasting { STREAM_CAP } else { UNARY_CAP };
+        let begun = Instant::now();
+        let at = begun + asked.unwrap_or(cap).min(cap);
         request.extensions_mut().insert(Deadline(at));
-        let Ok(response) = timeout_at(at, inner.ask(request)).await else {
+        // A stream too must begin: one whose request never comes holds no place for an hour.
+        let Ok(response) = timeout_at(at.min(begun + UNARY_CAP), inner.ask(request)).await else {
             return error::answer(Reason::Deadline.into());
         };
         if !streaming {

@@ -9,6 +9,8 @@ pub mod authn;
 pub mod authz;
 mod body;
 pub mod config;
+mod credentials;
+mod database;
 pub mod deadline;
 pub mod error;
 pub mod event;
@@ -27,6 +29,7 @@ mod stack;
 pub mod tls;
 pub mod token;
 pub mod trace;
+mod unread;
 
 pub use config::{Config, ConfigError};
 pub use identity::{IdentityFacts, ParticipantFacts};

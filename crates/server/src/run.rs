@@ -19,15 +19,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accept::Door;
+use crate::accept::{Bounds, Door};
 use crate::authn::TokenFacts;
 use crate::authz::Table;
 use crate::config::{Config, ConfigError};
+use crate::credentials::Credentials;
 use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::served::Served;
 use crate::stack::{Parts, stack};
-use crate::tls::{self, Peers};
+use crate::tls::Peers;
 
 /// A service: its name, its settings, and how it is made.
 pub trait Service: Sized + 'static {
@@ -220,15 +221,15 @@ pub async fn serve_on<S: Service>(
     let _ = rustls::crypto::ring::default_provider().install_default();
     let address = listener.local_addr().map_err(StartError::other)?;
     let admin_address = admin_listener.local_addr().map_err(StartError::other)?;
-    let tls = config.server.tls.as_ref().map(tls::server).transpose()?;
-    if tls.is_none() && !config.server.insecure_plaintext && !address.ip().is_loopback() {
+    let credentials = config.server.tls.as_ref().map(Credentials::load).transpose()?;
+    if credentials.is_none() && !config.server.insecure_plaintext && !address.ip().is_loopback() {
         return Err(StartError::other(format!(
             "plaintext is refused on {address}; set [server.tls]"
         )));
     }
     let metrics = Metrics::default();
     let start = Start {
-        peers: Peers::new(config.peers.clone(), config.server.tls.as_ref())?,
+        peers: Peers::new(config.peers.clone(), credentials.clone()),
         clock: clock.clone(),
         metrics: metrics.clone(),
         shutdown: CancellationToken::new(),
@@ -237,6 +238,12 @@ pub async fn serve_on<S: Service>(
     };
     let server = start.config.server.clone();
     let mut life = Life::begin(&start, admin_listener, Duration::from_secs(server.drain_seconds));
+    if let Some(credentials) = credentials.clone() {
+        let shutdown = start.shutdown.clone();
+        start
+            .tasks
+            .spawn(async move { shutdown.run_until_cancelled(credentials.follow()).await });
+    }
     let built = S::build(start).await?;
     let parts = Parts {
         name: S::NAME,
@@ -249,9 +256,9 @@ pub async fn serve_on<S: Service>(
     let names = built.served.names().to_vec();
     let door = Door {
         listener,
-        tls,
+        credentials,
         trust_domain: server.trust_domain.into(),
-        connections: server.limits.connections,
+        bounds: Bounds::of(&server.limits),
         stack: stack(parts, &metrics, built.served.routes()?),
         draining: life.draining.clone(),
         closing: life.closing.clone(),

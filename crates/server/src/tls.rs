@@ -1,21 +1,25 @@
 //! Who is at the other end? TLS with rustls and ring, client certificates, and the peer that one names.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rustls::RootCertStore;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::{CertificateDer, ServerName};
 use sammati_kernel::{ParticipantId, Peer};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint};
+use tower::Service;
 
-use crate::config::{ConfigError, TlsConfig, read};
+use crate::config::ConfigError;
+use crate::credentials::Credentials;
 use crate::shed::PeerLoad;
 
 /// What is known of a connection, told once at its handshake. Found in the extensions of every request on it.
@@ -91,81 +95,16 @@ fn peer(uri: &str, trust_domain: &str) -> Option<Peer> {
     }
 }
 
-/// The server's side: HTTP/2 only; a client certificate may be absent, one that is shown must verify.
-///
-/// # Errors
-/// Which file is not good, and what it must hold.
-pub(crate) fn server(config: &TlsConfig) -> Result<Arc<rustls::ServerConfig>, ConfigError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let chain = certificates(&config.certificate, "server.tls.certificate")?;
-    let key = PrivateKeyDer::from_pem_file(&config.key)
-        .map_err(|error| unreadable("server.tls.key", &config.key, "a private key, PEM", &error))?;
-    let mut roots = RootCertStore::empty();
-    for authority in certificates(&config.client_ca, "server.tls.client_ca")? {
-        roots.add(authority).map_err(|error| {
-            unreadable(
-                "server.tls.client_ca",
-                &config.client_ca,
-                "certificates of authorities",
-                &error,
-            )
-        })?;
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| {
-            unreadable(
-                "server.tls.client_ca",
-                &config.client_ca,
-                "certificates of authorities",
-                &error,
-            )
-        })?;
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ConfigError(format!("TLS cannot be set up: {error}")))?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .map_err(|error| {
-            unreadable(
-                "server.tls.key",
-                &config.key,
-                "the key of server.tls.certificate",
-                &error,
-            )
-        })?;
-    tls.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(tls))
-}
-
-fn certificates(path: &Path, key: &str) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-    let found = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| unreadable(key, path, "certificates, PEM", &error))?;
-    if found.is_empty() {
-        return Err(unreadable(key, path, "certificates, PEM", &"there is none"));
-    }
-    Ok(found)
-}
-
-fn unreadable(key: &str, path: &Path, wanted: &str, why: &dyn std::fmt::Display) -> ConfigError {
-    ConfigError(format!("{key}: the file {} must hold {wanted}: {why}", path.display()))
-}
-
 /// The services this one calls, by name. Channels connect when first used and again whenever they must.
 #[derive(Clone)]
 pub struct Peers {
     urls: BTreeMap<String, String>,
-    tls: Option<ClientTlsConfig>,
+    credentials: Option<Arc<Credentials>>,
 }
 
 impl Peers {
-    /// # Errors
-    /// When a TLS file cannot be read.
-    pub(crate) fn new(urls: BTreeMap<String, String>, tls: Option<&TlsConfig>) -> Result<Self, ConfigError> {
-        let tls = tls.map(client).transpose()?;
-        Ok(Self { urls, tls })
+    pub(crate) const fn new(urls: BTreeMap<String, String>, credentials: Option<Arc<Credentials>>) -> Self {
+        Self { urls, credentials }
     }
 
     /// Whether `[peers]` names it.
@@ -184,20 +123,28 @@ impl Peers {
             .ok_or_else(|| ConfigError(format!("peers.{name} is missing; it must be https://host:port")))?;
         let not_good =
             |error: tonic::transport::Error| ConfigError(format!("peers.{name} must be https://host:port: {error}"));
-        let mut endpoint = Endpoint::from_shared(url.clone())
-            .map_err(not_good)?
-            .connect_timeout(Duration::from_secs(5))
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(5))
-            .keep_alive_while_idle(true);
-        if url.starts_with("https://")
-            && let Some(tls) = &self.tls
-        {
-            endpoint = endpoint.tls_config(tls.clone()).map_err(not_good)?;
-        }
-        Ok(endpoint.connect_lazy())
+        let endpoint = |url: String| {
+            let endpoint = Endpoint::from_shared(url).map_err(not_good)?;
+            Ok::<_, ConfigError>(bounded(endpoint))
+        };
+        let Some(credentials) = self.credentials.clone().filter(|_| url.starts_with("https://")) else {
+            return Ok(endpoint(url.clone())?.connect_lazy());
+        };
+        // To tonic it is plaintext: the dialler brings TLS, for tonic's keeps the certificate that it began with.
+        let origin = endpoint(url.clone())?.uri().clone();
+        let endpoint = endpoint(url.replacen("https://", "http://", 1))?.origin(origin);
+        Ok(endpoint.connect_with_connector_lazy(dialler(credentials)))
     }
+}
+
+/// An endpoint that finds out by itself when the other side is gone.
+fn bounded(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(Duration::from_secs(5))
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(5))
+        .keep_alive_while_idle(true)
 }
 
 impl std::fmt::Debug for Peers {
@@ -206,19 +153,71 @@ impl std::fmt::Debug for Peers {
     }
 }
 
-/// The client's side: only our own authorities are believed, not the machine's.
-fn client(config: &TlsConfig) -> Result<ClientTlsConfig, ConfigError> {
-    let identity = Identity::from_pem(
-        read(&config.certificate, "server.tls.certificate")?,
-        read(&config.key, "server.tls.key")?,
-    );
-    let authority = Certificate::from_pem(read(&config.client_ca, "server.tls.client_ca")?);
-    Ok(ClientTlsConfig::new().ca_certificate(authority).identity(identity))
+/// Connects with the certificate and authorities of the moment.
+fn dialler(
+    credentials: Arc<Credentials>,
+) -> impl Service<Uri, Response = TokioIo<TlsStream<TcpStream>>, Error = io::Error, Future: Send> + Send + 'static {
+    tower::service_fn(move |uri: Uri| {
+        let connector = TlsConnector::from(credentials.client());
+        async move {
+            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+            let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+            let socket = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
+            socket.set_nodelay(true)?;
+            connector.connect(name, socket).await.map(TokioIo::new)
+        }
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::pem::PemObject;
+
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
     use super::*;
+    use crate::config::TlsConfig;
+
+    #[tokio::test]
+    async fn a_channel_shows_the_certificate_of_the_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = sammati_testkit::Authority::new("sammati.test").unwrap();
+        authority.write(folder.path()).unwrap();
+        let renew = |path: &str| {
+            let identity = authority.issue(path, &["127.0.0.1"]).unwrap();
+            identity.write(folder.path(), "s").unwrap();
+        };
+        renew("service/consent");
+        let credentials = Credentials::load(&TlsConfig::in_folder(folder.path())).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let urls = [(
+            "identity".to_owned(),
+            format!("https://{}", listener.local_addr().unwrap()),
+        )];
+        let peers = Peers::new(urls.into(), Some(credentials.clone()));
+        // A server of the first hour: it lets everybody in, looks at the certificate and hangs up.
+        let acceptor = TlsAcceptor::from(credentials.server());
+        let shown = async || {
+            let (socket, _) = listener.accept().await.unwrap();
+            let stream = acceptor.accept(socket).await.unwrap();
+            let certificate = &stream.get_ref().1.peer_certificates().unwrap()[0];
+            holder(certificate, "sammati.test").peer
+        };
+        let mut channel = peers.channel("identity").unwrap();
+        let mut call = async || {
+            // Hung up on, as it must be.
+            let request = http::Request::new(tonic::body::Body::empty());
+            let _ = std::future::poll_fn(|cx| channel.poll_ready(cx)).await;
+            let _ = channel.call(request).await;
+        };
+        for name in ["consent", "audit"] {
+            renew(&format!("service/{name}"));
+            credentials.refresh().unwrap();
+            let ((), peer) = tokio::join!(call(), shown());
+            assert_eq!(peer, Peer::Service(name.to_owned()));
+        }
+    }
 
     fn of(path: &str) -> Holder {
         let authority = sammati_testkit::Authority::new("sammati.test").unwrap();

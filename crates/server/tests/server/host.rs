@@ -22,8 +22,9 @@ use sammati_server::token::{self, Claims};
 use sammati_server::{Built, Config, Running, Served, Service, Start, StartError, authz, error, serve_on};
 use sammati_testkit::{Authority, Identity};
 use serde::Deserialize;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
+use tokio_rustls::TlsConnector;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Response, Status};
 
@@ -73,11 +74,11 @@ impl TokenFacts for Controls {
         self.key.clone().filter(|key| key.kid == kid)
     }
 
-    fn ended(&self, claims: &Claims) -> bool {
     fn issuer(&self) -> Option<&str> {
         Some("identity")
     }
 
+    fn ended(&self, claims: &Claims) -> bool {
         claims
             .sid
             .as_ref()
@@ -178,7 +179,7 @@ impl Host {
     /// Serves TLS; `more` is added to `[server]`.
     pub(crate) async fn tls(more: &str) -> Self {
         Self::start(&format!(
-            "{more}\n[server.tls]\ncertificate = \"s.pem\"\nkey = \"s-key.pem\"\nclient_ca = \"ca.pem\""
+            "{more}\n[server.tls]\ncertificate = \"s.pem\"\nkey = \"s-key.pem\"\nclient_ca = \"ca.pem\"\nreload_seconds = 1"
         ))
         .await
     }
@@ -239,6 +240,22 @@ impl Host {
             .connect()
             .await
             .unwrap()
+    }
+
+    /// The certificate that the service shows.
+    pub(crate) async fn shown(&self) -> CertificateDer<'static> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(self.authority.pem().as_bytes()).unwrap())
+            .unwrap();
+        let mut tls = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let socket = TcpStream::connect(self.running.address).await.unwrap();
+        let name = self.running.address.ip().into();
+        let stream = TlsConnector::from(Arc::new(tls)).connect(name, socket).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].clone()
     }
 
     pub(crate) async fn sessions(&self, path: &str) -> SessionServiceClient<Channel> {

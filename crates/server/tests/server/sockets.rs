@@ -1,7 +1,10 @@
 //! What happens to connections: half-open handshakes, garbage, too many, strangers, draining.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::feed_service_client::FeedServiceClient;
 use sammati_kernel::SystemClock;
@@ -11,19 +14,87 @@ use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tokio::time::timeout;
+use tonic::Code;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::host::{Fake, Host, Settings, WAIT, config, keys, port};
 
+/// How long a test waits for what comes after a second.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 #[tokio::test]
 async fn half_open_handshakes_block_nobody() {
-    let host = Host::tls("").await;
+    let host = Host::tls("[server.limits]\nhandshake_seconds = 1").await;
     let mut silent = Vec::new();
     for _ in 0..32 {
         silent.push(TcpStream::connect(host.running.address).await.unwrap());
     }
     assert!(host.anonymous().await.list_keys(keys(0)).await.is_ok());
-    drop(silent);
+    for mut socket in silent {
+        let closed = timeout(PATIENCE, socket.read_to_end(&mut Vec::new())).await;
+        assert_eq!(closed.expect("it is hung up on").unwrap_or(0), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_gives_its_place_back() {
+    // One place for each peer.
+    let host = Host::tls("[server.limits]\nstream = 2\nunread_seconds = 1").await;
+    let open = || {
+        let (feed, receiver) = mpsc::unbounded_channel();
+        host.controls.feeds.lock().unwrap().push(receiver);
+        feed
+    };
+    let watch = |mut client: FeedServiceClient<Channel>| async move {
+        client
+            .watch_changes(api::WatchChangesRequest::default())
+            .await
+            .map(tonic::Response::into_inner)
+    };
+    let message = |length: usize| api::WatchChangesResponse {
+        resume_token: "x".repeat(length),
+        ..Default::default()
+    };
+    let consent = FeedServiceClient::new(host.channel(Some(&host.certificate("service/consent"))).await);
+    let audit = FeedServiceClient::new(host.channel(Some(&host.certificate("service/audit"))).await);
+    let quiet = open();
+    let mut reader = watch(audit).await.unwrap();
+    let stuck = open();
+    let unread = watch(consent.clone()).await.unwrap();
+    assert_eq!(
+        watch(consent.clone()).await.unwrap_err().code(),
+        Code::ResourceExhausted
+    );
+    // More than any window that the client opened by itself.
+    for _ in 0..64 {
+        stuck.send(Ok(message(1 << 20))).unwrap();
+    }
+
+    timeout(PATIENCE, stuck.closed()).await.expect("the stream is ended");
+    // The place is free again, on the same connection.
+    let next = open();
+    let mut again = watch(consent).await.unwrap();
+    // One who reads may wait for as long as there is nothing to read.
+    for (feed, stream) in [(&next, &mut again), (&quiet, &mut reader)] {
+        feed.send(Ok(message(1))).unwrap();
+        assert_eq!(stream.message().await.unwrap(), Some(message(1)));
+    }
+    drop(unread);
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_shown_without_a_restart() {
+    let host = Host::tls("").await;
+    let mut long = host.anonymous().await;
+    let new = host.authority.issue("service/identity", &["127.0.0.1"]).unwrap();
+    let wanted = CertificateDer::from_pem_slice(new.cert_pem.as_bytes()).unwrap();
+    assert_ne!(host.shown().await, wanted);
+    new.write(host.directory.path(), "s").unwrap();
+    let taken_over = async { while host.shown().await != wanted {} };
+    timeout(PATIENCE, taken_over).await.expect("the new one is shown");
+    // What was open goes on.
+    assert!(long.list_keys(keys(0)).await.is_ok());
 }
 
 #[tokio::test]
