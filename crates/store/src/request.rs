@@ -60,6 +60,11 @@ impl RequestKey {
         Ok(())
     }
 
+    /// A stable hash of caller, method and id: for a claim that fixes where a repeat goes.
+    pub fn scope(&self) -> &[u8] {
+        &self.row
+    }
+
     /// Of something that a service does by itself, once: `id` is a UUIDv7 that it made for it, as an event's.
     pub(crate) fn own(key: &Key, name: &str, id: &str, now: Micros) -> Result<Self, Refusal> {
         // No caller is called like this.
@@ -160,22 +165,11 @@ impl RequestRow {
         let mut refusal = Refusal::new(reason);
         for fact in &self.facts {
             // The names of facts are a closed set in code; one that is no longer known is left out.
-            if let Some(name) = FACTS.iter().find(|known| **known == fact.name) {
-                refusal.metadata.push((name, fact.value.clone()));
+            if let Some(known) = sammati_kernel::Fact::parse(&fact.name) {
+                refusal.metadata.push((known.as_str(), fact.value.clone()));
             }
         }
         refusal.retry_after = (self.retry_at > 0).then(|| Micros(self.retry_at).since(now));
         refusal
     }
 }
-
-/// The names of facts that recorded refusals carry.
-const FACTS: &[&str] = &[
-    "attempts_left",
-    "retry_time",
-    "state",
-    "decision_id",
-    "consent",
-    "reason",
-    "event_id",
-];
