@@ -1,4 +1,5 @@
-//! The Aadhaar number: 12 digits, the last a Verhoeff check digit. It is never stored and never printed whole.
+//! The Aadhaar number: 12 digits, the last a Verhoeff check digit. It is never stored and never printed whole. And the
+//! virtual id that may stand for it, 16 digits with the same check digit.
 
 use std::fmt;
 
@@ -45,7 +46,14 @@ impl AadhaarNumber {
     /// not count: one such value in some hundreds would pass by chance.
     pub fn found_in(text: &str) -> bool {
         let text = text.as_bytes();
-        (0..text.len()).any(|at| starts_number(text, at))
+        (0..text.len()).any(|at| starts_number(text, at, 3))
+    }
+
+    /// The same for a virtual id (VID): 16 digits in a row, or grouped 4-4-4-4. One number of 16 digits in ten passes by
+    /// chance: ask only where no such number has any business.
+    pub fn virtual_id_found_in(text: &str) -> bool {
+        let text = text.as_bytes();
+        (0..text.len()).any(|at| starts_number(text, at, 4))
     }
 }
 
@@ -64,7 +72,12 @@ impl fmt::Debug for AadhaarNumber {
 
 /// Whether these are the 12 ASCII digits of a possible number.
 fn is_number(digits: &[u8]) -> bool {
-    digits.len() == 12
+    digits.len() == 12 && is_checked(digits)
+}
+
+/// Whether these are ASCII digits, the first 2 to 9 and the last the check digit of the others.
+fn is_checked(digits: &[u8]) -> bool {
+    !digits.is_empty()
         && digits.iter().all(u8::is_ascii_digit)
         && digits[0] >= b'2'
         && fold(digits.iter().map(|d| d - b'0'), 0) == 0
@@ -78,28 +91,28 @@ fn fold(digits: impl DoubleEndedIterator<Item = u8>, from: usize) -> usize {
     })
 }
 
-/// Whether a number stands in `text` at `at`, and is not a piece of something else.
-fn starts_number(text: &[u8], at: usize) -> bool {
-    let Some(length) = length_at(&text[at..]) else {
+/// Whether a number of so many groups of four digits stands in `text` at `at`, and is not a piece of something else.
+fn starts_number(text: &[u8], at: usize, groups: usize) -> bool {
+    let Some(length) = length_at(&text[at..], groups) else {
         return false;
     };
     let end = at + length;
     let digits: Vec<u8> = text[at..end].iter().copied().filter(u8::is_ascii_digit).collect();
     let is_piece = at.checked_sub(1).is_some_and(|i| text[i].is_ascii_hexdigit())
         || text.get(end).is_some_and(u8::is_ascii_hexdigit);
-    !is_piece && is_number(&digits) && !is_other_identifier(word_around(text, at, end))
+    !is_piece && is_checked(&digits) && !is_other_identifier(word_around(text, at, end))
 }
 
-/// How many bytes 12 digits take at the start of `text`, bare or grouped alike throughout.
-fn length_at(text: &[u8]) -> Option<usize> {
-    let digits = |part: Option<&[u8]>| part.is_some_and(|p| p.iter().all(u8::is_ascii_digit));
-    if digits(text.get(..12)) {
-        return Some(12);
+/// How many bytes so many groups of four digits take at the start of `text`, bare or separated alike throughout.
+fn length_at(text: &[u8], groups: usize) -> Option<usize> {
+    let are_digits = |part: Option<&[u8]>| part.is_some_and(|p| p.iter().all(u8::is_ascii_digit));
+    if are_digits(text.get(..4 * groups)) {
+        return Some(4 * groups);
     }
-    let separator = *text.get(4).filter(|b| matches!(b, b' ' | b'-'))?;
-    let grouped =
-        text.get(9) == Some(&separator) && digits(text.get(..4)) && digits(text.get(5..9)) && digits(text.get(10..14));
-    grouped.then_some(14)
+    let separator = text.get(4).filter(|b| matches!(b, b' ' | b'-'))?;
+    let separated = (0..groups).all(|n| are_digits(text.get(5 * n..5 * n + 4)))
+        && (1..groups).all(|n| text.get(5 * n - 1) == Some(separator));
+    separated.then_some(5 * groups - 1)
 }
 
 /// The bytes from `from` to `to` and all hexadecimal digits and dashes that touch them.
@@ -188,6 +201,18 @@ mod tests {
             for sep in ["", " ", "-"] {
                 let text = format!("{before}{}{sep}{}{sep}{}{after}", &d[..4], &d[4..8], &d[8..]);
                 prop_assert!(AadhaarNumber::found_in(&text));
+            }
+        }
+
+        #[test]
+        fn a_virtual_id_is_found_in_every_spelling(body in "[2-9][0-9]{14}", before in "[^0-9a-fA-F-]{0,9}") {
+            let digits: Vec<u8> = body.bytes().map(|d| d - b'0').collect();
+            let d = format!("{body}{}", INVERSE[fold(digits.into_iter(), 1)]);
+            for sep in ["", " ", "-"] {
+                let text = format!("{before}{}{sep}{}{sep}{}{sep}{}", &d[..4], &d[4..8], &d[8..12], &d[12..]);
+                prop_assert!(AadhaarNumber::virtual_id_found_in(&text));
+                let longer = text.clone() + "7";
+                prop_assert!(!AadhaarNumber::virtual_id_found_in(&longer));
             }
         }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::{AccountId, SessionId};
+use crate::{AadhaarNumber, AccountId, SessionId};
 
 /// The kinds of caller that a contract's access option names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,7 +88,8 @@ impl Role {
     }
 }
 
-/// A participant's ABDM service id, `[A-Za-z0-9][A-Za-z0-9_-]*[A-Za-z0-9]`, 2 to 50 characters.
+/// A participant's ABDM service id, `[A-Za-z0-9][A-Za-z0-9_-]*[A-Za-z0-9]`, 2 to 50 characters. It goes into every event
+/// that names the participant, so one that looks like an Aadhaar number is none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ParticipantId(String);
 
@@ -101,11 +102,13 @@ impl ParticipantId {
         let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
         let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
         let bytes = id.as_bytes();
-        if (2..=50).contains(&id.len()) && edge(bytes.first()) && edge(bytes.last()) && id.bytes().all(inner) {
-            Ok(Self(id.to_owned()))
-        } else {
-            Err("a service id is 2 to 50 letters, digits, _ and -, the latter two not first or last")
+        if !(2..=50).contains(&id.len()) || !edge(bytes.first()) || !edge(bytes.last()) || !id.bytes().all(inner) {
+            return Err("a service id is 2 to 50 letters, digits, _ and -, the latter two not first or last");
         }
+        if AadhaarNumber::found_in(id) {
+            return Err("a service id must not look like an Aadhaar number");
+        }
+        Ok(Self(id.to_owned()))
     }
 
     /// Reads a resource name, `participants/{id}`.
@@ -235,5 +238,21 @@ impl Caller {
             (None, Peer::Service(name)) => format!("services/{name}"),
             (None, Peer::Anonymous) => "anyone".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s1_a_participant_is_not_called_by_an_aadhaar_number() {
+        for good in ["IN2710001234", "city-hospital", "999941057059", "91-1234-5678-9015"] {
+            assert!(ParticipantId::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["999941057058", "9999-4105-7058", "HIP-999941057058", "hip_999941057058"] {
+            assert!(ParticipantId::parse(bad).is_err(), "{bad}");
+        }
+        assert!(ParticipantId::parse_name("participants/999941057058").is_err());
     }
 }
