@@ -1,5 +1,7 @@
 //! How a command tells the audit log what it did: one event for each change, in the change's own commit.
 
+mod forbidden;
+
 use std::time::Duration;
 
 use prost::Message;
@@ -7,6 +9,8 @@ use sammati_api::audit::v1::{self as audit, event};
 use sammati_api::types::v1 as types;
 use sammati_kernel::{AccountId, Actor, Caller, CallerKind, Micros, ParticipantId, Peer, Reason, Role};
 use sammati_store::{NewEvent, View};
+
+pub use forbidden::{WITHHELD, each_forbidden, withhold};
 
 /// An event being written. Set the fields of `event` that the methods here do not cover; never anything personal but
 /// ids: names, numbers, addresses and health content do not belong in it.
@@ -97,13 +101,27 @@ impl Draft {
         self
     }
 
+    /// Withholds what must never be in an event, and says in the log where it stood.
+    pub fn withhold(&mut self) {
+        let fields = withhold(&mut self.event);
+        if !fields.is_empty() {
+            let event = self.event.event_type.as_str();
+            tracing::warn!(
+                event,
+                ?fields,
+                "withheld from an event what looks like an Aadhaar number, VID, OTP or PID"
+            );
+        }
+    }
+
     /// The payload, for the fields that have no method here.
     pub fn payload(&mut self) -> &mut audit::Payload {
         self.event.payload.get_or_insert_default()
     }
 
-    /// Appends it to the feed.
+    /// Appends it to the feed, without what must never be in it: texts that callers wrote pass here and nowhere else.
     pub fn emit(mut self, view: &mut View<'_>) -> Emitted {
+        self.withhold();
         let id = view.next_event_id();
         self.event.event_id = uuid::Uuid::from_bytes(id).to_string();
         if self.event.occurred_time.is_none() {
