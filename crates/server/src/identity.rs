@@ -246,12 +246,13 @@ impl TokenFacts for IdentityFacts {
         {
             return true;
         }
-        // Identity signed for it a moment ago: one not told of yet is not one that has ended.
         if let Ok(id) = ParticipantId::parse_name(&claims.sub) {
-            return facts
-                .participants
-                .get(&id)
-                .is_some_and(|participant| !participant.is_active());
+            return facts.is_out(&id);
+        }
+        // What a person does through an app, the app does too.
+        let app = claims.app.as_deref().map(ParticipantId::parse_name);
+        if app.is_some_and(|app| app.is_ok_and(|id| facts.is_out(&id))) {
+            return true;
         }
         let account = AccountId::parse_name(&claims.sub).and_then(|id| facts.accounts.get(&id));
         account.is_some_and(|(state, _)| *state != api::account::State::Active)
@@ -263,6 +264,14 @@ impl TokenFacts for IdentityFacts {
 }
 
 impl Facts {
+    /// Whether a participant is known not to take part. Identity signed for it a moment ago: one not told of yet is not
+    /// one that has ended.
+    fn is_out(&self, id: &ParticipantId) -> bool {
+        self.participants
+            .get(id)
+            .is_some_and(|participant| !participant.is_active())
+    }
+
     fn take(&mut self, change: api::Change) {
         match change.kind {
             Some(Kind::Participant(api::ParticipantState {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::change::Kind;
 use sammati_api::identity::v1::watch_changes_response::Item;
-use sammati_kernel::{Micros, ParticipantId, Role};
+use sammati_kernel::{AccountId, Micros, ParticipantId, Role, Slot};
 use sammati_server::authn::{NoTokens, TokenFacts};
 use sammati_server::{Built, Config, IdentityFacts, Readiness, Running, Served, Service, Start, StartError, serve_on};
 use serde::Deserialize;
@@ -158,6 +158,41 @@ async fn facts_follow_the_feed_and_resume_where_it_broke() {
     second.send(heartbeat("10", 1_000_300)).unwrap();
     as_of(&facts, 1_000_300).await;
     assert!(!facts.ended(&host.claims()));
+    running.shutdown().await;
+}
+
+/// A suspended app acts for nobody, though the sessions that persons opened in it go on.
+#[tokio::test]
+async fn a_persons_token_ends_with_the_app_it_was_opened_in() {
+    let host = Host::tls("").await;
+    let (feed, receiver) = mpsc::unbounded_channel();
+    host.controls.feeds.lock().unwrap().push(receiver);
+    let (running, facts) = follower(&host).await;
+    let mut claims = host.claims();
+    let account = AccountId::new(Micros::from_seconds(1_000_000), Slot::new(3), [1; 8]);
+    claims.sub = account.name();
+    claims.app = Some("participants/IN27001".to_owned());
+    feed.send(heartbeat("1", 1_000_000)).unwrap();
+    as_of(&facts, 1_000_000).await;
+    assert!(!facts.ended(&claims), "not told of yet");
+    for (seconds, state, etag, ended) in [
+        (1_000_001, api::participant::State::Active, "\"1\"", false),
+        (1_000_002, api::participant::State::Suspended, "\"2\"", true),
+        (1_000_003, api::participant::State::Active, "\"3\"", false),
+    ] {
+        feed.send(change("2", hospital(state, etag))).unwrap();
+        feed.send(heartbeat("3", seconds)).unwrap();
+        as_of(&facts, seconds).await;
+        assert_eq!(facts.ended(&claims), ended, "{state:?}");
+    }
+    feed.send(change("4", hospital(api::participant::State::Suspended, "\"4\"")))
+        .unwrap();
+    feed.send(heartbeat("5", 1_000_100)).unwrap();
+    as_of(&facts, 1_000_100).await;
+    claims.app = Some("participants/other".to_owned());
+    assert!(!facts.ended(&claims), "another app");
+    claims.app = None;
+    assert!(!facts.ended(&claims), "no app");
     running.shutdown().await;
 }
 
