@@ -5,7 +5,7 @@ use sammati_api::audit::v1::{EventSource, Leaf};
 use sammati_kernel::{Fact, Micros, Reason, Refusal, Slot};
 use sammati_log::hash::leaf_hash;
 use sammati_server::event::timestamp;
-use sammati_store::{Command, Keys, View};
+use sammati_store::{Command, Keys, Record, View};
 
 use crate::rows::{LeafRow, LogRow, MentionRow, SLOT, SourceRow, SubjectRow, Tags, event_key};
 use crate::tree::{Tree, frozen};
@@ -38,16 +38,34 @@ pub struct Stretch {
     pub chains: Vec<Vec<u8>>,
 }
 
+/// How many epochs back the log looks for where it stands in a partition: one epoch is one restore of a database.
+const EPOCHS: usize = 64;
+
 impl Stretch {
-    fn source(&self) -> SourceRow {
-        let chain = vec![0; 32];
-        SourceRow {
+    /// Its own row and, in case the log has nothing of its epoch, those of the epochs before, the last first.
+    fn sources(&self) -> impl Iterator<Item = SourceRow> {
+        (1..=self.epoch).rev().take(EPOCHS).map(|epoch| SourceRow {
             service: self.service.clone(),
-            epoch: self.epoch,
+            epoch,
             partition: self.partition,
             next: 0,
-            chain,
+            chain: vec![0; 32],
+        })
+    }
+
+    /// Where the log stands in this partition and epoch. A new epoch begins at most where the log stands in the one
+    /// before, or below: a restore may have lost events that the log has, and the chain there is then the feed's word.
+    fn source(&self, view: &View<'_>) -> SourceRow {
+        let known = self.sources().find_map(|source| view.get::<SourceRow>(&source.key()));
+        let Some(mut source) = known.or_else(|| self.sources().next()) else {
+            return SourceRow::default();
+        };
+        if source.epoch != self.epoch && self.first < source.next {
+            source.next = self.first;
+            source.chain = self.chains.first().cloned().unwrap_or_default();
         }
+        source.epoch = self.epoch;
+        source
     }
 
     /// How many of its entries the log has, by position.
@@ -115,7 +133,9 @@ impl Command for Append {
             }
         }
         if let Some(stretch) = &self.stretch {
-            keys.row::<SourceRow>(sammati_store::Record::key(&stretch.source()));
+            for source in stretch.sources() {
+                keys.row::<SourceRow>(source.key());
+            }
         }
     }
 
@@ -152,10 +172,7 @@ impl Append {
     /// Moves the source on. What lies before the position it expects must be in the log, what lies after must not.
     fn advance(&self, view: &mut View<'_>, placed: &[Option<Placed>]) -> Result<i64, Refusal> {
         let Some(stretch) = &self.stretch else { return Ok(0) };
-        let first = stretch.source();
-        let mut source = view
-            .get::<SourceRow>(&sammati_store::Record::key(&first))
-            .unwrap_or(first);
+        let mut source = stretch.source(view);
         let known = stretch.known(&source)?;
         if let Some(at) = placed
             .iter()

@@ -5,7 +5,6 @@
 
 mod append;
 mod checkpoint;
-mod forbidden;
 mod head;
 pub mod keyring;
 mod list;

@@ -197,7 +197,8 @@ impl Log {
     ///
     /// # Errors
     /// As [`Self::append`]: what is not recorded is not read.
-    pub async fn record(&self, draft: Draft) -> Result<(), Refusal> {
+    pub async fn record(&self, mut draft: Draft) -> Result<(), Refusal> {
+        draft.withhold();
         let now = self.store.clock().now();
         let seed = Seed::draw().map_err(|_| Reason::Internal)?;
         let mut event = draft.event;

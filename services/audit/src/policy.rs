@@ -1,7 +1,7 @@
 //! Who may? The object rules, as functions of the caller and of what the rows say.
 
 use sammati_api::audit::v1::Payload;
-use sammati_kernel::{Caller, Peer, Reason, Refusal};
+use sammati_kernel::{Caller, Peer, Reason, Refusal, Violations};
 
 use crate::rows::{LeafRow, Tags};
 use crate::tags::Tagger;
@@ -62,9 +62,10 @@ pub(crate) fn narrow(caller: &Caller, mut filter: Filter) -> Result<Filter, Refu
         .occurred
         .is_some_and(|(from, to)| to.saturating_sub(from) <= WIDEST);
     if filter.subject.is_empty() && !short {
-        return Err(
-            Refusal::new(Reason::QueryTooWide).saying("name a subject, or an occurred_range of at most 31 days")
-        );
+        let mut wrong = Violations::new();
+        wrong.add("subject", "required, unless occurred_range is at most 31 days");
+        wrong.add("occurred_range", "at most 31 days, unless a subject is named");
+        wrong.check_as(Reason::QueryTooWide)?;
     }
     Ok(filter)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sammati_api::audit::v1 as audit;
 use sammati_kernel::{Refusal, Violations};
 
-pub(crate) use append::batch;
+pub(crate) use append::{Mended, batch};
 pub(crate) use list::{Filter, filter};
 
 use crate::keyring::Opened;

@@ -67,7 +67,9 @@ impl Rpc {
     ) -> Result<audit::AppendEventsResponse, Refusal> {
         let batch = wire::batch(request.batch)?;
         let service = policy::appender(caller, batch.stretch.as_ref().map(|s| s.service.as_str()))?;
+        let partition = batch.stretch.as_ref().map_or(0, |stretch| stretch.partition);
         let appended = self.log.append(service, &batch.events, batch.stretch).await?;
+        self.log.stats.mended(service, partition, &batch.mended);
         let checkpoint = match request.with_checkpoint {
             true => self.log.covering(covers(&appended)).await?.note,
             false => String::new(),
@@ -114,7 +116,6 @@ impl Rpc {
         caller: &Caller,
         request: audit::ListEventsRequest,
     ) -> Result<audit::ListEventsResponse, Refusal> {
-        let filter = policy::narrow(caller, wire::filter(&request)?)?;
         let query = audit::ListEventsRequest {
             page_size: 0,
             page_token: String::new(),
@@ -122,7 +123,9 @@ impl Rpc {
         };
         let page = self
             .pages
-            .page(caller, "ListEvents", &query, request.page_size, &request.page_token)?;
+            .page(caller, "ListEvents", &query, request.page_size, &request.page_token);
+        let filter = wire::filter(&request).and_then(|filter| policy::narrow(caller, filter));
+        let (filter, page) = Refusal::both(filter, page)?;
         let listed = self.log.list(&filter, page.size, page.after.as_deref()).await?;
         let payloads = self.log.payloads(&listed.rows).await?;
         let mut read = queried(caller, &self.log.name());

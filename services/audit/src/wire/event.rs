@@ -1,147 +1,180 @@
-//! What an event must look like to be taken.
+//! What an event must look like to be taken: a direct appender is told what is wrong, a relayed event is mended.
+
+mod payload;
 
 use sammati_api::audit::v1::{self as audit, event};
 use sammati_api::types::v1 as types;
-use sammati_kernel::{AccountId, Violations};
+use sammati_kernel::{TransactionId, TransferId, Violations};
+use sammati_server::event::{WITHHELD, micros};
 use uuid::Uuid;
 
 /// The most characters of an id or name.
 const MAX_NAME: usize = 255;
 
-/// The most entries of a list in a payload.
-const MAX_LIST: usize = 100;
+/// The type of a relayed event whose own cannot be read.
+const UNREADABLE: &str = "audit.unreadable";
 
-/// Adds everything that is wrong with the event that stands at `path` in the request.
-pub(super) fn check(path: &str, event: &audit::Event, wrong: &mut Violations) {
-    let mut must = |holds: bool, field: &str, allowed: &'static str| {
-        if !holds {
-            wrong.add(format!("{path}.{field}"), allowed);
+/// What becomes of a field that is not as it must be.
+pub(super) enum Judge<'a> {
+    /// The appender is told: the event's path in the request, and what is wrong so far.
+    Refuse(&'a str, &'a mut Violations),
+    /// The field is emptied and noted: what is in a feed cannot be changed any more, and must not hold up what follows.
+    Mend(&'a mut Vec<&'static str>),
+}
+
+impl Judge<'_> {
+    /// `value` must be as `allowed` says, else it is refused or emptied.
+    fn must<T: Default>(&mut self, holds: bool, field: &'static str, value: &mut T, allowed: &'static str) {
+        self.mend(holds, field, allowed, || *value = T::default());
+    }
+
+    /// The same for a field that is mended in another way.
+    fn mend(&mut self, holds: bool, field: &'static str, allowed: &'static str, mend: impl FnOnce()) {
+        match self {
+            _ if holds => {}
+            Self::Refuse(path, wrong) => wrong.add(format!("{path}.{field}"), allowed),
+            Self::Mend(mended) => {
+                mended.push(field);
+                mend();
+            }
         }
-    };
-    must(event.schema_version == 1, "schema_version", "1");
-    must(
+    }
+
+    /// What only a direct appender is held to: a relayed event may come from a newer service, which knows more words.
+    fn ask(&mut self, holds: bool, field: &'static str, allowed: &'static str) {
+        if matches!(self, Self::Refuse(..)) {
+            self.mend(holds, field, allowed, || {});
+        }
+    }
+
+    /// Every entry of `list` must be as `allowed` says, and there must not be more than `most`: what is beyond is dropped.
+    fn list<T>(
+        &mut self,
+        (field, most): (&'static str, usize),
+        list: &mut Vec<T>,
+        is_good: impl Fn(&T) -> bool,
+        allowed: &'static str,
+    ) {
+        let holds = list.len() <= most && list.iter().all(&is_good);
+        self.mend(holds, field, allowed, || {
+            list.retain(is_good);
+            list.truncate(most);
+        });
+    }
+}
+
+/// Judges everything in `event`.
+pub(super) fn check(event: &mut audit::Event, judge: &mut Judge<'_>) {
+    judge.ask(event.schema_version == 1, "schema_version", "1");
+    // Whoever relays has given a relayed event an id if it had none.
+    judge.ask(
         is_uuid_v7(&event.event_id),
         "event_id",
         "must be a UUIDv7 in lower case",
     );
-    must(
+    judge.must(
         event.source.is_none(),
         "source",
+        &mut event.source,
         "must be empty; it is filled from the call",
     );
-    must(
-        is_event_type(&event.event_type),
+    let kind = &mut event.event_type;
+    judge.mend(
+        is_event_type(kind),
         "event_type",
         "{family}.{verb} in lower case, at most 64 characters",
+        || UNREADABLE.clone_into(kind),
     );
-    must(
+    judge.ask(
         event::Action::try_from(event.action).is_ok_and(|a| a as i32 != 0),
         "action",
         "required: what was done",
     );
-    must(
+    judge.ask(
         event::Outcome::try_from(event.outcome).is_ok_and(|o| o as i32 != 0),
         "outcome",
         "required: how it ended",
     );
-    must(
-        is_word(&event.reason_code, 64),
+    judge.must(
+        is_word(&event.reason_code),
         "reason_code",
+        &mut event.reason_code,
         "a reason in capitals and underscores, at most 64 characters",
     );
-    let class = types::RetentionClass::try_from(event.class);
-    must(
-        class.is_ok_and(|c| c as i32 != 0),
+    let class = &mut event.class;
+    judge.mend(
+        types::RetentionClass::try_from(*class).is_ok_and(|c| c as i32 != 0),
         "class",
         "required: how long it is kept",
+        // The longest of all: what is kept too long can still go, what went cannot come back.
+        || *class = types::RetentionClass::Consent.into(),
     );
-    let time = event.occurred_time.as_ref().and_then(sammati_server::event::micros);
-    must(
-        time.is_some(),
+    judge.must(
+        event.occurred_time.as_ref().and_then(micros).is_some(),
         "occurred_time",
+        &mut event.occurred_time,
         "required: when it happened, in the years 1 to 9999",
     );
-    must(
-        event.trace_id.is_empty() || is_trace(&event.trace_id),
-        "trace_id",
-        "32 lower-case hexadecimal digits",
-    );
-    must(
-        is_name(&event.txn_id),
-        "txn_id",
-        "transactions/{id} or transfers/{id}, at most 255 characters",
-    );
-    let cause = &event.causation_event_id;
-    must(
-        cause.is_empty() || is_uuid_v7(cause),
-        "causation_event_id",
-        "must be a UUIDv7 in lower case",
-    );
-    let kind = &event.resource_type;
-    must(
-        kind.len() <= 64 && is_name(kind),
-        "resource_type",
-        "a collection, as \"consents\", at most 64 characters",
-    );
-    match &event.payload {
-        None => must(false, "payload", "required"),
-        Some(payload) => check_payload(payload, &mut must),
+    check_links(event, judge);
+    judge.mend(event.payload.is_some(), "payload", "required", || {});
+    if let Some(payload) = &mut event.payload {
+        payload::check(payload, judge);
     }
 }
 
-fn check_payload(payload: &audit::Payload, must: &mut impl FnMut(bool, &str, &'static str)) {
-    let actor = payload.actor.as_ref();
-    let kind = actor
-        .and_then(|actor| types::CallerKind::try_from(actor.kind).ok())
-        .map_or(0, |kind| kind as i32);
-    must(kind != 0, "payload.actor.kind", "required: the kind of caller");
-    let id = actor.map_or("", |actor| &actor.id);
-    must(
-        !id.is_empty() && is_name(id),
-        "payload.actor.id",
-        "required: who did it, at most 255 characters",
+/// What the leaf says of other things.
+fn check_links(event: &mut audit::Event, judge: &mut Judge<'_>) {
+    judge.must(
+        event.trace_id.is_empty() || is_trace(&event.trace_id),
+        "trace_id",
+        &mut event.trace_id,
+        "32 lower-case hexadecimal digits",
     );
-    let session = actor.map_or("", |actor| &actor.session);
-    must(is_name(session), "payload.actor.session", "sessions/{id}");
-    let subject = &payload.subject;
-    must(
-        subject.is_empty() || AccountId::parse_name(subject).is_some(),
-        "payload.subject",
-        "accounts/{id}",
+    judge.must(
+        event.txn_id.is_empty() || is_txn(&event.txn_id),
+        "txn_id",
+        &mut event.txn_id,
+        "transactions/{id} or transfers/{id}",
     );
-    must(
-        is_name(&payload.resource),
-        "payload.resource",
-        "a resource name, at most 255 characters",
+    let cause = &mut event.causation_event_id;
+    judge.must(
+        cause.is_empty() || is_uuid_v7(cause),
+        "causation_event_id",
+        cause,
+        "must be a UUIDv7 in lower case",
     );
-    let refs = &payload.object_refs;
-    must(
-        refs.len() <= MAX_LIST && refs.iter().all(|r| !r.is_empty() && is_name(r)),
-        "payload.object_refs",
-        "at most 100 names",
+    let kind = &mut event.resource_type;
+    judge.must(
+        kind.len() <= 64 && kind.bytes().all(|b| b.is_ascii_alphanumeric()),
+        "resource_type",
+        kind,
+        "a collection, as \"consents\", at most 64 characters",
     );
-    must(
-        payload.legal_basis.chars().count() <= MAX_NAME,
-        "payload.legal_basis",
-        "at most 255 characters",
-    );
-    let consent = &payload.consent;
-    must(
-        consent.is_empty() || consent.starts_with("consents/") && is_name(consent),
-        "payload.consent",
-        "consents/{id}",
-    );
-    must(
-        matches!(payload.artefact_sha256.len(), 0 | 32),
-        "payload.artefact_sha256",
-        "32 bytes",
-    );
-    let fields = &payload.changed_fields;
-    must(
-        fields.len() <= MAX_LIST && fields.iter().all(|f| is_name(f)),
-        "payload.changed_fields",
-        "at most 100 names",
-    );
+}
+
+/// Makes a payload that is over the bound fit into it, the least needed first. Each field being bounded, that is enough.
+pub(super) fn cut(payload: &mut audit::Payload, fits: impl Fn(&audit::Payload) -> bool) {
+    if !fits(payload) {
+        payload.changed_fields.clear();
+    }
+    if !fits(payload) {
+        payload.decision.iter_mut().for_each(|decision| decision.checked = None);
+    }
+    if !fits(payload) {
+        payload.object_refs.clear();
+    }
+}
+
+/// An id for a relayed event that has none of its own: made from the chain hash after it, so that the same event gets
+/// the same one again. Its time is the end of time, which no event's is.
+pub(super) fn stand_in(chain: &[u8]) -> String {
+    let mut id = [0xff; 16];
+    for (to, from) in id[6..].iter_mut().zip(chain) {
+        *to = *from;
+    }
+    id[6] = 0x70 | (id[6] & 0x0f);
+    id[8] = 0x80 | (id[8] & 0x3f);
+    Uuid::from_bytes(id).to_string()
 }
 
 /// Whether `id` is a lower-case, hyphenated UUIDv7.
@@ -152,7 +185,7 @@ pub(super) fn is_uuid_v7(id: &str) -> bool {
 
 /// Whether `id` is a W3C trace id.
 pub(super) fn is_trace(id: &str) -> bool {
-    id.len() == 32 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    id.len() == 32 && is_hex(id)
 }
 
 /// Whether `name` may be an id or a resource name: bounded, and without control characters. Empty is fine.
@@ -160,11 +193,18 @@ pub(super) fn is_name(name: &str) -> bool {
     name.len() <= MAX_NAME && !name.chars().any(char::is_control)
 }
 
-fn is_word(word: &str, most: usize) -> bool {
-    word.len() <= most
-        && word
-            .bytes()
-            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+fn is_txn(name: &str) -> bool {
+    TransactionId::parse_name(name).is_some() || TransferId::parse_name(name).is_some()
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// Whether `word` is one of a closed vocabulary in capitals, as `MOBILE_OTP`. Empty is fine, and so is what was withheld.
+fn is_word(word: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    word == WITHHELD || word.len() <= 64 && word.bytes().all(plain)
 }
 
 fn is_event_type(text: &str) -> bool {
@@ -181,46 +221,4 @@ fn is_event_type(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn event_types_are_family_and_verb() {
-        for good in ["consent.granted", "data.use_consumed", "identity.participant_created"] {
-            assert!(is_event_type(good), "{good}");
-        }
-        for bad in [
-            "",
-            "consent",
-            "consent.",
-            ".granted",
-            "Consent.granted",
-            "a.b.c",
-            "consent.granted ",
-        ] {
-            assert!(!is_event_type(bad), "{bad}");
-        }
-        assert!(!is_event_type(&format!("a.{}", "b".repeat(63))));
-    }
-
-    #[test]
-    fn everything_wrong_is_named_at_once() {
-        let mut wrong = Violations::new();
-        check("direct.events[3]", &audit::Event::default(), &mut wrong);
-        let fields: Vec<_> = wrong
-            .iter()
-            .map(|v| v.field.trim_start_matches("direct.events[3].").to_owned())
-            .collect();
-        let required = [
-            "schema_version",
-            "event_id",
-            "event_type",
-            "action",
-            "outcome",
-            "class",
-            "occurred_time",
-            "payload",
-        ];
-        assert_eq!(fields, required);
-    }
-}
+mod tests;

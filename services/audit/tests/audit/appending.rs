@@ -142,9 +142,10 @@ async fn an_id_with_another_body_is_refused_with_both_digests() {
     }
 }
 
-/// S1, I13: what looks like an Aadhaar number never enters, wherever it stands.
+/// I13: what looks like an Aadhaar number never enters, wherever it stands; VID, OTP and PID shapes where they can be none
+/// of anything else.
 #[tokio::test(flavor = "multi_thread")]
-async fn forbidden_fields_are_named_and_refused() {
+async fn s1_forbidden_fields_are_named_and_refused() {
     let number = AadhaarNumber::from_body(&[9, 9, 9, 9, 1, 2, 3, 4, 5, 6, 7]).unwrap();
     let grouped = number
         .expose()
@@ -157,14 +158,27 @@ async fn forbidden_fields_are_named_and_refused() {
         let mut event = some_event(1);
         let payload = event.payload.as_mut().unwrap();
         payload.legal_basis = format!("order about {grouped}");
-        payload.changed_fields = vec![number.expose().to_owned()];
+        payload.changed_fields = vec![
+            number.expose().to_owned(),
+            "9876543210987659".to_owned(),
+            "otp 204816".to_owned(),
+        ];
+        payload.resource = "notices/<Pid>".to_owned();
+        // Where ids and numbers stand, those are no violation.
+        payload.object_refs = vec![
+            "participants/9876543210987659".to_owned(),
+            "participants/204816".to_owned(),
+        ];
         let refused = audit.append(vec![some_event(2), event]).await.unwrap_err();
         assert_eq!(refused.reason, Reason::EventForbiddenField);
         let fields: Vec<_> = refused.violations.iter().map(|v| v.field.as_ref()).collect();
         assert_eq!(
             fields,
             [
+                "direct.events[1].payload.resource",
                 "direct.events[1].payload.legal_basis",
+                "direct.events[1].payload.changed_fields",
+                "direct.events[1].payload.changed_fields",
                 "direct.events[1].payload.changed_fields"
             ]
         );
@@ -187,7 +201,9 @@ async fn sizes_and_forms_are_bounded() {
         let refused = audit.append(vec![large]).await.unwrap_err();
         assert_eq!(refused.reason, Reason::EventTooLarge);
         let many = vec![some_event(1); 1001];
-        assert_eq!(audit.append(many).await.unwrap_err().reason, Reason::BatchLimit);
+        let refused = audit.append(many).await.unwrap_err();
+        let field = refused.violations.iter().next().unwrap().field.clone();
+        assert_eq!((refused.reason, field.as_ref()), (Reason::BatchLimit, "direct.events"));
         assert_eq!(audit.append(vec![]).await.unwrap_err().reason, Reason::FieldInvalid);
         let twice = some_event(1);
         let refused = audit.append(vec![twice.clone(), twice]).await.unwrap_err();

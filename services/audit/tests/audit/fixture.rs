@@ -163,7 +163,7 @@ impl Audit {
             log: self.log.name(),
             event,
             tree_size,
-            wait: None,
+            ..audit::GetProofRequest::default()
         };
         said(self.rpc.get_proof(of(Caller::ANYONE, request)).await)
     }
@@ -330,9 +330,14 @@ impl Feed {
 
     /// The stretch from `from` to before `to`.
     pub(crate) fn stretch(&self, from: usize, to: usize) -> audit::RelayedEvents {
+        self.stretch_in(1, from, to)
+    }
+
+    /// The same in another epoch.
+    pub(crate) fn stretch_in(&self, epoch: i64, from: usize, to: usize) -> audit::RelayedEvents {
         let source = audit::SourceRange {
             service: "consent".to_owned(),
-            epoch: 1,
+            epoch,
             partition: 2,
             first_position: from as i64,
             previous_chain: self.chains[from].clone(),

@@ -113,6 +113,18 @@ async fn filters_narrow_together() {
         assert_eq!(all(&audit, &person(account(2)), &request).await.len(), 0);
         let refused = audit.list(operator(), request.clone()).await.unwrap_err();
         assert_eq!(refused.reason, Reason::QueryTooWide);
+        let fields = |refused: &sammati_kernel::Refusal| -> Vec<_> {
+            refused.violations.iter().map(|v| v.field.to_string()).collect()
+        };
+        assert_eq!(fields(&refused), ["subject", "occurred_range"]);
+        let wrong = audit::ListEventsRequest {
+            page_size: -1,
+            trace_id: "1".to_owned(),
+            ..Default::default()
+        };
+        let refused = audit.list(operator(), wrong).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::FieldInvalid);
+        assert_eq!(fields(&refused), ["trace_id", "page_size"], "everything at once");
         let day = |n: i64| {
             Some(timestamp(sammati_kernel::Micros::from_seconds(
                 1_795_305_600 + n * 86_400,

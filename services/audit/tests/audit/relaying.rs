@@ -1,10 +1,13 @@
 //! O1: a relayed stretch is taken once, in order, whatever is sent again.
 
 use futures::future::join_all;
+use prometheus_client::registry::Registry;
 use prost::Message;
+use sammati_api::audit::v1::{Leaf, RelayedEvents};
 use sammati_kernel::Reason;
+use sammati_server::event::WITHHELD;
 
-use crate::fixture::{Feed, everywhere, some_event};
+use crate::fixture::{Audit, Feed, everywhere, operator, some_event};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn o1_a_stretch_sent_again_gets_its_old_indexes() {
@@ -24,7 +27,7 @@ async fn o1_a_stretch_sent_again_gets_its_old_indexes() {
             (&first.events[3..7], 20)
         );
         let proof = audit.prove(4, 0).await.unwrap();
-        let leaf = sammati_api::audit::v1::Leaf::decode(proof.leaf.as_slice()).unwrap();
+        let leaf = Leaf::decode(proof.leaf.as_slice()).unwrap();
         let source = leaf.source.unwrap();
         assert_eq!(
             (source.service.as_str(), source.epoch, source.partition, source.position),
@@ -94,5 +97,120 @@ async fn a_broken_chain_and_another_services_feed_are_refused() {
         let mut foreign = feed.stretch(0, 4);
         foreign.source.as_mut().unwrap().service = "identity".to_owned();
         assert_eq!(audit.relay(foreign).await.unwrap_err().reason, Reason::NotAvailable);
+    }
+}
+
+/// A stretch of every content that a direct appender would be refused for, between two good events.
+fn poisoned() -> Feed {
+    let spoil = |spoil: fn(&mut sammati_api::audit::v1::Event)| {
+        let mut event = some_event(1);
+        spoil(&mut event);
+        event.encode_to_vec()
+    };
+    Feed::with(vec![
+        some_event(1).encode_to_vec(),
+        spoil(|event| {
+            let payload = event.payload.as_mut().unwrap();
+            payload.object_refs.push("participants/999941057058".to_owned());
+            payload.legal_basis = "asked by 9999 4105 7058".to_owned();
+        }),
+        spoil(|event| event.payload.as_mut().unwrap().legal_basis = "order\0 7".to_owned()),
+        spoil(|event| event.txn_id = "Asha Rao, 3 March".to_owned()),
+        spoil(|event| event.payload.as_mut().unwrap().changed_fields = vec!["x".repeat(255); 200]),
+        spoil(|event| event.payload = None),
+        spoil(|event| event.event_id = "1".to_owned()),
+        b"not an event".to_vec(),
+        some_event(2).encode_to_vec(),
+    ])
+}
+
+async fn leaf(audit: &Audit, index: i64) -> Leaf {
+    Leaf::decode(audit.prove(index, 0).await.unwrap().leaf.as_slice()).unwrap()
+}
+
+/// What is in a feed is in it for ever: nothing in it stops the relay, and what must not be kept is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn o1_content_never_stops_a_stretch() {
+    for audit in everywhere().await {
+        let mut registry = Registry::default();
+        audit.log.register_metrics(&mut registry);
+        let feed = poisoned();
+        let first = audit.relay(feed.stretch(0, 9)).await.unwrap();
+        assert_eq!(first.next_position, 9);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(
+            text.lines().any(|line| line == "audit_forbidden_fields_total 2"),
+            "{text}"
+        );
+        assert!(!text.lines().any(|line| line == "audit_malformed_fields_total 0"));
+
+        let read = audit.get(operator(), &first.events[1].event_id).await.unwrap();
+        let payload = read.payload.unwrap();
+        assert_eq!(payload.object_refs, ["participants/city-hospital", WITHHELD]);
+        assert_eq!(payload.legal_basis, WITHHELD);
+        assert_eq!(leaf(&audit, 3).await.txn_id, "");
+        assert_eq!(leaf(&audit, 7).await.event_type, "audit.unreadable");
+        let last = leaf(&audit, 8).await;
+        assert_eq!(last.source.unwrap().position, 8);
+
+        // The bytes as they were sent are what is compared: sent again, they get their old indexes.
+        let again = audit.relay(feed.stretch(0, 9)).await.unwrap();
+        assert_eq!(again.events, first.events);
+        let mut bodies = feed.bodies.clone();
+        bodies[1] = some_event(1).encode_to_vec();
+        let refused = audit.relay(Feed::with(bodies).stretch(0, 9)).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::EventConflict);
+    }
+}
+
+/// A stretch without events.
+fn question(feed: &Feed, epoch: i64, at: usize) -> RelayedEvents {
+    feed.stretch_in(epoch, at, at)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stretch_without_events_asks_where_the_log_stands() {
+    for audit in everywhere().await {
+        let feed = Feed::of(10);
+        assert_eq!(audit.relay(question(&feed, 1, 0)).await.unwrap().next_position, 0);
+        audit.relay(feed.stretch(0, 7)).await.unwrap();
+        assert_eq!(audit.relay(question(&feed, 1, 0)).await.unwrap().next_position, 7);
+        let refused = audit.relay(question(&feed, 1, 9)).await.unwrap_err();
+        assert_eq!(refused.metadata, [("expected_position", "7".to_owned())]);
+        assert_eq!(audit.checkpoint(0).await.unwrap().size, 7);
+    }
+}
+
+/// A new epoch begins where the log stands in the one before, or below, and never beyond.
+#[tokio::test(flavor = "multi_thread")]
+async fn o1_a_new_epoch_leaves_no_gap() {
+    for audit in everywhere().await {
+        let feed = Feed::of(12);
+        audit.relay(feed.stretch(0, 6)).await.unwrap();
+        let refused = audit.relay(feed.stretch_in(2, 7, 8)).await.unwrap_err();
+        assert_eq!(refused.metadata, [("expected_position", "6".to_owned())]);
+        let mut bodies = feed.bodies.clone();
+        bodies[2] = some_event(9).encode_to_vec();
+        let other = Feed::with(bodies).stretch_in(2, 6, 7);
+        assert_eq!(audit.relay(other).await.unwrap_err().reason, Reason::EventConflict);
+        assert_eq!(audit.relay(question(&feed, 2, 6)).await.unwrap().next_position, 6);
+        assert_eq!(audit.relay(feed.stretch_in(2, 6, 9)).await.unwrap().next_position, 9);
+
+        // The restore that began epoch 4 lost two events; nothing happened in epoch 3.
+        let mut bodies = feed.bodies.clone();
+        bodies[7] = some_event(3).encode_to_vec();
+        bodies[8] = some_event(4).encode_to_vec();
+        let restored = Feed::with(bodies);
+        assert_eq!(audit.relay(question(&restored, 4, 7)).await.unwrap().next_position, 7);
+        assert_eq!(
+            audit.relay(restored.stretch_in(4, 7, 10)).await.unwrap().next_position,
+            10
+        );
+        let again = audit.relay(restored.stretch_in(4, 7, 12)).await.unwrap();
+        assert_eq!(
+            again.events.iter().map(|e| e.index).collect::<Vec<_>>(),
+            [9, 10, 11, 12, 13]
+        );
     }
 }
