@@ -1,46 +1,59 @@
 //! The relay brings every event of this service's feed to the audit log, exactly once in effect.
 //!
-//! It keeps no cursor of its own: the log knows, for each partition, the position and chain hash it has reached, and
-//! says so when it is asked for too much or too little. Several replicas may relay the same feed; the log answers the
-//! later ones from what it has.
+//! It keeps no cursor of its own: the log knows, for each partition, the position and chain hash it has reached, and is
+//! asked for them before anything is sent. Several replicas may relay the same feed; the log answers the later ones from
+//! what it has. Partitions go each at its own pace: one that fails waits, and the others do not wait for it.
 
-use std::collections::HashMap;
+mod stretch;
+
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use sammati_api::audit::v1::append_events_request::Batch;
 use sammati_api::audit::v1::log_service_client::LogServiceClient;
-use sammati_api::audit::v1::{AppendEventsRequest, RelayedEvent, RelayedEvents, SourceRange};
 use sammati_kernel::{Reason, Refusal};
-use sammati_store::{FeedEvent, Store};
+use sammati_store::{Head, Store};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use crate::error::refusal_of;
-
-/// The most events of one call, as the contract bounds them.
-const MAX_EVENTS: i64 = 1000;
-
-/// The most bytes of one call, well under the 4 MiB that a message may have.
-const MAX_BYTES: usize = 1 << 20;
+use self::stretch::{Failure, Sender, Sent};
 
 /// How many partitions are relayed at a time.
 const AT_ONCE: usize = 8;
 
-/// How long to wait after a failure, and at most between two looks.
+/// How long a partition waits after a failure that passes, and everybody at most between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a partition waits that the log refuses for a reason that does not pass by itself.
+const LONG_PAUSE: Duration = Duration::from_secs(10);
 
 /// The relay of one service.
 pub struct Relay {
-    store: Store,
-    audit: LogServiceClient<Channel>,
-    service: &'static str,
-    /// For each partition the position that the log expects next, as far as we know.
-    reached: HashMap<i64, i64>,
+    sender: Sender,
+    places: HashMap<i64, Place>,
     stats: Stats,
+}
+
+/// Where a partition stands.
+#[derive(Debug, Default)]
+struct Place {
+    /// Where its feed stands; all else is about this epoch of it.
+    head: Option<Head>,
+    /// The position that the log expects next, as far as we know.
+    next: i64,
+    /// Whether the log itself said so: it is asked at first, and after each failure.
+    told: bool,
+    /// Before when it is not tried again.
+    not_before: Option<Instant>,
+    /// Whether a call is on its way.
+    busy: bool,
+    /// Whether the log refused it for a reason that does not pass.
+    stuck: bool,
 }
 
 #[derive(Default, Clone)]
@@ -48,157 +61,139 @@ struct Stats {
     relayed: Counter,
     failures: Counter,
     behind: Gauge,
+    stuck: Gauge,
+}
+
+impl Stats {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "relay_events",
+            "Events that the audit log took in",
+            self.relayed.clone(),
+        );
+        registry.register(
+            "relay_failures",
+            "Calls to the audit log that failed",
+            self.failures.clone(),
+        );
+        registry.register(
+            "relay_behind",
+            "Committed events that are not known to be in the log",
+            self.behind.clone(),
+        );
+        registry.register(
+            "relay_stuck_partitions",
+            "Partitions that the audit log refuses for a reason that does not pass: alert above 0, the log says what to do",
+            self.stuck.clone(),
+        );
+    }
 }
 
 impl Relay {
     /// Relays the feed of `store`, which is `service`'s, to the audit service behind `channel`.
     pub fn new(store: Store, channel: Channel, service: &'static str, registry: &mut Registry) -> Self {
         let stats = Stats::default();
-        registry.register(
-            "relay_events",
-            "Events that the audit log took in",
-            stats.relayed.clone(),
-        );
-        registry.register(
-            "relay_failures",
-            "Calls to the audit log that failed",
-            stats.failures.clone(),
-        );
-        registry.register(
-            "relay_behind",
-            "Committed events that are not known to be in the log",
-            stats.behind.clone(),
-        );
+        stats.register(registry);
+        let audit = LogServiceClient::new(channel);
         Self {
-            store,
-            audit: LogServiceClient::new(channel),
-            service,
-            reached: HashMap::new(),
+            sender: Sender { store, audit, service },
+            places: HashMap::new(),
             stats,
         }
     }
 
     /// Runs until `shutdown`, waking at each commit.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut changes = self.store.changes();
-        while !shutdown.is_cancelled() {
-            changes.borrow_and_update();
-            let failed = self.round().await;
+        let mut changes = self.sender.store.changes();
+        let mut turn = VecDeque::new();
+        let mut calls = FuturesUnordered::new();
+        loop {
+            if turn.is_empty() {
+                changes.borrow_and_update();
+                turn = self.behind();
+            }
+            while calls.len() < AT_ONCE
+                && let Some(partition) = turn.pop_front()
+            {
+                calls.push(self.call(partition).map(move |result| (partition, result)));
+            }
             tokio::select! {
                 () = shutdown.cancelled() => return,
+                Some((partition, result)) = calls.next() => self.settle(partition, result),
+                _ = changes.changed(), if calls.len() < AT_ONCE => {}
                 () = tokio::time::sleep(PAUSE) => {}
-                _ = changes.changed(), if !failed => {}
             }
         }
     }
 
-    /// Relays whatever is there, until the log has it all or something fails; tells whether something failed.
-    async fn round(&mut self) -> bool {
-        loop {
-            let heads = self.store.heads();
-            let behind: Vec<_> = heads
-                .into_iter()
-                .filter_map(|(partition, head)| {
-                    let from = self.reached.get(&partition).copied().unwrap_or(0);
-                    (from < head.next).then_some((partition, from, head.next - from))
-                })
-                .collect();
-            self.stats.behind.set(behind.iter().map(|(_, _, n)| n).sum());
-            if behind.is_empty() {
-                return false;
+    /// The partitions whose turn it is: they have events that the log is not known to have, are not being relayed, and
+    /// need not wait. Each comes once in a turn, so that none starves another.
+    fn behind(&mut self) -> VecDeque<i64> {
+        let (now, mut events, mut turn) = (Instant::now(), 0, VecDeque::new());
+        for (partition, head) in self.sender.store.heads() {
+            let place = self.places.entry(partition).or_default();
+            let is_same = place.head.as_ref().is_some_and(|known| known.epoch == head.epoch);
+            if !is_same && !place.busy {
+                // After a restore the log is asked anew.
+                *place = Place::default();
             }
-            let stretches: Vec<_> = {
-                let this = &*self;
-                let sends = behind
-                    .into_iter()
-                    .map(|(p, from, _)| async move { (p, this.stretch(p, from).await) });
-                futures::stream::iter(sends).buffer_unordered(AT_ONCE).collect().await
-            };
-            let mut failed = false;
-            for (partition, reached) in stretches {
-                match reached {
-                    Ok(next) => {
-                        self.reached.insert(partition, next);
-                    }
-                    Err(refusal) => {
-                        failed = true;
-                        self.stats.failures.inc();
-                        tracing::warn!(
-                            partition,
-                            reason = refusal.reason.as_str(),
-                            "cannot relay events; trying again"
-                        );
-                    }
-                }
+            let behind = (head.next - place.next).max(0);
+            if is_same || !place.busy {
+                place.head = Some(head);
             }
-            if failed {
-                return true;
+            events += behind;
+            // Another replica may have brought them.
+            place.stuck &= behind > 0;
+            if behind > 0 && !place.busy && place.not_before.is_none_or(|then| then <= now) {
+                turn.push_back(partition);
+            }
+        }
+        self.stats.behind.set(events);
+        self.count_stuck();
+        turn
+    }
+
+    /// Begins the next call about a partition: the question where the log stands, or a stretch.
+    fn call(&mut self, partition: i64) -> impl Future<Output = Result<Sent, Failure>> + use<> {
+        let place = self.places.entry(partition).or_default();
+        place.busy = true;
+        let (sender, next, told) = (self.sender.clone(), place.next, place.told);
+        let head = place.head.clone();
+        async move {
+            let head = head.ok_or_else(|| Refusal::from(Reason::Internal))?;
+            match told {
+                false => sender.ask(partition, head).await,
+                true => sender.send(partition, head.epoch, next).await,
             }
         }
     }
 
-    /// Sends one stretch of a partition from `from` on; tells what the log expects next.
-    async fn stretch(&self, partition: i64, from: i64) -> Result<i64, Refusal> {
-        let before = (from - 1).max(0);
-        let mut events = self.store.read(move |r| r.feed(partition, before, MAX_EVENTS)).await?;
-        let previous_chain = if from > 0 && !events.is_empty() {
-            events.remove(0).chain
-        } else {
-            vec![0; 32]
-        };
-        let Some(first) = events.first() else { return Ok(from) };
-        let source = SourceRange {
-            service: self.service.to_owned(),
-            epoch: first.epoch,
-            partition: i32::try_from(partition).unwrap_or(i32::MAX),
-            first_position: from,
-            previous_chain,
-        };
-        let events = bounded(events);
-        let sent = events.len() as u64;
-        let relayed = RelayedEvents {
-            source: Some(source),
-            events,
-        };
-        let request = AppendEventsRequest {
-            batch: Some(Batch::Relayed(relayed)),
-            with_checkpoint: false,
-        };
-        match self.audit.clone().append_events(request).await {
-            Ok(answer) => {
-                self.stats.relayed.inc_by(sent);
-                Ok(answer.into_inner().next_position)
+    /// Takes over what came of a call.
+    fn settle(&mut self, partition: i64, result: Result<Sent, Failure>) {
+        let place = self.places.entry(partition).or_default();
+        place.busy = false;
+        let failure = match result {
+            Ok(sent) => {
+                self.stats.relayed.inc_by(sent.events);
+                // That it told where it stands is not that it takes what comes then.
+                place.stuck &= !place.told;
+                (place.next, place.told, place.not_before) = (sent.next, true, None);
+                return self.count_stuck();
             }
-            Err(status) => {
-                let refusal = refusal_of(&status).unwrap_or_else(|| Reason::StorageUnavailable.into());
-                expected(&refusal).ok_or(refusal)
-            }
-        }
+            Err(failure) => failure,
+        };
+        self.stats.failures.inc();
+        // Whatever went wrong, the log knows best where it stands.
+        place.told = false;
+        place.stuck = !failure.passes();
+        place.not_before = Some(Instant::now() + if place.stuck { LONG_PAUSE } else { PAUSE });
+        let epoch = place.head.as_ref().map_or(0, |head| head.epoch);
+        failure.report(self.sender.service, partition, epoch, place.next);
+        self.count_stuck();
     }
-}
 
-/// The position that a FEED_GAP names.
-fn expected(refusal: &Refusal) -> Option<i64> {
-    let gap = (refusal.reason == Reason::FeedGap).then_some(&refusal.metadata)?;
-    gap.iter()
-        .find(|(name, _)| *name == "expected_position")?
-        .1
-        .parse()
-        .ok()
-}
-
-/// As many of the first events as fit in one call; always one.
-fn bounded(events: Vec<FeedEvent>) -> Vec<RelayedEvent> {
-    let mut bytes = 0;
-    let fits = |event: &FeedEvent| {
-        let first = bytes == 0;
-        bytes += event.body.len() + 64;
-        first || bytes <= MAX_BYTES
-    };
-    let relayed = |event: FeedEvent| RelayedEvent {
-        position: event.position,
-        body: event.body,
-        chain: event.chain,
-    };
-    events.into_iter().take_while(fits).map(relayed).collect()
+    fn count_stuck(&self) {
+        let stuck = self.places.values().filter(|place| place.stuck).count();
+        self.stats.stuck.set(i64::try_from(stuck).unwrap_or(i64::MAX));
+    }
 }

@@ -4,5 +4,6 @@ mod appending;
 mod fixture;
 mod proving;
 mod reading;
+mod relay;
 mod relaying;
 mod serving;

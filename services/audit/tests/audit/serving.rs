@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 /// A source has tables of its own; these will do.
-const SOURCE: EmbeddedMigrations = embed_migrations!("migrations/keys");
+pub(crate) const SOURCE: EmbeddedMigrations = embed_migrations!("migrations/keys");
 
 const CONFIG: &str = r#"
 [server]
@@ -50,7 +50,7 @@ keys_database = "sqlite:audit-keys.db"
 "#;
 
 /// Certificates and secrets, as an operator lays them out.
-fn lay_out(folder: &Path) -> Authority {
+pub(crate) fn lay_out(folder: &Path) -> Authority {
     let authority = Authority::new("sammati.test").unwrap();
     authority.write(folder).unwrap();
     authority
@@ -69,7 +69,7 @@ fn lay_out(folder: &Path) -> Authority {
     authority
 }
 
-async fn serve(folder: &Path) -> Running {
+pub(crate) async fn serve(folder: &Path) -> Running {
     let config: Config<_> = Config::parse(CONFIG, &folder.join("audit.toml")).unwrap();
     let port = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
     let clock = ManualClock::at(Micros::from_seconds(1_795_305_600));
@@ -79,7 +79,7 @@ async fn serve(folder: &Path) -> Running {
 }
 
 /// A channel that shows the certificate of `path`, if any.
-fn channel(running: &Running, authority: &Authority, path: Option<&str>) -> Channel {
+pub(crate) fn channel(running: &Running, authority: &Authority, path: Option<&str>) -> Channel {
     let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
     if let Some(path) = path {
         let identity = authority.issue(path, &[]).unwrap();
@@ -90,7 +90,7 @@ fn channel(running: &Running, authority: &Authority, path: Option<&str>) -> Chan
 }
 
 /// Something that a service did; tells the event's id.
-struct Did(Slot);
+pub(crate) struct Did(pub(crate) Slot);
 
 impl Command for Did {
     type Answer = String;
