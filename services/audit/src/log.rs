@@ -231,22 +231,34 @@ impl Log {
         wait: Duration,
         allowed: impl Fn(&LeafRow) -> bool + Send,
     ) -> Result<Option<LeafRow>, Refusal> {
+        let found = self.leaves_of(&[event_id.to_owned()], wait, allowed).await?;
+        Ok(found.into_iter().flatten().next())
+    }
+
+    /// The same for several events, in the order of their ids.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub async fn leaves_of(
+        &self,
+        event_ids: &[String],
+        wait: Duration,
+        allowed: impl Fn(&LeafRow) -> bool + Send,
+    ) -> Result<Vec<Option<LeafRow>>, Refusal> {
         let deadline = Instant::now() + wait;
         let mut grown = self.grown.subscribe();
         loop {
             grown.mark_unchanged();
-            let key = event_key(event_id);
-            let found = self
-                .store
-                .read(move |r| r.group::<LeafRow>(SLOT, "event_id", &key))
-                .await?
-                .pop();
-            if let Some(row) = found.map(|row| row.record).filter(&allowed) {
-                return Ok(Some(row));
-            }
+            let keys: Vec<_> = event_ids.iter().map(|id| event_key(id)).collect();
+            let read = self.store.snapshot(move |r| {
+                let one = |key: &Vec<u8>| Ok(r.group::<LeafRow>(SLOT, "event_id", key)?.pop());
+                keys.iter().map(one).collect::<Result<Vec<_>, sammati_store::Error>>()
+            });
+            let row = |found: Option<sammati_store::Stored<LeafRow>>| found.map(|row| row.record).filter(&allowed);
+            let found: Vec<_> = read.await?.into_iter().map(row).collect();
             let now = Instant::now();
-            if now >= deadline {
-                return Ok(None);
+            if found.iter().all(Option::is_some) || now >= deadline {
+                return Ok(found);
             }
             // On an embedded database this process is the only one that appends.
             let look_again = if self.store.path().is_some() {

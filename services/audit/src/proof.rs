@@ -1,5 +1,7 @@
 //! Proving: every proof is verified here before it is given away. One that fails means that a stored row was changed.
 
+use std::collections::{BTreeSet, HashMap};
+
 use sammati_kernel::{Fact, Reason, Refusal};
 use sammati_log::bundle::Bundle;
 use sammati_log::hash::leaf_hash;
@@ -21,37 +23,48 @@ pub struct Inclusion {
 }
 
 impl Log {
-    /// Proves that leaf `index` is in the tree of `checkpoint`.
+    /// Proves that each of the leaves `indexes` is in the tree of `checkpoint`, from one snapshot.
     ///
     /// # Errors
     /// `INDEX_BEYOND_TREE`, `LOG_FROZEN`, `STORAGE_UNAVAILABLE`.
-    pub async fn prove_inclusion(&self, index: u64, checkpoint: CheckpointRow) -> Result<Inclusion, Refusal> {
-        let Ok(plan) = Plan::inclusion(index, checkpoint.size) else {
+    pub async fn prove_inclusion(
+        &self,
+        indexes: &[u64],
+        checkpoint: &CheckpointRow,
+    ) -> Result<Vec<Inclusion>, Refusal> {
+        let plans = indexes.iter().map(|index| Plan::inclusion(*index, checkpoint.size));
+        let Ok(plans) = plans.collect::<Result<Vec<_>, _>>() else {
             return Err(beyond(checkpoint.size));
         };
+        let keys: Vec<_> = indexes
+            .iter()
+            .map(|index| (SLOT, index.to_be_bytes().to_vec()))
+            .collect();
         let read = self.store.snapshot(move |r| {
-            let leaf = r
-                .get::<LeafRow>(SLOT, &index.to_be_bytes())?
-                .map(|row| row.record.leaf)
-                .unwrap_or_default();
-            Ok((leaf, path(r, &plan)?))
+            let rows = r.many::<LeafRow>(&keys)?;
+            let leaves: HashMap<_, _> = rows
+                .into_iter()
+                .map(|row| (row.record.index, row.record.leaf))
+                .collect();
+            let needs: BTreeSet<_> = plans.iter().flat_map(Plan::needs).collect();
+            let needs: Vec<_> = needs.into_iter().collect();
+            let paths = with_tiles(r, &needs, |tiles| {
+                Ok(plans.iter().map(|plan| plan.build(tiles)).collect())
+            })?;
+            Ok((leaves, paths))
         });
-        let (leaf, path) = read.await?;
-        let proved = path.and_then(|path| {
-            let whole = Hash32::from_slice(&checkpoint.root)?;
-            verify_inclusion(leaf_hash(&leaf), index, checkpoint.size, &path, whole).map(|()| path)
+        let (mut leaves, paths) = read.await?;
+        let proved = paths.and_then(|paths: Vec<_>| {
+            let one = |(index, path): (&u64, Result<Vec<Hash32>, Error>)| {
+                inclusion(*index, leaves.remove(index).unwrap_or_default(), path?, checkpoint)
+            };
+            indexes.iter().zip(paths).map(one).collect::<Result<Vec<_>, _>>()
         });
         match proved {
-            Ok(path) => {
-                let bundle = Bundle {
-                    index,
-                    path,
-                    checkpoint_note: checkpoint.note,
-                    extra: Vec::new(),
-                };
-                Ok(Inclusion { leaf, bundle })
-            }
-            Err(error) => Err(self.freeze(format!("leaf {index} has no proof: {error}")).await),
+            Ok(proved) => Ok(proved),
+            Err(error) => Err(self
+                .freeze(format!("one of leaves {indexes:?} has no proof: {error}"))
+                .await),
         }
     }
 
@@ -84,6 +97,19 @@ impl Log {
                 .await),
         }
     }
+}
+
+/// The proof of one leaf, verified.
+fn inclusion(index: u64, leaf: Vec<u8>, path: Vec<Hash32>, checkpoint: &CheckpointRow) -> Result<Inclusion, Error> {
+    let whole = Hash32::from_slice(&checkpoint.root)?;
+    verify_inclusion(leaf_hash(&leaf), index, checkpoint.size, &path, whole)?;
+    let bundle = Bundle {
+        index,
+        path,
+        checkpoint_note: checkpoint.note.clone(),
+        extra: Vec::new(),
+    };
+    Ok(Inclusion { leaf, bundle })
 }
 
 /// A proof from the tiles of one snapshot.

@@ -3,6 +3,7 @@
 mod append;
 mod event;
 mod list;
+mod proof;
 
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use sammati_kernel::{Refusal, Violations};
 
 pub(crate) use append::{Mended, batch};
 pub(crate) use list::{Filter, filter};
+pub(crate) use proof::{Leaves, inclusion, which_leaves};
 
 use crate::keyring::Opened;
 use crate::rows::{CheckpointRow, LeafRow};
@@ -48,29 +50,6 @@ pub(crate) fn which_event(request: audit::GetEventRequest) -> Result<(Option<Str
         Some(Event::EventId(id)) => event_id("event_id", id, &mut wrong).map(|id| (None, Which::Event(id, wait))),
     };
     done(wrong, found)
-}
-
-/// Reads a `GetProofRequest`'s event.
-///
-/// # Errors
-/// `FIELD_INVALID` with everything that is wrong.
-pub(crate) fn which_leaf(request: &audit::GetProofRequest) -> Result<(Which, u64), Refusal> {
-    use audit::get_proof_request::Event;
-    let mut wrong = Violations::new();
-    let by_id = matches!(request.event, Some(Event::EventId(_)));
-    let wait = wait(request.wait, by_id, &mut wrong);
-    if !(by_id && request.log.is_empty()) {
-        log_name(&request.log, &mut wrong);
-    }
-    let size = size("tree_size", request.tree_size, &mut wrong);
-    let which = match &request.event {
-        None => wrong.keep("index", Err("set index or event_id")),
-        Some(Event::Index(index)) => wrong
-            .keep("index", u64::try_from(*index).map_err(|_| "0 and up"))
-            .map(Which::Index),
-        Some(Event::EventId(id)) => event_id("event_id", id.clone(), &mut wrong).map(|id| Which::Event(id, wait)),
-    };
-    done(wrong, which.zip(size))
 }
 
 /// Reads the sizes of a `GetConsistencyProofRequest`; 0 is the newest.
@@ -119,7 +98,7 @@ fn size(field: &'static str, size: i64, wrong: &mut Violations) -> Option<u64> {
 fn wait(wait: Option<prost_types::Duration>, by_id: bool, wrong: &mut Violations) -> Duration {
     let Some(asked) = wait else { return Duration::ZERO };
     if !by_id {
-        wrong.add("wait", "only with event_id");
+        wrong.add("wait", "only with an event id");
     }
     let asked = Duration::try_from(asked).ok().filter(|asked| *asked <= MAX_WAIT);
     wrong.keep("wait", asked.ok_or("0 to 10 s")).unwrap_or_default()

@@ -19,7 +19,8 @@ const ALSO: [&str; 7] = [
 ];
 
 /// Fields that stand in for another one, which is left out then.
-const RATHER: [(&str, &str); 2] = [
+const RATHER: [(&str, &str); 3] = [
+    ("GetProofRequest.event_ids", "event_id"),
     ("AcknowledgeNotificationsRequest.up_to", "names"),
     ("RevokeSessionsRequest.all_of", "names"),
 ];

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::Rpc;
 use crate::rows::CheckpointRow;
-use crate::wire::{self, Which};
+use crate::wire::{self, Leaves};
 
 #[tonic::async_trait]
 impl ProofService for Rpc {
@@ -57,33 +57,26 @@ impl Rpc {
     }
 
     async fn inclusion(&self, request: audit::GetProofRequest) -> Result<audit::InclusionProof, Refusal> {
-        let (which, size) = wire::which_leaf(&request)?;
+        let asked = wire::which_leaves(&request)?;
         if !request.log.is_empty() {
             self.is_ours(&request.log)?;
         }
-        let index = match which {
-            Which::Index(index) => index,
-            Which::Event(id, wait) => {
-                self.log
-                    .leaf_of(&id, wait, |_| true)
-                    .await?
-                    .ok_or(Reason::NotAvailable)?
-                    .index
+        let indexes = match asked.which {
+            Leaves::Index(index) => vec![index],
+            Leaves::Events(ids, wait) => {
+                let found = self.log.leaves_of(&ids, wait, |_| true).await?;
+                let indexes = found.into_iter().map(|row| row.map(|row| row.index));
+                indexes.collect::<Option<Vec<_>>>().ok_or(Reason::NotAvailable)?
             }
         };
-        let row = if size == 0 {
-            self.log.covering(index.saturating_add(1)).await?
+        let last = indexes.iter().max().copied().unwrap_or_default();
+        let row = if asked.tree_size == 0 {
+            self.log.covering(last.saturating_add(1)).await?
         } else {
-            self.signed_at(size).await?
+            self.signed_at(asked.tree_size).await?
         };
-        let proof = self.log.prove_inclusion(index, row.clone()).await?;
-        Ok(audit::InclusionProof {
-            log: self.log.name(),
-            index: wire::number(index),
-            tree_size: wire::number(row.size),
-            leaf: proof.leaf,
-            proof: proof.bundle.to_string(),
-        })
+        let proved = self.log.prove_inclusion(&indexes, &row).await?;
+        Ok(wire::inclusion(self.log.name(), row.size, proved, request.event_ids))
     }
 
     async fn consistency(

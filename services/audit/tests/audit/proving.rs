@@ -150,3 +150,59 @@ async fn a_proof_waits_for_its_event() {
         assert_eq!(refused.reason, Reason::NotAvailable);
     }
 }
+
+/// Several leaves are proved against one checkpoint, in one call; each proof verifies by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a2_a_batch_of_proofs_is_of_one_checkpoint() {
+    for audit in everywhere().await {
+        let events: Vec<_> = (0..100).map(|n| some_event(n % 5)).collect();
+        let mut ids: Vec<_> = events.iter().map(|event| event.event_id.clone()).collect();
+        ids.reverse();
+        audit.append(events).await.unwrap();
+        audit
+            .append((0..300).map(|n| some_event((n % 5) as u8)).collect())
+            .await
+            .unwrap();
+        let ask = |event_ids: Vec<String>| {
+            let request = audit::GetProofRequest {
+                event_ids,
+                ..audit::GetProofRequest::default()
+            };
+            let rpc = audit.rpc.clone();
+            async move { said(rpc.get_proof(of(Caller::ANYONE, request)).await) }
+        };
+        let answer = ask(ids.clone()).await.unwrap();
+        assert_eq!(
+            (answer.proofs.len(), answer.tree_size, answer.proof.as_str()),
+            (100, 400, "")
+        );
+        for (at, proof) in answer.proofs.iter().enumerate() {
+            assert_eq!((&proof.event_id, proof.index), (&ids[at], 99 - at as i64));
+            let bundle: sammati_log::bundle::Bundle = proof.proof.parse().unwrap();
+            assert_eq!(bundle.index, 99 - at as u64);
+            bundle
+                .verify(sammati_log::hash::leaf_hash(&proof.leaf), &[audit.verifier()])
+                .unwrap();
+        }
+
+        let mut many = ids.clone();
+        many.push(crate::fixture::event_id());
+        let refused = ask(many).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::BatchLimit);
+        assert_eq!(refused.violations.iter().next().unwrap().field, "event_ids");
+        let refused = ask(vec![ids[0].clone(), crate::fixture::event_id()]).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::NotAvailable, "all or none");
+        let refused = ask(vec![ids[0].clone(), "1".to_owned(), ids[0].clone()])
+            .await
+            .unwrap_err();
+        let fields: Vec<_> = refused.violations.iter().map(|v| v.field.as_ref()).collect();
+        assert_eq!(fields, ["event_ids[1]", "event_ids[2]"]);
+        let both = audit::GetProofRequest {
+            event: Some(audit::get_proof_request::Event::EventId(ids[0].clone())),
+            event_ids: ids,
+            ..audit::GetProofRequest::default()
+        };
+        let refused = said(audit.rpc.get_proof(of(Caller::ANYONE, both)).await).unwrap_err();
+        assert_eq!(refused.violations.iter().next().unwrap().field, "event_ids");
+    }
+}
