@@ -10,9 +10,10 @@ use sammati_api::audit::v1::append_events_request::Batch;
 use sammati_api::audit::v1::log_service_client::LogServiceClient;
 use sammati_api::audit::v1::proof_service_client::ProofServiceClient;
 use sammati_api::audit::v1::{self as audit, get_event_request, get_proof_request};
+use sammati_api::types::v1::RetentionClass;
 use sammati_kernel::{Key, ManualClock, Micros, Refusal, Slot};
 use sammati_server::Running;
-use sammati_server::event::WITHHELD;
+use sammati_server::event::{Draft, WITHHELD, system};
 use sammati_server::relay::Relay;
 use sammati_store::{AnyConn, Command, Keys, Location, NewEvent, Options, Store, View};
 use sammati_testkit::Authority;
@@ -118,6 +119,43 @@ impl Command for Raw {
         });
         Ok(event_id)
     }
+}
+
+/// A suspension whose reason an operator wrote without thinking.
+struct Suspended;
+
+impl Command for Suspended {
+    type Answer = i64;
+    const NAME: &'static str = "test.suspended";
+
+    fn slot(&self) -> Slot {
+        Slot::new(1)
+    }
+
+    fn reads(&self, _: &mut Keys) {}
+
+    fn decide(&self, view: &mut View<'_>) -> Result<i64, Refusal> {
+        let (action, class) = (audit::event::Action::Update, RetentionClass::Admin);
+        let draft = Draft::new("identity.participant_suspended", action, class, &system("identity"));
+        let mut draft = draft.resource("participants/hip", 2);
+        draft.payload().legal_basis = "complaint of 9999 4105 7058".to_owned();
+        Ok(draft.emit(view).position)
+    }
+}
+
+/// What must never be in an event does not even enter the feed.
+#[tokio::test(flavor = "multi_thread")]
+async fn s1_an_event_is_emitted_without_what_must_not_be_in_it() {
+    let world = World::new().await;
+    let position = world.source.apply(Suspended).await.unwrap();
+    let read = world.source.read(move |r| r.feed(1, position, 1)).await.unwrap();
+    let event = audit::Event::decode(read[0].body.as_slice()).unwrap();
+    let payload = event.payload.unwrap();
+    assert_eq!(
+        (payload.resource.as_str(), payload.legal_basis.as_str()),
+        ("participants/hip", WITHHELD)
+    );
+    world.running.shutdown().await;
 }
 
 /// One that holds what it must not.
