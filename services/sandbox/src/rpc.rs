@@ -107,7 +107,7 @@ impl SandboxService for Handlers {
     ) -> Result<Response<api::ListMessagesResponse>, Status> {
         let caller = authz::caller(&request)?;
         let asked = request.get_ref();
-        wire::recipient_filter(&asked.recipient).map_err(status)?;
+        let filter = wire::recipient_filter(&asked.recipient);
         let query = api::ListMessagesRequest {
             recipient: asked.recipient.clone(),
             ..Default::default()
@@ -115,7 +115,7 @@ impl SandboxService for Handlers {
         let page = self
             .pages
             .page(caller, "ListMessages", &query, asked.page_size, &asked.page_token);
-        let page = page.map_err(status)?;
+        let ((), page) = Refusal::both(filter, page).map_err(status)?;
         let before = number(page.after.as_deref()).map_err(status)?;
         let found = self.inbox.read(&asked.recipient, before, page.size);
         let next_page_token = found

@@ -117,6 +117,20 @@ async fn it_starts_only_on_purpose() {
 }
 
 #[tokio::test]
+async fn all_that_is_wrong_with_a_list_is_told_at_once() {
+    let host = start("sandbox = true").await.unwrap();
+    let mut operator = SandboxServiceClient::new(host.channel("operator/asha").await);
+    let wrong = api::ListMessagesRequest {
+        recipient: "a\0b".into(),
+        page_size: -1,
+        ..Default::default()
+    };
+    let refused = refusal_of(&operator.list_messages(wrong).await.unwrap_err()).unwrap();
+    let fields: Vec<_> = refused.violations.iter().map(|v| v.field.to_string()).collect();
+    assert_eq!(fields, ["recipient", "page_size"]);
+}
+
+#[tokio::test]
 async fn a_person_is_found_proved_and_known() {
     let host = start("sandbox = true").await.unwrap();
     let mut operator = SandboxServiceClient::new(host.channel("operator/asha").await);
