@@ -5,10 +5,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sammati_kernel::jws::PublicKey;
-use sammati_kernel::{AccountId, Actor, Clock, Micros, ParticipantId, Refusal, SessionId};
+use sammati_kernel::{AccountId, Actor, Clock, Micros, ParticipantId, Reason, Refusal, SessionId};
 use sammati_server::authn::TokenFacts;
 use sammati_server::token::Claims;
 use sammati_store::Store;
+use tokio::time::{Instant, timeout};
 
 use crate::changes::{self, Cursor, ENDED_WITHIN, Now};
 use crate::keyring::KeyRing;
@@ -16,6 +17,12 @@ use crate::rows::{AccountRow, ParticipantRow};
 
 /// How long to wait after a failure of the database.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// How old the facts may be for a token to be judged by them: as in the services that are told of them.
+const BOUND: Duration = Duration::from_secs(30);
+
+/// How often the facts are confirmed, though nothing is committed.
+const CONFIRM: Duration = Duration::from_secs(1);
 
 /// Keys, and what has ended.
 pub(crate) struct Facts {
@@ -26,6 +33,8 @@ pub(crate) struct Facts {
 
 struct State {
     cursor: Cursor,
+    /// Everything that any replica committed before this is known here.
+    as_of: Instant,
     /// Sessions that ended, until when that matters.
     ended: HashMap<SessionId, Micros>,
     stopped: HashSet<ParticipantId>,
@@ -35,9 +44,11 @@ struct State {
 impl Facts {
     /// As the database has them.
     pub(crate) async fn load(store: &Store, keys: Arc<KeyRing>, issuer: String, now: Micros) -> Result<Self, Refusal> {
+        let as_of = Instant::now();
         let snapshot = changes::snapshot(store, now).await?;
         let mut state = State {
             cursor: snapshot.cursor,
+            as_of,
             ended: HashMap::new(),
             stopped: HashSet::new(),
             inactive: HashSet::new(),
@@ -68,7 +79,7 @@ impl Facts {
         loop {
             match self.catch_up(store, clock).await {
                 Ok(true) => {
-                    if committed.changed().await.is_err() {
+                    if matches!(timeout(CONFIRM, committed.changed()).await, Ok(Err(_))) {
                         return;
                     }
                 }
@@ -84,6 +95,8 @@ impl Facts {
     /// Takes over what was committed; tells whether that was all.
     pub(crate) async fn catch_up(&self, store: &Store, clock: &dyn Clock) -> Result<bool, Refusal> {
         let mut cursor = self.state.read().unwrap_or_else(PoisonError::into_inner).cursor.clone();
+        let as_of = Instant::now();
+        store.confirm().await?;
         let news = cursor.advance(store).await?;
         let now = clock.now();
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -96,7 +109,20 @@ impl Facts {
             }
         }
         state.cursor = cursor;
+        if news.drained {
+            state.as_of = as_of;
+        }
         Ok(news.drained)
+    }
+
+    /// Refuses when at `at` the facts are too old to judge by.
+    pub(crate) fn fresh_at(&self, at: Instant) -> Result<(), Refusal> {
+        let as_of = self.state.read().unwrap_or_else(PoisonError::into_inner).as_of;
+        if at.saturating_duration_since(as_of) <= BOUND {
+            Ok(())
+        } else {
+            Err(Reason::IdentityStale.into())
+        }
     }
 }
 
@@ -131,6 +157,10 @@ impl TokenFacts for Facts {
 
     fn issuer(&self) -> Option<&str> {
         Some(&self.issuer)
+    }
+
+    fn fresh(&self) -> Result<(), Refusal> {
+        self.fresh_at(Instant::now())
     }
 
     fn ended(&self, claims: &Claims) -> bool {

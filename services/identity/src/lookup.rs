@@ -1,6 +1,7 @@
 //! By what is somebody found? Keyed hashes of numbers, addresses and tokens: what is looked up is never kept in clear.
 
-use sammati_kernel::{AadhaarNumber, AbhaAddress, AbhaNumber, Key, MobileNumber, ParticipantId, Slot};
+use sammati_api::identity::v1::Factor;
+use sammati_kernel::{AadhaarNumber, AbhaAddress, AbhaNumber, Key, MobileNumber, ParticipantId, Slot, TransactionId};
 use sammati_store::{ClaimKey, RequestKey};
 
 /// How many accounts one mobile may have.
@@ -25,9 +26,25 @@ impl Lookup {
         self.0.mac("mobile", mobile.expose().as_bytes())
     }
 
-    /// The subject of a transaction about a number or address that nobody has.
+    /// Where it is recorded that somebody asked for a number or address that nobody has.
     pub(crate) fn unknown(&self, identifier: &str) -> [u8; 32] {
         self.0.mac("unknown", identifier.as_bytes())
+    }
+
+    /// The subject of a transaction about it: another one for each factor, as with people.
+    pub(crate) fn nobody(&self, identifier: &str, factor: Factor) -> [u8; 32] {
+        let factor = i32::from(factor).to_be_bytes();
+        self.0.mac("nobody", &[&factor, identifier.as_bytes()].concat())
+    }
+
+    /// The id of a transaction as others see it, and back. Its slot is where she lives who is proved: whoever could
+    /// read it would learn which numbers and addresses belong together, and which to nobody.
+    pub(crate) fn veiled(&self, id: TransactionId) -> TransactionId {
+        let (time, tail) = (&id.as_bytes()[..6], &id.as_bytes()[8..]);
+        let veil = Slot::of_hash(&self.0.mac("transaction name", &[time, tail].concat())).number();
+        let mut random = [0; 8];
+        random.copy_from_slice(tail);
+        TransactionId::new(id.time(), Slot::new(id.slot().number() ^ veil), random)
     }
 
     /// The agency's token for a person: at once the claim on her.
@@ -98,4 +115,23 @@ pub(crate) fn slot_bytes(slot: Slot) -> Vec<u8> {
 /// Reads it back.
 pub(crate) fn slot_of(bytes: &[u8]) -> Option<Slot> {
     bytes.try_into().ok().map(|b| Slot::new(u16::from_be_bytes(b)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sammati_kernel::Micros;
+
+    #[test]
+    fn a_veiled_id_hides_its_slot_and_comes_back() {
+        let lookup = Lookup::new(Key::from_bytes([3; 32]));
+        let slots = (0..64_u8).map(|n| {
+            let id = TransactionId::new(Micros(1_795_000_000_123_456), Slot::new(7), [n; 8]);
+            let veiled = lookup.veiled(id);
+            assert_eq!((lookup.veiled(veiled), veiled.time()), (id, id.time()));
+            veiled.slot()
+        });
+        let distinct: std::collections::BTreeSet<_> = slots.collect();
+        assert!(distinct.len() > 48, "one slot looks like many");
+    }
 }

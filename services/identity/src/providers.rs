@@ -76,10 +76,12 @@ pub(crate) fn kyc_refusal(status: &Status) -> Refusal {
     }
 }
 
-/// Sends OTPs. Where nobody is to be reached it behaves as if somebody were, so that callers cannot tell.
+/// Sends OTPs. Where nobody is to be reached it behaves as if somebody were, so that callers cannot tell: it takes as
+/// long as the last real sending, and neither takes less than the floor.
 #[derive(Clone)]
 pub(crate) struct Courier {
     sender: Messages,
+    floor: Duration,
     last: Arc<Last>,
 }
 
@@ -100,15 +102,22 @@ pub(crate) struct Otp {
 }
 
 impl Courier {
-    pub(crate) fn new(sender: Messages) -> Self {
+    /// With how long a sending takes at least.
+    pub(crate) fn new(sender: Messages, floor: Duration) -> Self {
         Self {
             sender,
+            floor,
             last: Arc::default(),
         }
     }
 
     /// Sends it; with `to` absent it only takes as long.
     pub(crate) async fn send(&self, to: Option<&MobileNumber>, otp: Otp) -> Result<(), Refusal> {
+        let (sent, ()) = tokio::join!(self.deliver(to, otp), tokio::time::sleep(self.floor));
+        sent
+    }
+
+    async fn deliver(&self, to: Option<&MobileNumber>, otp: Otp) -> Result<(), Refusal> {
         let Some(to) = to else {
             tokio::time::sleep(Duration::from_micros(self.last.micros.load(Ordering::Relaxed))).await;
             return if self.last.failed.load(Ordering::Relaxed) {

@@ -1,6 +1,7 @@
 //! How is it made? From configuration for a process, from parts for a test.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sammati_api::identity::v1::account_service_server::AccountServiceServer;
 use sammati_api::identity::v1::address_service_server::AddressServiceServer;
@@ -15,6 +16,7 @@ use sammati_server::relay::Relay;
 use sammati_server::{Built, ConfigError, Served, Service, Start, StartError};
 use sammati_store::{Options, Store};
 use serde::Deserialize;
+use tokio::time::MissedTickBehavior;
 
 use crate::facts::Facts;
 use crate::keyring::KeyRing;
@@ -23,7 +25,11 @@ use crate::password::Passwords;
 use crate::providers::{Courier, Kyc, Messages, RemoteKyc, RemoteMessages};
 use crate::rows::MIGRATIONS;
 use crate::tokens::Mint;
+use crate::transaction::forget;
 use crate::vault::Vault;
+
+/// How often transactions that are over are looked for.
+const TIDY: Duration = Duration::from_secs(1);
 
 /// `[service]`. Beside it `[secrets]` has the files `kek` and `lookup` (32-byte keys) and `token_key.pem` (Ed25519).
 #[derive(Debug, Clone, Deserialize)]
@@ -33,6 +39,16 @@ pub struct Settings {
     pub address_suffix: String,
     /// The `iss` of tokens: the URL or name of this identity service.
     pub issuer: String,
+    /// How long the sending of an OTP takes at least, in milliseconds, whether or not anybody is sent one. Longer than
+    /// the message sender usually takes, so that nobody can tell from the time whose mobile is known.
+    #[serde(default = "Settings::otp_floor_millis")]
+    pub otp_floor_millis: u64,
+}
+
+impl Settings {
+    const fn otp_floor_millis() -> u64 {
+        500
+    }
 }
 
 /// What identity is made from.
@@ -51,6 +67,8 @@ pub struct Parts {
     pub kyc: Kyc,
     /// The message sender.
     pub messages: Messages,
+    /// How long the sending of an OTP takes at least.
+    pub otp_floor: Duration,
     /// What follows the `@` of addresses.
     pub suffix: AddressSuffix,
     /// The `iss` of tokens.
@@ -98,7 +116,7 @@ impl Identity {
             pages: PageTokens::new(&parts.kek),
             vault: Vault::new(parts.kek),
             lookup: Lookup::new(parts.lookup),
-            courier: Courier::new(parts.messages),
+            courier: Courier::new(parts.messages, parts.otp_floor),
             passwords: Passwords::new(),
             facts: Arc::new(facts),
             store: parts.store,
@@ -126,10 +144,11 @@ impl Identity {
         Arc::clone(&self.0.facts) as _
     }
 
-    /// Keeps the facts true while other replicas commit; ends when `until` does.
+    /// Keeps the facts true while other replicas commit, and empties transactions that are over; ends when `until` does.
     pub async fn follow(self, until: impl Future<Output = ()>) {
         tokio::select! {
             () = self.0.facts.follow(&self.0.store, self.0.clock.as_ref()) => {}
+            () = self.0.tidy() => {}
             () = until => {}
         }
     }
@@ -143,6 +162,20 @@ impl Identity {
 impl Inner {
     pub(crate) fn now(&self) -> Micros {
         self.clock.now()
+    }
+
+    async fn tidy(&self) {
+        let mut each = tokio::time::interval(TIDY);
+        each.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            each.tick().await;
+            if let Err(refusal) = forget(&self.store).await {
+                tracing::warn!(
+                    reason = refusal.reason.as_str(),
+                    "transactions that are over wait; trying again"
+                );
+            }
+        }
     }
 
     pub(crate) fn mint(&self) -> Mint<'_> {
@@ -174,6 +207,7 @@ impl Service for Identity {
             keys: KeyRing::load(&start.config.secrets)?,
             kyc: Arc::new(RemoteKyc(start.peers.channel(provider(&start, "kyc"))?)),
             messages: Arc::new(RemoteMessages(start.peers.channel(provider(&start, "messages"))?)),
+            otp_floor: Duration::from_millis(start.config.service.otp_floor_millis),
             suffix,
             issuer: start.config.service.issuer.clone(),
         })

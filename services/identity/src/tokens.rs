@@ -26,6 +26,9 @@ pub(crate) const REPEAT: Duration = Duration::from_secs(30);
 /// The services that accept tokens.
 pub(crate) const AUDIENCES: [&str; 3] = ["identity", "consent", "audit"];
 
+/// Which service may act for others, and where.
+pub(crate) const ACTS_AT: [(&str, &str); 3] = [("consent", "identity"), ("consent", "audit"), ("audit", "identity")];
+
 /// Makes tokens.
 pub(crate) struct Mint<'a> {
     pub(crate) issuer: &'a str,

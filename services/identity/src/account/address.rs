@@ -6,7 +6,7 @@ use sammati_store::{ClaimKey, Command, Keys, View};
 
 use super::told;
 use crate::policy;
-use crate::rows::{AccountRow, AddressRow, check_etag};
+use crate::rows::{AccountRow, AddressRow, GuardRow, check_etag};
 use crate::vault::{DataKey, Sealed};
 
 /// Addresses beside the default one.
@@ -35,6 +35,7 @@ impl Command for CreateAddress {
 
     fn reads(&self, keys: &mut Keys) {
         keys.row::<AccountRow>(self.account.to_vec());
+        keys.row::<GuardRow>(self.account.to_vec());
         keys.claim(self.claim);
     }
 
@@ -47,14 +48,13 @@ impl Command for CreateAddress {
             }
             return Ok(());
         }
-        if view.claimed(&self.claim).is_some() {
-            return Err(taken());
-        }
+        // Who may have no more learns nothing of what others have.
         if row.addresses.len() > CHOSEN {
             return Err(
                 Refusal::new(Reason::AddressLimit).saying("you have six addresses beside the default one; that is all")
             );
         }
+        self.check_free(view)?;
         view.claim(self.claim, self.account.to_vec());
         row.addresses.push(AddressRow {
             claim: self.claim.to_vec(),
@@ -72,6 +72,21 @@ impl Command for CreateAddress {
             prefer(&mut row, last, &self.caller, view);
         }
         Ok(())
+    }
+}
+
+impl CreateAddress {
+    /// Refuses what somebody has, and counts it: addresses are not to be listed by trying.
+    fn check_free(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        let guard = view.get::<GuardRow>(self.account.as_bytes());
+        let mut guard = guard.unwrap_or_else(|| GuardRow::of(self.account.as_bytes()));
+        guard.check_taken(view.now())?;
+        if view.claimed(&self.claim).is_none() {
+            return Ok(());
+        }
+        guard.count_taken(view.now());
+        view.put(&guard);
+        Err(taken().recorded())
     }
 }
 

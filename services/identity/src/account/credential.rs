@@ -2,13 +2,23 @@
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::identity::v1::transaction::Purpose;
-use sammati_kernel::{AccountId, Caller, Refusal, SessionId, Slot, TransactionId};
+use sammati_kernel::{AccountId, Caller, Micros, Refusal, SessionId, Slot, TransactionId};
 use sammati_store::{Command, Keys, View};
 
 use super::told;
 use crate::policy;
 use crate::rows::{AccountRow, SessionRow, TransactionRow, check_etag};
 use crate::session;
+
+/// Refuses unless the transaction proves that `account` may be given another password.
+pub(crate) fn may_set(row: &TransactionRow, account: AccountId, caller: &Caller, now: Micros) -> Result<(), Refusal> {
+    row.require_verified(Purpose::SetCredential, now)?;
+    if row.account() == Some(account) {
+        Ok(())
+    } else {
+        Err(policy::unavailable(caller))
+    }
+}
 
 /// The first half: consumes a SET_CREDENTIAL transaction.
 #[derive(Debug)]
@@ -19,7 +29,8 @@ pub(crate) struct ConsumeCredential {
 }
 
 impl Command for ConsumeCredential {
-    type Answer = ();
+    /// When it was consumed: what was consumed later is her later wish.
+    type Answer = Micros;
     const NAME: &'static str = "identity.set_credential";
 
     fn slot(&self) -> Slot {
@@ -30,26 +41,36 @@ impl Command for ConsumeCredential {
         keys.row::<TransactionRow>(self.transaction.to_vec());
     }
 
-    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+    fn decide(&self, view: &mut View<'_>) -> Result<Micros, Refusal> {
         let now = view.now();
         let row = view.get::<TransactionRow>(self.transaction.as_bytes());
         let mut row = row.ok_or_else(|| policy::unavailable(&self.caller))?;
         policy::created_by(&row, &self.caller)?;
-        row.require_verified(Purpose::SetCredential, now)?;
-        if row.account() != Some(self.account) {
-            return Err(policy::unavailable(&self.caller));
-        }
+        may_set(&row, self.account, &self.caller, now)?;
         row.consume(now);
         view.put(&row);
-        Ok(())
+        Ok(now)
+    }
+
+    fn outcome(&self, consumed: &Micros) -> Vec<u8> {
+        consumed.0.to_be_bytes().to_vec()
     }
 }
 
-/// The second half. Harmless when repeated: the account remembers the transaction.
+/// Reads the outcome back.
+pub(crate) fn time_of(outcome: &[u8]) -> Option<Micros> {
+    outcome.try_into().ok().map(|bytes| Micros(i64::from_be_bytes(bytes)))
+}
+
+/// The second half. Harmless when repeated, early or late: the account remembers when the proof of its last change was
+/// consumed, and nothing older changes it again.
 #[derive(Debug)]
 pub(crate) struct ApplyCredential {
     pub(crate) caller: Caller,
-    pub(crate) transaction: TransactionId,
+    /// The transaction's name.
+    pub(crate) transaction: String,
+    /// When the first half consumed it.
+    pub(crate) consumed: Micros,
     pub(crate) account: AccountId,
     pub(crate) etag: String,
     /// The PHC string, sealed; empty: the password is removed.
@@ -76,16 +97,16 @@ impl Command for ApplyCredential {
         policy::own_account(&self.caller, self.account)?;
         let row = view.get::<AccountRow>(self.account.as_bytes());
         let mut row = row.ok_or_else(|| policy::unavailable(&self.caller))?;
-        if row.credential_transaction == self.transaction.to_vec() {
+        if row.credential_time >= self.consumed.0 {
             return Ok(Vec::new());
         }
         check_etag(&self.etag, row.version)?;
-        row.credential_transaction = self.transaction.to_vec();
+        row.credential_time = self.consumed.0;
         row.password.clone_from(&self.password);
         row.touch(view.now());
         view.put(&row);
         let mut draft = told("identity.credential_set", Action::Update, &row, &self.caller);
-        draft.event.txn_id = self.transaction.name();
+        draft.event.txn_id.clone_from(&self.transaction);
         draft.payload().changed_fields.push("password".to_owned());
         draft.emit(view);
         Ok(self.end_others(view))

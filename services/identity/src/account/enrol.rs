@@ -11,7 +11,7 @@ use sammati_store::{ClaimKey, Command, Keys, View};
 use super::told;
 use crate::lookup::Lookup;
 use crate::policy;
-use crate::rows::{AccountRow, AddressRow, TransactionRow};
+use crate::rows::{AccountRow, AddressRow, PortraitRow, TransactionRow};
 use crate::session::{self, Login};
 use crate::vault::{DataKey, Sealed};
 
@@ -62,6 +62,7 @@ impl Command for Enrol {
 
     fn reads(&self, keys: &mut Keys) {
         keys.row::<TransactionRow>(self.transaction.to_vec());
+        keys.row::<PortraitRow>(self.key.id.clone());
         keys.claim(self.reference);
         self.mobile_claims().into_iter().for_each(|claim| keys.claim(claim));
         self.chosen_claim().iter().for_each(|claim| keys.claim(*claim));
@@ -88,9 +89,18 @@ impl Command for Enrol {
                 login: login(account, view),
                 is_new: false,
             },
-            None => self.new_account(&row, view)?,
+            None => {
+                self.check_chosen(&mut row, view)?;
+                self.new_account(&row, view)?
+            }
         };
         row.account = enrolled.login.account.to_vec();
+        row.profile.clear();
+        if !enrolled.is_new {
+            // What was told again is kept under a key that is not hers, so it is not kept.
+            row.target.clear();
+            view.put(&PortraitRow::empty(&row.key));
+        }
         row.consume(now);
         view.put(&row);
         Ok(enrolled)
@@ -118,6 +128,19 @@ impl Enrol {
 
     fn chosen_claim(&self) -> Option<ClaimKey> {
         self.chosen_address().map(|address| self.lookup.address(&address))
+    }
+
+    /// Refuses an address that somebody has, and counts it, before anything else is changed.
+    fn check_chosen(&self, row: &mut TransactionRow, view: &mut View<'_>) -> Result<(), Refusal> {
+        let Some(claim) = self.chosen_claim() else {
+            return Ok(());
+        };
+        if view.claimed(&claim).is_none() {
+            return Ok(());
+        }
+        row.count_taken(view.now())?;
+        view.put(row);
+        Err(super::address::taken().recorded())
     }
 
     fn new_account(&self, transaction: &TransactionRow, view: &mut View<'_>) -> Result<Enrolled, Refusal> {
@@ -176,9 +199,6 @@ impl Enrol {
         let default = AbhaAddress::default_for(number, self.suffix);
         let mut addresses = vec![self.address(&default, view)?];
         if let (Some(chosen), Some(claim)) = (self.chosen_address(), self.chosen_claim()) {
-            if view.claimed(&claim).is_some() {
-                return Err(super::address::taken());
-            }
             view.claim(claim, id.to_vec());
             addresses.push(self.address(&chosen, view)?);
         }

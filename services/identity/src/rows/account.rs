@@ -36,9 +36,9 @@ pub(crate) struct AccountRow {
     /// The PHC string of her password, sealed; empty without one.
     #[prost(bytes = "vec", tag = "11")]
     pub(crate) password: Vec<u8>,
-    /// The transaction that set or removed the password last.
-    #[prost(bytes = "vec", tag = "12")]
-    pub(crate) credential_transaction: Vec<u8>,
+    /// When the proof was consumed that set or removed the password last. (12 is not used any more.)
+    #[prost(int64, tag = "13")]
+    pub(crate) credential_time: i64,
 }
 
 /// One of her addresses.
@@ -131,6 +131,16 @@ impl Record for AccountRow {
 
     fn cells(&self) -> Vec<Cell> {
         vec![Cell::Bytes((!self.is_active()).then(|| vec![1]))]
+    }
+}
+
+impl PortraitRow {
+    /// The one under this key with nothing in it.
+    pub(crate) fn empty(key: &[u8]) -> Self {
+        Self {
+            key: key.to_vec(),
+            sealed: Vec::new(),
+        }
     }
 }
 

@@ -12,12 +12,15 @@ pub(crate) struct GuardRow {
     pub(crate) sends: Vec<i64>,
     #[prost(message, repeated, tag = "3")]
     pub(crate) blocks: Vec<PurposeBlock>,
-    /// The day that passwords are counted for, in days since 1970 by Indian time.
+    /// The day that passwords and taken addresses are counted for, in days since 1970 by Indian time.
     #[prost(int64, tag = "4")]
     pub(crate) day: i64,
     /// Passwords tried on that day since the last right one.
     #[prost(int32, tag = "5")]
     pub(crate) passwords: i32,
+    /// Addresses asked for on that day that somebody had.
+    #[prost(int32, tag = "6")]
+    pub(crate) taken: i32,
 }
 
 /// The blocks of one purpose.

@@ -2,7 +2,7 @@
 
 use sammati_api::types::v1::ConsentStamp;
 use sammati_kernel::TransactionId;
-use sammati_store::{Record, Table};
+use sammati_store::{Cell, Column, Record, Table};
 
 /// One proof of one thing. Who is proved stands here as a keyed hash, and sealed.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -86,6 +86,9 @@ pub(crate) struct TransactionRow {
     /// The language of messages.
     #[prost(string, tag = "29")]
     pub(crate) language: String,
+    /// Its id as others see it, which does not tell where it lives.
+    #[prost(bytes = "vec", tag = "30")]
+    pub(crate) veiled: Vec<u8>,
 }
 
 /// One attempt to prove it, counted before anything is compared.
@@ -122,11 +125,15 @@ pub(crate) struct Target {
 impl Record for TransactionRow {
     const TABLE: Table = Table {
         name: "txn",
-        columns: &[],
+        columns: &[Column::int("due")],
     };
 
     fn key(&self) -> Vec<u8> {
         self.id.clone()
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![Cell::Int(self.holds_data().then(|| self.end().0))]
     }
 }
 
@@ -135,9 +142,16 @@ impl TransactionRow {
         TransactionId::from_slice(&self.id)
     }
 
-    /// The resource name.
+    /// The resource name, as everybody but this service knows it.
     pub(crate) fn name(&self) -> String {
-        self.id().map(|id| id.name()).unwrap_or_default()
+        TransactionId::from_slice(&self.veiled)
+            .map(|id| id.name())
+            .unwrap_or_default()
+    }
+
+    /// Whether it holds personal data that is not an account's.
+    pub(crate) const fn holds_data(&self) -> bool {
+        !self.target.is_empty() || !self.profile.is_empty()
     }
 }
 

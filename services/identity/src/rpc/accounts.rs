@@ -1,14 +1,17 @@
 //! AccountService: the person.
 
+use chrono::{DateTime, Datelike};
 use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::set_credential_request::Credential;
 use sammati_api::identity::v1::transaction::{Purpose, State};
 use sammati_kernel::{
-    AccountId, Actor, Caller, LocalPart, Reason, Refusal, Secret, Slot, Violations, weakness_of_password,
+    AccountId, Actor, Caller, LocalPart, Micros, Reason, Refusal, Secret, Slot, Violations, weakness_of_password,
 };
 use sammati_store::Outcome;
 
-use crate::account::{ApplyCredential, ConsumeCredential, Enrol, Enrolled, Found, LookupRefused, Viewed, compare};
+use crate::account::{
+    ApplyCredential, ConsumeCredential, Enrol, Enrolled, Found, LookupRefused, Viewed, compare, may_set, time_of,
+};
 use crate::policy;
 use crate::rows::{TransactionRow, check_etag};
 use crate::service::Inner;
@@ -25,7 +28,7 @@ impl Inner {
         let key = self.request::<Enrol>(caller, &request.request_id, &request);
         let mut v = Violations::new();
         wire::audiences(&mut v, &request.audiences);
-        let transaction = wire::named(&mut v, "transaction", &request.transaction);
+        let transaction = self.transaction_named(&mut v, "transaction", &request.transaction);
         let (key, ()) = Refusal::both(key, v.check())?;
         let transaction = wire::present(transaction)?;
         let chosen = request.chosen_address.as_deref().filter(|c| !c.is_empty());
@@ -128,7 +131,7 @@ impl Inner {
         let key = self.request::<ConsumeCredential>(caller, &request.request_id, &request);
         let mut v = Violations::new();
         let account = wire::named(&mut v, "name", &request.name);
-        let transaction = wire::named(&mut v, "transaction", &request.transaction);
+        let transaction = self.transaction_named(&mut v, "transaction", &request.transaction);
         let password = credential(&mut v, request.credential.as_ref());
         let (key, ()) = Refusal::both(key, v.check())?;
         let (account, transaction): (AccountId, _) = (wire::present(account)?, wire::present(transaction)?);
@@ -139,35 +142,39 @@ impl Inner {
                 ..Refusal::field("password", weak)
             });
         }
-        self.transaction(caller, transaction).await?;
+        let (row, _) = self.transaction(caller, transaction).await?;
         let (before, data_key) = self.her_account(caller, account, false).await?;
-        let applied = before.row.credential_transaction == transaction.to_vec();
-        let mut sealed = Vec::new();
-        if !applied {
+        // Nobody guesses here: only who has proved herself learns whether it is the old one. One who used her proof may
+        // be repeating the call, of which the command knows.
+        if row.state_at(self.now()) != State::Consumed {
+            may_set(&row, account, caller, self.now())?;
             check_etag(&request.etag, before.row.version)?;
-            if let Some(password) = password {
-                self.check_new(&before, &data_key, &password).await?;
-                sealed = data_key.seal(Sealed::Password, self.passwords.hash(password).await?.as_bytes())?;
+            if let Some(password) = &password {
+                self.check_new(&before, &data_key, password).await?;
             }
         }
-        self.store
-            .run(
-                ConsumeCredential {
-                    caller: caller.clone(),
-                    transaction,
-                    account,
-                },
-                Some(key),
-            )
-            .await?;
-        if !applied {
+        let consume = ConsumeCredential {
+            caller: caller.clone(),
+            transaction,
+            account,
+        };
+        let consumed = match self.store.run(consume, Some(key)).await? {
+            Outcome::Fresh(at) => at,
+            Outcome::Known(bytes) => time_of(&bytes).ok_or_else(|| broken("an outcome without time"))?,
+        };
+        if before.row.credential_time < consumed.0 {
+            let sealed = match password {
+                Some(password) => data_key.seal(Sealed::Password, self.passwords.hash(password).await?.as_bytes())?,
+                None => Vec::new(),
+            };
             let keep = match &caller.actor {
                 Some(Actor::Person { session, .. }) => Some(*session),
                 _ => None,
             };
             let apply = ApplyCredential {
                 caller: caller.clone(),
-                transaction,
+                transaction: row.name(),
+                consumed,
                 account,
                 etag: request.etag,
                 password: sealed,
@@ -208,17 +215,14 @@ impl Inner {
         let mut v = Violations::new();
         let named = wire::identifier(&mut v, request.identifier.as_ref());
         match &request.demographics {
-            Some(given) => demographics(&mut v, given),
+            Some(given) => demographics(&mut v, given, self.now()),
             None if must_match => v.add("demographics", "required: what you know of the patient"),
             None => {}
         }
         v.check()?;
         let named = wire::present(named)?;
         let id = self.find(&named).await?;
-        let shown = match id {
-            Some(id) => self.account(id, false).await?.map(|(shown, _)| shown),
-            None => None,
-        };
+        let shown = self.account_or_nobody(id).await?.map(|(shown, _)| shown);
         let compared = |shown: &Shown| {
             request
                 .demographics
@@ -228,7 +232,10 @@ impl Inner {
         let found = shown.as_ref().map(compared);
         let usable = !must_match || shown.as_ref().is_some_and(|s| s.row.is_active());
         if !usable || !found.is_some_and(|f| f.fits()) {
-            let slot = id.map_or_else(|| Slot::of_hash(&self.lookup.unknown(&named.folded())), |id| id.slot());
+            let slot = id.map_or_else(
+                || Slot::of_hash(&self.lookup.unknown(&named.folded(self.suffix))),
+                |id| id.slot(),
+            );
             self.store
                 .apply(LookupRefused {
                     caller: caller.clone(),
@@ -293,12 +300,13 @@ fn credential(v: &mut Violations, given: Option<&Credential>) -> Option<Secret<S
     }
 }
 
-fn demographics(v: &mut Violations, given: &sammati_api::types::v1::Demographics) {
+fn demographics(v: &mut Violations, given: &sammati_api::types::v1::Demographics, now: Micros) {
     wire::text(v, "demographics.name", &given.name, 1, 255);
     if !(1..=3).contains(&given.gender) {
         v.add("demographics.gender", "required: GENDER_M, GENDER_F or GENDER_O");
     }
-    if !(1900..=2200).contains(&given.year_of_birth) {
+    let this_year = DateTime::from_timestamp(now.seconds(), 0).map_or(1900, |now| now.year());
+    if !(1900..=this_year).contains(&given.year_of_birth) {
         v.add("demographics.year_of_birth", "required: a year from 1900 to this one");
     }
     if let Some(mobile) = given.mobile.as_deref().filter(|m| !m.is_empty()) {

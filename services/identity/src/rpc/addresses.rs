@@ -17,7 +17,6 @@ use crate::wire;
 
 use super::accounts::local_part;
 use super::proof::words;
-use super::transactions::transaction_id;
 
 /// Suggestions shown at least; ABDM wants 3.
 const ENOUGH: usize = 3;
@@ -31,7 +30,8 @@ impl Inner {
         let candidate = request.candidate.as_deref().filter(|c| !c.is_empty());
         let mut v = Violations::new();
         wire::text(&mut v, "candidate", candidate.unwrap_or_default(), 0, 64);
-        let ((), (profile, probe)) = Refusal::both(v.check(), self.asking(caller, &request.transaction).await)?;
+        let ((), enrolment) = Refusal::both(v.check(), self.enrolment(caller, &request.transaction))?;
+        let (profile, probe) = self.asking(caller, enrolment).await?;
         let why_not = match candidate {
             None => None,
             Some(text) => {
@@ -47,20 +47,32 @@ impl Inner {
         })
     }
 
-    /// For whom addresses are suggested, and where candidates are counted.
-    async fn asking(&self, caller: &Caller, transaction: &str) -> Result<(Profile, CountProbe), Refusal> {
-        if let Some(Actor::Person { account, session, .. }) = &caller.actor {
-            if !transaction.is_empty() {
-                return Err(Refusal::field("transaction", "must be absent: you are logged in"));
-            }
-            let (shown, _) = self.her_account(caller, *account, false).await?;
-            return Ok((shown.profile, CountProbe::session(caller.clone(), *session)));
+    /// The ENROL transaction that an app must name, and a person must not.
+    fn enrolment(&self, caller: &Caller, name: &str) -> Result<Option<TransactionId>, Refusal> {
+        match caller.account() {
+            None => self.transaction_id("transaction", name).map(Some),
+            Some(_) if name.is_empty() => Ok(None),
+            Some(_) => Err(Refusal::field("transaction", "must be absent: you are logged in")),
         }
-        let id = transaction_id("transaction", transaction)?;
-        let (row, key) = self.transaction(caller, id).await?;
-        row.require_verified(Purpose::Enrol, self.now())?;
-        let profile = key.open_message(Sealed::Profile, &row.profile)?;
-        Ok((profile, CountProbe::transaction(caller.clone(), id)))
+    }
+
+    /// For whom addresses are suggested, and where candidates are counted.
+    async fn asking(
+        &self,
+        caller: &Caller,
+        enrolment: Option<TransactionId>,
+    ) -> Result<(Profile, CountProbe), Refusal> {
+        if let Some(id) = enrolment {
+            let (row, key) = self.transaction(caller, id).await?;
+            row.require_verified(Purpose::Enrol, self.now())?;
+            let profile = key.open_message(Sealed::Profile, &row.profile)?;
+            return Ok((profile, CountProbe::transaction(caller.clone(), id)));
+        }
+        let Some(Actor::Person { account, session, .. }) = &caller.actor else {
+            return Err(policy::unavailable(caller));
+        };
+        let (shown, _) = self.her_account(caller, *account, false).await?;
+        Ok((shown.profile, CountProbe::session(caller.clone(), *session)))
     }
 
     async fn why_not(&self, text: &str) -> Result<Option<ErrorReason>, Refusal> {
@@ -107,10 +119,11 @@ impl Inner {
         if request.local_part.is_empty() {
             v.add("local_part", "required: the part before the @");
         }
-        let (key, ()) = Refusal::both(key, v.check())?;
+        let named = Refusal::both(v.check(), self.enrolment(caller, &request.transaction));
+        let (key, ((), enrolment)) = Refusal::both(key, named)?;
         let account: AccountId = wire::present(account)?;
         let local = local_part("local_part", &request.local_part)?;
-        self.may_name(caller, account, &request.transaction).await?;
+        self.may_name(caller, account, enrolment).await?;
         let (_, data_key) = self.her_account(caller, account, false).await?;
         let address = AbhaAddress::new(local, self.suffix);
         let create = CreateAddress {
@@ -128,14 +141,15 @@ impl Inner {
     }
 
     /// A person only her own account; an app only with the ENROL transaction it created that account with.
-    async fn may_name(&self, caller: &Caller, account: AccountId, transaction: &str) -> Result<(), Refusal> {
-        if caller.account().is_some() {
-            if !transaction.is_empty() {
-                return Err(Refusal::field("transaction", "must be absent: you are logged in"));
-            }
+    async fn may_name(
+        &self,
+        caller: &Caller,
+        account: AccountId,
+        enrolment: Option<TransactionId>,
+    ) -> Result<(), Refusal> {
+        let Some(id) = enrolment else {
             return policy::own_account(caller, account);
-        }
-        let id: TransactionId = transaction_id("transaction", transaction)?;
+        };
         let (row, _) = self.transaction(caller, id).await?;
         if row.purpose() != Purpose::Enrol {
             return Err(Reason::TransactionPurpose.into());

@@ -1,7 +1,7 @@
 //! What is read before and after a command: rows, with what is sealed in them opened.
 
 use prost::Message;
-use sammati_kernel::{AbhaNumber, AccountId, Caller, Refusal, SessionId, TransactionId};
+use sammati_kernel::{AbhaNumber, AccountId, Caller, Refusal, SessionId, Slot, TransactionId, Violations};
 use sammati_store::{ClaimKey, Reader, Stored};
 
 use crate::policy;
@@ -10,7 +10,7 @@ use crate::rows::{
 };
 use crate::service::Inner;
 use crate::vault::{DataKey, Sealed, broken};
-use crate::wire::{Named, Shown};
+use crate::wire::{self, Named, Shown};
 
 type Read<T> = Result<T, sammati_store::Error>;
 
@@ -23,6 +23,24 @@ struct Rows {
 }
 
 impl Inner {
+    /// `transactions/{id}` as others see it; the id where it lives.
+    pub(super) fn transaction_named(
+        &self,
+        v: &mut Violations,
+        field: &'static str,
+        name: &str,
+    ) -> Option<TransactionId> {
+        wire::named(v, field, name).map(|id| self.lookup.veiled(id))
+    }
+
+    /// The same where nothing else can be wrong.
+    pub(super) fn transaction_id(&self, field: &'static str, name: &str) -> Result<TransactionId, Refusal> {
+        let mut v = Violations::new();
+        let id = self.transaction_named(&mut v, field, name);
+        v.check()?;
+        wire::present(id)
+    }
+
     /// A transaction and its data key; what the caller did not create is as absent.
     pub(super) async fn transaction(
         &self,
@@ -52,6 +70,13 @@ impl Inner {
     pub(super) async fn account(&self, id: AccountId, full: bool) -> Result<Option<(Shown, DataKey)>, Refusal> {
         let rows = self.store.read(move |r| account_rows(r, id, full)).await?;
         rows.map(|rows| self.opened(rows)).transpose()
+    }
+
+    /// The same where there may be nobody: as much is read for nobody, so that the time tells nothing.
+    pub(super) async fn account_or_nobody(&self, id: Option<AccountId>) -> Result<Option<(Shown, DataKey)>, Refusal> {
+        let read = id.unwrap_or_else(|| AccountId::new(self.now(), Slot::new(0), [0; 8]));
+        let found = self.account(read, false).await?;
+        Ok(found.filter(|_| id.is_some()))
     }
 
     /// The same; absent and forbidden alike.
@@ -151,23 +176,19 @@ impl Inner {
         id: &sammati_kernel::ParticipantId,
     ) -> Result<Option<ParticipantRow>, Refusal> {
         let id = id.as_str().to_owned();
-        let slot = sammati_kernel::Slot::of_participant(&id);
+        let slot = Slot::of_participant(&id);
         Ok(record(self.store.read(move |r| r.get(slot, id.as_bytes())).await?))
     }
 }
 
 fn account_rows(r: &mut Reader<'_>, id: AccountId, full: bool) -> Read<Option<Rows>> {
-    let Some(account) = record::<AccountRow>(r.get(id.slot(), id.as_bytes())?) else {
-        return Ok(None);
-    };
-    let key = record(r.get(id.slot(), &account.key)?);
+    let account = record::<AccountRow>(r.get(id.slot(), id.as_bytes())?);
+    // Of nobody the same is asked.
+    let sealed = account.as_ref().map_or_else(|| id.to_vec(), |row| row.key.clone());
+    let key = record(r.get(id.slot(), &sealed)?);
     let guard = record(r.get(id.slot(), id.as_bytes())?);
-    let portrait = if full {
-        record(r.get(id.slot(), &account.key)?)
-    } else {
-        None
-    };
-    Ok(Some(Rows {
+    let portrait = if full { record(r.get(id.slot(), &sealed)?) } else { None };
+    Ok(account.map(|account| Rows {
         account,
         key,
         guard,

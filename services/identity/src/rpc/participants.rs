@@ -99,7 +99,7 @@ impl Inner {
             &request,
         );
         let mut v = Violations::new();
-        wire::text(&mut v, "reason", &request.reason, 0, 255);
+        wire::told(&mut v, "reason", &request.reason, 0, 255);
         let id = wire::participant_named(&mut v, "name", &request.name);
         let (key, ()) = Refusal::both(key, v.check())?;
         self.change(

@@ -100,10 +100,7 @@ impl Inner {
         number: u8,
         password: &Secret<String>,
     ) -> Result<(), Refusal> {
-        let kept = match row.account().filter(|_| !row.decoy) {
-            Some(account) => self.kept_password(account).await?,
-            None => None,
-        };
+        let kept = self.kept_password(row.account().filter(|_| !row.decoy)).await?;
         let phc = match &kept {
             Some((_, sealed, key)) => Some(key.open_text(Sealed::Password, sealed)?),
             None => None,
@@ -123,15 +120,15 @@ impl Inner {
     }
 
     /// The sealed hash of an account's password, and the key it is sealed under.
-    pub(super) async fn kept_password(
+    async fn kept_password(
         &self,
-        account: AccountId,
+        account: Option<AccountId>,
     ) -> Result<Option<(AccountId, Vec<u8>, DataKey)>, Refusal> {
-        let Some((shown, key)) = self.account(account, false).await? else {
-            return Ok(None);
-        };
-        let AccountRow { password, .. } = shown.row;
-        Ok((!password.is_empty()).then_some((account, password, key)))
+        let found = self.account_or_nobody(account).await?;
+        Ok(found.zip(account).and_then(|((shown, key), account)| {
+            let AccountRow { password, .. } = shown.row;
+            (!password.is_empty()).then_some((account, password, key))
+        }))
     }
 
     async fn settle(&self, caller: &Caller, row: &TransactionRow, number: u8, found: Matched) -> Result<(), Refusal> {

@@ -16,7 +16,7 @@ use crate::session::{
     ConsumeLogin, EndReused, Login, OpenSession, Refresh, Revoke, Revoked, Rotated, Which, chosen, expired, may_log_in,
     several_holders,
 };
-use crate::tokens::{AUDIENCES, may_repeat};
+use crate::tokens::{ACTS_AT, may_repeat};
 use crate::vault::broken;
 use crate::wire;
 
@@ -29,7 +29,7 @@ impl Inner {
         let key = self.request::<ConsumeLogin>(caller, &request.request_id, &request);
         let mut v = Violations::new();
         wire::audiences(&mut v, &request.audiences);
-        let transaction = wire::named(&mut v, "transaction", &request.transaction);
+        let transaction = self.transaction_named(&mut v, "transaction", &request.transaction);
         if request.candidate_index.is_some_and(|index| index < 1) {
             v.add("candidate_index", "the index of a candidate, 1 and up");
         }
@@ -129,13 +129,8 @@ impl Inner {
             generation,
             account: before.account,
         };
-        let outcome = match self.store.run(refresh, Some(key)).await {
-            Err(refusal) if refusal.reason == Reason::RefreshReused => {
-                self.facts.end(&[session], self.now());
-                return Err(refusal);
-            }
-            outcome => outcome?,
-        };
+        let outcome = self.store.run(refresh, Some(key)).await;
+        let outcome = self.known_if_reused(session, outcome)?;
         let (rotated, fresh) = match outcome {
             Outcome::Fresh(rotated) => (rotated, true),
             Outcome::Known(bytes) => (
@@ -144,18 +139,23 @@ impl Inner {
             ),
         };
         if !fresh && !may_repeat(rotated.made, self.now()) {
-            let ended = self
-                .store
-                .apply(EndReused {
-                    caller: caller.clone(),
-                    session,
-                })
-                .await;
-            self.facts.end(&[session], self.now());
-            ended?;
+            let end = EndReused {
+                caller: caller.clone(),
+                session,
+            };
+            let ended = self.store.apply(end).await;
+            self.known_if_reused(session, ended)?;
         }
         let row = self.session(session).await?.ok_or_else(expired)?;
         self.with_tokens(&row, rotated, &request.audiences, fresh)
+    }
+
+    /// A session that ended by the reuse of a token is known to have ended at once: if it did, not if storage failed.
+    pub(crate) fn known_if_reused<T>(&self, session: SessionId, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
+        if matches!(&outcome, Err(refusal) if refusal.reason == Reason::RefreshReused) {
+            self.facts.end(&[session], self.now());
+        }
+        outcome
     }
 
     pub(crate) async fn revoke_sessions(
@@ -238,10 +238,10 @@ impl Inner {
             return Err(Reason::CallerKind.into());
         };
         let mut v = Violations::new();
-        if !AUDIENCES.contains(&request.audience.as_str()) || request.audience == *service {
+        if !ACTS_AT.contains(&(service.as_str(), request.audience.as_str())) {
             v.add(
                 "audience",
-                "must be \"identity\", \"consent\" or \"audit\", and not the caller",
+                "must be \"identity\", or \"audit\" if the caller is consent: a service acts nowhere else",
             );
         }
         if request.token.is_empty() || request.token.len() > jws::MAX_TOKEN {
@@ -253,6 +253,9 @@ impl Inner {
             .map_err(|_| missing("the token is not one of ours"))?;
         if claims.aud != *service {
             return Err(missing("the token is for another service"));
+        }
+        if claims.act.is_some() {
+            return Err(missing("the token is an actor's already; nobody acts for one who acts"));
         }
         let now = self.now();
         if !claims.is_live(now) {
@@ -273,7 +276,7 @@ impl Inner {
         Ok(self
             .session(session)
             .await?
-            .is_some_and(|row| row.end_time == 0 && row.create_time <= now.0))
+            .is_some_and(|row| row.is_live(now) && row.create_time <= now.0))
     }
 
     pub(crate) fn list_keys(

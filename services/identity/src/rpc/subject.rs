@@ -18,6 +18,8 @@ pub(super) struct Who {
     /// The claim that fixes the slot for repeats, where a look-up chose it.
     pub(super) route: Option<ClaimKey>,
     pub(super) decoy: bool,
+    /// Whether she has what the factor asks for; of others than the caller nobody is told.
+    pub(super) usable: bool,
     pub(super) account: Option<AccountId>,
     /// Where an OTP of ours goes.
     pub(super) mobile: Option<MobileNumber>,
@@ -33,6 +35,7 @@ impl Who {
             subject: subject.to_vec(),
             route: None,
             decoy: false,
+            usable: true,
             account: None,
             mobile: None,
             mobile_hash: Vec::new(),
@@ -49,22 +52,15 @@ impl Inner {
             Subject::Mobile(mobile) => self.by_mobile(mobile).await,
             Subject::Named(named) => {
                 let account = self.find(named).await?;
-                let who = self.by_account(account, &named.folded(), beginning.factor).await?;
+                let named = named.folded(self.suffix);
+                let who = self.by_account(account, &named, beginning.factor).await?;
                 self.routed(who, key).await
             }
             Subject::Caller => {
                 let account = caller.account().ok_or(Reason::NotAvailable)?;
                 let who = self.by_account(Some(account), "", beginning.factor).await?;
-                let usable = if beginning.factor == Factor::Password {
-                    !who.decoy
-                } else {
-                    who.mobile.is_some()
-                };
-                if !usable {
-                    let why = "your account has no password or mobile to prove yourself with; use the other factor";
-                    return Err(Refusal::new(Reason::FactorNotAllowed).saying(why));
-                }
-                self.routed(who, key).await
+                let usable = !who.decoy;
+                self.routed(Who { usable, ..who }, key).await
             }
         }
     }
@@ -82,11 +78,7 @@ impl Inner {
     }
 
     async fn by_account(&self, account: Option<AccountId>, named: &str, factor: Factor) -> Result<Who, Refusal> {
-        let shown = match account {
-            Some(id) => self.account(id, false).await?,
-            None => None,
-        };
-        let Some((shown, _)) = shown else {
+        let Some((shown, _)) = self.account_or_nobody(account).await? else {
             return Ok(self.nobody(named, factor));
         };
         if factor == Factor::Password {
@@ -114,7 +106,7 @@ impl Inner {
 
     /// One who looks like anybody else and never verifies.
     fn nobody(&self, named: &str, factor: Factor) -> Who {
-        let subject = self.lookup.unknown(named);
+        let subject = self.lookup.nobody(named, factor);
         let masked = match factor {
             Factor::Password => String::new(),
             _ => format!("******{:04}", self.lookup.invented_digits(&subject)),

@@ -4,9 +4,7 @@ use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::Factor;
 use sammati_api::identity::v1::transaction::{Purpose, State};
 use sammati_api::provider::v1 as provider;
-use sammati_kernel::{
-    AadhaarNumber, AccountId, Caller, MobileNumber, Refusal, Secret, Seed, TransactionId, Violations,
-};
+use sammati_kernel::{AadhaarNumber, AccountId, Caller, MobileNumber, Refusal, Secret, Seed, TransactionId};
 use sammati_server::event::micros;
 use sammati_store::Outcome;
 use tonic::Request;
@@ -26,7 +24,7 @@ impl Inner {
         request: api::CreateTransactionRequest,
     ) -> Result<api::Transaction, Refusal> {
         let key = self.request::<Begin>(caller, &request.request_id, &request);
-        let (key, beginning) = Refusal::both(key, wire::beginning(&request, self.now()))?;
+        let (key, beginning) = Refusal::both(key, wire::beginning(&request))?;
         policy::may_begin(caller, beginning.purpose)?;
         let who = self.who(caller, &beginning, &key).await?;
         let (data_key, key_row) = self.vault.create()?;
@@ -57,12 +55,14 @@ impl Inner {
             key: key_row,
             target,
             otp: otp.clone(),
+            usable: who.usable,
             consent: request.consent.clone(),
         };
+        let language = request.consent.as_ref().map_or("en", |stamp| stamp.language.as_str());
         let id = match self.store.run(begin, Some(key)).await? {
             Outcome::Fresh(id) => {
                 if let Some(otp) = &otp {
-                    self.send_otp(id, 1, beginning.purpose, who.mobile.as_ref(), otp, "en")
+                    self.send_otp(id, 1, beginning.purpose, who.mobile.as_ref(), otp, language)
                         .await?;
                 }
                 id
@@ -83,7 +83,7 @@ impl Inner {
         request: api::ResendOtpRequest,
     ) -> Result<api::Transaction, Refusal> {
         let key = self.request::<Resend>(caller, &request.request_id, &request);
-        let (key, id) = Refusal::both(key, transaction_id("name", &request.name))?;
+        let (key, id) = Refusal::both(key, self.transaction_id("name", &request.name))?;
         let (before, data_key) = self.transaction(caller, id).await?;
         let otp = draw_otp()?;
         let resend = Resend {
@@ -120,7 +120,7 @@ impl Inner {
         request: api::VerifyTransactionRequest,
     ) -> Result<api::Transaction, Refusal> {
         let key = self.request::<CountAttempt>(caller, &request.request_id, &request);
-        let named = Refusal::both(transaction_id("name", &request.name), wire::proof(&request));
+        let named = Refusal::both(self.transaction_id("name", &request.name), wire::proof(&request));
         let (key, (id, proof)) = Refusal::both(key, named)?;
         let (before, _) = self.transaction(caller, id).await?;
         let by_mobile = before.purpose() == Purpose::Login && before.account.is_empty() && !before.mobile.is_empty();
@@ -177,7 +177,7 @@ impl Inner {
             "otp-login"
         };
         // One message for each sending: the last byte of the transaction's id and its number make the id.
-        let mut message_id = *id.as_bytes();
+        let mut message_id = *self.lookup.veiled(id).as_bytes();
         message_id[15] ^= u8::try_from(send).unwrap_or(0);
         let otp = Otp {
             message_id: uuid::Uuid::from_bytes(message_id).to_string(),
@@ -252,13 +252,6 @@ impl Inner {
             .map(|(n, a)| wire::candidate(n + 1, &a.row, a.number, &a.profile))
             .collect())
     }
-}
-
-pub(super) fn transaction_id(field: &'static str, name: &str) -> Result<TransactionId, Refusal> {
-    let mut v = Violations::new();
-    let id = wire::named(&mut v, field, name);
-    v.check()?;
-    wire::present(id)
 }
 
 fn verdict(row: &TransactionRow, number: u8) -> Verdict {

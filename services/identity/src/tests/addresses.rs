@@ -58,15 +58,22 @@ async fn six_beside_the_default_one_and_exactly_one_preferred() {
             assert_eq!(account.addresses.len(), n + 2);
             assert_eq!(fixture.inner.create_address(&her, request).await.unwrap(), account);
         }
-        assert_eq!(
-            reason(
-                fixture
-                    .inner
-                    .create_address(&her, claiming(&fixture, &name, "asha.rao6"))
-                    .await
-            ),
-            Reason::AddressLimit
-        );
+        fixture
+            .create_account(&fixture.proved(200).await, Some("asha.theirs"))
+            .await
+            .unwrap();
+        for local in ["asha.rao6", "asha.theirs"] {
+            assert_eq!(
+                reason(
+                    fixture
+                        .inner
+                        .create_address(&her, claiming(&fixture, &name, local))
+                        .await
+                ),
+                Reason::AddressLimit,
+                "she learns nothing of {local}"
+            );
+        }
         let held = fixture
             .inner
             .create_address(&her, claiming(&fixture, &name, "ASHA.RAO5"))
@@ -170,5 +177,42 @@ async fn suggestions_are_free_and_twenty_candidates_are_enough() {
                 .len(),
             2
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_of_others_are_not_to_be_listed_by_claiming_them() {
+    for fixture in fixtures().await {
+        let theirs = fixture.proved(100).await;
+        fixture.create_account(&theirs, Some("asha.rao84")).await.unwrap();
+        let transaction = fixture.proved(200).await;
+        for _ in 0..40 {
+            let taken = fixture.create_account(&transaction, Some("asha.rao84")).await;
+            assert_eq!(reason(taken), Reason::AddressTaken);
+        }
+        let more = fixture.create_account(&transaction, Some("asha.rao84")).await;
+        assert_eq!(reason(more), Reason::ProbeLimit);
+        let enrolled = fixture.create_account(&transaction, None).await.unwrap();
+        let (name, her) = (enrolled.account.unwrap().name, person(&enrolled.session.unwrap()));
+        let claim = |local: &str| {
+            let request = claiming(&fixture, &name, local);
+            let (inner, her) = (fixture.inner.clone(), her.clone());
+            async move { inner.create_address(&her, request).await }
+        };
+        for _ in 0..20 {
+            assert_eq!(reason(claim("asha.rao84").await), Reason::AddressTaken);
+        }
+        for local in ["asha.rao84", "asha.mine"] {
+            assert_eq!(reason(claim(local).await), Reason::ProbeLimit);
+        }
+        fixture.pass(24 * 3600);
+        assert!(claim("asha.mine").await.is_ok());
+        let bare = api::CreateAddressRequest {
+            account: "accounts/x".into(),
+            ..claiming(&fixture, "", "")
+        };
+        let refused = fixture.inner.create_address(&app(), bare).await.unwrap_err();
+        let fields: Vec<_> = refused.violations.iter().map(|v| v.field.to_string()).collect();
+        assert_eq!(fields, ["account", "local_part", "transaction"], "all at once");
     }
 }

@@ -62,7 +62,7 @@ impl KycProviderService for Agency {
         Ok(Response::new(provider::StartKycResponse {
             provider_transaction: format!("uidai-{}", request.transaction),
             masked_target: "******3210".into(),
-            expire_time: None,
+            expire_time: Some(timestamp(START.plus(Duration::from_secs(365 * 24 * 3600)))),
         }))
     }
 
@@ -350,6 +350,7 @@ async fn build(
         keys: keys(key),
         kyc: Arc::clone(agency) as _,
         messages: Arc::clone(inbox) as _,
+        otp_floor: Duration::ZERO,
         suffix: AddressSuffix::Sbx,
         issuer: "https://identity.test".into(),
     };

@@ -34,7 +34,11 @@ async fn storm(fixture: &Fixture, transaction: &str) -> usize {
     while let Some(done) = calls.join_next().await {
         match reason(done.unwrap()) {
             Reason::OtpMismatch => compared += 1,
-            other => assert_eq!(other, Reason::OtpBlocked),
+            // Blocked once all five were compared; before that no guess is left.
+            other => assert!(
+                matches!(other, Reason::OtpBlocked | Reason::TransactionState),
+                "{other:?}"
+            ),
         }
     }
     compared
@@ -275,5 +279,67 @@ async fn a_password_is_set_used_and_locked_after_five_wrong_ones() {
         assert!(shown.lock_until_time.is_some());
         fixture.pass(24 * 3600);
         assert!(try_password("Gulmohar#27").await.is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guesses_that_an_agency_never_compared_block_nobody() {
+    for fixture in fixtures().await {
+        let subject = || Some(Subject::Aadhaar(aadhaar(1)));
+        let begun = fixture
+            .begin(&app(), Purpose::Enrol, Factor::AadhaarOtp, subject())
+            .await
+            .unwrap();
+        fixture.agency.away.store(true, Ordering::SeqCst);
+        for _ in 0..5 {
+            let guess = fixture.verify_otp(&app(), &begun.name, OTP).await;
+            assert_eq!(reason(guess), Reason::KycUnavailable);
+        }
+        fixture.agency.away.store(false, Ordering::SeqCst);
+        let none_left = fixture.verify_otp(&app(), &begun.name, OTP).await.unwrap_err();
+        assert_eq!(
+            (none_left.reason, none_left.retry_after),
+            (Reason::TransactionState, None),
+            "nothing to wait for"
+        );
+        fixture.pass(60);
+        let resend = api::ResendOtpRequest {
+            request_id: fixture.request_id(),
+            name: begun.name,
+            etag: String::new(),
+        };
+        let sent = fixture.agency.sent.load(Ordering::SeqCst);
+        let refused = fixture.inner.resend_otp(&app(), resend).await;
+        assert_eq!(
+            reason(refused),
+            Reason::TransactionState,
+            "there is nothing to guess any more"
+        );
+        assert_eq!(fixture.agency.sent.load(Ordering::SeqCst), sent);
+        let anew = fixture
+            .begin(&app(), Purpose::Enrol, Factor::AadhaarOtp, subject())
+            .await
+            .unwrap();
+        fixture.verify_otp(&app(), &anew.name, OTP).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_otp_ends_after_five_minutes_whatever_the_agency_says() {
+    for fixture in fixtures().await {
+        let begun = fixture
+            .begin(
+                &app(),
+                Purpose::Enrol,
+                Factor::AadhaarOtp,
+                Some(Subject::Aadhaar(aadhaar(1))),
+            )
+            .await
+            .unwrap();
+        fixture.pass(300);
+        assert_eq!(
+            reason(fixture.verify_otp(&app(), &begun.name, OTP).await),
+            Reason::OtpExpired
+        );
     }
 }

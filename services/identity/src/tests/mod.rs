@@ -4,5 +4,7 @@ mod addresses;
 mod enrolment;
 mod fixture;
 mod guesses;
+mod kept;
+mod known;
 mod participants;
 mod sessions;

@@ -263,6 +263,13 @@ async fn a_facility_learns_only_that_everything_fits() {
             (account.name.as_str(), "")
         );
         assert_eq!(found.mobile_match(), api::Match::NotGiven);
+        for year in [1899, 2027] {
+            let never = fixture
+                .inner
+                .resolve_subject(&hip, ask(&account.abha_number, year))
+                .await;
+            assert_eq!(reason(never), Reason::FieldInvalid, "{year}");
+        }
         let wrong = fixture
             .inner
             .resolve_subject(&hip, ask(&account.abha_number, 1990))

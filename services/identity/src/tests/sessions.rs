@@ -196,6 +196,32 @@ async fn a_service_acts_with_a_token_of_its_own() {
             ("audit", "services/consent")
         );
         assert_eq!(claims.exp - claims.iat, 60);
+        let audit = Caller {
+            peer: Peer::Service("audit".into()),
+            actor: None,
+        };
+        let onward = api::ExchangeTokenRequest {
+            token: made.token,
+            audience: "identity".into(),
+        };
+        let refused = fixture.inner.exchange_token(&audit, onward).await;
+        assert_eq!(
+            reason(refused),
+            Reason::TokenMissing,
+            "an actor's token is not handed on"
+        );
+        for (service, audience) in [("audit", "consent"), ("consent", "consent"), ("sandbox", "identity")] {
+            let request = api::ExchangeTokenRequest {
+                token: received.clone(),
+                audience: audience.into(),
+            };
+            let caller = Caller {
+                peer: Peer::Service(service.into()),
+                actor: None,
+            };
+            let refused = fixture.inner.exchange_token(&caller, request).await;
+            assert_eq!(reason(refused), Reason::FieldInvalid, "{service} at {audience}");
+        }
         let identitys = session
             .access_tokens
             .iter()
@@ -278,5 +304,64 @@ async fn changes_are_told_from_a_snapshot_on_and_from_a_token_on() {
             assert!(ended.contains(&session.name));
         }
         assert_eq!(watch("nonsense").await.err().unwrap().reason, Reason::PositionUnknown);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_actor_token_is_made_for_a_session_that_has_run_out() {
+    for fixture in fixtures().await {
+        let session = fixture.enrol(1).await.session.unwrap();
+        let id = sammati_kernel::SessionId::parse_name(&session.name).unwrap();
+        let row = fixture.inner.session(id).await.unwrap().unwrap();
+        fixture.pass(15 * 24 * 3600 - 100);
+        let now = sammati_kernel::Clock::now(&fixture.clock);
+        let made = fixture
+            .inner
+            .mint()
+            .access(&row, 1, now, &["consent".to_owned()])
+            .unwrap();
+        let consent = Caller {
+            peer: Peer::Service("consent".into()),
+            actor: None,
+        };
+        let exchange = || api::ExchangeTokenRequest {
+            token: made[0].token.clone(),
+            audience: "audit".into(),
+        };
+        fixture.inner.exchange_token(&consent, exchange()).await.unwrap();
+        fixture.pass(100);
+        assert_eq!(
+            reason(fixture.inner.exchange_token(&consent, exchange()).await),
+            Reason::TokenRevoked,
+            "the token itself lives for 200 s more"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn facts_that_nobody_confirmed_for_half_a_minute_are_not_judged_by() {
+    for fixture in fixtures().await {
+        let facts = &fixture.inner.facts;
+        let later = |seconds| tokio::time::Instant::now() + std::time::Duration::from_secs(seconds);
+        assert!(facts.fresh().is_ok() && facts.fresh_at(later(20)).is_ok());
+        let then = later(31);
+        assert_eq!(reason(facts.fresh_at(then)), Reason::IdentityStale);
+        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+        facts.catch_up(&fixture.inner.store, &fixture.clock).await.unwrap();
+        assert!(facts.fresh_at(then).is_ok(), "confirmed a second later");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_not_taken_for_ended_where_its_end_was_not_committed() {
+    for fixture in fixtures().await {
+        let session = fixture.enrol(1).await.session.unwrap();
+        let claims = token::read(&session.access_tokens[0].token, |kid| fixture.inner.keys.find(kid)).unwrap();
+        let id = claims.session().unwrap();
+        for (why, ends) in [(Reason::StorageUnavailable, false), (Reason::RefreshReused, true)] {
+            let outcome: Result<(), Refusal> = Err(why.into());
+            assert_eq!(reason(fixture.inner.known_if_reused(id, outcome)), why);
+            assert_eq!(fixture.inner.facts.ended(&claims), ends);
+        }
     }
 }

@@ -147,18 +147,20 @@ impl CountAttempt {
     }
 }
 
-/// No guess is left.
+/// No guess is left: what blocks her, if something does. Guesses that nobody compared, because UIDAI was away, do not.
 fn exhausted(row: &TransactionRow, guard: &mut GuardRow, now: Micros) -> Refusal {
-    if row.factor() == Factor::Password {
-        return guard.count_password(now).err().unwrap_or_else(|| {
-            Refusal::new(Reason::TransactionState)
-                .saying("all five guesses are used; begin a new transaction")
-                .with(Fact::State, "BLOCKED")
-        });
-    }
-    Refusal::new(Reason::OtpBlocked)
-        .saying("all five guesses are used; begin a new transaction in 30 minutes")
-        .retry_after(std::time::Duration::from_secs(30 * 60))
+    let block = if row.factor() == Factor::Password {
+        guard.count_password(now)
+    } else {
+        guard.check(row.purpose(), now)
+    };
+    block.err().unwrap_or_else(no_guess_left)
+}
+
+pub(super) fn no_guess_left() -> Refusal {
+    Refusal::new(Reason::TransactionState)
+        .saying("all five guesses are used; begin a new transaction")
+        .with(Fact::State, "BLOCKED")
 }
 
 /// What a wrong proof is told: the `number`th, from 1.

@@ -1,15 +1,19 @@
 //! A transaction begins: the intent is committed before anything is sent.
 
+use std::time::Duration;
+
 use sammati_api::audit::v1::event::Action;
 use sammati_api::identity::v1::Factor;
 use sammati_api::identity::v1::transaction::{Purpose, State};
 use sammati_api::types::v1::ConsentStamp;
-use sammati_kernel::{AccountId, Caller, Reason, Refusal, Secret, Slot, TransactionId};
+use sammati_kernel::{AccountId, Caller, Micros, Reason, Refusal, Secret, Slot, TransactionId};
+use sammati_server::event::micros;
 use sammati_store::{ClaimKey, Command, Keys, View};
 
-use super::{OTP_LIFE, refused, sends_otp, told};
+use super::{LIFE, OTP_LIFE, refused, sends_otp, told};
 use crate::lookup::{Lookup, slot_bytes};
 use crate::rows::{DataKeyRow, GuardRow, TransactionRow};
+use crate::wire::ACCEPTED;
 
 /// Creates a transaction, CHALLENGED.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub(crate) struct Begin {
     pub(crate) target: Vec<u8>,
     /// The OTP, where we send it.
     pub(crate) otp: Option<Secret<String>>,
+    /// Whether she who proves herself has what the factor asks for.
+    pub(crate) usable: bool,
     pub(crate) consent: Option<ConsentStamp>,
 }
 
@@ -51,6 +57,7 @@ impl Command for Begin {
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<TransactionId, Refusal> {
+        self.may_begin(view.now())?;
         self.follow_route(view)?;
         let id: TransactionId = view.id("transaction");
         let row = self.row(id, view);
@@ -68,7 +75,28 @@ impl Command for Begin {
     }
 }
 
+/// How long ago a consent text may have been accepted.
+const ACCEPTED_WITHIN: Duration = LIFE;
+
+/// How far an app's clock may be ahead.
+const AHEAD: Duration = Duration::from_secs(60);
+
 impl Begin {
+    /// What may change between a call and its repeat is judged here, where a repeat is answered before it is judged.
+    fn may_begin(&self, now: Micros) -> Result<(), Refusal> {
+        if let Some(stamp) = &self.consent {
+            let accepted = stamp.accepted_time.as_ref().and_then(micros);
+            if accepted.is_none_or(|at| at > now.plus(AHEAD) || at < now.minus(ACCEPTED_WITHIN)) {
+                return Err(Refusal::field("consent.accepted_time", ACCEPTED));
+            }
+        }
+        if !self.usable {
+            let why = "your account has no password or mobile to prove yourself with; use the other factor";
+            return Err(Refusal::new(Reason::FactorNotAllowed).saying(why));
+        }
+        Ok(())
+    }
+
     /// A repeat goes where the first attempt went, though somebody enrolled in between.
     fn follow_route(&self, view: &mut View<'_>) -> Result<(), Refusal> {
         let Some(route) = self.route else { return Ok(()) };
@@ -101,6 +129,7 @@ impl Begin {
             .map(|otp| self.lookup.otp(id.as_bytes(), sends, otp.expose()).to_vec());
         TransactionRow {
             id: id.to_vec(),
+            veiled: self.lookup.veiled(id).to_vec(),
             version: 1,
             purpose: self.purpose.into(),
             factor: self.factor.into(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sammati_api::identity::v1::transaction::Purpose;
 use sammati_kernel::{Micros, Reason, Refusal};
 
+use super::probe::{PROBES, probe_limit};
 use crate::rows::{GuardRow, PurposeBlock};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -18,7 +19,7 @@ const ABUSE: usize = 3;
 /// Passwords tried in a day before the account is locked.
 const PASSWORDS_A_DAY: i32 = 5;
 /// Indian time is this far ahead of UTC: a day of password tries ends at midnight where people live.
-const IST: Duration = Duration::from_secs(5 * 3600 + 30 * 60);
+const IST_SECONDS: i64 = 5 * 3600 + 30 * 60;
 
 impl GuardRow {
     /// The counts of nobody yet.
@@ -75,12 +76,35 @@ impl GuardRow {
                 .saying("five wrong passwords today; log in with an OTP, or try again tomorrow")
                 .retry_after(until.since(now)));
         }
-        let today = day(now);
-        if self.day != today {
-            (self.day, self.passwords) = (today, 0);
-        }
+        self.begin_day(now);
         self.passwords += 1;
         Ok(())
+    }
+
+    /// Refuses once too many addresses were asked for today that somebody had.
+    pub(crate) fn check_taken(&self, now: Micros) -> Result<(), Refusal> {
+        if self.day == day(now) && self.taken >= PROBES {
+            return Err(probe_limit().retry_after(self.day_end().since(now)));
+        }
+        Ok(())
+    }
+
+    /// Counts one.
+    pub(crate) fn count_taken(&mut self, now: Micros) {
+        self.begin_day(now);
+        self.taken += 1;
+    }
+
+    /// Counts begin anew each day.
+    fn begin_day(&mut self, now: Micros) {
+        let today = day(now);
+        if self.day != today {
+            (self.day, self.passwords, self.taken) = (today, 0, 0);
+        }
+    }
+
+    const fn day_end(&self) -> Micros {
+        Micros::from_seconds((self.day + 1) * 86_400 - IST_SECONDS)
     }
 
     /// A right password forgives the wrong ones.
@@ -91,12 +115,12 @@ impl GuardRow {
     /// Until when passwords are refused, if they are.
     pub(crate) fn lock_until(&self, now: Micros) -> Option<Micros> {
         let locked = self.day == day(now) && self.passwords >= PASSWORDS_A_DAY;
-        locked.then(|| Micros::from_seconds((self.day + 1) * 86_400).minus(IST))
+        locked.then(|| self.day_end())
     }
 }
 
 fn day(now: Micros) -> i64 {
-    now.plus(IST).seconds().div_euclid(86_400)
+    (now.seconds() + IST_SECONDS).div_euclid(86_400)
 }
 
 fn refusal(block: &PurposeBlock, now: Micros) -> Refusal {
@@ -160,7 +184,7 @@ mod tests {
             (refused.reason, refused.retry_after),
             (Reason::AccountLocked, Some(until.since(T)))
         );
-        assert_eq!(until.plus(IST).seconds() % 86_400, 0, "midnight in India");
+        assert_eq!((until.seconds() + IST_SECONDS) % 86_400, 0, "midnight in India");
         assert!(guard.count_password(until).is_ok());
     }
 }

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod begin;
+mod forget;
 mod guard;
 mod probe;
 mod resend;
@@ -18,6 +19,7 @@ use sammati_server::event::Draft;
 
 pub(crate) use attempt::{CountAttempt, Known, Matched, Proof, Settle, mismatch};
 pub(crate) use begin::Begin;
+pub(crate) use forget::forget;
 pub(crate) use probe::CountProbe;
 pub(crate) use resend::Resend;
 pub(crate) use started::Started;

@@ -9,8 +9,8 @@ use sammati_store::{Command, Keys, View};
 use crate::policy;
 use crate::rows::{SessionRow, TransactionRow};
 
-/// Candidates for one transaction or session.
-const PROBES: i32 = 20;
+/// Candidates for one transaction or session; also addresses that an account asks for in a day and somebody has.
+pub(super) const PROBES: i32 = 20;
 
 /// On whose account a candidate is asked about.
 #[derive(Debug, Clone, Copy)]
@@ -67,9 +67,22 @@ fn count(probes: i32, end: Micros, now: Micros) -> Result<i32, Refusal> {
     if probes < PROBES {
         return Ok(probes + 1);
     }
-    Err(Refusal::new(Reason::ProbeLimit)
-        .saying("20 names have been asked about; choose one of the suggestions")
-        .retry_after(end.since(now).max(Duration::from_secs(1))))
+    Err(probe_limit().retry_after(end.since(now).max(Duration::from_secs(1))))
+}
+
+pub(super) fn probe_limit() -> Refusal {
+    Refusal::new(Reason::ProbeLimit).saying("20 names have been asked about; choose one of the suggestions")
+}
+
+impl TransactionRow {
+    /// Counts an address that she chose and somebody has. As many are told beside the candidates asked about.
+    pub(crate) fn count_taken(&mut self, now: Micros) -> Result<(), Refusal> {
+        if self.probes >= 2 * PROBES {
+            return Err(probe_limit().retry_after(self.end().since(now).max(Duration::from_secs(1))));
+        }
+        self.probes += 1;
+        Ok(())
+    }
 }
 
 impl Command for CountProbe {

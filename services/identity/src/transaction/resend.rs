@@ -8,6 +8,7 @@ use sammati_api::identity::v1::transaction::State;
 use sammati_kernel::{Caller, Fact, Micros, Reason, Refusal, Secret, Slot, TransactionId};
 use sammati_store::{Command, Keys, View};
 
+use super::attempt::no_guess_left;
 use super::{OTP_LIFE, SENDS, refused, sends_otp, told};
 use crate::lookup::Lookup;
 use crate::policy;
@@ -79,6 +80,9 @@ fn may_resend(row: &TransactionRow, now: Micros) -> Result<(), Refusal> {
         return Err(Refusal::new(Reason::TransactionState)
             .saying(why)
             .with(Fact::State, "CHALLENGED"));
+    }
+    if row.attempts_left() == 0 {
+        return Err(no_guess_left());
     }
     if row.sends >= SENDS {
         return Err(Refusal::new(Reason::ResendLimit)

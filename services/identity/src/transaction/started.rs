@@ -13,7 +13,7 @@ pub(crate) struct Started {
     pub(crate) provider_transaction: String,
     /// A sealed `Target`.
     pub(crate) target: Vec<u8>,
-    /// Until when the agency takes the OTP.
+    /// Until when the agency takes the OTP; we take it no longer than any other.
     pub(crate) otp_end: Option<Micros>,
 }
 
@@ -40,7 +40,7 @@ impl Command for Started {
         row.provider_transaction.clone_from(&self.provider_transaction);
         row.target.clone_from(&self.target);
         if let Some(end) = self.otp_end {
-            row.otp_end = end.0;
+            row.otp_end = row.otp_end.min(end.0);
         }
         row.touch(view.now());
         view.put(&row);

@@ -11,7 +11,7 @@ use sammati_kernel::{CallerKind, Role, Violations};
 
 pub(crate) use account::{Shown, account};
 pub(crate) use participant::{all_fields, fields_of, kind, participant, resource};
-pub(crate) use request::{Named, audiences, identifier, named, participant_named, present, text};
+pub(crate) use request::{ACCEPTED, Named, audiences, identifier, named, participant_named, present, text, told};
 pub(crate) use session::session;
 pub(crate) use transaction::{Beginning, Subject, beginning, candidate, proof, transaction};
 

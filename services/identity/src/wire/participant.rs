@@ -8,7 +8,8 @@ use sammati_kernel::jws::PublicKey;
 use sammati_kernel::{Micros, Violations};
 use sammati_server::event::{micros, timestamp};
 
-use super::{request::text, roles};
+use super::request::{LANGUAGES, text, told};
+use super::roles;
 use crate::rows::{ParticipantRow, etag};
 
 /// The fields that can be changed.
@@ -26,17 +27,11 @@ const MUTABLE: [&str; 8] = [
 /// Fields that a mask may name without effect.
 const OUTPUT: [&str; 5] = ["name", "state", "create_time", "update_time", "etag"];
 
-/// The languages of the Eighth Schedule, and English.
-const LANGUAGES: [&str; 23] = [
-    "en", "as", "bn", "brx", "doi", "gu", "hi", "kn", "ks", "kok", "mai", "ml", "mni", "mr", "ne", "or", "pa", "sa",
-    "sat", "sd", "ta", "te", "ur",
-];
-
 /// Checks `fields` of a resource that is to be kept, and leaves out what is output only.
 pub(crate) fn resource(v: &mut Violations, given: &Participant, fields: &[String]) -> Participant {
     let has = |field: &str| fields.iter().any(|f| f == field);
     if has("display_name") {
-        text(v, "participant.display_name", &given.display_name, 1, 255);
+        told(v, "participant.display_name", &given.display_name, 1, 255);
     }
     if has("roles") {
         roles(v, "participant.roles", &given.roles);
@@ -164,6 +159,10 @@ fn keys(v: &mut Violations, given: &[ParticipantKey]) {
     if given.len() > 16 {
         v.add("participant.keys", "at most 16");
     }
+    let kids: BTreeSet<&str> = given.iter().map(|key| key.kid.as_str()).collect();
+    if kids.len() != given.len() {
+        v.add("participant.keys.kid", "must be unique within the participant");
+    }
     for key in given {
         text(v, "participant.keys.kid", &key.kid, 1, 64);
         if key.jwk.len() > 1024 || PublicKey::from_jwk(&key.jwk).is_none() {
@@ -253,7 +252,13 @@ mod tests {
     #[test]
     fn every_violation_is_named_at_once() {
         let mut v = Violations::new();
+        let key = ParticipantKey {
+            kid: "k1".into(),
+            jwk: r#"{"crv":"Ed25519","kty":"OKP","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#.into(),
+            ..ParticipantKey::default()
+        };
         let bad = Participant {
+            keys: vec![key.clone(), key],
             roles: vec![1, 1],
             languages: vec!["xx".into()],
             spiffe_id: "x".into(),
@@ -264,7 +269,7 @@ mod tests {
         let fields: Vec<_> = v.iter().map(|v| v.field.to_string()).collect();
         assert_eq!(
             fields,
-            ["kind", "display_name", "roles", "spiffe_id", "languages"].map(|f| format!("participant.{f}"))
+            ["kind", "display_name", "roles", "spiffe_id", "keys.kid", "languages"].map(|f| format!("participant.{f}"))
         );
     }
 }

@@ -1,16 +1,18 @@
 //! What several requests have in common.
 
 use sammati_api::types::v1::{ConsentStamp, Identifier, identifier as api};
-use sammati_kernel::{AbhaAddress, AbhaNumber, AccountId, Id, IdKind, Micros, ParticipantId, Refusal, Violations};
+use sammati_kernel::{
+    AadhaarNumber, AbhaAddress, AbhaNumber, AccountId, AddressSuffix, Id, IdKind, ParticipantId, Refusal, Violations,
+};
 use sammati_server::event::micros;
 
 use crate::tokens::AUDIENCES;
 
-/// How long ago a consent text may have been accepted.
-const ACCEPTED_WITHIN: std::time::Duration = std::time::Duration::from_secs(15 * 60);
-
-/// How far an app's clock may be ahead.
-const AHEAD: std::time::Duration = std::time::Duration::from_secs(60);
+/// The languages of the Eighth Schedule, and English.
+pub(super) const LANGUAGES: [&str; 23] = [
+    "en", "as", "bn", "brx", "doi", "gu", "hi", "kn", "ks", "kok", "mai", "ml", "mni", "mr", "ne", "or", "pa", "sa",
+    "sat", "sd", "ta", "te", "ur",
+];
 
 /// A resource name, `collection/{id}`.
 pub(crate) fn named<K: IdKind>(v: &mut Violations, field: &'static str, name: &str) -> Option<Id<K>> {
@@ -37,6 +39,14 @@ pub(crate) fn text(v: &mut Violations, field: &'static str, value: &str, min: us
     }
 }
 
+/// The same for text that events tell: nothing in it may look like an Aadhaar number, for the log refuses that.
+pub(crate) fn told(v: &mut Violations, field: &'static str, value: &str, min: usize, max: usize) {
+    text(v, field, value, min, max);
+    if AadhaarNumber::found_in(value) {
+        v.add(field, "holds what looks like an Aadhaar number; leave it out");
+    }
+}
+
 /// The audiences of tokens: at least one, each once.
 pub(crate) fn audiences(v: &mut Violations, given: &[String]) {
     let known = given.iter().all(|a| AUDIENCES.contains(&a.as_str()));
@@ -49,34 +59,33 @@ pub(crate) fn audiences(v: &mut Violations, given: &[String]) {
     }
 }
 
-/// The consent text that was accepted; for an enrolment the one that ABDM wants.
-pub(crate) fn consent(v: &mut Violations, stamp: Option<&ConsentStamp>, enrolment: bool, now: Micros) {
-    let Some(stamp) = stamp else {
-        v.add(
-            "consent",
-            "required: the consent text that she accepted before Aadhaar is used",
-        );
-        return;
-    };
-    text(v, "consent.version", &stamp.version, 1, 16);
+/// The consent text that was accepted; for an enrolment the one that ABDM wants. Whether it was accepted lately is for
+/// the command to say, by the time of its commit.
+pub(crate) fn consent(v: &mut Violations, stamp: &ConsentStamp, enrolment: bool) {
+    told(v, "consent.version", &stamp.version, 1, 16);
     if enrolment && (stamp.code != "abha-enrollment" || stamp.version != "1.4") {
         v.add("consent.code", "must be \"abha-enrollment\" in version \"1.4\"");
     } else {
-        text(v, "consent.code", &stamp.code, 1, 64);
+        told(v, "consent.code", &stamp.code, 1, 64);
     }
-    text(v, "consent.language", &stamp.language, 2, 16);
-    let plain = |id: &str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if !stamp.notice.is_empty() && !stamp.notice.strip_prefix("notices/").is_some_and(plain) {
-        v.add("consent.notice", "must be notices/{id}, or empty");
-    }
-    let accepted = stamp.accepted_time.as_ref().and_then(micros);
-    if accepted.is_none_or(|at| at > now.plus(AHEAD) || at < now.minus(ACCEPTED_WITHIN)) {
+    if !LANGUAGES.contains(&stamp.language.as_str()) {
         v.add(
-            "consent.accepted_time",
-            "required: when she accepted, at most 15 minutes ago and not in the future",
+            "consent.language",
+            "must be \"en\" or the code of a language of the Eighth Schedule, as \"hi\"",
         );
     }
+    let plain = |id: &str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let named = stamp.notice.strip_prefix("notices/").is_some_and(plain);
+    if !stamp.notice.is_empty() && (!named || AadhaarNumber::found_in(&stamp.notice)) {
+        v.add("consent.notice", "must be notices/{id}, or empty");
+    }
+    if stamp.accepted_time.as_ref().and_then(micros).is_none() {
+        v.add("consent.accepted_time", ACCEPTED);
+    }
 }
+
+/// What a time of acceptance must be.
+pub(crate) const ACCEPTED: &str = "required: when she accepted, at most 15 minutes ago and not in the future";
 
 /// One way to name a person.
 #[derive(Debug, Clone)]
@@ -87,11 +96,15 @@ pub(crate) enum Named {
 }
 
 impl Named {
-    /// In one spelling.
-    pub(crate) fn folded(&self) -> String {
+    /// In one spelling for all that find the same person by form alone: a default address of ours, which ends in
+    /// `suffix`, is spelled as its number.
+    pub(crate) fn folded(&self, suffix: AddressSuffix) -> String {
         match self {
             Self::Number(number) => number.digits(),
-            Self::Address(address) => address.folded(),
+            Self::Address(address) => match address.number().filter(|_| address.suffix() == suffix) {
+                Some(number) => number.digits(),
+                None => address.folded(),
+            },
             Self::Account(account) => account.name(),
         }
     }

@@ -33,7 +33,7 @@ pub(crate) struct Beginning {
 }
 
 /// Reads it, with every violation.
-pub(crate) fn beginning(request: &CreateTransactionRequest, now: Micros) -> Result<Beginning, Refusal> {
+pub(crate) fn beginning(request: &CreateTransactionRequest) -> Result<Beginning, Refusal> {
     let mut v = Violations::new();
     let purpose = Purpose::try_from(request.purpose).unwrap_or_default();
     if purpose == Purpose::Unspecified {
@@ -49,8 +49,13 @@ pub(crate) fn beginning(request: &CreateTransactionRequest, now: Micros) -> Resu
             "required: FACTOR_AADHAAR_OTP, FACTOR_MOBILE_OTP or FACTOR_PASSWORD",
         );
     }
-    if factor == Factor::AadhaarOtp {
-        request::consent(&mut v, request.consent.as_ref(), purpose == Purpose::Enrol, now);
+    match &request.consent {
+        Some(stamp) => request::consent(&mut v, stamp, purpose == Purpose::Enrol),
+        None if factor == Factor::AadhaarOtp => v.add(
+            "consent",
+            "required: the consent text that she accepted before Aadhaar is used",
+        ),
+        None => {}
     }
     let subject = subject(&mut v, request.subject.as_ref(), purpose, factor);
     v.check()?;

@@ -1,0 +1,2 @@
+DROP INDEX txn_by_due;
+ALTER TABLE txn DROP COLUMN due;
