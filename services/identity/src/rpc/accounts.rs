@@ -114,7 +114,7 @@ impl Inner {
         let (shown, _) = self.her_account(caller, id, full).await?;
         if full && caller.is_operator() {
             self.store
-                .apply(Viewed {
+                .once(Viewed {
                     caller: caller.clone(),
                     account: id,
                 })
@@ -237,7 +237,7 @@ impl Inner {
                 |id| id.slot(),
             );
             self.store
-                .apply(LookupRefused {
+                .once(LookupRefused {
                     caller: caller.clone(),
                     account: id,
                     slot,

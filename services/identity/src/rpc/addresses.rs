@@ -35,7 +35,7 @@ impl Inner {
         let why_not = match candidate {
             None => None,
             Some(text) => {
-                self.store.apply(probe).await?;
+                self.store.once(probe).await?;
                 self.why_not(text).await?
             }
         };
