@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::stream::{BoxStream, select_all};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -67,11 +69,11 @@ impl Life {
         }
     }
 
-    /// Tells health and `/readyz` what the service says of itself, until draining.
+    /// Tells health and `/readyz` what the service says of itself, by each of its sources, until draining.
     /// What it returns shows the first word and borrows nothing: a `Life` is not to be shared.
     pub(crate) fn follow(
         &self,
-        ready: Option<watch::Receiver<Readiness>>,
+        mut sources: Vec<BoxStream<'static, Readiness>>,
         names: Vec<&'static str>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let sign = Sign {
@@ -81,15 +83,22 @@ impl Life {
         };
         let (open, draining) = (self.open.clone(), self.draining.clone());
         async move {
-            let Some(mut ready) = ready else {
-                return sign.show(Readiness::Ready).await;
-            };
-            let first = ready.borrow_and_update().clone();
-            sign.show(first).await;
+            // A source's first word is there at once, and its last stays true when it ends.
+            let mut latest = Vec::new();
+            for source in &mut sources {
+                latest.push(source.next().await.unwrap_or(Readiness::Ready));
+            }
+            sign.show(Readiness::all(&latest)).await;
+            let mut news = select_all(
+                sources
+                    .into_iter()
+                    .enumerate()
+                    .map(|(n, s)| s.map(move |now| (n, now)).boxed()),
+            );
             open.spawn(async move {
-                while let Some(Ok(())) = draining.run_until_cancelled(ready.changed()).await {
-                    let now = ready.borrow_and_update().clone();
-                    sign.show(now).await;
+                while let Some(Some((source, now))) = draining.run_until_cancelled(news.next()).await {
+                    latest[source] = now;
+                    sign.show(Readiness::all(&latest)).await;
                 }
             });
         }

@@ -9,13 +9,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use sammati_kernel::{Clock, SystemClock};
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -67,11 +70,35 @@ pub enum Readiness {
     NotReady(String),
 }
 
+impl Readiness {
+    /// Whether all are ready; if not, every reason.
+    pub(crate) fn all<'a>(sources: impl IntoIterator<Item = &'a Self>) -> Self {
+        let reasons: Vec<&str> = sources
+            .into_iter()
+            .filter_map(|source| match source {
+                Self::Ready => None,
+                Self::NotReady(why) => Some(why.as_str()),
+            })
+            .collect();
+        if reasons.is_empty() {
+            Self::Ready
+        } else {
+            Self::NotReady(reasons.join("; "))
+        }
+    }
+}
+
+impl From<Result<(), String>> for Readiness {
+    fn from(said: Result<(), String>) -> Self {
+        said.map_or_else(Self::NotReady, |()| Self::Ready)
+    }
+}
+
 /// A service that was made.
 pub struct Built {
     served: Served,
     token_facts: Arc<dyn TokenFacts>,
-    ready: Option<watch::Receiver<Readiness>>,
+    ready: Vec<BoxStream<'static, Readiness>>,
     on_drained: Option<BoxFuture<'static, ()>>,
 }
 
@@ -81,15 +108,19 @@ impl Built {
         Self {
             served,
             token_facts,
-            ready: None,
+            ready: Vec::new(),
             on_drained: None,
         }
     }
 
-    /// Ready only while `ready` says so; otherwise it is always ready.
+    /// Ready only while `ready` says so, and all others that were named do; without any it is always ready. A store
+    /// says it as `Result<(), String>`.
     #[must_use]
-    pub fn ready(mut self, ready: watch::Receiver<Readiness>) -> Self {
-        self.ready = Some(ready);
+    pub fn ready<R>(mut self, ready: watch::Receiver<R>) -> Self
+    where
+        R: Into<Readiness> + Clone + Send + Sync + 'static,
+    {
+        self.ready.push(WatchStream::new(ready).map(Into::into).boxed());
         self
     }
 

@@ -147,6 +147,22 @@ async fn the_admin_port_tells_health_and_counts_calls() {
     assert!(metrics.contains(line), "{metrics}");
 }
 
+#[tokio::test]
+async fn it_is_ready_while_all_that_it_needs_is() {
+    let host = Host::plaintext("").await;
+    let shows = async |wanted: &str| while !get(&host, "/readyz").await.ends_with(wanted) {};
+    let (storage, feed) = (&host.controls.storage, &host.controls.feed);
+    shows("\r\n\r\nready\n").await;
+    storage.say(Err("the database is away".to_owned()));
+    shows("not ready: the database is away\n").await;
+    feed.say(Err("no word from identity".to_owned()));
+    shows("not ready: the database is away; no word from identity\n").await;
+    storage.say(Ok(()));
+    shows("not ready: no word from identity\n").await;
+    feed.say(Ok(()));
+    shows("\r\n\r\nready\n").await;
+}
+
 async fn get(host: &Host, path: &str) -> String {
     let mut socket = TcpStream::connect(host.running.admin_address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");

@@ -23,7 +23,7 @@ use sammati_server::{Built, Config, Running, Served, Service, Start, StartError,
 use sammati_testkit::{Authority, Identity};
 use serde::Deserialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Response, Status};
@@ -45,6 +45,24 @@ pub(crate) struct Controls {
     pub(crate) resumed: Arc<Mutex<Vec<String>>>,
     pub(crate) ended: Arc<Mutex<HashSet<String>>>,
     pub(crate) key: Option<PublicKey>,
+    pub(crate) storage: Source,
+    pub(crate) feed: Source,
+}
+
+/// Something that the service's readiness hangs on; well until the test says otherwise.
+#[derive(Clone)]
+pub(crate) struct Source(watch::Sender<Result<(), String>>);
+
+impl Source {
+    pub(crate) fn say(&self, now: Result<(), String>) {
+        self.0.send_modify(|said| *said = now);
+    }
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self(watch::Sender::new(Ok(())))
+    }
 }
 
 #[derive(Deserialize)]
@@ -65,7 +83,8 @@ impl Service for Fake {
         let served = Served::new()
             .add(SessionServiceServer::new(Self(controls.clone())))
             .add(FeedServiceServer::new(Self(controls.clone())));
-        Ok(Built::new(served, Arc::new(controls)))
+        let (storage, feed) = (controls.storage.0.subscribe(), controls.feed.0.subscribe());
+        Ok(Built::new(served, Arc::new(controls)).ready(storage).ready(feed))
     }
 }
 
