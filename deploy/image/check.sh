@@ -29,6 +29,9 @@ if [ "$(id -u)" = 0 ]; then
     root=$(mktemp -d)
     trap 'rm -rf "$root"' EXIT
     cp "$binary" "$root/sammati"
-    chroot "$root" /sammati --version || die "$binary does not run in an empty root"
+    for argument in --version --help; do
+        chroot "$root" "/sammati" "$argument" >"$root/said" || die "$binary $argument does not run in an empty root"
+        [ -s "$root/said" ] || die "$binary $argument says nothing"
+    done
 fi
 echo "image: $binary is static"
