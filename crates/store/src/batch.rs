@@ -51,14 +51,13 @@ pub(crate) fn run(
         heads: BTreeMap::new(),
         requests: BTreeMap::new(),
     };
-    match batch.prepare(clock, jobs) {
-        Ok(prepared) => {
-            commit(conn)?;
-            Ok(Done {
-                proof: Committed(()),
-                prepared,
-            })
-        }
+    let prepared = batch.prepare(clock, jobs);
+    let committed = prepared.and_then(|prepared| commit(conn).map(|()| prepared));
+    match committed {
+        Ok(prepared) => Ok(Done {
+            proof: Committed(()),
+            prepared,
+        }),
         Err(error) if error.lost_connection() => Err(error),
         // A transaction that cannot be ended ends with its connection.
         Err(error) => match sql::batch(conn, "ROLLBACK") {
@@ -77,6 +76,8 @@ fn commit(conn: &mut AnyConn) -> Result<(), Error> {
             Err(Error::CommitUnknown(error))
         }
         (AnyConn::Pg(_), error) => Err(error),
+        // Nothing of it is in the file, and SQLite says so for sure: the disk has no room, or is read-only.
+        (AnyConn::Sqlite(_), error) if error.is_of_the_disk() => Err(error),
         (AnyConn::Sqlite(_), error) => {
             // What is on the disk is not known, and what SQLite has in memory may not be on it. A new process
             // recovers from the file alone.

@@ -6,6 +6,7 @@ use sammati_kernel::{Reason, Refusal, Seed, Slot};
 use tokio::sync::oneshot;
 
 use crate::batch::Committed;
+use crate::gate::Ticket;
 use crate::keys::Keys;
 use crate::request::RequestKey;
 use crate::view::View;
@@ -24,6 +25,11 @@ pub trait Command: Send + 'static {
 
     /// The slot whose partition it reads and writes: a function of the request alone.
     fn slot(&self) -> Slot;
+
+    /// About how many bytes it holds while it waits: lanes are bounded in them too.
+    fn bytes(&self) -> usize {
+        1024
+    }
 
     /// Which rows, groups and claims it reads.
     fn reads(&self, keys: &mut Keys);
@@ -56,6 +62,7 @@ pub enum Outcome<A> {
 pub(crate) trait Job: Send {
     fn name(&self) -> &'static str;
     fn slot(&self) -> Slot;
+    fn bytes(&self) -> usize;
     fn seed(&self) -> &Seed;
     fn request(&self) -> Option<&RequestKey>;
     /// Whether nobody waits for it any more.
@@ -81,6 +88,8 @@ pub(crate) struct Pending<C: Command> {
     pub(crate) seed: Seed,
     pub(crate) settled: Option<Result<Outcome<C::Answer>, Refusal>>,
     pub(crate) reply: oneshot::Sender<Result<Outcome<C::Answer>, Refusal>>,
+    /// Its place in the queue, given back when it is dropped.
+    pub(crate) _ticket: Ticket,
 }
 
 impl<C: Command> Job for Pending<C> {
@@ -90,6 +99,10 @@ impl<C: Command> Job for Pending<C> {
 
     fn slot(&self) -> Slot {
         self.command.slot()
+    }
+
+    fn bytes(&self) -> usize {
+        self.command.bytes()
     }
 
     fn seed(&self) -> &Seed {

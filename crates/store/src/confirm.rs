@@ -125,13 +125,23 @@ impl Worker {
             Ok(()) => {
                 self.at.fetch_max(began.0, Ordering::SeqCst);
                 self.shared.stats.confirmations.inc();
+                self.tell(Ok(()));
                 Ok(())
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot confirm heads on the primary");
+                self.tell(Err(format!("database: {error}")));
                 Err(error.refusal())
             }
         }
+    }
+
+    fn tell(&self, now: Result<(), String>) {
+        self.shared.readiness.send_if_modified(|known| {
+            let changes = *known != now;
+            *known = now;
+            changes
+        });
     }
 
     /// A panic must not end the thread that all checks wait for.

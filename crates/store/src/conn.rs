@@ -94,10 +94,11 @@ impl Location {
 
 fn sqlite(path: &Path) -> Result<SqliteConnection, Error> {
     let mut conn = SqliteConnection::establish(&path.to_string_lossy()).map_err(|e| Error::Connect(e.to_string()))?;
-    // FULL: a commit is on the disk before it is answered. secure_delete: what is gone is overwritten.
+    // FULL: a commit is on the disk before it is answered. secure_delete: what is gone is overwritten. A thread of its
+    // own moves the WAL into the file (`checkpoint`); a commit does so only when that thread falls far behind.
     conn.batch_execute(
         "PRAGMA busy_timeout=10000; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; \
-         PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384;",
+         PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=16384;",
     )?;
     Ok(conn)
 }
@@ -145,6 +146,11 @@ fn postgres(
         config.password(password.expose());
     }
     config.connect_timeout(Duration::from_secs(5));
+    // A server that is cut off is found out long before TCP gives up: what waits for it is told in time.
+    config.keepalives_idle(Duration::from_secs(5));
+    config.keepalives_interval(Duration::from_secs(2));
+    config.keepalives_retries(3);
+    config.tcp_user_timeout(Duration::from_secs(10));
     config.application_name("sammati");
     let runtime = current_thread();
     let inner = runtime.block_on(async {
@@ -170,10 +176,11 @@ fn postgres(
     })?;
     NEXT.with(|next| *next.borrow_mut() = Some(runtime));
     let mut conn = PgConn::from(inner);
-    // The statements join small sets of keys with large tables: without these the planner likes to read whole tables.
+    // The statements join small sets of keys with large tables: without these the planner likes to read whole tables,
+    // and to make the same plan anew for each batch.
     conn.batch_execute(
-        "SET synchronous_commit=on; SET enable_hashjoin=off; SET enable_mergejoin=off; \
-         SET enable_seqscan=off; SET jit=off; SET statement_timeout='20s'; SET lock_timeout='15s'; \
+        "SET synchronous_commit=on; SET enable_hashjoin=off; SET enable_mergejoin=off; SET enable_seqscan=off; \
+         SET jit=off; SET plan_cache_mode=force_generic_plan; SET statement_timeout='20s'; SET lock_timeout='15s'; \
          SET idle_in_transaction_session_timeout='30s';",
     )?;
     // What diesel tells of some failures is their text alone. An ordinary role may not choose its language: then the

@@ -45,9 +45,23 @@ impl Error {
         }
     }
 
+    /// Whether one command of the batch may be at fault, so that the rest should go without it.
+    pub(crate) fn is_of_one_command(&self) -> bool {
+        self.is_slow() || !(self.is_passing() || self.is_of_the_disk())
+    }
+
     /// Whether one command of the batch may be what takes so long that the rest never commits.
     pub(crate) fn is_slow(&self) -> bool {
         matches!(self, Self::Database(Diesel::DatabaseError(_, info)) if info.message().contains("statement timeout"))
+    }
+
+    /// Whether the disk takes nothing at the moment: then no part of a batch fares better than the whole.
+    pub(crate) fn is_of_the_disk(&self) -> bool {
+        let Self::Database(Diesel::DatabaseError(_, info)) = self else {
+            return false;
+        };
+        let text = info.message();
+        text.contains("disk is full") || text.contains("readonly database") || text.contains("No space left on device")
     }
 
     /// Whether the connection is of no more use.

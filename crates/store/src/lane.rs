@@ -10,8 +10,12 @@ use tokio::sync::mpsc;
 use crate::batch::{self, Done};
 use crate::command::Job;
 use crate::error::Error;
+use crate::gate::overloaded;
 use crate::shared::Shared;
 use crate::{AnyConn, clock, sql};
+
+/// The most bytes of commands in one batch: what it writes is held in memory a few times over.
+const MAX_BATCH_BYTES: usize = 8 << 20;
 
 /// How often a batch is run again before its callers are told that storage is unavailable.
 const RERUNS: u32 = 10;
@@ -47,8 +51,11 @@ impl Lane {
     pub(crate) fn run(mut self, mut queue: mpsc::Receiver<Box<dyn Job>>) {
         let mut taken = Vec::with_capacity(self.max_batch);
         while queue.blocking_recv_many(&mut taken, self.max_batch) > 0 {
-            let jobs = std::mem::replace(&mut taken, Vec::with_capacity(self.max_batch));
-            self.execute(jobs);
+            let mut jobs = std::mem::replace(&mut taken, Vec::with_capacity(self.max_batch));
+            while !jobs.is_empty() {
+                let rest = jobs.split_off(fitting(&jobs));
+                self.execute(std::mem::replace(&mut jobs, rest));
+            }
         }
     }
 
@@ -60,7 +67,7 @@ impl Lane {
         }
         match self.attempts(&mut jobs) {
             Ok(done) => self.finish(jobs, &done),
-            Err(error) if (error.is_slow() || !error.is_passing()) && jobs.len() > 1 => {
+            Err(error) if error.is_of_one_command() && jobs.len() > 1 => {
                 tracing::warn!(%error, commands = jobs.len(), "a batch failed; halving it to find the command at fault");
                 let rest = jobs.split_off(jobs.len() / 2);
                 self.execute(jobs);
@@ -159,6 +166,16 @@ impl Lane {
     }
 }
 
+/// How many of the first jobs make one batch; always one.
+fn fitting(jobs: &[Box<dyn Job>]) -> usize {
+    let mut bytes = 0_usize;
+    let fits = |job: &&Box<dyn Job>| {
+        bytes = bytes.saturating_add(job.bytes());
+        bytes <= MAX_BATCH_BYTES
+    };
+    jobs.iter().take_while(fits).count().max(1)
+}
+
 /// 5 ms doubling to about 1 s, with jitter so that replicas do not meet again.
 fn backoff(failures: u32) -> Duration {
     let ceiling = 5_u64 << failures.min(8);
@@ -174,7 +191,7 @@ fn given_up(error: &Error) -> diesel::result::Error {
 #[expect(clippy::needless_pass_by_value, reason = "reads well in map_err")]
 pub(crate) fn not_taken<T>(error: mpsc::error::TrySendError<T>) -> Refusal {
     match error {
-        mpsc::error::TrySendError::Full(_) => Refusal::new(Reason::Overloaded).retry_after(Duration::from_millis(100)),
+        mpsc::error::TrySendError::Full(_) => overloaded(),
         mpsc::error::TrySendError::Closed(_) => Reason::StorageUnavailable.into(),
     }
 }

@@ -6,6 +6,7 @@
 
 mod batch;
 mod cache;
+mod checkpoint;
 mod claim;
 mod clock;
 mod command;
@@ -13,6 +14,7 @@ mod confirm;
 mod conn;
 mod error;
 mod feed;
+mod gate;
 mod keys;
 mod lane;
 mod partitions;

@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     heads: RwLock<HashMap<i64, Known>>,
     caches: Mutex<Vec<Arc<dyn Invalidate>>>,
     changed: watch::Sender<u64>,
+    /// Whether the database serves, as the last confirmation found it.
+    pub(crate) readiness: watch::Sender<Result<(), String>>,
     /// Held for as long as anything may still write: a lane outlives the last store by its batch.
     _lock: Option<FileLock>,
 }
@@ -78,6 +80,7 @@ impl Shared {
             heads: RwLock::default(),
             caches: Mutex::default(),
             changed,
+            readiness: watch::channel(Ok(())).0,
             _lock: lock,
         }
     }

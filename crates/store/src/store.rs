@@ -8,9 +8,11 @@ use prometheus_client::registry::Registry;
 use sammati_kernel::{Clock, Id, IdKind, Key, Micros, Reason, Refusal, Seed, Slot};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::checkpoint;
 use crate::command::{Command, Job, Outcome, Pending};
 use crate::confirm::Confirmer;
 use crate::error::Error;
+use crate::gate::Gate;
 use crate::lane::{Lane, not_taken};
 use crate::readers::{Reader, Readers};
 use crate::request::RequestKey;
@@ -31,6 +33,8 @@ pub struct Options {
     pub max_batch: usize,
     /// The most commands that wait in one lane. Default 4,096.
     pub queue: usize,
+    /// The most bytes of commands that wait in one lane. Default 64 MiB.
+    pub queue_bytes: usize,
     /// Connections for reads. `None`: 2 on SQLite, 8 on Postgres.
     pub readers: Option<usize>,
     /// The key that seals revisions and hashes request bodies.
@@ -46,6 +50,7 @@ impl Options {
             partitions: None,
             max_batch: 256,
             queue: 4096,
+            queue_bytes: 64 << 20,
             readers: None,
             key,
         }
@@ -56,7 +61,7 @@ impl Options {
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
-    lanes: Arc<Vec<mpsc::Sender<Box<dyn Job>>>>,
+    lanes: Arc<Vec<Entrance>>,
     readers: Arc<Readers>,
     confirmer: Confirmer,
 }
@@ -97,6 +102,9 @@ impl Store {
         let lanes = (0..count)
             .map(|n| start_lane(&shared, options, n))
             .collect::<Result<Vec<_>, _>>()?;
+        if options.location.is_embedded() {
+            checkpoint::start(&shared)?;
+        }
         let readers = options
             .readers
             .unwrap_or(if options.location.is_embedded() { 2 } else { 8 });
@@ -121,18 +129,24 @@ impl Store {
         let seed = Seed::draw().map_err(|_| Refusal::new(Reason::Internal))?;
         let (reply, answer) = oneshot::channel();
         let partition = self.shared.partitions.of(command.slot());
-        let lane = usize::try_from(partition).unwrap_or(0) % self.lanes.len();
+        let lane = &self.lanes[usize::try_from(partition).unwrap_or(0) % self.lanes.len()];
+        let free = lane.sender.capacity();
+        let shed = |refusal| {
+            self.shared.stats.shed.inc();
+            refusal
+        };
+        let ticket = lane.gate.admit(command.slot(), command.bytes(), free).map_err(shed)?;
         let job = Pending {
             command,
             request,
             seed,
             settled: None,
             reply,
+            _ticket: ticket,
         };
-        self.lanes[lane].try_send(Box::new(job)).map_err(|error| {
-            self.shared.stats.shed.inc();
-            not_taken(error)
-        })?;
+        lane.sender
+            .try_send(Box::new(job))
+            .map_err(|error| shed(not_taken(error)))?;
         answer.await.unwrap_or_else(|_| Err(Reason::StorageUnavailable.into()))
     }
 
@@ -233,6 +247,11 @@ impl Store {
         self.confirmer.confirm().await
     }
 
+    /// Whether the database serves at the moment, or why it does not. On SQLite it is the process's own, and serves.
+    pub fn readiness(&self) -> watch::Receiver<Result<(), String>> {
+        self.shared.readiness.subscribe()
+    }
+
     /// When the heads were last confirmed.
     pub fn confirmed_at(&self) -> Micros {
         self.confirmer.confirmed_at()
@@ -319,7 +338,13 @@ impl IdKind for Once {
     const COLLECTION: &'static str = "requests";
 }
 
-fn start_lane(shared: &Arc<Shared>, options: &Options, n: usize) -> Result<mpsc::Sender<Box<dyn Job>>, Error> {
+/// Where a lane is entered.
+struct Entrance {
+    sender: mpsc::Sender<Box<dyn Job>>,
+    gate: Gate,
+}
+
+fn start_lane(shared: &Arc<Shared>, options: &Options, n: usize) -> Result<Entrance, Error> {
     let (sender, queue) = mpsc::channel(options.queue.max(1));
     let lane = Lane::new(
         Arc::clone(shared),
@@ -330,5 +355,6 @@ fn start_lane(shared: &Arc<Shared>, options: &Options, n: usize) -> Result<mpsc:
     thread
         .spawn(move || lane.run(queue))
         .map_err(|e| Error::File(format!("cannot start a lane's thread: {e}")))?;
-    Ok(sender)
+    let gate = Gate::new(options.queue.max(1), options.queue_bytes);
+    Ok(Entrance { sender, gate })
 }

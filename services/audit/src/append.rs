@@ -124,6 +124,11 @@ impl Command for Append {
         SLOT
     }
 
+    fn bytes(&self) -> usize {
+        let entries = self.entries.iter();
+        1024 + entries.map(|entry| 1024 + entry.payload.len()).sum::<usize>()
+    }
+
     fn reads(&self, keys: &mut Keys) {
         keys.row::<LogRow>(LogRow::KEY);
         for entry in &self.entries {

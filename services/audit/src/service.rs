@@ -69,7 +69,8 @@ impl Service for Audit {
         );
         start.tasks.spawn(sign(Arc::clone(&log), start.shutdown.clone()));
         let ready = facts.ready();
-        Ok(Built::new(served(log, &parts.lookup), Arc::new(facts)).ready(ready))
+        let built = Built::new(served(log, &parts.lookup), Arc::new(facts)).ready(ready);
+        Ok(built.ready(parts.store.readiness()).ready(parts.keys.readiness()))
     }
 }
 

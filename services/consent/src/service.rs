@@ -152,9 +152,11 @@ impl Service for Consent {
         let rpc = Rpc::new(parts);
         start
             .tasks
-            .spawn(background(rpc.clone(), store, start.shutdown.clone()));
+            .spawn(background(rpc.clone(), store.clone(), start.shutdown.clone()));
         let ready = facts.ready();
-        Ok(Built::new(served(&rpc), Arc::new(facts)).ready(ready))
+        Ok(Built::new(served(&rpc), Arc::new(facts))
+            .ready(ready)
+            .ready(store.readiness()))
     }
 }
 

@@ -226,7 +226,8 @@ impl Service for Identity {
         } else {
             tracing::warn!("peers.audit is not set: events stay in the feed until it is");
         }
-        Ok(Built::new(identity.served(), identity.token_facts()))
+        let ready = identity.store().readiness();
+        Ok(Built::new(identity.served(), identity.token_facts()).ready(ready))
     }
 }
 

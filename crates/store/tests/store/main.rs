@@ -2,6 +2,7 @@
 
 mod batches;
 mod crash;
+mod disk;
 mod freshness;
 mod requests;
 mod world;

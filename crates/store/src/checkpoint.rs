@@ -1,0 +1,64 @@
+//! SQLite's write-ahead log goes into the file behind the commits, not inside of one.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use diesel::RunQueryDsl;
+use diesel::sql_types::Integer;
+
+use crate::error::Error;
+use crate::shared::Shared;
+use crate::{AnyConn, on_conn};
+
+/// Between looks at whether something was committed.
+const EVERY: Duration = Duration::from_millis(250);
+
+#[derive(diesel::QueryableByName)]
+struct Moved {
+    /// Pages in the log, and those of them that are in the file by now.
+    #[diesel(sql_type = Integer)]
+    log: i32,
+    #[diesel(sql_type = Integer)]
+    checkpointed: i32,
+}
+
+/// Starts the thread for an embedded database. It ends with the store.
+pub(crate) fn start(shared: &Arc<Shared>) -> Result<(), Error> {
+    let shared = Arc::downgrade(shared);
+    let thread = std::thread::Builder::new().name("checkpoint".to_owned());
+    let started = thread.spawn(move || run(&shared));
+    started
+        .map(drop)
+        .map_err(|e| Error::File(format!("cannot start a thread: {e}")))
+}
+
+fn run(shared: &Weak<Shared>) {
+    let (mut conn, mut seen) = (None, 0);
+    loop {
+        std::thread::sleep(EVERY);
+        let Some(shared) = shared.upgrade() else { return };
+        let commits = shared.stats.batches.get();
+        if commits == seen {
+            continue;
+        }
+        match checkpoint(&shared, &mut conn) {
+            // What is left goes the next time, also if nothing is committed by then.
+            Ok(moved) if moved.checkpointed < moved.log => {}
+            Ok(_) => seen = commits,
+            Err(error) => {
+                tracing::warn!(%error, "the write-ahead log could not be moved into the file; trying again");
+                conn = None;
+            }
+        }
+    }
+}
+
+/// Moves what can be moved without making anybody wait.
+fn checkpoint(shared: &Shared, conn: &mut Option<AnyConn>) -> Result<Moved, Error> {
+    let conn = match conn {
+        Some(conn) => conn,
+        None => conn.insert(shared.location.connect()?),
+    };
+    let text = "SELECT log,checkpointed FROM pragma_wal_checkpoint('PASSIVE')";
+    Ok(on_conn!(conn, |c| diesel::sql_query(text).get_result(c))?)
+}
