@@ -1,12 +1,18 @@
 //! The signed form of a consent: claims as RFC 8785 JSON, one copy for each audience.
 
+mod keys;
+
+pub use keys::{ArtefactKey, ArtefactKeys};
+
 use chrono::{DateTime, SecondsFormat};
+use ring::digest::{SHA256, digest};
 use sammati_api::types::v1::CareContextRef;
-use sammati_kernel::jws::{MAX_TOKEN, PublicKey, SigningKey, signing_input};
-use sammati_kernel::{Caller, ConsentId, Micros, Reason, Refusal};
+use sammati_kernel::jws::{MAX_TOKEN, signing_input};
+use sammati_kernel::{Caller, ConsentId, Micros, Refusal, Slot};
 use serde_json::{Map, Value, json};
 
 use crate::consent::State;
+use crate::request::ask::Ask;
 use crate::rows::{ConsentRow, broken};
 use crate::scope::Scope;
 
@@ -15,6 +21,9 @@ pub const TYP: &str = "consent-artefact+jwt";
 
 /// How long a base64url Ed25519 signature and its dot are.
 const SIGNATURE: usize = 87;
+
+/// How long a thumbprint is, in base64url.
+const KID: usize = 43;
 
 /// Whose copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,67 +55,6 @@ impl Audience {
     }
 }
 
-/// A signing key and when it signs.
-#[derive(Debug)]
-pub struct ArtefactKey {
-    /// The pair. A key that signs no more is kept: signatures are made of committed bytes each time they are read.
-    pub key: SigningKey,
-    /// It signs nothing new before; `None`: not known.
-    pub not_before: Option<Micros>,
-    /// It signs nothing new from then on; `None` for the one that signs now.
-    pub expire: Option<Micros>,
-}
-
-/// The keys that artefacts are and were signed with.
-#[derive(Debug)]
-pub struct ArtefactKeys {
-    active: ArtefactKey,
-    retired: Vec<ArtefactKey>,
-}
-
-impl ArtefactKeys {
-    /// `active` signs; `retired` verify for ever, newest first.
-    pub const fn new(active: ArtefactKey, retired: Vec<ArtefactKey>) -> Self {
-        Self { active, retired }
-    }
-
-    /// One key, since ever.
-    pub const fn of(key: SigningKey) -> Self {
-        Self::new(
-            ArtefactKey {
-                key,
-                not_before: None,
-                expire: None,
-            },
-            Vec::new(),
-        )
-    }
-
-    /// All of them, newest first, with whether each signs now.
-    pub fn known(&self) -> impl Iterator<Item = (&ArtefactKey, bool)> {
-        std::iter::once((&self.active, true)).chain(self.retired.iter().map(|key| (key, false)))
-    }
-
-    /// The key that signs now.
-    pub const fn active(&self) -> &SigningKey {
-        &self.active.key
-    }
-
-    /// The public key with this id, if artefacts or link tokens were ever signed with it.
-    pub fn find(&self, kid: &str) -> Option<PublicKey> {
-        self.signing(kid).map(SigningKey::public)
-    }
-
-    /// The JWS of a signing input that was made for the key `kid`.
-    pub fn sign(&self, kid: &str, input: &str) -> Option<String> {
-        self.signing(kid).map(|key| key.sign_input(input))
-    }
-
-    fn signing(&self, kid: &str) -> Option<&SigningKey> {
-        self.known().map(|(known, _)| &known.key).find(|key| key.kid() == kid)
-    }
-}
-
 /// What both copies are made of.
 pub struct Claims<'a> {
     /// The consent manager, as `sbx`.
@@ -132,19 +80,62 @@ pub struct Claims<'a> {
 /// The signing input of one copy under the key `kid`.
 ///
 /// # Errors
-/// SCOPE_INVALID when so many care contexts are named that the artefact would be longer than anybody accepts.
+/// FIELD_INVALID when so many care contexts are named that the artefact would be longer than anybody accepts.
 pub fn input(kid: &str, claims: &Claims<'_>, audience: Audience) -> Result<String, Refusal> {
     let json = canonical(&claims.of(audience)?);
     let input = signing_input(kid, TYP, json.as_bytes());
     if input.len() + SIGNATURE > MAX_TOKEN {
-        let mut refusal = Refusal::field(
+        return Err(Refusal::field(
             "grants.scope.care_contexts",
             "too many for one artefact of 16 KiB; name fewer, or none for all",
-        );
-        refusal.reason = Reason::FieldInvalid;
-        return Err(refusal);
+        ));
     }
     Ok(input)
+}
+
+/// SHA-256 of a signed artefact, as events carry it.
+pub fn sha256(jws: &str) -> Vec<u8> {
+    digest(&SHA256, jws.as_bytes()).as_ref().to_vec()
+}
+
+/// Whether all that is asked can be granted in one artefact, whatever the parties are called, and under whatever
+/// reference the provider keeps her if the asker does not say.
+pub fn fits(ask: &Ask) -> bool {
+    let [hip] = ask.hips.as_slice() else { return true };
+    let (name, reference) = ("\u{905}".repeat(255), "x".repeat(255));
+    let mut care_contexts = ask.care_contexts.clone();
+    for context in &mut care_contexts {
+        if context.patient_reference.is_empty() {
+            context.patient_reference.clone_from(&reference);
+        }
+    }
+    let consent = ConsentRow {
+        id: ConsentId::new(Micros(0), Slot::new(0), [0; 8]).to_vec(),
+        hip: hip.as_str().to_owned(),
+        hiu: ask.hiu.as_str().to_owned(),
+        requester: ask.requester.clone(),
+        scope: (&ask.scope).into(),
+        grant_version: i32::MAX,
+        granted: ask.scope.erase_time.0,
+        expire: ask.scope.erase_time.0,
+        notice: ask.notice.clone(),
+        ..ConsentRow::default()
+    };
+    let claims = Claims {
+        manager: &reference,
+        log_origin: &reference,
+        consent: &consent,
+        patient: &ask.patient,
+        care_contexts: &care_contexts,
+        hip_name: &name,
+        hiu_name: &name,
+        event_id: &reference,
+        caller: &Caller::ANYONE,
+    };
+    let kid = "x".repeat(KID);
+    Audience::ALL
+        .iter()
+        .all(|audience| input(&kid, &claims, *audience).is_ok())
 }
 
 impl Claims<'_> {

@@ -37,14 +37,19 @@ impl Lookup {
         self.of("parties", &[subject, hip.as_str().as_bytes(), hiu.as_str().as_bytes()])
     }
 
-    /// A patient and an asker.
-    pub fn asker(&self, owner: &[u8], hiu: &ParticipantId) -> [u8; 32] {
-        self.of("asker", &[owner, hiu.as_str().as_bytes()])
+    /// A patient's address, in lower case, and an asker.
+    pub fn asker(&self, address: &str, hiu: &ParticipantId) -> [u8; 32] {
+        self.of("asker", &[address.as_bytes(), hiu.as_str().as_bytes()])
     }
 
-    /// A provider that tries an identifier.
-    pub fn link_try(&self, hip: &ParticipantId, identifier: &str) -> [u8; 32] {
-        self.of("link try", &[hip.as_str().as_bytes(), identifier.as_bytes()])
+    /// A provider's care context, whosever it is: it is linked once.
+    pub fn linked_once(&self, hip: &ParticipantId, reference: &str) -> [u8; 32] {
+        self.of("linked once", &[hip.as_str().as_bytes(), reference.as_bytes()])
+    }
+
+    /// A provider that tries a person, by her account's name or by an identifier that is nobody's.
+    pub fn link_try(&self, hip: &ParticipantId, person: &str) -> [u8; 32] {
+        self.of("link try", &[hip.as_str().as_bytes(), person.as_bytes()])
     }
 
     /// Where rows about an address live that is nobody's: a slot, and an owner that is no account.

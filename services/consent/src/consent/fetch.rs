@@ -50,7 +50,8 @@ impl Command for FetchArtefact {
             self.audience.as_str(),
             self.version
         );
-        let draft = about("consent.artefact_fetched", Action::Read, &self.caller, &consent)?;
+        let mut draft = about("consent.artefact_fetched", Action::Read, &self.caller, &consent)?;
+        draft.payload().artefact_sha256.clone_from(&artefact.sha256);
         draft
             .resource(&self.consent.name(), consent.version)
             .object(name)

@@ -111,7 +111,10 @@ impl RevokeConsents {
 
 /// Consents of more than one person in one call.
 pub fn several_persons() -> Refusal {
-    Refusal::new(Reason::BatchSubjects).saying("name consents of one person only; make one call for each person")
+    Refusal {
+        reason: Reason::BatchSubjects,
+        ..Refusal::field("names", "consents of one person only; make one call for each person")
+    }
 }
 
 fn superseded(row: &ConsentRow) -> Refusal {

@@ -9,7 +9,7 @@ use sammati_kernel::{HiType, PurposeCode, Reason, Refusal};
 use serde_json::{Value, json};
 
 use crate::artefact::canonical;
-use crate::scope::Scope;
+use crate::rows::etag;
 
 /// English, and the languages of the Eighth Schedule to the Constitution.
 const LANGUAGES: [&str; 23] = [
@@ -19,6 +19,12 @@ const LANGUAGES: [&str; 23] = [
 
 /// The version of all built-in notices.
 const VERSION: i32 = 1;
+
+/// When they were published; they have not changed since.
+const PUBLISHED: prost_types::Timestamp = prost_types::Timestamp {
+    seconds: text::PUBLISHED,
+    nanos: 0,
+};
 
 /// Whether it is a language that notices are written in.
 pub fn is_language(code: &str) -> bool {
@@ -70,23 +76,23 @@ impl Notices {
     }
 
     /// The notice for a request: the one that is named, or the built-in one of the purpose, in the language wanted or
-    /// in English.
-    ///
-    /// # Errors
-    /// NOTICE_MISMATCH when there is none of that name, or it does not cover the purpose.
-    pub fn bind(&self, name: &str, version: i32, language: &str, scope: &Scope) -> Result<types::NoticeRef, Refusal> {
-        let builtin = name_of(scope.purpose);
+    /// in English. `None` when there is none of that name and version that covers the purpose.
+    pub fn bind(&self, name: &str, version: i32, language: &str, purpose: PurposeCode) -> Option<types::NoticeRef> {
+        let builtin = name_of(purpose);
         let name = if name.is_empty() { builtin.as_str() } else { name };
-        let notice = self.find(name, version).filter(|notice| notice.purpose == scope.purpose).ok_or_else(|| {
-            Refusal::new(Reason::NoticeMismatch)
-                .saying("there is no notice of this name and version that covers the purpose; leave it empty for the built-in one")
-        })?;
-        Ok(types::NoticeRef {
+        let notice = self.find(name, version).filter(|notice| notice.purpose == purpose)?;
+        Some(types::NoticeRef {
             notice: notice.name.clone(),
             version: VERSION,
             language: notice.language(language).to_owned(),
             sha256: notice.sha256.clone(),
         })
+    }
+
+    /// Whether there are these words in this language to show.
+    pub fn is_written(&self, shown: &types::NoticeRef) -> bool {
+        let written = |notice: &Notice| notice.texts.iter().any(|text| text.language == shown.language);
+        self.find(&shown.notice, shown.version).is_some_and(written)
     }
 
     fn find(&self, name: &str, version: i32) -> Option<&Notice> {
@@ -141,10 +147,9 @@ impl Notice {
             fell_back: !wanted.is_empty() && language != wanted,
             sha256: self.sha256.clone(),
             state: api::notice::State::Published.into(),
-            create_time: Some(prost_types::Timestamp {
-                seconds: text::PUBLISHED,
-                nanos: 0,
-            }),
+            create_time: Some(PUBLISHED),
+            update_time: Some(PUBLISHED),
+            etag: etag(1),
         }
     }
 }
@@ -181,7 +186,6 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scope::tests::sample;
 
     #[test]
     fn every_purpose_has_a_notice_in_english_and_hindi_with_all_that_the_law_asks() {
@@ -224,29 +228,21 @@ mod tests {
     #[test]
     fn a_notice_binds_to_its_purpose_only_and_its_hash_tells_its_words() {
         let notices = Notices::built_in("https://p");
-        let bound = notices.bind("", 0, "hi", &sample()).unwrap();
+        let caremgt = PurposeCode::Caremgt;
+        let bound = notices.bind("", 0, "hi", caremgt).unwrap();
         assert_eq!(
             bound.sha256,
             notices.get(&bound.notice, bound.version, "en").unwrap().sha256
         );
-        assert_eq!(
-            notices
-                .bind("notices/builtin-hpaymt", 0, "", &sample())
-                .unwrap_err()
-                .reason,
-            Reason::NoticeMismatch
-        );
-        assert_eq!(
-            notices.bind("", 2, "", &sample()).unwrap_err().reason,
-            Reason::NoticeMismatch
-        );
-        assert_ne!(
-            bound.sha256,
-            Notices::built_in("https://q")
-                .bind("", 0, "hi", &sample())
-                .unwrap()
-                .sha256
-        );
+        assert!(notices.bind("notices/builtin-hpaymt", 0, "", caremgt).is_none());
+        assert!(notices.bind("", 2, "", caremgt).is_none());
+        let elsewhere = Notices::built_in("https://q").bind("", 0, "hi", caremgt).unwrap();
+        assert_ne!(bound.sha256, elsewhere.sha256);
+        let tamil = types::NoticeRef {
+            language: "ta".into(),
+            ..bound.clone()
+        };
+        assert!(notices.is_written(&bound) && !notices.is_written(&tamil));
         assert_eq!(
             notices.get("notices/other", 0, "").unwrap_err().reason,
             Reason::NotFound

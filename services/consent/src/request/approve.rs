@@ -13,12 +13,16 @@ use super::{Verb, advance, draft};
 use crate::artefact::{self, ArtefactKeys, Audience, Claims};
 use crate::consent;
 use crate::directory::Directory;
-use crate::lookup::Lookup;
+use crate::link::fits;
+use crate::lookup::{ContextKey, Lookup};
 use crate::notification::{Recipients, notify};
 use crate::policy;
-use crate::rows::{self, ArtefactRow, CareContextRow, ConsentRow, RequestRow};
+use crate::rows::{self, ArtefactRow, CareContextRow, ConsentRow, LinkRow, RequestRow};
 use crate::scope::{Scope, wider};
 use crate::vault::{Private, Vault, open, seal};
+
+/// HIPs of one approval.
+const HIPS: usize = crate::wire::request::HIPS;
 
 /// What she gives from one HIP.
 #[derive(Debug, Clone)]
@@ -41,6 +45,8 @@ pub struct ApproveRequest {
     pub grants: Vec<Grant>,
     /// The notice as it was shown.
     pub notice: NoticeRef,
+    /// Whether there are words to show in that notice's language.
+    pub is_written: bool,
     /// The etag that was read.
     pub etag: String,
     /// Names of participants.
@@ -67,7 +73,17 @@ pub struct Approved {
     pub key: Key,
 }
 
-/// A grant that was found good.
+/// What a grant is measured by.
+struct Asked<'a> {
+    scope: &'a Scope,
+    care_contexts: &'a [CareContextRef],
+    /// Who may give: the HIPs that are named, or else those she has links with.
+    sources: &'a [ParticipantId],
+    /// Opens what is hers.
+    key: &'a Key,
+}
+
+/// A grant that was found good; its care contexts in the words of the provider that linked them.
 struct Given {
     hip: ParticipantId,
     scope: Scope,
@@ -85,8 +101,21 @@ impl Command for ApproveRequest {
 
     fn reads(&self, keys: &mut Keys) {
         keys.row::<RequestRow>(self.request.to_vec());
-        keys.group::<CareContextRow>("subject", self.account.to_vec());
+        keys.group::<LinkRow>("subject", self.account.to_vec());
+        for Grant { hip, scope } in &self.grants {
+            for context in scope.iter().flat_map(|(_, contexts)| contexts) {
+                keys.row::<CareContextRow>(self.context(hip, context));
+            }
+        }
         Vault::reads(keys, self.account.as_bytes());
+    }
+
+    fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
+        let request = loaded.get::<RequestRow>(self.request.as_bytes());
+        let asked = request.and_then(|row| row.scope.read().ok());
+        for key in asked.iter().flat_map(|scope| &scope.care_contexts) {
+            keys.row::<CareContextRow>(*key);
+        }
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<Approved, Refusal> {
@@ -97,7 +126,7 @@ impl Command for ApproveRequest {
         self.check_notice(&request)?;
         let key = self.vault.key(view, &request.owner)?;
         let private = open(&key, "request", &request.id, &request.sealed)?;
-        let given = self.given(view, &request, &private)?;
+        let given = self.given(view, &request, &private, &key)?;
         self.tell_shown(view, &request)?;
         let mut consents = Vec::with_capacity(given.len());
         for given in &given {
@@ -117,46 +146,51 @@ impl Command for ApproveRequest {
 }
 
 impl ApproveRequest {
+    fn context(&self, hip: &ParticipantId, context: &CareContextRef) -> ContextKey {
+        self.lookup
+            .context(self.account.as_bytes(), hip, &context.care_context_reference)
+    }
+
     /// The words must be those that were bound; she may have read them in another language of the same version.
     fn check_notice(&self, request: &RequestRow) -> Result<(), Refusal> {
         let (shown, bound) = (&self.notice, &request.notice);
-        if (&shown.notice, shown.version, &shown.sha256) == (&bound.notice, bound.version, &bound.sha256) {
-            return Ok(());
+        if (&shown.notice, shown.version, &shown.sha256) != (&bound.notice, bound.version, &bound.sha256) {
+            return Err(Refusal::new(Reason::NoticeMismatch).saying(
+                "the notice she was shown is not the one bound to the request; show her that one, then approve",
+            ));
         }
-        Err(Refusal::new(Reason::NoticeMismatch)
-            .saying("the notice she was shown is not the one bound to the request; show her that one, then approve"))
+        if !self.is_written {
+            return Err(Refusal::new(Reason::NoticeMismatch)
+                .saying("the notice does not exist in that language; name the one in which she was shown it"));
+        }
+        Ok(())
     }
 
-    fn given(&self, view: &View<'_>, request: &RequestRow, private: &Private) -> Result<Vec<Given>, Refusal> {
-        let linked = view.group::<CareContextRow>("subject", self.account.as_bytes());
-        let asked = request.scope.read()?;
-        if asked.erase_time <= view.now() {
+    fn given(
+        &self,
+        view: &View<'_>,
+        request: &RequestRow,
+        private: &Private,
+        key: &Key,
+    ) -> Result<Vec<Given>, Refusal> {
+        let scope = request.scope.read()?;
+        if scope.erase_time <= view.now() {
             return Err(empty("the time asked for is over already; the asker must ask again"));
         }
         let named = request.hips()?;
-        let sources: Vec<ParticipantId> = if named.is_empty() { providers(&linked)? } else { named };
-        let as_asked = || {
-            sources
-                .iter()
-                .map(|hip| Grant {
-                    hip: hip.clone(),
-                    scope: None,
-                })
-                .collect()
-        };
-        let grants: Vec<Grant> = if self.grants.is_empty() {
-            as_asked()
+        let sources = if named.is_empty() { self.linked(view)? } else { named };
+        let grants = if self.grants.is_empty() {
+            as_asked(&sources)?
         } else {
             self.grants.clone()
         };
-        if grants.is_empty() {
-            return Err(empty(
-                "she has no links with any provider, so nothing would be granted; link a provider first",
-            ));
-        }
-        let given = grants
-            .into_iter()
-            .map(|grant| self.check(grant, &asked, private, &sources, &linked));
+        let asked = Asked {
+            scope: &scope,
+            care_contexts: &private.care_contexts,
+            sources: &sources,
+            key,
+        };
+        let given = grants.into_iter().map(|grant| self.check(view, grant, &asked));
         let given = given.collect::<Result<Vec<_>, _>>()?;
         if given.iter().any(|g| g.scope.erase_time <= view.now()) {
             return Err(empty(
@@ -166,44 +200,58 @@ impl ApproveRequest {
         Ok(given)
     }
 
-    fn check(
-        &self,
-        grant: Grant,
-        asked: &Scope,
-        private: &Private,
-        sources: &[ParticipantId],
-        linked: &[CareContextRow],
-    ) -> Result<Given, Refusal> {
+    fn check(&self, view: &View<'_>, grant: Grant, asked: &Asked<'_>) -> Result<Given, Refusal> {
         let Grant { hip, scope } = grant;
-        if !sources.contains(&hip) {
+        if !asked.sources.contains(&hip) {
             return Err(too_wide(
                 "hip",
                 "a grant names a provider that was not asked for, or that she has no link with",
             ));
         }
-        let (mut scope, care_contexts) = scope.unwrap_or_else(|| (asked.clone(), private.care_contexts.clone()));
-        let key = |c: &CareContextRef| {
-            self.lookup
-                .context(self.account.as_bytes(), &hip, &c.care_context_reference)
-        };
-        scope.care_contexts = care_contexts.iter().map(key).collect();
-        if let Some(field) = wider(asked, &scope) {
+        let (mut scope, named) = scope.unwrap_or_else(|| (asked.scope.clone(), asked.care_contexts.to_vec()));
+        scope.care_contexts = named.iter().map(|context| self.context(&hip, context)).collect();
+        if let Some(field) = wider(asked.scope, &scope) {
             return Err(too_wide(
                 field,
                 "a grant allows more than was asked; narrow the field that is named",
             ));
         }
-        let is_linked = |key: &[u8; 32]| linked.iter().any(|row| row.key == key && row.hip == hip.as_str());
-        if !scope.care_contexts.iter().all(is_linked) {
-            return Err(Refusal::new(Reason::CareContextNotLinked).saying(
-                "a care context is not linked to her at this provider; leave it out, or let the provider link it",
-            ));
-        }
+        let care_contexts = named.iter().map(|named| self.as_linked(view, &hip, named, asked));
+        let care_contexts = care_contexts.collect::<Result<_, _>>()?;
         Ok(Given {
             hip,
             scope,
             care_contexts,
         })
+    }
+
+    /// A care context as its provider linked it to her: nothing that whoever asks said of it is signed unchecked (C3).
+    fn as_linked(
+        &self,
+        view: &View<'_>,
+        hip: &ParticipantId,
+        named: &CareContextRef,
+        asked: &Asked<'_>,
+    ) -> Result<CareContextRef, Refusal> {
+        let row = view.get::<CareContextRow>(&self.context(hip, named));
+        let row = row.filter(|row| row.hip == hip.as_str() && row.subject == self.account.as_bytes());
+        let row = row.ok_or_else(not_linked)?;
+        let private = open(asked.key, "care context", &row.key, &row.sealed)?;
+        let linked = private.care_contexts.into_iter().next().ok_or_else(not_linked)?;
+        let mut said = asked.care_contexts.iter().chain([named]);
+        // What was asked must mean it too, not only what she gives.
+        if said.all(|c| c.care_context_reference != linked.care_context_reference || fits(c, &linked)) {
+            Ok(linked)
+        } else {
+            Err(not_linked())
+        }
+    }
+
+    /// The providers she has links with.
+    fn linked(&self, view: &View<'_>) -> Result<Vec<ParticipantId>, Refusal> {
+        let links = view.group::<LinkRow>("subject", self.account.as_bytes());
+        let ids: BTreeSet<&str> = links.iter().map(|row| row.hip.as_str()).collect();
+        ids.into_iter().map(rows::participant).collect()
     }
 
     fn tell_shown(&self, view: &mut View<'_>, request: &RequestRow) -> Result<(), Refusal> {
@@ -307,6 +355,8 @@ impl ApproveRequest {
         let kid = self.keys.active().kid();
         for audience in Audience::ALL {
             let input = artefact::input(kid, &claims, audience)?;
+            // The signature is the same whenever it is made, so its digest can be told before anybody reads it.
+            let sha256 = artefact::sha256(&self.keys.active().sign_input(&input));
             let row_key = ArtefactRow::key_of(&row.id, row.grant_version, audience.number());
             let private = Private {
                 text: input,
@@ -318,6 +368,7 @@ impl ApproveRequest {
                 kid: kid.to_owned(),
                 sealed,
                 created: row.granted,
+                sha256: sha256.clone(),
             });
             let name = format!(
                 "{}/artefacts/{}-{}",
@@ -325,22 +376,48 @@ impl ApproveRequest {
                 audience.as_str(),
                 row.grant_version
             );
-            consent::draft("consent.artefact_issued", Action::Create, &self.caller, row)?
-                .object(name)
-                .emit(view);
+            let mut issued = consent::draft("consent.artefact_issued", Action::Create, &self.caller, row)?.object(name);
+            issued.payload().artefact_sha256 = sha256;
+            issued.emit(view);
         }
         Ok(())
     }
 }
 
-/// The providers she has links with.
-fn providers(linked: &[CareContextRow]) -> Result<Vec<ParticipantId>, Refusal> {
-    let ids: BTreeSet<&str> = linked.iter().map(|row| row.hip.as_str()).collect();
-    ids.into_iter().map(rows::participant).collect()
+/// One grant for each provider, as asked.
+fn as_asked(sources: &[ParticipantId]) -> Result<Vec<Grant>, Refusal> {
+    if sources.is_empty() {
+        return Err(empty(
+            "she has no links with any provider, so nothing would be granted; link a provider first",
+        ));
+    }
+    if sources.len() > HIPS {
+        return Err(Refusal {
+            reason: Reason::BatchLimit,
+            ..Refusal::field(
+                "grants",
+                "she has links with more than 20 providers: name those that may give, at most 20",
+            )
+        });
+    }
+    let grant = |hip: &ParticipantId| Grant {
+        hip: hip.clone(),
+        scope: None,
+    };
+    Ok(sources.iter().map(grant).collect())
 }
 
 fn empty(why: &'static str) -> Refusal {
-    Refusal::new(Reason::GrantEmpty).saying(why)
+    Refusal {
+        reason: Reason::GrantEmpty,
+        ..Refusal::field("grants", why)
+    }
+}
+
+fn not_linked() -> Refusal {
+    Refusal::new(Reason::CareContextNotLinked).saying(
+        "a care context is not linked to her at this provider, or under another patient reference; leave it out, or let the provider link it",
+    )
 }
 
 fn too_wide(field: &'static str, why: &'static str) -> Refusal {

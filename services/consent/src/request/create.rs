@@ -1,44 +1,25 @@
 //! Asking for consent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
-use sammati_api::types::v1::{CareContextRef, NoticeRef, Requester};
-use sammati_kernel::{Caller, ConsentRequestId, ParticipantId, Reason, Refusal, Slot};
+use sammati_api::types::v1::CareContextRef;
+use sammati_kernel::{Caller, ConsentRequestId, Micros, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
+use super::ask::Ask;
 use super::{State, draft, subject};
+use crate::directory::Directory;
 use crate::lookup::Lookup;
 use crate::notification::{Recipients, notify};
 use crate::place::Place;
 use crate::rows::RequestRow;
-use crate::scope::Scope;
 use crate::vault::{Private, Vault, seal};
 
-/// Open requests of one asker to one patient.
+/// Open requests of one asker to one address.
 pub const MAX_OPEN: usize = 20;
-
-/// What is asked, well formed, whoever the patient turns out to be.
-#[derive(Debug, Clone)]
-pub struct Ask {
-    /// The asker.
-    pub hiu: ParticipantId,
-    /// The address, in lower case.
-    pub patient: String,
-    /// The providers.
-    pub hips: Vec<ParticipantId>,
-    /// The professional.
-    pub requester: Requester,
-    /// What is asked; without care contexts, which are hashed for their patient.
-    pub scope: Scope,
-    /// Care contexts that are named; then there is one provider.
-    pub care_contexts: Vec<CareContextRef>,
-    /// The notice.
-    pub notice: NoticeRef,
-    /// The window; from the moment it is recorded if that end was not asked for.
-    pub expire: Option<i64>,
-}
 
 /// How long the window is by default.
 pub const WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -51,6 +32,8 @@ pub struct CreateRequest {
     pub ask: Ask,
     /// Whom: an account, or an address that is nobody's.
     pub place: Place,
+    /// Who takes part.
+    pub directory: Arc<dyn Directory>,
     /// Hashes.
     pub lookup: Lookup,
     /// Seals.
@@ -72,6 +55,7 @@ impl Command for CreateRequest {
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<RequestRow, Refusal> {
+        self.ask.check(&*self.directory, view.now())?;
         self.check_open(view)?;
         let row = self.row(view)?;
         view.put(&row);
@@ -85,8 +69,9 @@ impl Command for CreateRequest {
 }
 
 impl CreateRequest {
+    /// By the address: the count must not tell that two addresses are one person's.
     fn pair(&self) -> Vec<u8> {
-        self.lookup.asker(&self.place.owner, &self.ask.hiu).to_vec()
+        self.lookup.asker(&self.ask.patient, &self.ask.hiu).to_vec()
     }
 
     fn check_open(&self, view: &View<'_>) -> Result<(), Refusal> {
@@ -98,8 +83,8 @@ impl CreateRequest {
         }
         let first = open.iter().map(|row| row.expire).min().unwrap_or(now.0);
         Err(Refusal::new(Reason::RequestLimit)
-            .saying("20 requests of yours to this patient are open; wait until she decides or one expires")
-            .retry_after(sammati_kernel::Micros(first).since(now)))
+            .saying("20 requests of yours to this address are open; wait until she decides or one expires")
+            .retry_after(Micros(first).since(now)))
     }
 
     fn row(&self, view: &mut View<'_>) -> Result<RequestRow, Refusal> {
@@ -125,7 +110,7 @@ impl CreateRequest {
             requester: ask.requester.clone(),
             scope: (&scope).into(),
             notice: ask.notice.clone(),
-            expire: ask.expire.unwrap_or(now.plus(WINDOW).0),
+            expire: ask.expire.unwrap_or_else(|| now.plus(WINDOW)).0,
             state: State::Requested.number(),
             created: now.0,
             updated: now.0,

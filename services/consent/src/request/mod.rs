@@ -1,6 +1,7 @@
 //! What is a consent request? Its states and their edges, and what happens at each.
 
 pub mod approve;
+pub mod ask;
 pub mod create;
 pub mod deny;
 

@@ -181,6 +181,9 @@ pub struct ArtefactRow {
     /// When it was made.
     #[prost(int64, tag = "4")]
     pub created: i64,
+    /// SHA-256 of the signed artefact.
+    #[prost(bytes = "vec", tag = "5")]
+    pub sha256: Vec<u8>,
 }
 
 impl ArtefactRow {

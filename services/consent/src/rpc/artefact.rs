@@ -5,12 +5,11 @@ use std::sync::Arc;
 use ring::digest::{SHA256, digest};
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::artefact_service_server::ArtefactService;
-use sammati_kernel::{Caller, ConsentId, Refusal, Violations};
+use sammati_kernel::{Caller, ConsentId, Reason, Refusal, Violations};
 use sammati_server::event::timestamp;
 use sammati_server::{authz, error};
 use tonic::{Request, Response, Status};
 
-use super::request::consent;
 use super::{Core, Rpc};
 use crate::artefact::{ArtefactKey, Audience, is_shown_to_parties};
 use crate::consent::fetch::FetchArtefact;
@@ -18,7 +17,7 @@ use crate::notice::hex;
 use crate::policy;
 use crate::rows::{ArtefactRow, ConsentRow, broken};
 use crate::wire::consent::audience as on_wire;
-use crate::wire::stamp;
+use crate::wire::{self, stamp};
 
 #[tonic::async_trait]
 impl ArtefactService for Rpc {
@@ -42,8 +41,8 @@ impl ArtefactService for Rpc {
 
 impl Core {
     async fn fetch(&self, caller: &Caller, message: &api::GetArtefactRequest) -> Result<api::Artefact, Refusal> {
-        let id = consent("consent", &message.consent)?;
         let mut v = Violations::new();
+        let id: Option<ConsentId> = wire::name(&mut v, "consent", &message.consent);
         let wanted = match message.audience() {
             api::artefact::Audience::Unspecified if message.audience != 0 => {
                 v.add("audience", "AUDIENCE_HIP or AUDIENCE_HIU");
@@ -60,6 +59,7 @@ impl Core {
             v.add("version", "1 and up, or 0 for the newest");
         }
         v.check()?;
+        let id = id.ok_or(Reason::FieldInvalid)?;
         let audience = self.audience(caller, id, wanted).await?;
         let command = FetchArtefact {
             caller: caller.clone(),

@@ -33,6 +33,16 @@ impl Whose {
     }
 }
 
+/// What a list is asked for, page and filters, with everything that is wrong in one answer.
+pub(super) fn asked<F>(
+    page: Result<Page, Refusal>,
+    filters: impl FnOnce(&mut Violations) -> Result<F, Refusal>,
+) -> Result<(Page, F), Refusal> {
+    let mut v = Violations::new();
+    let filters = filters(&mut v).and_then(|filters| v.check().map(|()| filters));
+    Refusal::both(page, filters)
+}
+
 /// The subject a caller may list: an operator names one, a person is one, a participant names none.
 pub(super) fn subject(v: &mut Violations, caller: &Caller, name: &str) -> Result<Option<AccountId>, Refusal> {
     let named: Option<AccountId> = crate::wire::optional_name(v, "subject", name);

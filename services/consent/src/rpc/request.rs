@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::consent_request_service_server::ConsentRequestService;
-use sammati_kernel::{AccountId, Caller, ConsentId, ConsentRequestId, Fact, Reason, Refusal, Role, Violations};
+use sammati_kernel::{AccountId, Caller, ConsentId, ConsentRequestId, Micros, Reason, Refusal, Violations};
 use sammati_server::{authz, error};
 use sammati_store::Outcome;
 use tonic::{Request, Response, Status};
@@ -14,12 +14,14 @@ use super::{Core, Rpc, head};
 use crate::place::Place;
 use crate::policy;
 use crate::request::approve::{ApproveRequest, Approved};
-use crate::request::create::{Ask, CreateRequest};
+use crate::request::ask::Ask;
+use crate::request::create::CreateRequest;
 use crate::request::deny::DenyRequest;
-use crate::rows::{ConsentRow, RequestRow, broken, request_id};
+use crate::rows::{CareContextRow, ConsentRow, RequestRow, broken, request_id};
 use crate::vault::Ring;
-use crate::wire::request::{Filter, check_deny_reason, parse_ask, parse_grants, parse_notice, render};
-use crate::wire::{self};
+use crate::wire;
+use crate::wire::ask::parse_ask;
+use crate::wire::request::{Filter, Linked, check_deny_reason, parse_grants, parse_notice, render};
 
 #[tonic::async_trait]
 impl ConsentRequestService for Rpc {
@@ -96,11 +98,11 @@ impl Core {
         if let Some(id) = self.store.known(&key).await? {
             return self.show_request(caller, &request_id(&id)?).await;
         }
-        self.check_parties(&ask)?;
         let command = CreateRequest {
             caller: caller.clone(),
             place: self.place_of(&ask).await?,
             ask,
+            directory: Arc::clone(&self.directory),
             lookup: self.lookup.clone(),
             vault: self.vault.clone(),
         };
@@ -129,24 +131,6 @@ impl Core {
         Ok(Place::person(found.account))
     }
 
-    /// The asker is active, and so are the providers it names.
-    fn check_parties(&self, ask: &Ask) -> Result<(), Refusal> {
-        self.directory.fresh()?;
-        let mut roles = Role::ALL
-            .into_iter()
-            .filter(|role| ask.scope.purpose.may_be_asked_by(*role));
-        if !roles.any(|role| self.directory.is_active_as(&ask.hiu, role)) {
-            return Err(Refusal::new(Reason::ParticipantNotActive)
-                .saying("your participant is not active in a role that may ask for this purpose; ask the operator"));
-        }
-        match ask.hips.iter().find(|hip| !self.directory.is_active_as(hip, Role::Hip)) {
-            None => Ok(()),
-            Some(hip) => Err(Refusal::new(Reason::HipUnknown)
-                .saying("a provider of the list is no active HIP; leave it out or ask the operator")
-                .with(Fact::Hip, hip.name())),
-        }
-    }
-
     async fn read_request(&self, caller: &Caller, name: &str) -> Result<api::ConsentRequest, Refusal> {
         let mut v = Violations::new();
         let id: Option<ConsentRequestId> = wire::name(&mut v, "name", name);
@@ -165,7 +149,23 @@ impl Core {
         let (row, (partition, head)) = read.await?;
         let row = policy::may_see_request(caller, row)?;
         let ring = self.ring(vec![(id.slot(), row.owner.clone())]).await?;
-        render(&row, &ring, caller, self.now(), self.seal(partition, &head))
+        let linked = self.linked(caller, std::slice::from_ref(&row)).await?;
+        render(&row, &ring, &linked, caller, self.now(), self.seal(partition, &head))
+    }
+
+    /// The care contexts that requests name, as far as they are linked. Participants are not shown them.
+    async fn linked(&self, caller: &Caller, rows: &[RequestRow]) -> Result<Linked, Refusal> {
+        let mut keys = Vec::new();
+        for row in rows.iter().filter(|_| caller.participant().is_none()) {
+            let (slot, scope) = (row.id()?.slot(), row.scope.read()?);
+            keys.extend(scope.care_contexts.iter().map(|key| (slot, key.to_vec())));
+        }
+        if keys.is_empty() {
+            return Ok(Linked::default());
+        }
+        let rows = self.store.read(move |r| r.many::<CareContextRow>(&keys)).await?;
+        let by_key = |stored: sammati_store::Stored<CareContextRow>| (stored.record.key.clone(), stored.record);
+        Ok(rows.into_iter().map(by_key).collect())
     }
 
     async fn list_requests(
@@ -177,49 +177,44 @@ impl Core {
             std::mem::take(&mut message.page_size),
             std::mem::take(&mut message.page_token),
         );
-        let page = self
-            .pages
-            .page(caller, "ListConsentRequests", &message, size, &token)
-            .map_err(error::status)?;
-        let (requests, next) = self.requests(caller, &message, &page).await.map_err(error::status)?;
+        let page = self.pages.page(caller, "ListConsentRequests", &message, size, &token);
+        let asked = list::asked(page, |v| {
+            let filter = Filter::parse(v, &message);
+            Ok((filter, list::subject(v, caller, &message.subject)?))
+        });
+        let (page, (filter, subject)) = asked.map_err(error::status)?;
+        let source = match subject {
+            Some(account) => Whose::subject(account),
+            None => Whose::participant("hiu", caller).map_err(error::status)?,
+        };
+        let now = self.now();
+        let holds = move |row: &RequestRow| filter.holds(row, now);
+        let rows = list::page::<RequestRow>(&self.store, vec![source], &page, holds).await;
+        let (rows, next) = rows.map_err(error::status)?;
         let next_page_token = next.map(|last| page.next(&last)).transpose()?.unwrap_or_default();
         Ok(api::ListConsentRequestsResponse {
-            consent_requests: requests,
+            consent_requests: self.show_requests(caller, &rows, now).await.map_err(error::status)?,
             next_page_token,
         })
     }
 
-    async fn requests(
+    async fn show_requests(
         &self,
         caller: &Caller,
-        message: &api::ListConsentRequestsRequest,
-        page: &sammati_server::page::Page,
-    ) -> Result<(Vec<api::ConsentRequest>, Option<Vec<u8>>), Refusal> {
-        let mut v = Violations::new();
-        let filter = Filter::parse(&mut v, message);
-        let subject = list::subject(&mut v, caller, &message.subject)?;
-        v.check()?;
-        let source = match subject {
-            Some(account) => Whose::subject(account),
-            None => Whose::participant("hiu", caller)?,
-        };
-        let now = self.now();
-        let (rows, next) =
-            list::page::<RequestRow>(&self.store, vec![source], page, move |row| filter.holds(row, now)).await?;
+        rows: &[RequestRow],
+        now: Micros,
+    ) -> Result<Vec<api::ConsentRequest>, Refusal> {
         let ids = rows.iter().map(RequestRow::id).collect::<Result<Vec<_>, _>>()?;
-        let ring = self
-            .ring(
-                ids.iter()
-                    .zip(&rows)
-                    .map(|(id, row)| (id.slot(), row.owner.clone()))
-                    .collect(),
-            )
-            .await?;
+        let owners = ids.iter().zip(rows).map(|(id, row)| (id.slot(), row.owner.clone()));
+        let ring = self.ring(owners.collect()).await?;
+        let linked = self.linked(caller, rows).await?;
+        // Another replica may have written the rows: their revisions must not be older than they are.
+        self.store.confirm().await?;
         let shown = ids
             .iter()
-            .zip(&rows)
-            .map(|(id, row)| render(row, &ring, caller, now, self.revision(id.slot())));
-        Ok((shown.collect::<Result<_, _>>()?, next))
+            .zip(rows)
+            .map(|(id, row)| render(row, &ring, &linked, caller, now, self.revision(id.slot())));
+        shown.collect()
     }
 
     async fn approve(
@@ -239,6 +234,7 @@ impl Core {
             account: person(caller)?,
             request,
             grants,
+            is_written: self.notices.is_written(&notice),
             notice,
             etag: message.etag,
             directory: Arc::clone(&self.directory),
@@ -255,13 +251,14 @@ impl Core {
             }
             Outcome::Known(_) => self.approved(request).await?,
         };
+        let linked = self.linked(caller, std::slice::from_ref(&request)).await?;
         let (now, revision) = (self.now(), self.revision(request_id(&request.id)?.slot()));
         let shown = consents
             .iter()
             .map(|row| wire::consent::render(row, &ring, caller, now, revision.clone()));
         Ok(api::ApproveConsentRequestResponse {
             consents: shown.collect::<Result<_, _>>()?,
-            consent_request: Some(render(&request, &ring, caller, now, revision)?),
+            consent_request: Some(render(&request, &ring, &linked, caller, now, revision)?),
         })
     }
 
@@ -283,6 +280,7 @@ impl Core {
         let mut consents: Vec<_> = consents.into_iter().map(|stored| stored.record).collect();
         consents.sort_by_key(|row| request.consents.iter().position(|id| *id == row.id));
         let ring = self.ring(vec![(id.slot(), request.owner.clone())]).await?;
+        self.store.confirm().await?;
         Ok((request, consents, ring))
     }
 

@@ -1,5 +1,6 @@
 //! How is it spelled? Messages to values and back. Parsing gathers everything that is wrong before it says anything.
 
+pub mod ask;
 pub mod consent;
 pub mod decision;
 pub mod link;

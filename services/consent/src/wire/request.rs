@@ -1,124 +1,20 @@
 //! Consent requests on the wire.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::collections::{BTreeSet, HashMap};
 
 use sammati_api::consent::v1 as api;
 use sammati_api::types::v1 as types;
-use sammati_kernel::{AbhaAddress, Caller, Micros, ParticipantId, PurposeCode, Reason, Refusal, Violations};
+use sammati_kernel::{Caller, Micros, ParticipantId, PurposeCode, Refusal, Violations};
 
-use super::{check_text, optional_participant, participant, requester, scope, stamp, time};
+use super::{check_text, optional_participant, participant, scope, stamp};
 use crate::artefact::Audience;
-use crate::notice::Notices;
+use crate::link::fits;
 use crate::request::approve::Grant;
-use crate::request::create::Ask;
-use crate::rows::{RequestRow, consent_id, etag, time as maybe};
-use crate::scope::Scope;
+use crate::rows::{CareContextRow, RequestRow, consent_id, etag, time as maybe};
 use crate::vault::Ring;
 
-/// HIPs of one request.
-const HIPS: usize = 20;
-
-/// The shortest and the longest window.
-const WINDOW: (Duration, Duration) = (Duration::from_secs(3600), Duration::from_secs(30 * 24 * 3600));
-
-/// What is asked, with everything that is wrong in one answer.
-///
-/// # Errors
-/// SCOPE_INVALID, FIELD_INVALID, PURPOSE_NOT_REQUESTABLE, HIP_REQUIRED or NOTICE_MISMATCH.
-pub fn parse_ask(
-    request: &api::CreateConsentRequestRequest,
-    caller: &Caller,
-    notices: &Notices,
-    now: Micros,
-) -> Result<Ask, Refusal> {
-    let hiu = crate::policy::participant(caller)?.clone();
-    let mut v = Violations::new();
-    let patient =
-        AbhaAddress::parse(&request.patient).map_err(|why| v.add("patient", format!("Invalid ABHA Address: {why}")));
-    let hips = hips(&mut v, &request.hips);
-    let professional = requester(&mut v, "requester", request.requester.clone());
-    let expire = window(&mut v, request.expire_time.as_ref(), now);
-    check_notice(&mut v, request);
-    let mut of_scope = Violations::new();
-    let parsed = scope::parse(&mut of_scope, "scope", request.scope.as_ref());
-    if let Some((scope, _)) = &parsed {
-        scope::check_times(&mut of_scope, "scope", scope, now);
-        check_asker(&mut of_scope, caller, scope.purpose);
-    }
-    let reason = if of_scope.is_empty() {
-        Reason::FieldInvalid
-    } else {
-        Reason::ScopeInvalid
-    };
-    v.merge(of_scope);
-    v.check_as(reason)?;
-    let missing = || Refusal::new(Reason::FieldInvalid);
-    let (scope, care_contexts) = parsed.ok_or_else(missing)?;
-    check_rules(&scope, &care_contexts, &hips)?;
-    let notice = notices.bind(&request.notice, request.notice_version, &request.language, &scope)?;
-    Ok(Ask {
-        hiu,
-        patient: patient.map_err(|()| missing())?.folded(),
-        hips,
-        requester: professional.ok_or_else(missing)?,
-        scope,
-        care_contexts,
-        notice,
-        expire,
-    })
-}
-
-fn hips(v: &mut Violations, names: &[String]) -> Vec<ParticipantId> {
-    if names.len() > HIPS {
-        v.add("hips", "at most 20");
-        return Vec::new();
-    }
-    let hips: Vec<_> = names
-        .iter()
-        .enumerate()
-        .filter_map(|(n, name)| participant(v, &format!("hips[{n}]"), name))
-        .collect();
-    if hips.iter().collect::<BTreeSet<_>>().len() != hips.len() {
-        v.add("hips", "each once");
-    }
-    hips
-}
-
-fn window(v: &mut Violations, expire: Option<&prost_types::Timestamp>, now: Micros) -> Option<i64> {
-    let at = time(v, "expire_time", Some(expire?))?;
-    if !(now.plus(WINDOW.0)..=now.plus(WINDOW.1)).contains(&at) {
-        v.add("expire_time", "1 hour to 30 days from now, or unset for 7 days");
-    }
-    Some(at.0)
-}
-
-/// Whether the session acts in a role that may ask for the purpose. What nobody may ask for has a reason of its own.
-fn check_asker(v: &mut Violations, caller: &Caller, purpose: PurposeCode) {
-    let may = sammati_kernel::Role::ALL
-        .into_iter()
-        .any(|role| caller.has_role(role) && purpose.may_be_asked_by(role));
-    if purpose.is_requestable() && !may {
-        v.add("scope.purpose.code", "none of your session's roles may ask for this purpose: a HIU asks for care, public health and payment; her own app or locker for PATRQT");
-    }
-}
-
-fn check_rules(scope: &Scope, care_contexts: &[types::CareContextRef], hips: &[ParticipantId]) -> Result<(), Refusal> {
-    if !scope.purpose.is_requestable() {
-        let mut refusal = Refusal::field("scope.purpose.code", "cannot be asked for by a consent request");
-        refusal.reason = Reason::PurposeNotRequestable;
-        return Err(refusal);
-    }
-    if !care_contexts.is_empty() && hips.len() != 1 {
-        let mut refusal = Refusal::field(
-            "hips",
-            "HIP is mandatory when care contexts are specified: name the one that holds them",
-        );
-        refusal.reason = Reason::HipRequired;
-        return Err(refusal);
-    }
-    Ok(())
-}
+/// HIPs of one request, and grants of one approval.
+pub const HIPS: usize = 20;
 
 /// What she gives.
 pub fn parse_grants(v: &mut Violations, grants: &[api::approve_consent_request_request::Grant]) -> Vec<Grant> {
@@ -129,15 +25,12 @@ pub fn parse_grants(v: &mut Violations, grants: &[api::approve_consent_request_r
     let mut parsed = Vec::with_capacity(grants.len());
     for (n, grant) in grants.iter().enumerate() {
         let hip = participant(v, &format!("grants[{n}].hip"), &grant.hip);
-        let scope = grant
-            .scope
-            .as_ref()
-            .map(|s| scope::parse(v, &format!("grants[{n}].scope"), Some(s)));
+        let scope = grant.scope.as_ref().and_then(|s| {
+            let parts = scope::parse(v, &format!("grants[{n}].scope"), Some(s));
+            Some((parts.whole()?, s.care_contexts.clone()))
+        });
         if let Some(hip) = hip {
-            parsed.push(Grant {
-                hip,
-                scope: scope.flatten(),
-            });
+            parsed.push(Grant { hip, scope });
         }
     }
     if parsed.iter().map(|grant| &grant.hip).collect::<BTreeSet<_>>().len() != parsed.len() {
@@ -166,21 +59,6 @@ pub fn parse_notice(v: &mut Violations, notice: Option<types::NoticeRef>) -> typ
         v.add("notice.sha256", "64 lower-case hexadecimal digits");
     }
     notice
-}
-
-/// The notice that is asked for; whether there is one is said later.
-fn check_notice(v: &mut Violations, request: &api::CreateConsentRequestRequest) {
-    if !request.notice.is_empty() && !crate::notice::is_name(&request.notice) {
-        v.add("notice", "must be notices/{id}, or empty for the built-in one");
-    }
-    if request.notice_version < 0 {
-        v.add("notice_version", "1 and up, or 0 for the newest");
-    }
-    // A language that is not known is no mistake: she is shown English.
-    let tag = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-    if request.language.len() > 35 || !request.language.bytes().all(tag) {
-        v.add("language", "BCP 47, as hi; empty for en");
-    }
 }
 
 /// The words of a denial.
@@ -257,14 +135,43 @@ pub fn check_words(v: &mut Violations, field: &str, text: &str) {
     check_text(v, field, text, 0, super::TEXT);
 }
 
+/// Linked care contexts by their keys.
+pub type Linked = HashMap<Vec<u8>, CareContextRow>;
+
+/// Care contexts as they are shown to her: in the words of the provider that linked them, never in those of whoever asks.
+/// Of one that is not linked, or not under the patient reference that was named, she sees that it is named.
+fn shown(
+    row: &RequestRow,
+    named: &[types::CareContextRef],
+    ring: &Ring,
+    linked: &Linked,
+) -> Result<Vec<types::CareContextRef>, Refusal> {
+    let mut known = Vec::new();
+    for key in row.scope.read()?.care_contexts {
+        if let Some(context) = linked.get(key.as_slice()) {
+            let private = ring.open(&row.owner, "care context", &context.key, &context.sealed)?;
+            known.extend(private.care_contexts);
+        }
+    }
+    let as_linked = |named: &types::CareContextRef| {
+        let found = known.iter().find(|context| fits(named, context)).cloned();
+        found.unwrap_or_else(|| types::CareContextRef {
+            care_context_reference: named.care_context_reference.clone(),
+            ..Default::default()
+        })
+    };
+    Ok(named.iter().map(as_linked).collect())
+}
+
 /// What a caller sees of a request. A participant sees no account, and no consent but its own: the asker is a party of
-/// all of them.
+/// all of them. Of care contexts it sees what it asked, linked or not.
 ///
 /// # Errors
 /// INTERNAL when the row is damaged.
 pub fn render(
     row: &RequestRow,
     ring: &Ring,
+    linked: &Linked,
     caller: &Caller,
     now: Micros,
     revision: String,
@@ -280,6 +187,10 @@ pub fn render(
     let name = |id: &String| format!("participants/{id}");
     let to = caller.participant().map(|_| Audience::Hiu);
     let consent = |bytes: &Vec<u8>| consent_id(bytes).map(|id| id.name());
+    let care_contexts = match to {
+        Some(_) => private.care_contexts,
+        None => shown(row, &private.care_contexts, ring, linked)?,
+    };
     Ok(api::ConsentRequest {
         name: row.id()?.name(),
         patient: private.patient,
@@ -290,7 +201,7 @@ pub fn render(
         hiu: name(&row.hiu),
         hips: row.hips.iter().map(name).collect(),
         requester: Some(row.requester.clone()),
-        scope: Some(scope::render(&row.scope.read()?, &private.care_contexts, to)),
+        scope: Some(scope::render(&row.scope.read()?, &care_contexts, to)),
         notice: Some(row.notice.clone()),
         expire_time: stamp(row.expire),
         state: state.number(),

@@ -8,7 +8,7 @@ use sammati_server::event::timestamp;
 
 use super::{TEXT, is_plain, range, time};
 use crate::artefact::Audience;
-use crate::scope::{Frequency, Scope, Unit};
+use crate::scope::{Frequency, Range, Scope, Unit};
 
 /// The largest of the small numbers of a scope.
 const MOST: i32 = 1_000_000;
@@ -16,37 +16,58 @@ const MOST: i32 = 1_000_000;
 /// The most care contexts of a scope.
 const CONTEXTS: usize = 100;
 
-/// A scope, without its care contexts in hashed form; those come beside it.
-pub fn parse(
-    v: &mut Violations,
-    field: &str,
-    scope: Option<&types::Scope>,
-) -> Option<(Scope, Vec<types::CareContextRef>)> {
+/// The fields of a scope, each read on its own: one that is wrong does not hide what is wrong with another.
+#[derive(Debug, Clone, Default)]
+pub struct Parts {
+    /// Why.
+    pub purpose: Option<PurposeCode>,
+    hi_types: Option<BTreeSet<HiType>>,
+    access_mode: Option<AccessMode>,
+    /// The dates of the records.
+    pub record_range: Option<Range>,
+    /// When the receiver must have erased them.
+    pub erase_time: Option<Micros>,
+    frequency: Option<Frequency>,
+    max_uses: i32,
+    bind_requester: bool,
+}
+
+impl Parts {
+    /// The scope, if nothing of it was wrong; without care contexts, which are hashed for their patient.
+    pub fn whole(self) -> Option<Scope> {
+        Some(Scope {
+            purpose: self.purpose?,
+            hi_types: self.hi_types?,
+            access_mode: self.access_mode?,
+            record_range: self.record_range?,
+            erase_time: self.erase_time?,
+            frequency: self.frequency?,
+            max_uses: self.max_uses,
+            bind_requester: self.bind_requester,
+            care_contexts: BTreeSet::new(),
+        })
+    }
+}
+
+/// A scope's fields; its care contexts are checked, and stay with the message.
+pub fn parse(v: &mut Violations, field: &str, scope: Option<&types::Scope>) -> Parts {
     let Some(scope) = scope else {
         v.add(field.to_owned(), "required");
-        return None;
+        return Parts::default();
     };
     let at = |name: &str| format!("{field}.{name}");
-    let purpose = purpose(v, &at("purpose"), scope.purpose.as_ref());
-    let hi_types = hi_types(v, &at("hi_types"), &scope.hi_types, 1);
-    let access_mode = access_mode(v, &at("access_mode"), scope.access_mode);
-    let record_range = range(v, &at("record_range"), scope.record_range.as_ref());
-    let erase_time = time(v, &at("erase_time"), scope.erase_time.as_ref());
-    let frequency = frequency(v, &at("frequency"), scope.frequency.as_ref());
     small(v, &at("max_uses"), scope.max_uses);
     contexts(v, &at("care_contexts"), &scope.care_contexts);
-    let parsed = Scope {
-        purpose: purpose?,
-        hi_types: hi_types?,
-        access_mode: access_mode?,
-        record_range: record_range?,
-        erase_time: erase_time?,
-        frequency: frequency?,
+    Parts {
+        purpose: purpose(v, &at("purpose"), scope.purpose.as_ref()),
+        hi_types: hi_types(v, &at("hi_types"), &scope.hi_types, 1),
+        access_mode: access_mode(v, &at("access_mode"), scope.access_mode),
+        record_range: range(v, &at("record_range"), scope.record_range.as_ref()),
+        erase_time: time(v, &at("erase_time"), scope.erase_time.as_ref()),
+        frequency: frequency(v, &at("frequency"), scope.frequency.as_ref()),
         max_uses: scope.max_uses,
         bind_requester: scope.bind_requester,
-        care_contexts: BTreeSet::new(),
-    };
-    Some((parsed, scope.care_contexts.clone()))
+    }
 }
 
 /// A purpose: its code, and text and URI if they are sent must be those of the code.
@@ -134,12 +155,11 @@ pub fn contexts(v: &mut Violations, field: &str, contexts: &[types::CareContextR
     }
     let mut seen = BTreeSet::new();
     for (n, context) in contexts.iter().enumerate() {
-        reference(
-            v,
-            &format!("{field}[{n}].patient_reference"),
-            &context.patient_reference,
-            "",
-        );
+        // Whoever asks need not know it: the provider said it when it linked the care context.
+        if !context.patient_reference.is_empty() {
+            let field = format!("{field}[{n}].patient_reference");
+            reference(v, &field, &context.patient_reference, "");
+        }
         reference(
             v,
             &format!("{field}[{n}].care_context_reference"),
@@ -178,30 +198,12 @@ pub fn reference(v: &mut Violations, field: &str, text: &str, more: &str) {
     }
 }
 
-/// Where a scope that is asked for must lie by the clock.
-pub fn check_times(v: &mut Violations, field: &str, scope: &Scope, now: Micros) {
-    const FIVE_YEARS: i64 = 5 * 366 * 86_400_000_000;
-    if scope.record_range.from > now || scope.record_range.to > now {
-        v.add(
-            format!("{field}.record_range"),
-            "Invalid from/to date. Date must be a present/before date",
-        );
-    }
-    if scope.erase_time <= now {
-        v.add(
-            format!("{field}.erase_time"),
-            "Invalid data erase date. Date must be a future date",
-        );
-    } else if scope.erase_time.0 - now.0 > FIVE_YEARS {
-        v.add(format!("{field}.erase_time"), "at most 5 years from now");
-    }
-}
-
-/// A scope on the wire. The HIU does not learn the provider's patient reference.
+/// A scope on the wire. The HIU learns of a care context no more than its reference and kind.
 pub fn render(scope: &Scope, contexts: &[types::CareContextRef], to: Option<Audience>) -> types::Scope {
     let shown = |context: &types::CareContextRef| match to {
         Some(Audience::Hiu) => types::CareContextRef {
             patient_reference: String::new(),
+            display: String::new(),
             ..context.clone()
         },
         _ => context.clone(),
