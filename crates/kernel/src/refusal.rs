@@ -96,6 +96,7 @@ reasons! {
     KycIdentifierUnknown "KYC_IDENTIFIER_UNKNOWN" FailedPrecondition;
     KycRejected "KYC_REJECTED" FailedPrecondition;
     KycUnavailable "KYC_UNAVAILABLE" Unavailable;
+    LinkLimit "LINK_LIMIT" FailedPrecondition;
     LinkTokenExpired "LINK_TOKEN_EXPIRED" FailedPrecondition;
     LinkTokenInvalid "LINK_TOKEN_INVALID" FailedPrecondition;
     LinkTokenLimit "LINK_TOKEN_LIMIT" ResourceExhausted;

@@ -490,7 +490,8 @@ impl Stage {
         let link_token = client.issue_link_token(issue).await?.into_inner().link_token;
         let context = types::CareContextRef {
             patient_reference: "MRN-1".into(),
-            care_context_reference: "visit-1".into(),
+            // A hospital's care context is linked once, to whomever.
+            care_context_reference: format!("visit {}", self.story.rid()),
             hi_type: types::HiType::Prescription.into(),
             display: "Visit".into(),
         };

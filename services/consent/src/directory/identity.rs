@@ -86,7 +86,7 @@ impl Resolver for IdentityResolver {
     }
 }
 
-/// Who it is; nobody if something that was sent does not fit.
+/// Who it is, and whether all that was sent fits.
 fn found(answer: &api::ResolveSubjectResponse, compared: bool) -> Result<Option<Found>, Refusal> {
     use api::Match;
     let matches = [answer.name_match(), answer.gender_match(), answer.year_of_birth_match()]
@@ -94,9 +94,10 @@ fn found(answer: &api::ResolveSubjectResponse, compared: bool) -> Result<Option<
         .all(|m| *m == Match::Match);
     let fits = !compared || (matches && matches!(answer.mobile_match(), Match::Match | Match::NotGiven));
     let account = AccountId::parse_name(&answer.account).ok_or(Reason::IdentityUnavailable)?;
-    Ok(fits.then_some(Found {
+    Ok(Some(Found {
         account,
         active: answer.state() == api::account::State::Active,
+        fits,
     }))
 }
 
@@ -136,8 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn somebody_is_found_only_if_all_that_was_sent_fits() {
-        let fits = |name, mobile, compared| found(&answer(name, mobile), compared).unwrap().is_some();
+    fn somebody_fits_only_if_all_that_was_sent_does() {
+        let fits = |name, mobile, compared| found(&answer(name, mobile), compared).unwrap().unwrap().fits;
         assert!(fits(Match::Match, Match::NotGiven, true) && fits(Match::Match, Match::Match, true));
         assert!(!fits(Match::Mismatch, Match::NotGiven, true) && !fits(Match::Match, Match::Mismatch, true));
         assert!(!fits(Match::NotGiven, Match::Match, true));

@@ -53,6 +53,8 @@ pub struct Found {
     pub account: AccountId,
     /// Whether it is ACTIVE.
     pub active: bool,
+    /// Whether all that was sent of her fits; with nothing sent it does.
+    pub fits: bool,
 }
 
 /// A boxed future, so that a resolver can be a trait object.
@@ -60,6 +62,6 @@ pub type Resolving<'a> = Pin<Box<dyn Future<Output = Result<Option<Found>, Refus
 
 /// Asks identity who is meant.
 pub trait Resolver: Send + Sync + 'static {
-    /// The account behind `identifier`; `None` when there is none, or when `demographics` do not all match it.
+    /// The account behind `identifier`, and whether `demographics` fit it; `None` when there is none.
     fn resolve(&self, identifier: types::Identifier, demographics: Option<types::Demographics>) -> Resolving<'_>;
 }

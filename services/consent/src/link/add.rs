@@ -3,14 +3,18 @@
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
 use sammati_api::types::v1::{CareContextRef, RetentionClass};
-use sammati_kernel::{AccountId, Caller, Fact, Key, LinkId, ParticipantId, Reason, Refusal, Slot};
+use sammati_kernel::{Caller, Fact, Key, LinkId, ParticipantId, Reason, Refusal, Slot};
 use sammati_server::event::Draft;
 use sammati_store::{Command, Keys, View};
 
+use super::token::Presented;
 use crate::lookup::Lookup;
 use crate::notification::{Recipients, notify};
 use crate::rows::{CareContextRow, LinkRow};
 use crate::vault::{Private, Vault, seal};
+
+/// Care contexts of one person at one provider: more than anybody's visits, and few enough to be looked through.
+pub const MAX_CONTEXTS: i64 = 2000;
 
 /// LinkCareContexts.
 pub struct LinkContexts {
@@ -19,7 +23,7 @@ pub struct LinkContexts {
     /// The provider.
     pub hip: ParticipantId,
     /// The person, by the link token.
-    pub account: AccountId,
+    pub token: Presented,
     /// Her reference there.
     pub patient_reference: String,
     /// What to link.
@@ -36,25 +40,31 @@ impl Command for LinkContexts {
     const NAME: &'static str = "link.add";
 
     fn slot(&self) -> Slot {
-        self.account.slot()
+        self.token.account.slot()
     }
 
     fn reads(&self, keys: &mut Keys) {
-        keys.group::<LinkRow>("subject", self.account.to_vec());
+        keys.group::<LinkRow>("subject", self.token.account.to_vec());
+        self.claims().for_each(|claim| keys.claim(claim));
         for key in self.keys() {
             keys.row::<CareContextRow>(key.to_vec());
         }
-        Vault::reads(keys, self.account.as_bytes());
+        Vault::reads(keys, self.token.account.as_bytes());
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<LinkRow, Refusal> {
-        let known = self.keys().position(|key| view.get::<CareContextRow>(&key).is_some());
+        self.token.check(view.now())?;
+        // A care context of a provider is linked once, to whomever.
+        let known = self.claims().position(|claim| view.claimed(&claim).is_some());
         if let Some(position) = known {
             return Err(Refusal::new(Reason::AlreadyLinked)
                 .saying("a care context of the list is linked already, so nothing was linked; leave it out and repeat")
                 .with(Fact::Position, position));
         }
-        let key = self.vault.key(view, self.account.as_bytes())?;
+        for claim in self.claims() {
+            view.claim(claim, self.token.account.to_vec());
+        }
+        let key = self.vault.key(view, self.token.account.as_bytes())?;
         let link = self.link(view, &key)?;
         view.put(&link);
         for (place, (id, context)) in self.keys().zip(&self.care_contexts).enumerate() {
@@ -70,20 +80,41 @@ impl Command for LinkContexts {
 }
 
 impl LinkContexts {
+    fn references(&self) -> impl Iterator<Item = &String> {
+        self.care_contexts.iter().map(|c| &c.care_context_reference)
+    }
+
     fn keys(&self) -> impl Iterator<Item = [u8; 32]> {
-        let references = self.care_contexts.iter().map(|c| &c.care_context_reference);
-        references.map(|reference| self.lookup.context(self.account.as_bytes(), &self.hip, reference))
+        let owner = self.token.account.as_bytes();
+        self.references()
+            .map(|reference| self.lookup.context(owner, &self.hip, reference))
+    }
+
+    fn claims(&self) -> impl Iterator<Item = [u8; 32]> {
+        self.references()
+            .map(|reference| self.lookup.linked_once(&self.hip, reference))
+    }
+
+    fn added(&self) -> i64 {
+        i64::try_from(self.care_contexts.len()).unwrap_or(i64::MAX)
     }
 
     /// The link of this reference, extended or new.
     fn link(&self, view: &View<'_>, key: &Key) -> Result<LinkRow, Refusal> {
-        let natural = self.lookup.link(self.account, &self.hip, &self.patient_reference);
+        let account = self.token.account;
+        let natural = self.lookup.link(account, &self.hip, &self.patient_reference);
         let now = view.now().0;
-        let links = view.group::<LinkRow>("subject", self.account.as_bytes());
+        let mut links = view.group::<LinkRow>("subject", account.as_bytes());
+        links.retain(|link| link.hip == self.hip.as_str());
+        if links.iter().map(|link| link.contexts).sum::<i64>() + self.added() > MAX_CONTEXTS {
+            return Err(Refusal::new(Reason::LinkLimit)
+                .saying("2000 care contexts of one person are linked at most; keep several visits in one"));
+        }
         if let Some(link) = links.into_iter().find(|link| link.natural == natural) {
             return Ok(LinkRow {
                 updated: now,
                 version: link.version + 1,
+                contexts: link.contexts + self.added(),
                 ..link
             });
         }
@@ -94,13 +125,14 @@ impl LinkContexts {
         };
         Ok(LinkRow {
             id: id.to_vec(),
-            subject: self.account.to_vec(),
+            subject: account.to_vec(),
             hip: self.hip.as_str().to_owned(),
             natural: natural.to_vec(),
             sealed: seal(key, view, "link", id.as_bytes(), &private)?,
             created: now,
             updated: now,
             version: 1,
+            contexts: self.added(),
         })
     }
 
@@ -119,7 +151,7 @@ impl LinkContexts {
         };
         let row = CareContextRow {
             key: id.to_vec(),
-            subject: self.account.to_vec(),
+            subject: self.token.account.to_vec(),
             link: link.id.clone(),
             hip: self.hip.as_str().to_owned(),
             sealed: seal(key, view, "care context", &id, &private)?,
@@ -136,17 +168,16 @@ impl LinkContexts {
     fn tell(&self, view: &mut View<'_>, link: &LinkRow) -> Result<(), Refusal> {
         let id: LinkId = crate::rows::id(&link.id)?;
         let mut draft = Draft::new("identity.linked", Action::Create, RetentionClass::General, &self.caller)
-            .subject(self.account)
+            .subject(self.token.account)
             .resource(&id.name(), link.version)
             .participant(&self.hip);
-        let records = i64::try_from(self.care_contexts.len()).unwrap_or(i64::MAX);
         draft.payload().counts = Some(sammati_api::audit::v1::Counts {
-            records,
+            records: self.added(),
             ..Default::default()
         });
         let told = draft.emit(view);
-        let her = Recipients::new().person(Some(self.account));
-        notify(view, told, Kind::Linked, &id.name(), &her, Some(self.account));
+        let her = Recipients::new().person(Some(self.token.account));
+        notify(view, told, Kind::Linked, &id.name(), &her, Some(self.token.account));
         Ok(())
     }
 }

@@ -11,22 +11,33 @@ use sammati_store::{Command, Keys, View};
 use super::token::Parts;
 use crate::rows::LinkTryRow;
 
-/// Tries of one provider for one identifier in a day.
+/// Tries of one provider for one person in a day, however she is named.
 pub const MAX_TRIES: i32 = 3;
 
 /// A day, and how long one try too many blocks.
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// IssueLinkToken, once identity was asked.
+/// What identity says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matched {
+    /// It was not asked: the provider is blocked for this identifier.
+    NotAsked,
+    /// There is nobody, or something does not fit.
+    Nobody,
+    /// Everything fits this person.
+    Person(AccountId),
+}
+
+/// IssueLinkToken.
 pub struct IssueToken {
     /// Who asks.
     pub caller: Caller,
     /// The provider.
     pub hip: ParticipantId,
-    /// The keyed hash of provider and identifier.
+    /// The keyed hash of provider and person.
     pub attempt: [u8; 32],
-    /// The person, if everything matched.
-    pub matched: Option<AccountId>,
+    /// Whether it is she.
+    pub matched: Matched,
 }
 
 impl Command for IssueToken {
@@ -45,17 +56,18 @@ impl Command for IssueToken {
     fn decide(&self, view: &mut View<'_>) -> Result<Parts, Refusal> {
         let now = view.now();
         let mut tries = view.get::<LinkTryRow>(&self.attempt).unwrap_or_default();
-        if tries.blocked > now.0 {
-            return Err(blocked(Micros(tries.blocked).since(now)));
+        if is_blocked(&tries, now) || self.matched == Matched::NotAsked {
+            self.refuse(view, Reason::LinkTokenLimit);
+            return Err(blocked(Micros(tries.blocked).since(now)).recorded());
         }
         count(&mut tries, now);
         tries.key = self.attempt.to_vec();
         view.put(&tries);
-        if tries.blocked > now.0 {
+        if is_blocked(&tries, now) {
             self.refuse(view, Reason::LinkTokenLimit);
             return Err(blocked(DAY).recorded());
         }
-        let Some(account) = self.matched else {
+        let Matched::Person(account) = self.matched else {
             self.refuse(view, Reason::NoMatch);
             return Err(no_match().recorded());
         };
@@ -93,6 +105,11 @@ impl IssueToken {
             .refused_for(Outcome::Serious, reason)
             .emit(view);
     }
+}
+
+/// Whether tries are refused now, without asking who it is.
+pub const fn is_blocked(tries: &LinkTryRow, now: Micros) -> bool {
+    tries.blocked > now.0
 }
 
 /// Counts one try: a day begins with the first one, and the fourth in it blocks for another.

@@ -66,6 +66,29 @@ impl Parts {
     }
 }
 
+/// What a token says that is ours and was presented by its provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Presented {
+    /// The person.
+    pub account: AccountId,
+    /// When it stops working.
+    pub expire: Micros,
+}
+
+impl Presented {
+    /// Whether it still works. Asked when the command decides: a repeat is answered whatever the clock says by then.
+    ///
+    /// # Errors
+    /// LINK_TOKEN_EXPIRED.
+    pub fn check(&self, now: Micros) -> Result<(), Refusal> {
+        if now < self.expire {
+            return Ok(());
+        }
+        Err(Refusal::new(Reason::LinkTokenExpired)
+            .saying("the link token is older than half a year; ask for a new one"))
+    }
+}
+
 /// Makes and reads link tokens.
 #[derive(Debug, Clone)]
 pub struct LinkTokens {
@@ -105,17 +128,11 @@ impl LinkTokens {
         keys.active().sign(TYP, &claims).map_err(|_| internal())
     }
 
-    /// The person of a token that `hip` presents.
+    /// What a token says that `hip` presents, however old it is.
     ///
     /// # Errors
-    /// LINK_TOKEN_INVALID or LINK_TOKEN_EXPIRED.
-    pub fn read(
-        &self,
-        keys: &ArtefactKeys,
-        hip: &ParticipantId,
-        token: &str,
-        now: Micros,
-    ) -> Result<AccountId, Refusal> {
+    /// LINK_TOKEN_INVALID.
+    pub fn read(&self, keys: &ArtefactKeys, hip: &ParticipantId, token: &str) -> Result<Presented, Refusal> {
         let invalid = || {
             Refusal::new(Reason::LinkTokenInvalid)
                 .saying("this is no link token that was issued to you; ask for one with IssueLinkToken")
@@ -124,13 +141,12 @@ impl LinkTokens {
         if claims.aud != hip.name() || claims.iss != self.issuer {
             return Err(invalid());
         }
-        if now.seconds() >= claims.exp {
-            return Err(Refusal::new(Reason::LinkTokenExpired)
-                .saying("the link token is older than half a year; ask for a new one"));
-        }
         let sealed = B64.decode(claims.sub).map_err(|_| invalid())?;
         let account = self.key.open(hip.as_str().as_bytes(), &sealed).ok_or_else(invalid)?;
-        AccountId::from_slice(&account).ok_or_else(invalid)
+        Ok(Presented {
+            account: AccountId::from_slice(&account).ok_or_else(invalid)?,
+            expire: Micros::from_seconds(claims.exp),
+        })
     }
 }
 
@@ -157,14 +173,16 @@ mod tests {
         assert_eq!(Parts::decode(&parts.encode()), Some(parts));
         let token = tokens.make(&keys, &hip, &parts).unwrap();
         assert_eq!(token, tokens.make(&keys, &hip, &parts).unwrap());
-        assert_eq!(tokens.read(&keys, &hip, &token, parts.issued).unwrap(), account);
+        assert_eq!(tokens.read(&keys, &hip, &token).unwrap().account, account);
+        let presented = tokens.read(&keys, &hip, &token).unwrap();
+        assert!(presented.check(parts.issued).is_ok());
         let other = ParticipantId::parse("clinic").unwrap();
         assert_eq!(
-            tokens.read(&keys, &other, &token, parts.issued).unwrap_err().reason,
+            tokens.read(&keys, &other, &token).unwrap_err().reason,
             Reason::LinkTokenInvalid
         );
         assert_eq!(
-            tokens.read(&keys, &hip, &token, parts.expire()).unwrap_err().reason,
+            presented.check(parts.expire()).unwrap_err().reason,
             Reason::LinkTokenExpired
         );
         let claims = B64.decode(token.split('.').nth(1).unwrap()).unwrap();

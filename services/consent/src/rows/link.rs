@@ -29,6 +29,9 @@ pub struct LinkRow {
     /// 1, and one more with each change.
     #[prost(int64, tag = "8")]
     pub version: i64,
+    /// How many care contexts it has.
+    #[prost(int64, tag = "9")]
+    pub contexts: i64,
 }
 
 impl Record for LinkRow {
@@ -87,10 +90,10 @@ impl Record for CareContextRow {
     }
 }
 
-/// How often one provider tried one identifier.
+/// How often one provider tried one person.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct LinkTryRow {
-    /// Keyed hash of provider and identifier.
+    /// Keyed hash of provider and account; of an identifier that is nobody's, of that.
     #[prost(bytes = "vec", tag = "1")]
     pub key: Vec<u8>,
     /// When the present day of counting began.

@@ -4,20 +4,21 @@ use std::time::Duration;
 
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::link_service_server::LinkService;
-use sammati_kernel::{Caller, LinkId, Reason, Refusal, Violations};
+use sammati_api::types::v1 as types;
+use sammati_kernel::{Caller, LinkId, ParticipantId, Reason, Refusal, Slot};
 use sammati_server::event::timestamp;
 use sammati_server::page::Page;
 use sammati_server::{authz, error};
-use sammati_store::Outcome;
+use sammati_store::{Outcome, RequestKey};
 use tonic::{Request, Response, Status};
 
 use super::list::{self, Whose};
 use super::{Core, Rpc};
 use crate::link::add::LinkContexts;
-use crate::link::issue::IssueToken;
+use crate::link::issue::{IssueToken, Matched, is_blocked};
 use crate::link::token::Parts;
 use crate::policy;
-use crate::rows::{CareContextRow, LinkRow, broken, link_id};
+use crate::rows::{CareContextRow, LinkRow, LinkTryRow, broken, link_id};
 use crate::wire::link::{check_contexts, parse_issue, render};
 use crate::wire::{self, Person};
 
@@ -69,24 +70,14 @@ impl Core {
         message: api::IssueLinkTokenRequest,
     ) -> Result<api::IssueLinkTokenResponse, Refusal> {
         let key = self.request_key(caller, "link.issue_token", &message.request_id, &message);
-        let (key, (person, demographics)) = Refusal::both(key, parse_issue(&message))?;
+        let (key, (person, demographics)) = Refusal::both(key, parse_issue(&message, self.now()))?;
         let hip = policy::participant(caller)?.clone();
-        let matched = match &person {
-            Person::Ask(identifier) => self.resolver.resolve(identifier.clone(), Some(demographics)).await?,
-            Person::Account(_) => None,
+        // Before anybody is looked up: a repeat needs no one else to say the same again.
+        let parts = match self.store.known(&key).await? {
+            Some(bytes) => bytes,
+            None => self.attempt(caller, &hip, &person, demographics, key).await?,
         };
-        let attempt = self.lookup.link_try(&hip, &person.text());
-        let matched = matched.filter(|found| found.active).map(|found| found.account);
-        let command = IssueToken {
-            caller: caller.clone(),
-            hip: hip.clone(),
-            attempt,
-            matched,
-        };
-        let parts = match self.store.run(command, Some(key)).await? {
-            Outcome::Fresh(parts) => parts,
-            Outcome::Known(bytes) => Parts::decode(&bytes).ok_or_else(|| broken("a link token's parts"))?,
-        };
+        let parts = Parts::decode(&parts).ok_or_else(|| broken("a link token's parts"))?;
         let again = self.now().since(parts.issued) <= AGAIN;
         let link_token = if again {
             self.link_tokens.make(&self.keys, &hip, &parts)?
@@ -99,17 +90,67 @@ impl Core {
         })
     }
 
+    async fn attempt(
+        &self,
+        caller: &Caller,
+        hip: &ParticipantId,
+        person: &Person,
+        demographics: types::Demographics,
+        key: RequestKey,
+    ) -> Result<Vec<u8>, Refusal> {
+        let (attempt, matched) = self.matched(hip, person, demographics).await?;
+        let command = IssueToken {
+            caller: caller.clone(),
+            hip: hip.clone(),
+            attempt,
+            matched,
+        };
+        Ok(match self.store.run(command, Some(key)).await? {
+            Outcome::Fresh(parts) => parts.encode(),
+            Outcome::Known(bytes) => bytes,
+        })
+    }
+
+    /// Under what a try is counted, and whether it is she. Tries are counted by person, so that two of her identifiers
+    /// are no two counts; by identifier only where it is nobody's. During that block identity is not asked.
+    async fn matched(
+        &self,
+        hip: &ParticipantId,
+        person: &Person,
+        demographics: types::Demographics,
+    ) -> Result<([u8; 32], Matched), Refusal> {
+        let spelled = self.lookup.link_try(hip, &person.text());
+        let tries = self
+            .store
+            .read(move |r| r.get::<LinkTryRow>(Slot::of_hash(&spelled), &spelled));
+        if tries.await?.is_some_and(|tries| is_blocked(&tries.record, self.now())) {
+            return Ok((spelled, Matched::NotAsked));
+        }
+        let found = match person {
+            Person::Ask(identifier) => self.resolver.resolve(identifier.clone(), Some(demographics)).await?,
+            Person::Account(_) => None,
+        };
+        let Some(found) = found else {
+            return Ok((spelled, Matched::Nobody));
+        };
+        let hers = self.lookup.link_try(hip, &found.account.name());
+        let matched = if found.fits && found.active {
+            Matched::Person(found.account)
+        } else {
+            Matched::Nobody
+        };
+        Ok((hers, matched))
+    }
+
     async fn link(&self, caller: &Caller, message: api::LinkCareContextsRequest) -> Result<api::Link, Refusal> {
         let key = self.request_key(caller, "link.add", &message.request_id, &message);
         let (key, _) = Refusal::both(key, check_contexts(&message))?;
         let hip = policy::participant(caller)?.clone();
-        let account = self
-            .link_tokens
-            .read(&self.keys, &hip, &message.link_token, self.now())?;
+        let token = self.link_tokens.read(&self.keys, &hip, &message.link_token)?;
         let command = LinkContexts {
             caller: caller.clone(),
             hip,
-            account,
+            token,
             patient_reference: message.patient_reference,
             care_contexts: message.care_contexts,
             lookup: self.lookup.clone(),
@@ -136,11 +177,10 @@ impl Core {
             std::mem::take(&mut message.page_size),
             std::mem::take(&mut message.page_token),
         );
-        let page = self
-            .pages
-            .page(caller, "ListLinks", &message, size, &token)
-            .map_err(error::status)?;
-        let (links, next) = self.links(caller, &message, &page).await.map_err(error::status)?;
+        let page = self.pages.page(caller, "ListLinks", &message, size, &token);
+        let asked = list::asked(page, |v| Ok(wire::optional_participant(v, "hip", &message.hip)));
+        let (page, hip) = asked.map_err(error::status)?;
+        let (links, next) = self.links(caller, hip, &page).await.map_err(error::status)?;
         let next_page_token = next.map(|last| page.next(&last)).transpose()?.unwrap_or_default();
         Ok(api::ListLinksResponse { links, next_page_token })
     }
@@ -148,12 +188,9 @@ impl Core {
     async fn links(
         &self,
         caller: &Caller,
-        message: &api::ListLinksRequest,
+        hip: Option<ParticipantId>,
         page: &Page,
     ) -> Result<(Vec<api::Link>, Option<Vec<u8>>), Refusal> {
-        let mut v = Violations::new();
-        let hip = wire::optional_participant(&mut v, "hip", &message.hip);
-        v.check()?;
         let source = match caller.account() {
             Some(account) => Whose::subject(account),
             None if hip.as_ref().is_some_and(|hip| Some(hip) != caller.participant()) => {
@@ -184,6 +221,8 @@ impl Core {
                 .collect::<Result<Vec<_>, _>>()
         });
         let contexts = read.await?;
+        // Another replica may have written the rows: their revisions must not be older than they are.
+        self.store.confirm().await?;
         let shown = rows.iter().zip(contexts).zip(&ids).map(|((row, contexts), id)| {
             let contexts: Vec<_> = contexts.into_iter().map(|stored| stored.record).collect();
             render(row, &contexts, &ring, caller, self.revision(id.slot()))

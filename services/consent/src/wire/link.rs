@@ -1,14 +1,19 @@
 //! Links on the wire.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use chrono::{DateTime, Datelike};
 use sammati_api::consent::v1 as api;
 use sammati_api::types::v1 as types;
-use sammati_kernel::{Caller, MobileNumber, Refusal, Violations};
+use sammati_kernel::{Caller, Micros, MobileNumber, Refusal, Violations};
 
 use super::{Person, check_text, scope, stamp};
 use crate::rows::{CareContextRow, LinkRow, etag, link_id};
 use crate::vault::Ring;
+
+/// How far India's clocks are ahead of UTC.
+const EAST: Duration = Duration::from_secs(5 * 3600 + 1800);
 
 /// Care contexts of one call.
 const CONTEXTS: usize = 20;
@@ -17,7 +22,10 @@ const CONTEXTS: usize = 20;
 ///
 /// # Errors
 /// FIELD_INVALID with all violations.
-pub fn parse_issue(request: &api::IssueLinkTokenRequest) -> Result<(Person, types::Demographics), Refusal> {
+pub fn parse_issue(
+    request: &api::IssueLinkTokenRequest,
+    now: Micros,
+) -> Result<(Person, types::Demographics), Refusal> {
     let mut v = Violations::new();
     let person = super::person(&mut v, "identifier", request.identifier.as_ref());
     if matches!(person, Some(Person::Account(_))) {
@@ -27,21 +35,23 @@ pub fn parse_issue(request: &api::IssueLinkTokenRequest) -> Result<(Person, type
     if request.demographics.is_none() {
         v.add("demographics", "required");
     } else {
-        check_demographics(&mut v, &demographics);
+        check_demographics(&mut v, &demographics, now);
     }
     v.check()?;
     let person = person.ok_or_else(|| Refusal::new(sammati_kernel::Reason::FieldInvalid))?;
     Ok((person, demographics))
 }
 
-fn check_demographics(v: &mut Violations, demographics: &types::Demographics) {
+fn check_demographics(v: &mut Violations, demographics: &types::Demographics, now: Micros) {
     check_text(v, "demographics.name", &demographics.name, 1, super::TEXT);
     let asked = [types::Gender::M, types::Gender::F, types::Gender::O];
     if !asked.contains(&demographics.gender()) {
         v.add("demographics.gender", "M, F or O");
     }
-    if !(1900..=2200).contains(&demographics.year_of_birth) {
-        v.add("demographics.year_of_birth", "four digits, from 1900");
+    // In India the year begins before it does in UTC.
+    let this_year = DateTime::from_timestamp_micros(now.plus(EAST).0).map_or(1900, |now| now.year());
+    if !(1900..=this_year).contains(&demographics.year_of_birth) {
+        v.add("demographics.year_of_birth", "four digits, from 1900 to this year");
     }
     if let Some(mobile) = &demographics.mobile
         && let Err(why) = MobileNumber::parse(mobile)

@@ -56,18 +56,21 @@ fn care_contexts_are_linked_once_and_a_second_call_adds() {
 #[test]
 fn tries_are_counted_whatever_comes_of_them() {
     everywhere(|w| async move {
-        w.person("asha.rao@sbx");
+        let asha = w.person("asha.rao@sbx");
         assert_eq!(reason(w.link_token("asha.rao@sbx", 1987).await), Reason::NoMatch);
         assert_eq!(reason(w.link_token("asha.rao@sbx", 1986).await), Reason::NoMatch);
         assert!(w.link_token("asha.rao@sbx", 1990).await.is_ok());
         let blocked = refused(w.link_token("asha.rao@sbx", 1990).await);
         assert_eq!(blocked.reason, Reason::LinkTokenLimit);
         assert!(blocked.retry_after.unwrap().as_secs() >= 86_000);
+        // Another of her addresses is no other count, and what is tried during a block leaves its event.
+        w.also(asha, "rao.asha@sbx");
+        assert_eq!(reason(w.link_token("rao.asha@sbx", 1990).await), Reason::LinkTokenLimit);
         w.advance(DAY + 1);
-        assert!(w.link_token("asha.rao@sbx", 1990).await.is_ok());
+        assert!(w.link_token("rao.asha@sbx", 1990).await.is_ok());
         assert_eq!(
             (w.count("link.token_issued").await, w.count("link.token_refused").await),
-            (2, 3)
+            (2, 4)
         );
         // An address that is nobody's is refused in the same words.
         assert_eq!(
@@ -83,8 +86,82 @@ fn a_token_that_is_not_ours_or_too_old_links_nothing() {
         w.person("asha.rao@sbx");
         assert_eq!(reason(w.link("a.b.c", &["visit-1"]).await), Reason::LinkTokenInvalid);
         let token = w.link_token("asha.rao@sbx", 1990).await.unwrap().link_token;
-        w.advance(183 * DAY);
-        assert_eq!(reason(w.link(&token, &["visit-1"]).await), Reason::LinkTokenExpired);
-        assert_eq!(w.count("identity.linked").await, 0);
+        w.advance(182 * DAY + DAY / 2 - 10);
+        let links = w.links(&token, &["visit-1"]);
+        let link = w.link_of("hospital", links.clone()).await.unwrap();
+        w.advance(10);
+        assert_eq!(reason(w.link(&token, &["visit-2"]).await), Reason::LinkTokenExpired);
+        // A repeat is told what came of it.
+        assert_eq!(w.link_of("hospital", links).await.unwrap().name, link.name);
+        assert_eq!(w.count("identity.linked").await, 1);
+    });
+}
+
+#[test]
+fn a_care_context_of_a_provider_is_linked_once_to_whomever() {
+    everywhere(|w| async move {
+        w.person("asha.rao@sbx");
+        w.person("ravi.kumar@sbx");
+        w.linked("asha.rao@sbx", &["visit-1"]).await;
+        let token = w.link_token("ravi.kumar@sbx", 1990).await.unwrap().link_token;
+        assert_eq!(
+            reason(w.link(&token, &["visit-2", "visit-1"]).await),
+            Reason::AlreadyLinked
+        );
+        assert!(w.link(&token, &["visit-2"]).await.is_ok());
+        // Another provider's reference is another care context.
+        let token = w.link_token_of("lab", "ravi.kumar@sbx", 1990).await.unwrap().link_token;
+        assert!(w.link_of("lab", w.links(&token, &["visit-1"])).await.is_ok());
+    });
+}
+
+#[test]
+fn during_a_block_nobody_is_asked_and_the_future_is_no_year_of_birth() {
+    everywhere(|w| async move {
+        let asked = || w.people.asked.load(std::sync::atomic::Ordering::Relaxed);
+        for _ in 0..3 {
+            assert_eq!(reason(w.link_token("nobody.here@sbx", 1990).await), Reason::NoMatch);
+        }
+        assert_eq!(
+            reason(w.link_token("nobody.here@sbx", 1990).await),
+            Reason::LinkTokenLimit
+        );
+        let before = asked();
+        assert_eq!(
+            reason(w.link_token("nobody.here@sbx", 1990).await),
+            Reason::LinkTokenLimit
+        );
+        assert_eq!((asked(), w.count("link.token_refused").await), (before, 5));
+        // A repeat is told what came of it, though she is somebody by now; and nobody is asked for it.
+        let tries = w.tries("asha.rao@sbx", 1990);
+        assert_eq!(reason(w.issue("hospital", tries.clone()).await), Reason::NoMatch);
+        w.person("asha.rao@sbx");
+        let before = asked();
+        assert_eq!(reason(w.issue("hospital", tries).await), Reason::NoMatch);
+        assert_eq!((asked(), w.count("link.token_refused").await), (before, 6));
+        // It is January 2027.
+        let refusal = refused(w.link_token("asha.rao@sbx", 2028).await);
+        let fields: Vec<_> = refusal.violations.iter().map(|v| v.field.as_ref()).collect();
+        assert_eq!(fields, ["demographics.year_of_birth"]);
+        assert_eq!(reason(w.link_token("asha.rao@sbx", 2027).await), Reason::NoMatch);
+    });
+}
+
+#[test]
+fn a_provider_links_two_thousand_care_contexts_of_one_person() {
+    everywhere(|w| async move {
+        w.person("asha.rao@sbx");
+        let token = w.link_token("asha.rao@sbx", 1990).await.unwrap().link_token;
+        let calls = (0..100).map(|call| {
+            let references: Vec<_> = (0..20).map(|n| format!("visit-{call}-{n}")).collect();
+            let references: Vec<_> = references.iter().map(String::as_str).collect();
+            w.link_of("hospital", w.links(&token, &references))
+        });
+        for done in futures::future::join_all(calls).await {
+            done.unwrap();
+        }
+        assert_eq!(reason(w.link(&token, &["visit-more"]).await), Reason::LinkLimit);
+        let token = w.link_token_of("lab", "asha.rao@sbx", 1990).await.unwrap().link_token;
+        assert!(w.link_of("lab", w.links(&token, &["visit-more"])).await.is_ok());
     });
 }

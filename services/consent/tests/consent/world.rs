@@ -40,6 +40,8 @@ pub(crate) struct People {
     pub(crate) suspended: Mutex<BTreeSet<String>>,
     pub(crate) inactive: Mutex<BTreeSet<AccountId>>,
     pub(crate) stale: Mutex<bool>,
+    /// How often somebody was asked for.
+    pub(crate) asked: AtomicU64,
     addresses: Mutex<HashMap<String, AccountId>>,
 }
 
@@ -47,6 +49,7 @@ impl Directory for People {
     fn participant(&self, id: &ParticipantId) -> Option<Party> {
         let roles = match id.as_str() {
             "hospital" | "lab" => BTreeSet::from([Role::Hip]),
+            id if id.starts_with("hospital-") => BTreeSet::from([Role::Hip]),
             "clinic" | "insurer" => BTreeSet::from([Role::Hiu]),
             "both" => BTreeSet::from([Role::Hip, Role::Hiu]),
             _ => return None,
@@ -81,14 +84,16 @@ impl Directory for People {
 impl Resolver for People {
     fn resolve(&self, identifier: types::Identifier, demographics: Option<types::Demographics>) -> Resolving<'_> {
         use types::identifier::Identifier as I;
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let account = match identifier.identifier {
             Some(I::AbhaAddress(address)) => self.addresses.lock().unwrap().get(&address).copied(),
             _ => None,
         };
         let fits = demographics.is_none_or(|d| d.year_of_birth == 1990);
-        let found = account.filter(|_| fits).map(|account| Found {
+        let found = account.map(|account| Found {
             account,
             active: Directory::is_active(self, account),
+            fits,
         });
         Box::pin(async move { Ok(found) })
     }
@@ -164,6 +169,15 @@ impl World {
             .unwrap()
             .insert(address.to_owned(), account);
         account
+    }
+
+    /// Another address of hers.
+    pub(crate) fn also(&self, account: AccountId, address: &str) {
+        self.people
+            .addresses
+            .lock()
+            .unwrap()
+            .insert(address.to_owned(), account);
     }
 
     /// Her, logged in just now.
@@ -315,8 +329,21 @@ impl World {
     }
 
     pub(crate) async fn link_token(&self, address: &str, year: i32) -> Result<api::IssueLinkTokenResponse, Status> {
+        self.link_token_of("hospital", address, year).await
+    }
+
+    pub(crate) async fn link_token_of(
+        &self,
+        hip: &str,
+        address: &str,
+        year: i32,
+    ) -> Result<api::IssueLinkTokenResponse, Status> {
+        self.issue(hip, self.tries(address, year)).await
+    }
+
+    pub(crate) fn tries(&self, address: &str, year: i32) -> api::IssueLinkTokenRequest {
         let identifier = types::identifier::Identifier::AbhaAddress(address.to_owned());
-        let message = api::IssueLinkTokenRequest {
+        api::IssueLinkTokenRequest {
             identifier: Some(types::Identifier {
                 identifier: Some(identifier),
             }),
@@ -327,30 +354,50 @@ impl World {
                 mobile: None,
             }),
             request_id: self.request_id(),
-        };
+        }
+    }
+
+    pub(crate) async fn issue(
+        &self,
+        hip: &str,
+        message: api::IssueLinkTokenRequest,
+    ) -> Result<api::IssueLinkTokenResponse, Status> {
         self.rpc()
-            .issue_link_token(by(&participant("hospital"), message))
+            .issue_link_token(by(&participant(hip), message))
             .await
             .map(tonic::Response::into_inner)
     }
 
-    pub(crate) async fn link(&self, token: &str, references: &[&str]) -> Result<api::Link, Status> {
+    pub(crate) fn links(&self, token: &str, references: &[&str]) -> api::LinkCareContextsRequest {
         let context = |reference: &&str| types::CareContextRef {
             patient_reference: "MRN-17".into(),
             care_context_reference: (*reference).to_owned(),
             hi_type: types::HiType::Prescription.into(),
             display: "OPD visit".into(),
         };
-        let message = api::LinkCareContextsRequest {
+        api::LinkCareContextsRequest {
             link_token: token.to_owned(),
             patient_reference: "MRN-17".into(),
             care_contexts: references.iter().map(context).collect(),
             request_id: self.request_id(),
-        };
+        }
+    }
+
+    pub(crate) async fn link(&self, token: &str, references: &[&str]) -> Result<api::Link, Status> {
+        self.link_of("hospital", self.links(token, references)).await
+    }
+
+    pub(crate) async fn link_of(&self, hip: &str, message: api::LinkCareContextsRequest) -> Result<api::Link, Status> {
         self.rpc()
-            .link_care_contexts(by(&participant("hospital"), message))
+            .link_care_contexts(by(&participant(hip), message))
             .await
             .map(tonic::Response::into_inner)
+    }
+
+    /// Links care contexts of a person to the hospital.
+    pub(crate) async fn linked(&self, address: &str, references: &[&str]) {
+        let token = self.link_token(address, 1990).await.unwrap().link_token;
+        self.link(&token, references).await.unwrap();
     }
 
     /// All events of the feed, in commit order per partition.
@@ -417,7 +464,7 @@ pub(crate) fn by<M>(caller: &Caller, message: M) -> Request<M> {
 /// A participant in all its roles.
 pub(crate) fn participant(id: &str) -> Caller {
     let roles = match id {
-        "hospital" | "lab" => BTreeSet::from([Role::Hip]),
+        id if id == "lab" || id.starts_with("hospital") => BTreeSet::from([Role::Hip]),
         "both" => BTreeSet::from([Role::Hip, Role::Hiu]),
         _ => BTreeSet::from([Role::Hiu]),
     };
