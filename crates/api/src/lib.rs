@@ -36,7 +36,7 @@ package! {
 }
 package! {
     /// What may flow: requests, consents, artefacts, decisions, links, transfers.
-    #[expect(unused_qualifications, clippy::allow_attributes, rustdoc::invalid_html_tags, rustdoc::bare_urls, reason = "generated")]
+    #[expect(unused_qualifications, clippy::allow_attributes, clippy::large_enum_variant, rustdoc::invalid_html_tags, rustdoc::bare_urls, reason = "generated")]
     consent, "sammati.consent.v1.rs"
 }
 package! {

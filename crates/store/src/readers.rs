@@ -247,6 +247,22 @@ impl Reader<'_> {
         rows.into_iter().map(named).collect()
     }
 
+    /// The same for several partitions in one statement, each from its own place on: partition by partition, ascending,
+    /// in each by the `order` column.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn ranges<R: Record>(
+        &mut self,
+        after: &[(i64, i64)],
+        (column, value): (&str, &[u8]),
+        order: &str,
+        limit: i64,
+    ) -> Result<Vec<Stored<R>>, Error> {
+        let rows = sql::ranges(self.conn, R::TABLE, (column, value), (order, after), limit)?;
+        rows.into_iter().map(stored).collect()
+    }
+
     /// Records of all partitions whose `column`, a time, is not after `until`; the earliest first.
     ///
     /// # Errors

@@ -166,6 +166,38 @@ pub(crate) fn load_groups(
     Ok(rows.into_iter().map(split).collect())
 }
 
+/// Rows of several partitions by a look-up column, from a place in each on. In one statement, for the limit is on all of
+/// them: partitions never exceed 4,096.
+pub(crate) fn ranges(
+    conn: &mut AnyConn,
+    table: Table,
+    (column, value): (&str, &[u8]),
+    (order, after): (&str, &[(i64, i64)]),
+    limit: i64,
+) -> Result<Vec<Raw>, Error> {
+    let cells: Vec<Vec<Cell>> = after
+        .iter()
+        .map(|(partition, after)| vec![(*partition).into(), value.to_vec().into(), (*after).into()])
+        .collect();
+    let tail = format!(
+        "JOIN {0} t ON t.partition=v.column1 AND t.{column}=v.column2 AND t.{order}>v.column3 \
+         ORDER BY t.partition,t.{order} LIMIT {limit}",
+        table.name
+    );
+    let head = "SELECT t.partition,t.id,t.version,t.format,t.body FROM ";
+    let kinds = [Kind::Int, Kind::Bytes, Kind::Int];
+    type Found = (i64, Vec<u8>, i64, i64, Vec<u8>);
+    let rows: Vec<Found> = on_conn!(conn, |c| Rows::<RawSql>::new(head, &tail, &kinds, &cells).load(c))?;
+    let raw = |(partition, id, version, format, body): Found| Raw {
+        partition,
+        id,
+        version,
+        format,
+        body,
+    };
+    Ok(rows.into_iter().map(raw).collect())
+}
+
 fn key_cells(keys: &[(i64, Vec<u8>)]) -> Vec<Vec<Cell>> {
     keys.iter()
         .map(|(partition, id)| vec![(*partition).into(), id.clone().into()])

@@ -1,5 +1,6 @@
 //! Streaming notifications: what is there, then what comes, with a sign of life every 5 seconds.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sammati_api::consent::v1 as api;
@@ -8,10 +9,11 @@ use sammati_kernel::{AccountId, Micros, Refusal};
 use sammati_server::event::timestamp;
 use sammati_store::{Head, Store};
 use tokio::sync::mpsc::Sender;
+use tokio::time::MissedTickBehavior;
 use tonic::Status;
 
-use super::token::{Places, ResumeTokens};
-use crate::rows::NotificationRow;
+use super::token::{Place, Places, ResumeTokens};
+use crate::rows::{NotificationRow, notification_id};
 use crate::wire::notification::render;
 
 /// Between signs of life.
@@ -20,7 +22,10 @@ pub const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The longest life of a stream.
 pub const LIFE: Duration = Duration::from_secs(3600);
 
-/// Rows read at once from one partition.
+/// The shortest time between two looks: what is committed meanwhile is seen at once, and the first news without delay.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// Rows read at once.
 const BATCH: i64 = 256;
 
 type Message = api::WatchNotificationsResponse;
@@ -69,9 +74,12 @@ impl Watch {
     pub async fn run(mut self) {
         let mut changes = self.store.changes();
         let mut beat = tokio::time::interval(HEARTBEAT);
+        let mut quiet = tokio::time::interval(QUIET);
+        quiet.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = tokio::time::sleep(LIFE);
         tokio::pin!(end);
         loop {
+            quiet.tick().await;
             changes.mark_unchanged();
             let as_of = match self.catch_up().await {
                 Ok(as_of) => as_of,
@@ -92,54 +100,68 @@ impl Watch {
         if let Err(refusal) = self.store.confirm().await {
             return self.fail(refusal).await;
         }
-        let heads = self.store.heads();
-        for (partition, head) in heads {
-            self.partition(partition, &head).await?;
-        }
+        let heads = self.store.heads().into_iter().collect::<BTreeMap<_, _>>();
+        while self.more(&heads).await? {}
         Ok(now)
     }
 
-    async fn partition(&mut self, partition: i64, head: &Head) -> Result<(), Ended> {
-        let Some(at) = self.seen.places.iter().position(|place| place.partition == partition) else {
-            return Ok(());
+    /// Sends what there is in all partitions that went on, at most a batch; tells whether there may be more.
+    async fn more(&mut self, heads: &BTreeMap<i64, Head>) -> Result<bool, Ended> {
+        let head = |place: &Place| heads.get(&place.partition);
+        let behind = |place: &Place| head(place).is_some_and(|head| place.seen < head.next - 1);
+        if self
+            .seen
+            .places
+            .iter()
+            .any(|place| head(place).is_some_and(|head| head.epoch != place.epoch))
+        {
+            return self.fail(sammati_kernel::Reason::PositionUnknown.into()).await;
+        }
+        let behind = self.seen.places.iter().filter(|place| behind(place));
+        let behind: Vec<_> = behind.map(|place| (place.partition, place.seen)).collect();
+        if behind.is_empty() {
+            return Ok(false);
+        }
+        let (recipient, after) = (self.recipient.clone(), behind.clone());
+        let rows = self.store.read(move |r| {
+            let of = ("recipient", recipient.as_bytes());
+            r.ranges::<NotificationRow>(&after, of, "position", BATCH)
+        });
+        let rows = match rows.await {
+            Ok(rows) => rows,
+            Err(refusal) => return self.fail(refusal).await,
         };
-        loop {
-            let place = self.seen.places[at];
-            if place.epoch != head.epoch {
-                return self.fail(sammati_kernel::Reason::PositionUnknown.into()).await;
-            }
-            if place.seen >= head.next - 1 {
-                return Ok(());
-            }
-            let (recipient, seen) = (self.recipient.clone(), place.seen);
-            let rows = self.store.read(move |r| {
-                r.range::<NotificationRow>(
-                    partition,
-                    ("recipient", recipient.as_bytes()),
-                    ("position", seen),
-                    BATCH,
-                )
-            });
-            let rows = match rows.await {
-                Ok(rows) => rows,
-                Err(refusal) => return self.fail(refusal).await,
-            };
-            let full = i64::try_from(rows.len()).unwrap_or(BATCH) == BATCH;
-            for row in rows {
-                self.seen.places[at].seen = row.record.position;
-                self.send(&row.record).await?;
-            }
-            if !full {
+        // Rows come partition by partition: all before the last one's are told in full.
+        let full = i64::try_from(rows.len()).unwrap_or(BATCH) >= BATCH;
+        let last = rows.last().map(|row| row.partition).filter(|_| full);
+        for row in rows {
+            self.saw(row.partition, row.record.position);
+            self.send(&row.record).await?;
+        }
+        for (partition, _) in behind {
+            if last.is_none_or(|last| partition < last)
+                && let Some(head) = heads.get(&partition)
+            {
                 // Everything up to the head was asked for, so nothing before it can still come.
-                let seen = &mut self.seen.places[at].seen;
-                *seen = (*seen).max(head.next - 1);
+                self.saw(partition, head.next - 1);
             }
+        }
+        Ok(full)
+    }
+
+    fn saw(&mut self, partition: i64, position: i64) {
+        if let Some(place) = self.seen.places.iter_mut().find(|place| place.partition == partition) {
+            place.seen = place.seen.max(position);
         }
     }
 
     async fn send(&self, row: &NotificationRow) -> Result<(), Ended> {
         let token = self.tokens.seal(&self.recipient, &self.seen);
-        let item = Item::Notification(render(row, &token));
+        let slot = notification_id(&row.id).map(|id| id.slot()).ok();
+        let revision = slot
+            .and_then(|slot| self.store.sealed_revision(slot))
+            .unwrap_or_default();
+        let item = Item::Notification(render(row, &token, revision));
         self.push(Ok(Message {
             resume_token: token,
             item: Some(item),

@@ -134,6 +134,8 @@ impl Core {
     /// Everything up to a place that is not acknowledged yet. Partitions where nothing is left are asked too: there a
     /// repeat finds what it did.
     async fn up_to(&self, caller: &Caller, token: &str) -> Result<BTreeMap<i64, Part>, Refusal> {
+        // The place may have been told by another replica, which knew more than this one does.
+        self.store.confirm().await?;
         let heads = heads_of(&self.store, caller.account());
         let places = self.resume_tokens.open(&caller.id(), token, &heads)?.places;
         let (recipient, limit) = (caller.id(), i64::try_from(ACKNOWLEDGE).unwrap_or(i64::MAX) + 1);

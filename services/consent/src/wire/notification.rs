@@ -7,7 +7,7 @@ use sammati_api::consent::v1::acknowledge_notifications_request::Outcome;
 use sammati_kernel::{NotificationId, Reason, Refusal, Violations};
 
 use super::{check_text, name, stamp};
-use crate::rows::{NotificationRow, notification_id};
+use crate::rows::{NotificationRow, etag, notification_id};
 
 /// Acknowledgements of one call.
 pub const ACKNOWLEDGE: usize = 1000;
@@ -51,8 +51,8 @@ pub fn parse(request: &api::AcknowledgeNotificationsRequest) -> Result<Vec<Notif
     Ok(names)
 }
 
-/// A notification, with its place in the stream.
-pub fn render(row: &NotificationRow, token: &str) -> api::Notification {
+/// A notification, with its place in the stream. It changes once, when it is acknowledged.
+pub fn render(row: &NotificationRow, token: &str, revision: String) -> api::Notification {
     let name = notification_id(&row.id).map(|id| id.name()).unwrap_or_default();
     api::Notification {
         name,
@@ -64,5 +64,8 @@ pub fn render(row: &NotificationRow, token: &str) -> api::Notification {
         acknowledge_by_time: stamp(row.acknowledge_by),
         acknowledge_time: stamp(row.acknowledged),
         create_time: stamp(row.created),
+        update_time: stamp(row.created.max(row.acknowledged)),
+        etag: etag(1 + i64::from(row.acknowledged != 0)),
+        revision,
     }
 }

@@ -2,11 +2,13 @@
 
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::acknowledge_notifications_request::Outcome;
+use sammati_api::consent::v1::consent_request_service_server::ConsentRequestService;
 use sammati_api::consent::v1::consent_service_server::ConsentService;
 use sammati_api::consent::v1::notification::Kind;
 use sammati_api::consent::v1::notification_service_server::NotificationService;
 use sammati_api::consent::v1::watch_notifications_response::Item;
 use sammati_kernel::Reason;
+use sammati_store::Revision;
 use tokio_stream::StreamExt;
 use tonic::Response;
 
@@ -31,6 +33,9 @@ fn a_stream_goes_on_from_its_token_and_wakes_when_something_comes() {
             (granted.kind(), &granted.resource, &granted.position),
             (Kind::ConsentGranted, &consent.name, &first.resume_token)
         );
+        // It was acknowledged, and its revision names a place that holds it.
+        assert_eq!(granted.update_time, granted.acknowledge_time);
+        assert!(Revision::open(w.store().key(), &granted.revision).is_some() && granted.etag == "\"2\"");
         assert!(matches!(
             stream.next().await.unwrap().unwrap().item,
             Some(Item::Heartbeat(_))
@@ -145,5 +150,75 @@ fn an_error_is_recorded_and_acknowledges_nothing() {
             .into_inner();
         assert_eq!(done.acknowledged_count, 0);
         assert_eq!(w.acknowledge_all("hospital").await, 1);
+    });
+}
+
+#[test]
+fn a_place_that_one_replica_told_is_acknowledged_on_another() {
+    everywhere(|w| async move {
+        let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;
+        let (first, last) = (&w.replicas[0].0, &w.replicas[w.replicas.len() - 1].0);
+        let revoke = api::RevokeConsentsRequest {
+            names: vec![consent.name],
+            request_id: w.request_id(),
+            ..Default::default()
+        };
+        first.revoke_consents(by(&she, revoke)).await.unwrap();
+        let hospital = participant("hospital");
+        let watch = first.watch_notifications(by(&hospital, Default::default()));
+        let mut stream = watch.await.unwrap().into_inner();
+        let place = loop {
+            let message = stream.next().await.unwrap().unwrap();
+            if let Some(Item::Notification(n)) = message.item
+                && n.kind() == Kind::ConsentRevoked
+            {
+                break n.position;
+            }
+        };
+        let message = api::AcknowledgeNotificationsRequest {
+            up_to: place,
+            outcome: Outcome::Ok.into(),
+            request_id: w.request_id(),
+            ..Default::default()
+        };
+        let done = last.acknowledge_notifications(by(&hospital, message)).await.unwrap();
+        assert_eq!(done.into_inner().acknowledged_count, 1);
+    });
+}
+
+#[test]
+fn a_stream_tells_a_backlog_of_all_partitions_without_gap_and_in_order() {
+    everywhere(|w| async move {
+        let persons: Vec<_> = (0..40).map(|n| format!("person{n}.x@sbx")).collect();
+        let asked = persons.iter().flat_map(|address| {
+            let she = w.she(w.person(address));
+            let w = &w;
+            (0..8).map(move |_| {
+                let (she, address) = (she.clone(), address.clone());
+                async move {
+                    let request = w.create(w.asks(&address)).await.unwrap();
+                    let deny = api::DenyConsentRequestRequest {
+                        name: request.name.clone(),
+                        request_id: w.request_id(),
+                        ..Default::default()
+                    };
+                    w.rpc().deny_consent_request(by(&she, deny)).await.unwrap();
+                    request.name
+                }
+            })
+        });
+        let mut asked = futures::future::join_all(asked).await;
+        let told = w.notifications(&participant("clinic")).await;
+        let mut names: Vec<_> = told.iter().map(|n| n.resource.clone()).collect();
+        let mut last = std::collections::BTreeMap::new();
+        for (n, told) in told.iter().enumerate() {
+            let id: sammati_kernel::NotificationId = sammati_kernel::Id::parse_name(&told.name).unwrap();
+            let partition = w.store().partitions().of(id.slot());
+            // Once a partition is left there is nothing more in it.
+            assert!(last.insert(partition, n).is_none_or(|before| before + 1 == n));
+        }
+        names.sort();
+        asked.sort();
+        assert_eq!(names, asked);
     });
 }

@@ -178,10 +178,9 @@ fn a_revocation_is_all_or_none_and_of_one_person() {
             request_id: w.request_id(),
             ..Default::default()
         };
-        assert_eq!(
-            reason(w.rpc().revoke_consents(by(&operator(), message)).await),
-            Reason::BatchSubjects
-        );
+        let refusal = refused(w.rpc().revoke_consents(by(&operator(), message)).await);
+        let fields: Vec<_> = refusal.violations.iter().map(|v| v.field.as_ref()).collect();
+        assert_eq!((refusal.reason, fields), (Reason::BatchSubjects, vec!["names"]));
         assert_eq!(w.count("consent.withdrawn").await, 0);
         let message = api::RevokeConsentsRequest {
             names: vec![his.name],
