@@ -7,6 +7,7 @@ use sammati_api::consent::v1::consent_service_server::ConsentService;
 use sammati_api::consent::v1::notice_service_server::NoticeService;
 use sammati_api::types::v1 as types;
 use sammati_kernel::Reason;
+use sammati_store::Revision;
 use tonic::Response;
 
 use crate::world::{DAY, HOUR, by, everywhere, operator, participant, reason, refused};
@@ -91,6 +92,14 @@ fn every_violation_is_named_in_one_answer() {
             to: w.at(-1),
         });
         scope.max_uses = -1;
+        scope.erase_time = w.at(-1);
+        scope.care_contexts = vec![types::CareContextRef {
+            care_context_reference: "v1".into(),
+            ..Default::default()
+        }];
+        ask.hips.push("participants/lab".into());
+        ask.notice = "notices/builtin-hpaymt".into();
+        ask.expire_time = w.at(60);
         let refusal = refused(w.create(ask).await);
         assert_eq!(refusal.reason, Reason::ScopeInvalid);
         let fields: Vec<_> = refusal.violations.iter().map(|v| v.field.to_string()).collect();
@@ -104,6 +113,10 @@ fn every_violation_is_named_in_one_answer() {
             "scope.purpose.text",
             "scope.record_range",
             "scope.max_uses",
+            "scope.erase_time",
+            "hips",
+            "notice",
+            "expire_time",
         ] {
             assert!(fields.iter().any(|f| f == field), "{field} is missing in {fields:?}");
         }
@@ -155,13 +168,15 @@ fn what_may_not_be_asked_is_refused_by_its_reason() {
             reason(w.create(changed(&|a| a.scope.as_mut().unwrap().erase_time = far)).await),
             Reason::ScopeInvalid
         );
+        let far = w.at(5 * 365 * DAY + 2 * DAY);
         assert_eq!(
-            reason(
-                w.create(changed(&|a| a.hips = vec!["participants/nobody".into()]))
-                    .await
-            ),
-            Reason::HipUnknown
+            reason(w.create(changed(&|a| a.scope.as_mut().unwrap().erase_time = far)).await),
+            Reason::ScopeInvalid
         );
+        let unknown = refused(w.create(changed(&|a| a.hips.push("participants/nobody".into()))).await);
+        let fields: Vec<_> = unknown.violations.iter().map(|v| v.field.as_ref()).collect();
+        assert_eq!((unknown.reason, fields), (Reason::HipUnknown, vec!["hips[1]"]));
+        assert!(unknown.metadata.is_empty());
         assert_eq!(
             reason(w.create(changed(&|a| a.notice = "notices/builtin-hpaymt".into())).await),
             Reason::NoticeMismatch
@@ -274,6 +289,10 @@ fn a_grant_that_is_wider_changes_nothing_and_names_the_field() {
         let mut notice = w.approval(&request);
         notice.notice.as_mut().unwrap().sha256 = "0".repeat(64);
         assert_eq!(reason(w.approve(&she, notice).await), Reason::NoticeMismatch);
+        // Nobody was shown words that do not exist.
+        let mut tamil = w.approval(&request);
+        tamil.notice.as_mut().unwrap().language = "ta".into();
+        assert_eq!(reason(w.approve(&she, tamil).await), Reason::NoticeMismatch);
         let stale = api::ApproveConsentRequestRequest {
             etag: "\"9\"".into(),
             ..w.approval(&request)
@@ -331,15 +350,18 @@ fn a_denial_is_final_and_tells_the_asker_why() {
 }
 
 #[test]
-fn the_twenty_first_open_request_is_refused() {
+fn the_twenty_first_open_request_to_an_address_is_refused() {
     everywhere(|w| async move {
-        w.person("asha.rao@sbx");
+        let asha = w.person("asha.rao@sbx");
         for _ in 0..20 {
             w.create(w.asks("asha.rao@sbx")).await.unwrap();
         }
         let refusal = refused(w.create(w.asks("asha.rao@sbx")).await);
         assert_eq!(refusal.reason, Reason::RequestLimit);
         assert!(refusal.retry_after.is_some());
+        // Another address of hers is another count, or it would tell that both are hers.
+        w.also(asha, "rao.asha@sbx");
+        assert!(w.create(w.asks("rao.asha@sbx")).await.is_ok());
         w.advance(7 * DAY);
         assert!(w.create(w.asks("asha.rao@sbx")).await.is_ok());
     });
@@ -437,5 +459,93 @@ fn the_notice_that_is_bound_can_be_read() {
             .unwrap()
             .into_inner();
         assert_eq!((notice.sha256, notice.language.as_str()), (bound.sha256, "hi"));
+    });
+}
+
+#[test]
+fn i1_a_repeat_gets_its_answer_though_the_clock_and_the_facts_moved() {
+    everywhere(|w| async move {
+        w.person("asha.rao@sbx");
+        let ask = api::CreateConsentRequestRequest {
+            expire_time: w.at(HOUR),
+            ..w.asks("asha.rao@sbx")
+        };
+        let request = w.create(ask.clone()).await.unwrap();
+        w.advance(2);
+        assert_eq!(w.create(ask.clone()).await.unwrap().name, request.name);
+        for id in ["clinic", "hospital"] {
+            w.people.suspended.lock().unwrap().insert(id.into());
+        }
+        *w.people.stale.lock().unwrap() = true;
+        assert_eq!(w.create(ask.clone()).await.unwrap().name, request.name);
+        assert_eq!(w.count("consent.requested").await, 1);
+        let new = api::CreateConsentRequestRequest {
+            request_id: w.request_id(),
+            ..ask
+        };
+        assert_eq!(reason(w.create(new).await), Reason::IdentityStale);
+    });
+}
+
+#[test]
+fn who_names_no_provider_asks_at_most_twenty() {
+    everywhere(|w| async move {
+        let she = w.she(w.person("asha.rao@sbx"));
+        let mut ask = w.asks("asha.rao@sbx");
+        ask.hips.clear();
+        let request = w.create(ask).await.unwrap();
+        let refusal = refused(w.approve(&she, w.approval(&request)).await);
+        let fields: Vec<_> = refusal.violations.iter().map(|v| v.field.as_ref()).collect();
+        assert_eq!((refusal.reason, fields), (Reason::GrantEmpty, vec!["grants"]));
+        for n in 0..21 {
+            let hip = format!("hospital-{n}");
+            let token = w.link_token_of(&hip, "asha.rao@sbx", 1990).await.unwrap().link_token;
+            w.link_of(&hip, w.links(&token, &["visit-1"])).await.unwrap();
+        }
+        let refusal = refused(w.approve(&she, w.approval(&request)).await);
+        let fields: Vec<_> = refusal.violations.iter().map(|v| v.field.as_ref()).collect();
+        assert_eq!((refusal.reason, fields), (Reason::BatchLimit, vec!["grants"]));
+        let grant = |n: usize| api::approve_consent_request_request::Grant {
+            hip: format!("participants/hospital-{n}"),
+            scope: None,
+        };
+        let approval = api::ApproveConsentRequestRequest {
+            grants: (1..21).map(grant).collect(),
+            ..w.approval(&request)
+        };
+        assert_eq!(w.approve(&she, approval).await.unwrap().consents.len(), 20);
+    });
+}
+
+#[test]
+fn a_list_names_all_that_is_wrong_and_its_revisions_are_those_of_its_rows() {
+    everywhere(|w| async move {
+        let she = w.she(w.person("asha.rao@sbx"));
+        let wrong = api::ListConsentRequestsRequest {
+            page_size: -1,
+            hiu: "clinic".into(),
+            subject: "asha".into(),
+            ..Default::default()
+        };
+        let refusal = refused(
+            w.rpc()
+                .list_consent_requests(by(&she, wrong))
+                .await
+                .map(Response::into_inner),
+        );
+        let fields: Vec<_> = refusal.violations.iter().map(|v| v.field.as_ref()).collect();
+        assert_eq!(fields, ["page_size", "hiu", "subject"]);
+        // Written by the one replica, listed by the other.
+        let (first, last) = (&w.replicas[0].0, &w.replicas[w.replicas.len() - 1].0);
+        let ask = by(&participant("clinic"), w.asks("asha.rao@sbx"));
+        let created = first.create_consent_request(ask).await.unwrap().into_inner();
+        let listed = last
+            .list_consent_requests(by(&she, Default::default()))
+            .await
+            .unwrap()
+            .into_inner();
+        let next = |text: &str| Revision::open(w.store().key(), text).unwrap().next;
+        assert_eq!(listed.consent_requests[0].name, created.name);
+        assert!(next(&listed.consent_requests[0].revision) >= next(&created.revision));
     });
 }
