@@ -30,6 +30,7 @@ pub mod tls;
 pub mod token;
 pub mod trace;
 mod unread;
+mod upkeep;
 
 pub use config::{Config, ConfigError};
 pub use identity::{IdentityFacts, ParticipantFacts};
@@ -38,3 +39,4 @@ pub use run::{Built, Readiness, Running, Service, Start, StartError, main, serve
 pub use secrets::Secrets;
 pub use served::Served;
 pub use tls::Peers;
+pub use upkeep::upkeep;

@@ -23,6 +23,12 @@ use tonic::transport::Channel;
 
 use self::stretch::{Failure, Sender, Sent};
 
+/// The log, as a consumer of the feed: nothing that it has not got is pruned.
+pub const CONSUMER: &str = "audit";
+
+/// How often the store is told what the log has.
+const NOTE: Duration = Duration::from_secs(30);
+
 /// How many partitions are relayed at a time.
 const AT_ONCE: usize = 8;
 
@@ -54,6 +60,8 @@ struct Place {
     busy: bool,
     /// Whether the log refused it for a reason that does not pass.
     stuck: bool,
+    /// The position up to which the store knows that the log has all.
+    noted: i64,
 }
 
 #[derive(Default, Clone)]
@@ -107,6 +115,8 @@ impl Relay {
         let mut changes = self.sender.store.changes();
         let mut turn = VecDeque::new();
         let mut calls = FuturesUnordered::new();
+        let mut note = tokio::time::interval(NOTE);
+        note.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if turn.is_empty() {
                 changes.borrow_and_update();
@@ -121,8 +131,23 @@ impl Relay {
                 () = shutdown.cancelled() => return,
                 Some((partition, result)) = calls.next() => self.settle(partition, result),
                 _ = changes.changed(), if calls.len() < AT_ONCE => {}
+                _ = note.tick() => self.note().await,
                 () = tokio::time::sleep(PAUSE) => {}
             }
+        }
+    }
+
+    /// Tells the store what the log has: events stay until it does.
+    async fn note(&mut self) {
+        let moved = |(partition, place): (&i64, &mut Place)| {
+            let moves = place.told && place.next > place.noted;
+            place.noted = place.next.max(place.noted);
+            moves.then_some((*partition, place.next))
+        };
+        let reached: Vec<_> = self.places.iter_mut().filter_map(moved).collect();
+        if !reached.is_empty() && self.sender.store.advance_cursor(CONSUMER, reached).await.is_err() {
+            // The next time all is told again.
+            self.places.values_mut().for_each(|place| place.noted = 0);
         }
     }
 

@@ -44,6 +44,23 @@ impl Readers {
         snapshot: bool,
         mut read: impl FnMut(&mut Reader<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Refusal> {
+        let shared = Arc::clone(&self.shared);
+        self.with(move |conn| {
+            let mut reader = Reader { conn, shared: &shared };
+            if snapshot {
+                reader.in_snapshot(&mut read)
+            } else {
+                read(&mut reader)
+            }
+        })
+        .await
+    }
+
+    /// Uses a connection for what can be done again when it turns out to be dead.
+    pub(crate) async fn with<T: Send + 'static>(
+        &self,
+        mut work: impl FnMut(&mut AnyConn) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Refusal> {
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
             .await
@@ -53,11 +70,11 @@ impl Readers {
             let _permit = permit;
             let pooled = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let was_pooled = pooled.is_some();
-            let mut result = once(&shared, &idle, pooled, snapshot, &mut read);
-            // A pooled connection may have died while it was idle: a read can always be done again.
+            let mut result = once(&shared, &idle, pooled, &mut work);
+            // A pooled connection may have died while it was idle.
             if was_pooled && result.as_ref().err().is_some_and(Error::lost_connection) {
                 idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                result = once(&shared, &idle, None, snapshot, &mut read);
+                result = once(&shared, &idle, None, &mut work);
             }
             result
         });
@@ -83,20 +100,11 @@ fn once<T>(
     shared: &Shared,
     idle: &Mutex<Vec<Pooled>>,
     pooled: Option<Pooled>,
-    snapshot: bool,
-    read: &mut impl FnMut(&mut Reader<'_>) -> Result<T, Error>,
+    work: &mut impl FnMut(&mut AnyConn) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let fresh = || shared.location.connect().map(|conn| Pooled { conn, uses: 0 });
     let mut pooled = pooled.map_or_else(fresh, Ok)?;
-    let mut reader = Reader {
-        conn: &mut pooled.conn,
-        shared,
-    };
-    let result = if snapshot {
-        reader.in_snapshot(read)
-    } else {
-        read(&mut reader)
-    };
+    let result = work(&mut pooled.conn);
     if result.as_ref().err().is_none_or(|error| !error.lost_connection()) {
         pooled.uses += 1;
         sql::refresh_plans(&mut pooled.conn, pooled.uses);
@@ -311,6 +319,14 @@ impl Reader<'_> {
             next: head.next,
             chain: head.chain,
         })
+    }
+
+    /// The first position that a partition's feed still has: whoever needs an earlier one reloads.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn floor(&mut self, partition: i64) -> Result<i64, Error> {
+        sql::floor(self.conn, partition)
     }
 
     /// Events of a partition's feed from `from` on, in commit order.

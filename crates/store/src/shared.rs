@@ -199,6 +199,7 @@ pub(crate) struct Stats {
     pub(crate) events: Counter,
     pub(crate) reruns: Counter,
     pub(crate) missed: Counter,
+    pub(crate) pruned: Counter,
     pub(crate) shed: Counter,
     pub(crate) confirmations: Counter,
 }
@@ -218,6 +219,7 @@ impl Stats {
             "Batches that found a row of a locked partition changed; more than 0 is a bug",
             self.missed.clone(),
         );
+        registry.register("store_pruned", "Events that left the feed", self.pruned.clone());
         registry.register(
             "store_shed",
             "Commands refused because a lane's queue was full",

@@ -335,6 +335,20 @@ pub(crate) fn refresh_plans(conn: &mut AnyConn, uses: u64) {
 }
 
 #[derive(diesel::QueryableByName)]
+struct Floor {
+    #[diesel(sql_type = BigInt)]
+    floor: i64,
+}
+
+/// The first position that a partition's feed still has.
+pub(crate) fn floor(conn: &mut AnyConn, partition: i64) -> Result<i64, Error> {
+    let found: Floor = on_conn!(conn, |c| diesel::sql_query("SELECT floor FROM head WHERE partition=$1")
+        .bind::<BigInt, _>(partition)
+        .get_result(c))?;
+    Ok(found.floor)
+}
+
+#[derive(diesel::QueryableByName)]
 struct Now {
     #[diesel(sql_type = BigInt)]
     micros: i64,

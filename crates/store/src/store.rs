@@ -14,11 +14,12 @@ use crate::confirm::Confirmer;
 use crate::error::Error;
 use crate::gate::Gate;
 use crate::lane::{Lane, not_taken};
+use crate::prune::{self, Pruned};
 use crate::readers::{Reader, Readers};
 use crate::request::RequestKey;
 use crate::setup::{self, FileLock, PREDECESSOR};
 use crate::shared::{Head, Reached, Shared};
-use crate::{Location, Partitions, Revision, SubjectCache};
+use crate::{AnyConn, Location, Partitions, Revision, SubjectCache};
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -245,6 +246,40 @@ impl Store {
     /// STORAGE_UNAVAILABLE.
     pub async fn confirm(&self) -> Result<(), Refusal> {
         self.confirmer.confirm().await
+    }
+
+    /// Notes that `consumer` has durably got every event before these positions of its partitions.
+    ///
+    /// # Errors
+    /// STORAGE_UNAVAILABLE.
+    pub async fn advance_cursor(&self, consumer: &'static str, reached: Vec<(i64, i64)>) -> Result<(), Refusal> {
+        let told = self
+            .readers
+            .with(move |conn| prune::advance_cursor(conn, consumer, &reached));
+        told.await
+    }
+
+    /// Removes events that all `consumers` have got and that are older than [`crate::KEPT`], and request ids that are
+    /// out of their window. Without consumers all of that age go.
+    ///
+    /// # Errors
+    /// STORAGE_UNAVAILABLE.
+    pub async fn prune(&self, consumers: &'static [&'static str]) -> Result<Pruned, Refusal> {
+        let mut all = Pruned::default();
+        for partition in self.partitions().all() {
+            loop {
+                let now = self.shared.clock.now();
+                let prune = move |conn: &mut AnyConn| prune::prune(conn, partition, consumers, now);
+                let pruned = self.readers.with(prune).await?;
+                all.events += pruned.events;
+                all.requests += pruned.requests;
+                if !prune::is_full(pruned) {
+                    break;
+                }
+            }
+        }
+        self.shared.stats.pruned.inc_by(u64::try_from(all.events).unwrap_or(0));
+        Ok(all)
     }
 
     /// Whether the database serves at the moment, or why it does not. On SQLite it is the process's own, and serves.

@@ -8,7 +8,7 @@ use sammati_api::audit::v1::log_service_server::LogServiceServer;
 use sammati_api::audit::v1::proof_service_server::ProofServiceServer;
 use sammati_kernel::{Clock, Key, Reason};
 use sammati_server::config::DatabaseConfig;
-use sammati_server::{Built, ConfigError, IdentityFacts, Served, Service, Start, StartError};
+use sammati_server::{Built, ConfigError, IdentityFacts, Served, Service, Start, StartError, upkeep};
 use sammati_store::{Options, Store};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -69,6 +69,10 @@ impl Service for Audit {
         );
         start.tasks.spawn(sign(Arc::clone(&log), start.shutdown.clone()));
         let ready = facts.ready();
+        for store in [&parts.store, &parts.keys] {
+            let pruning = upkeep(store.clone(), &[], start.shutdown.clone());
+            start.tasks.spawn(pruning);
+        }
         let built = Built::new(served(log, &parts.lookup), Arc::new(facts)).ready(ready);
         Ok(built.ready(parts.store.readiness()).ready(parts.keys.readiness()))
     }

@@ -12,8 +12,8 @@ use sammati_api::consent::v1::notice_service_server::NoticeServiceServer;
 use sammati_api::consent::v1::notification_service_server::NotificationServiceServer;
 use sammati_api::consent::v1::transfer_service_server::TransferServiceServer;
 use sammati_kernel::{Key, Micros};
-use sammati_server::relay::Relay;
-use sammati_server::{Built, ConfigError, IdentityFacts, Served, Service, Start, StartError};
+use sammati_server::relay::{CONSUMER, Relay};
+use sammati_server::{Built, ConfigError, IdentityFacts, Served, Service, Start, StartError, upkeep};
 use sammati_store::Store;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -149,6 +149,8 @@ impl Service for Consent {
             Relay::new(store.clone(), audit, Self::NAME, registry)
         });
         start.tasks.spawn(relay.run(start.shutdown.clone()));
+        let pruning = upkeep(store.clone(), &[CONSUMER], start.shutdown.clone());
+        start.tasks.spawn(pruning);
         let rpc = Rpc::new(parts);
         start
             .tasks

@@ -97,21 +97,21 @@ impl Cursor {
         Some(Self(partition.into_iter().zip(places).collect()))
     }
 
-    /// Refuses a place that the feed never had: after a restore everything is to be told again.
+    /// Refuses a place that the feed never had, or has no more: then everything is to be told again.
     pub(crate) async fn check(&self, store: &Store) -> Result<(), Refusal> {
         let partitions = store.partitions();
         let heads = store
             .read(move |r| {
                 partitions
                     .all()
-                    .map(|p| Ok((p, r.head(p)?)))
+                    .map(|p| Ok((p, r.head(p)?, r.floor(p)?)))
                     .collect::<Result<Vec<_>, _>>()
             })
             .await?;
-        let known = heads.iter().all(|(partition, head)| {
+        let known = heads.iter().all(|(partition, head, floor)| {
             self.0
                 .get(partition)
-                .is_some_and(|at| at.epoch == head.epoch && at.next <= head.next)
+                .is_some_and(|at| at.epoch == head.epoch && (*floor..=head.next).contains(&at.next))
         });
         if known && heads.len() == self.0.len() {
             Ok(())

@@ -12,8 +12,8 @@ use sammati_api::identity::v1::transaction_service_server::TransactionServiceSer
 use sammati_kernel::{AddressSuffix, Clock, Key, Micros, Refusal};
 use sammati_server::authn::TokenFacts;
 use sammati_server::page::PageTokens;
-use sammati_server::relay::Relay;
-use sammati_server::{Built, ConfigError, Served, Service, Start, StartError};
+use sammati_server::relay::{CONSUMER, Relay};
+use sammati_server::{Built, ConfigError, Served, Service, Start, StartError, upkeep};
 use sammati_store::{Options, Store};
 use serde::Deserialize;
 use tokio::time::MissedTickBehavior;
@@ -226,6 +226,8 @@ impl Service for Identity {
         } else {
             tracing::warn!("peers.audit is not set: events stay in the feed until it is");
         }
+        let pruning = upkeep(identity.store().clone(), &[CONSUMER], start.shutdown.clone());
+        start.tasks.spawn(pruning);
         let ready = identity.store().readiness();
         Ok(Built::new(identity.served(), identity.token_facts()).ready(ready))
     }

@@ -4,5 +4,6 @@ mod batches;
 mod crash;
 mod disk;
 mod freshness;
+mod pruning;
 mod requests;
 mod world;

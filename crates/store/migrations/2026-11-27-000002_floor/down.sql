@@ -1,0 +1,2 @@
+DROP TABLE cursor;
+ALTER TABLE head DROP COLUMN floor;
