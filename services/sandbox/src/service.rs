@@ -8,7 +8,7 @@ use sammati_api::sandbox::v1::sandbox_service_server::SandboxServiceServer;
 use sammati_kernel::Key;
 use sammati_server::authn::NoTokens;
 use sammati_server::page::PageTokens;
-use sammati_server::{Built, ConfigError, Served, Service, Start, StartError, upkeep};
+use sammati_server::{Built, ConfigError, Served, Service, Start, StartError};
 use serde::Deserialize;
 
 use crate::agency::Agency;
