@@ -146,7 +146,10 @@ impl LinkContexts {
         key: &Key,
     ) -> Result<(), Refusal> {
         let private = Private {
-            care_contexts: vec![context.clone()],
+            care_contexts: vec![CareContextRef {
+                patient_reference: self.patient_reference.clone(),
+                ..context.clone()
+            }],
             ..Private::default()
         };
         let row = CareContextRow {

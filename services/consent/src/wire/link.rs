@@ -77,10 +77,10 @@ pub fn check_contexts(request: &api::LinkCareContextsRequest) -> Result<(), Refu
     let mut seen = BTreeSet::new();
     for (n, context) in request.care_contexts.iter().enumerate() {
         let field = format!("care_contexts[{n}]");
-        if context.patient_reference != request.patient_reference {
+        if !["", request.patient_reference.as_str()].contains(&context.patient_reference.as_str()) {
             v.add(
                 format!("{field}.patient_reference"),
-                "must equal patient_reference of the call",
+                "must equal patient_reference of the call, or be empty",
             );
         }
         scope::reference(

@@ -15,7 +15,11 @@ fn care_contexts_are_linked_once_and_a_second_call_adds() {
         assert_eq!((link.care_contexts.len(), link.subject.as_str()), (2, ""));
         let refusal = refused(w.link(&token, &["visit-3", "visit-2"]).await);
         assert_eq!(refusal.reason, Reason::AlreadyLinked);
-        let more = w.link(&token, &["visit-3"]).await.unwrap();
+        // The reference of the call is that of its care contexts, said again or not.
+        let mut links = w.links(&token, &["visit-3"]);
+        links.care_contexts[0].patient_reference.clear();
+        let more = w.link_of("hospital", links).await.unwrap();
+        assert!(more.care_contexts.iter().all(|c| c.patient_reference == "MRN-17"));
         assert_eq!((&more.name, more.care_contexts.len()), (&link.name, 3));
         let order: Vec<_> = more
             .care_contexts
