@@ -1,9 +1,11 @@
 //! What tests and `make run` share: certificates of a development authority, throwaway databases, a whole set-up.
 
 pub mod certificates;
+pub mod cut;
 pub mod databases;
 pub mod development;
 
 pub use certificates::{Authority, Identity};
+pub use cut::{Cut, Line};
 pub use databases::{Database, Postgres, databases};
 pub use development::{Configs, DatabaseKind, Development, Port, Ports};

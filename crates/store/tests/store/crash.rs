@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use sammati_kernel::{ManualClock, Reason};
 use sammati_store::{Outcome, Store};
-use sammati_testkit::Postgres;
 use sammati_testkit::databases::psql;
+use sammati_testkit::{Cut, Database, Line, Postgres};
 
-use crate::world::{Count, START, account, open, request_id};
+use crate::world::{Count, START, World, account, open, request_id};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_a1_nothing_is_lost_or_done_twice_when_postgres_is_killed_under_load() {
@@ -46,15 +46,57 @@ async fn i1_a1_nothing_is_lost_or_done_twice_when_postgres_is_killed_under_load(
             );
         }
     }
-    let world = crate::world::World {
+    let world = World {
         replicas: replicas.to_vec(),
         clock,
-        database: sammati_testkit::Database::sqlite(),
+        database: Database::sqlite(),
     };
     assert_eq!(world.check_feed().await, 16 * 150);
     for n in 0..4 {
         assert_eq!(world.count(0, &account(u16::try_from(n).unwrap(), n)).await, 600);
     }
+}
+
+/// The connection ends around a COMMIT, once before the server saw it and once after it was done: the store finds out which
+/// it was, and nobody's work is lost or done twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_o1_a_commit_whose_answer_is_lost_has_one_effect() {
+    let Some(database) = Database::postgres() else { return };
+    let (server, name) = database.url.rsplit_once('/').unwrap();
+    let (line, clock) = (Line::to(server), ManualClock::at(START));
+    let store = open(&line.url(name), &clock);
+    let mut expected = 0;
+    for round in 0..10 {
+        for cut in [Cut::Before, Cut::After] {
+            line.cut_next_commit(cut);
+            let id = account(1, 1);
+            let runs = (0..20).map(|n| {
+                let request = request_id(&clock);
+                let key = store.request("participants/clinic", "test.count", &request, &n.to_string());
+                store.run(Count::up(id), Some(key.unwrap()))
+            });
+            for result in futures::future::join_all(runs).await {
+                result.unwrap();
+            }
+            expected += 20;
+            assert!(!line.is_whole(), "no COMMIT was cut");
+            line.cut_next_commit(cut);
+            let once = store.once(Count::up(id)).await;
+            expected += 1;
+            match cut {
+                Cut::Before => assert_eq!(once.unwrap(), expected),
+                // It was done; what it answered then is gone with the connection.
+                Cut::After => assert_eq!(once.unwrap_err().reason, Reason::CommitUnknown, "round {round}"),
+            }
+        }
+    }
+    let world = World {
+        replicas: vec![store],
+        clock,
+        database,
+    };
+    assert_eq!(world.count(0, &account(1, 1)).await, expected);
+    assert_eq!(i64::try_from(world.check_feed().await).unwrap(), expected);
 }
 
 /// Repeats with the same request id, as a client is told to, until there is an answer.
