@@ -110,6 +110,7 @@ reasons! {
     NotFound "NOT_FOUND" NotFound;
     NoConsent "NO_CONSENT" FailedPrecondition;
     NoMatch "NO_MATCH" FailedPrecondition;
+    OpenLimit "OPEN_LIMIT" ResourceExhausted;
     OtpBlocked "OTP_BLOCKED" ResourceExhausted;
     OtpExpired "OTP_EXPIRED" FailedPrecondition;
     OtpMismatch "OTP_MISMATCH" FailedPrecondition;

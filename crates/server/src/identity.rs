@@ -67,6 +67,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Facts {
     participants: HashMap<ParticipantId, Arc<ParticipantFacts>>,
+    /// Those of them that are not ACTIVE.
+    inactive: BTreeSet<ParticipantId>,
     /// Accounts that are not, or were once not, ACTIVE, with the version they were told at.
     accounts: HashMap<AccountId, (api::account::State, i64)>,
     /// Sessions that ended, until none of their tokens can be live.
@@ -116,6 +118,11 @@ impl IdentityFacts {
     /// The participant; `None` when identity has told of none with this id.
     pub fn participant(&self, id: &ParticipantId) -> Option<Arc<ParticipantFacts>> {
         self.read().participants.get(id).cloned()
+    }
+
+    /// The participants that do not take part now.
+    pub fn inactive_participants(&self) -> Vec<ParticipantId> {
+        self.read().inactive.iter().cloned().collect()
     }
 
     /// Where an account stands. Identity tells only of those that are not ACTIVE: one it does not tell of is ACTIVE.
@@ -300,6 +307,11 @@ impl Facts {
             roles,
             message,
         };
+        if facts.is_active() {
+            self.inactive.remove(&id);
+        } else {
+            self.inactive.insert(id.clone());
+        }
         self.participants.insert(id, Arc::new(facts));
     }
 

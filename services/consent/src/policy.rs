@@ -104,6 +104,14 @@ pub fn may_see_transfer(caller: &Caller, row: Option<TransferRow>) -> Result<Tra
     })
 }
 
+/// The HIP of a transfer.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_acknowledge(caller: &Caller, row: Option<TransferRow>) -> Result<TransferRow, Refusal> {
+    keep(caller, row, |r| is(caller, &r.hip))
+}
+
 /// The recipient of a notification.
 pub fn is_recipient(caller: &Caller, row: &NotificationRow) -> bool {
     row.recipient == caller.id()

@@ -24,6 +24,7 @@ use crate::directory::{Directory, Resolver};
 use crate::rows::MIGRATIONS;
 use crate::rpc::Rpc;
 use crate::sweep;
+use crate::transfer::halt::Halts;
 
 /// How often denials of checks are written.
 const FLUSH: Duration = Duration::from_millis(500);
@@ -175,24 +176,60 @@ pub fn served(rpc: &Rpc) -> Served {
         .add(NotificationServiceServer::new(rpc.clone()))
 }
 
-/// Expires what is due each second and writes the denials that wait, until `stop`; then writes the last of them.
+/// Expires what is due, cancels what a suspended participant has open, and writes the denials that wait, until `stop`;
+/// then writes the last of them. None waits for another.
 pub async fn background(rpc: Rpc, store: Store, stop: CancellationToken) {
-    let mut each = tokio::time::interval(sweep::EVERY);
-    let mut flush = tokio::time::interval(FLUSH);
-    each.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            _ = flush.tick() => rpc.flush_denials(false).await,
-            _ = each.tick() => {
-                if let Err(refusal) = sweep::sweep(&store).await {
-                    tracing::warn!(reason = refusal.reason.as_str(), "expiries wait; trying again");
-                }
-            }
+    tokio::join!(
+        keep_time(&store, Beat::new(&stop, sweep::EVERY)),
+        halt(&rpc, Beat::new(&stop, sweep::EVERY)),
+        write_denials(&rpc, Beat::new(&stop, FLUSH)),
+    );
+    rpc.flush_denials(true).await;
+}
+
+async fn keep_time(store: &Store, mut beat: Beat<'_>) {
+    while beat.next().await {
+        if let Err(refusal) = sweep::sweep(store).await {
+            tracing::warn!(reason = refusal.reason.as_str(), "expiries wait; trying again");
         }
     }
-    rpc.flush_denials(true).await;
+}
+
+async fn halt(rpc: &Rpc, mut beat: Beat<'_>) {
+    let mut halts = Halts::default();
+    while beat.next().await {
+        if let Err(refusal) = rpc.halt_transfers(&mut halts).await {
+            tracing::warn!(
+                reason = refusal.reason.as_str(),
+                "transfers of suspended participants wait; trying again"
+            );
+        }
+    }
+}
+
+async fn write_denials(rpc: &Rpc, mut beat: Beat<'_>) {
+    while beat.next().await {
+        rpc.flush_denials(false).await;
+    }
+}
+
+/// Every so often until the service stops.
+struct Beat<'a> {
+    tick: tokio::time::Interval,
+    stop: &'a CancellationToken,
+}
+
+impl<'a> Beat<'a> {
+    fn new(stop: &'a CancellationToken, every: Duration) -> Self {
+        let mut tick = tokio::time::interval(every);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        Self { tick, stop }
+    }
+
+    /// Waits for the next time; false when there is none.
+    async fn next(&mut self) -> bool {
+        self.stop.run_until_cancelled(self.tick.tick()).await.is_some()
+    }
 }
 
 fn parts(start: &Start<Settings>, facts: &IdentityFacts) -> Result<Parts, StartError> {

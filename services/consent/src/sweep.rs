@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use sammati_kernel::{ConsentId, ConsentRequestId, Micros, Refusal, Slot, TransferId};
 use sammati_store::{Command, Error, Keys, Store, View};
 
@@ -13,6 +14,9 @@ pub const EVERY: Duration = Duration::from_secs(1);
 
 /// Rows of one kind taken at once.
 const BATCH: i64 = 256;
+
+/// Commands in flight: they share the lanes with whoever calls.
+const IN_FLIGHT: usize = 64;
 
 /// What is due.
 #[derive(Debug, Clone, Copy)]
@@ -66,41 +70,72 @@ impl Command for Expire {
                 row.map_or(Ok(()), |mut row| consent::expire(view, &mut row).map(drop))
             }
             Due::Transfer(id, consent) => {
-                let consent = view.get::<ConsentRow>(consent.as_bytes());
+                let mut consent = view.get::<ConsentRow>(consent.as_bytes());
                 let row = view.get::<TransferRow>(id.as_bytes());
-                row.map_or(Ok(()), |mut row| transfer::expire(view, &mut row, consent))
+                row.map_or(Ok(()), |mut row| {
+                    transfer::expire(view, &mut row, consent.as_mut()).map(drop)
+                })
             }
         }
     }
 }
 
-/// Expires what is due now, and tells how much it was.
+/// Expires all that is due now, and tells how much it was.
 ///
 /// # Errors
 /// When storage fails; what was left is due the next time.
 pub async fn sweep(store: &Store) -> Result<usize, Refusal> {
-    let now = store.clock().now();
-    let due = store.read(move |r| due(r, now)).await?;
-    let runs = due.iter().map(|due| store.apply(Expire(*due)));
-    futures::future::try_join_all(runs).await?;
-    Ok(due.len())
+    let (now, mut done) = (store.clock().now(), 0);
+    loop {
+        let (due, full) = store.read(move |r| due(r, now)).await?;
+        done += due.len();
+        all(store, due.into_iter().map(Expire).collect()).await?;
+        if !full {
+            return Ok(done);
+        }
+    }
 }
 
-fn due(reader: &mut sammati_store::Reader<'_>, now: Micros) -> Result<Vec<Due>, Error> {
+/// Runs commands, several at a time, each whatever becomes of the others.
+///
+/// # Errors
+/// What the first one refused that did.
+pub(crate) async fn all<C: Command>(store: &Store, commands: Vec<C>) -> Result<(), Refusal> {
+    let runs: Vec<_> = commands.into_iter().map(|command| store.apply(command)).collect();
+    let done = futures::stream::iter(runs).buffer_unordered(IN_FLIGHT);
+    let done: Vec<_> = done.collect().await;
+    done.into_iter().try_for_each(|done| done.map(drop))
+}
+
+/// Whether a read may have left something, since it took all it could.
+pub(crate) fn is_full(read: usize, limit: i64) -> bool {
+    i64::try_from(read).is_ok_and(|read| read >= limit)
+}
+
+/// What is due, and whether more may be.
+fn due(reader: &mut sammati_store::Reader<'_>, now: Micros) -> Result<(Vec<Due>, bool), Error> {
+    let requests = reader.due::<RequestRow>("due", now.0, BATCH)?;
+    let transfers = reader.due::<TransferRow>("due", now.0, BATCH)?;
+    let consents = reader.due::<ConsentRow>("due", now.0, BATCH)?;
+    let full = [requests.len(), transfers.len(), consents.len()]
+        .iter()
+        .any(|read| is_full(*read, BATCH));
     let mut all = Vec::new();
-    for row in reader.due::<RequestRow>("due", now.0, BATCH)? {
-        all.extend(id(&row.record.id).ok().map(Due::Request));
-    }
-    for row in reader.due::<TransferRow>("due", now.0, BATCH)? {
-        all.extend(
-            id(&row.record.id)
-                .ok()
-                .zip(id(&row.record.consent).ok())
-                .map(|(t, c)| Due::Transfer(t, c)),
-        );
-    }
-    for row in reader.due::<ConsentRow>("due", now.0, BATCH)? {
-        all.extend(id(&row.record.id).ok().map(Due::Consent));
-    }
-    Ok(all)
+    all.extend(
+        requests
+            .iter()
+            .filter_map(|row| id(&row.record.id).ok())
+            .map(Due::Request),
+    );
+    all.extend(transfers.iter().filter_map(|row| {
+        let (transfer, consent) = (&row.record.id, &row.record.consent);
+        Some(Due::Transfer(id(transfer).ok()?, id(consent).ok()?))
+    }));
+    all.extend(
+        consents
+            .iter()
+            .filter_map(|row| id(&row.record.id).ok())
+            .map(Due::Consent),
+    );
+    Ok((all, full))
 }

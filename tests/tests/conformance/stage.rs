@@ -92,6 +92,7 @@ impl Stage {
             "LinkService.LinkCareContexts" => self.link_care_contexts().await?,
             "NotificationService.AcknowledgeNotifications" => self.acknowledge_notifications().await?,
             "TransferService.CreateTransfer" => self.create_transfer().await?,
+            "TransferService.AcknowledgeTransfer" => self.acknowledge_transfer().await?,
             _ => return Ok(None),
         };
         Ok(Some(made))
@@ -527,6 +528,18 @@ impl Stage {
         Ok(made(&self.story.clinic, self.story.transfer(&granted.name), |r| {
             r.push_uri.push_str("/other")
         }))
+    }
+
+    async fn acknowledge_transfer(&self) -> Result<Made, Failure> {
+        let (_, granted) = self.granted().await?;
+        self.acknowledged(&granted.name).await?;
+        let opened = self.story.open_transfer(self.story.transfer(&granted.name)).await?;
+        let request = consent::AcknowledgeTransferRequest {
+            name: opened.name,
+            etag: String::new(),
+            request_id: self.story.rid(),
+        };
+        Ok(made(&self.story.hospital, request, |r| r.etag = opened.etag))
     }
 }
 

@@ -113,7 +113,9 @@ pub(crate) struct Ending<'a> {
     pub(crate) legal_basis: &'a str,
 }
 
+/// Needs the group of its open transfers. What time has ended by then is expired, as everybody read it.
 pub(crate) fn end(view: &mut View<'_>, row: &mut ConsentRow, ending: &Ending<'_>) -> Result<(), Refusal> {
+    lapse(view, row)?;
     row.state = ending.state.number();
     row.ended = ending.at.0;
     row.touch(view.now());
@@ -131,9 +133,27 @@ pub(crate) fn end(view: &mut View<'_>, row: &mut ConsentRow, ending: &Ending<'_>
         Some(row.subject()?),
     );
     for mut open in view.group::<TransferRow>("open", &row.id) {
-        transfer::cancel(view, &mut open, ending.caller)?;
+        transfer::cancel(view, &mut open, ending.caller, Some(told))?;
     }
     Ok(())
+}
+
+/// Writes what time has done by now to a consent or to the open transfers under it, and tells whether it was anything.
+/// Needs the group of these.
+///
+/// # Errors
+/// INTERNAL when a row is damaged.
+pub fn catch_up(view: &mut View<'_>, row: &mut ConsentRow) -> Result<bool, Refusal> {
+    Ok(expire(view, row)? || lapse(view, row)?)
+}
+
+/// Expires the transfers under a consent whose time is over.
+fn lapse(view: &mut View<'_>, row: &mut ConsentRow) -> Result<bool, Refusal> {
+    let mut wrote = false;
+    for mut open in view.group::<TransferRow>("open", &row.id) {
+        wrote |= transfer::expire(view, &mut open, Some(row))?;
+    }
+    Ok(wrote)
 }
 
 /// Writes the expiry of a consent whose time is over, and tells whether it did. Needs the group of its open transfers.

@@ -53,8 +53,6 @@ pub struct Settled {
     pub consent: Option<ConsentRow>,
     /// The window of the use that was taken.
     pub window: i64,
-    /// Whether a consent was found overdue, and expired: then a refusal keeps that.
-    pub wrote: bool,
 }
 
 impl Deciding {
@@ -73,12 +71,22 @@ impl Deciding {
         }
     }
 
+    /// What else it reads: whatever ends with the consents that time has ended.
+    pub fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
+        if let Candidates::Between(pair) = &self.candidates {
+            for row in overdue(loaded, pair) {
+                keys.group::<TransferRow>("open", row.id);
+            }
+        }
+    }
+
     /// Decides, takes the use and leaves the events.
     ///
     /// # Errors
-    /// INTERNAL when a row is damaged.
+    /// IDENTITY_STALE; INTERNAL when a row is damaged.
     pub fn settle(&self, view: &mut View<'_>) -> Result<Settled, Refusal> {
-        let (mut rows, wrote) = self.load(view)?;
+        self.directory.fresh()?;
+        let mut rows = self.load(view)?;
         let granted = rows.iter().map(Granted::try_from).collect::<Result<Vec<_>, _>>()?;
         let linked = self.linked(view);
         let facts = Locked {
@@ -91,7 +99,7 @@ impl Deciding {
         let window = by.map_or(0, |consent| consent.left(view.now()).window);
         let mut consent = verdict.by.map(|place| rows.swap_remove(place));
         self.record(view, by, &verdict, &mut decided);
-        if let Some(row) = consent.as_mut().filter(|_| verdict.permits()) {
+        if let Some(row) = consent.as_mut().filter(|_| verdict.permits() && !self.question.has_use) {
             self.take_use(view, row, window, &mut decided)?;
         }
         Ok(Settled {
@@ -99,21 +107,26 @@ impl Deciding {
             verdict,
             consent,
             window,
-            wrote,
         })
     }
 
-    fn load(&self, view: &mut View<'_>) -> Result<(Vec<ConsentRow>, bool), Refusal> {
+    /// The candidates, after what time has done to them is written.
+    fn load(&self, view: &mut View<'_>) -> Result<Vec<ConsentRow>, Refusal> {
         match &self.candidates {
             Candidates::Named(id) => {
-                let Some(mut row) = view.get::<ConsentRow>(id.as_bytes()) else {
-                    return Ok((Vec::new(), false));
-                };
-                let wrote = consent::expire(view, &mut row)?;
-                Ok((vec![row], wrote))
+                let mut row = view.get::<ConsentRow>(id.as_bytes());
+                if let Some(row) = &mut row {
+                    consent::catch_up(view, row)?;
+                }
+                Ok(row.into_iter().collect())
             }
-            Candidates::Between(pair) => Ok((view.group::<ConsentRow>("pair", pair), false)),
-            Candidates::None => Ok((Vec::new(), false)),
+            Candidates::Between(pair) => {
+                for mut row in overdue(view, pair) {
+                    consent::expire(view, &mut row)?;
+                }
+                Ok(view.group::<ConsentRow>("pair", pair))
+            }
+            Candidates::None => Ok(Vec::new()),
         }
     }
 
@@ -153,6 +166,13 @@ impl Deciding {
     }
 }
 
+/// The consents of a pair that time has ended and no command has yet.
+fn overdue(view: &View<'_>, pair: &[u8; 32]) -> Vec<ConsentRow> {
+    let mut rows = view.group::<ConsentRow>("pair", pair);
+    rows.retain(|row| row.state() != row.state_at(view.now()));
+    rows
+}
+
 /// Facts of identity, and the care contexts that were found linked.
 struct Locked<'a> {
     directory: &'a dyn Directory,
@@ -189,6 +209,10 @@ impl Command for Authorize {
         self.0.reads(keys);
     }
 
+    fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
+        self.0.then(loaded, keys);
+    }
+
     fn decide(&self, view: &mut View<'_>) -> Result<Settled, Refusal> {
         self.0.settle(view)
     }
@@ -214,7 +238,7 @@ pub fn refusal(verdict: &Verdict, decided: &record::Decided, now: Micros) -> Ref
 /// What to do about a refused transfer.
 const fn sentence(reason: Reason) -> &'static str {
     match reason {
-        Reason::RequesterNotActive => "your participant is not active for this purpose; ask the operator",
+        Reason::RequesterNotActive => "the receiver is not active for this purpose; try later or ask the operator",
         Reason::ProviderNotActive => "the provider is not active now; try later or ask the operator",
         Reason::RequesterMismatch | Reason::ProviderMismatch => {
             "the consent is between other participants; read it again"

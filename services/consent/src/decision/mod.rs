@@ -199,14 +199,22 @@ fn judge(question: &Question, facts: &impl Facts, consent: &Granted, now: Micros
         Reason::ProviderNotAcknowledged,
     )?;
     let left = consent.left(now);
-    rule(20, left.total != Some(0), Reason::UseLimitReached)?;
-    rule(21, left.window_left != Some(0), Reason::FrequencyExceeded)
+    rule(20, question.has_use || left.total != Some(0), Reason::UseLimitReached)?;
+    rule(
+        21,
+        question.has_use || left.window_left != Some(0),
+        Reason::FrequencyExceeded,
+    )
 }
 
 fn parties(question: &Question, facts: &impl Facts, consent: &Granted) -> Result<(), (i32, Reason)> {
+    // What the question leaves open is what the consent says; what it names was looked at before any consent was.
+    let named = question.requester.is_some() && question.purpose.is_some();
+    let requester = question.requester.as_ref().unwrap_or(&consent.hiu);
+    let purpose = question.purpose.unwrap_or(consent.scope.purpose);
     rule(
         2,
-        question.requester.is_some() || may_ask(facts, &consent.hiu, question.purpose),
+        named || may_ask(facts, requester, Some(purpose)),
         Reason::RequesterNotActive,
     )?;
     rule(

@@ -47,6 +47,8 @@ pub struct Question {
     pub record_range: Range,
     /// Care contexts, hashed for the provider in question; empty: whatever the consent covers.
     pub care_contexts: BTreeSet<ContextKey>,
+    /// Whether it has its use already, as a transfer that is taken on: then none need be left, and none is taken.
+    pub has_use: bool,
 }
 
 impl Question {

@@ -85,6 +85,7 @@ fn question() -> Question {
             to: Micros(1_300),
         },
         care_contexts: BTreeSet::new(),
+        has_use: false,
     }
 }
 
@@ -115,6 +116,28 @@ fn rule_2_the_requester_is_active_in_the_role_its_purpose_needs() {
         ..question()
     };
     assert_eq!(ask(&own, &well(), &consent(1)), (2, Reason::RequesterNotActive));
+    // A transfer asks for what is granted: its receiver must be one for that, not one for anything.
+    let as_granted = Question {
+        purpose: None,
+        ..question()
+    };
+    let mut hers = consent(1);
+    hers.scope.purpose = PurposeCode::Patrqt;
+    assert_eq!(ask(&as_granted, &well(), &hers), (2, Reason::RequesterNotActive));
+    assert_eq!(ask(&as_granted, &well(), &consent(1)), (0, Reason::Granted));
+}
+
+#[test]
+fn what_has_its_use_needs_none_left() {
+    let mut spent = consent(1);
+    spent.scope.max_uses = 1;
+    spent.uses.count = 1;
+    let taken_on = Question {
+        has_use: true,
+        ..question()
+    };
+    assert_eq!(ask(&question(), &well(), &spent), (20, Reason::UseLimitReached));
+    assert_eq!(ask(&taken_on, &well(), &spent), (0, Reason::Granted));
 }
 
 #[test]
@@ -436,13 +459,13 @@ fn naive(q: &Question, w: &World, consents: &[Granted]) -> Reason {
             Asker::Service => true,
         })
         .collect();
-    let asks = |who: &ParticipantId| match q.purpose {
+    let asks = |who: &ParticipantId, purpose: Option<PurposeCode>| match purpose {
         Some(PurposeCode::Caremgt | PurposeCode::Btg | PurposeCode::Pubhlth | PurposeCode::Hpaymt) | None => {
             w.is_active_as(who, Role::Hiu)
         }
         Some(_) => false,
     };
-    if q.requester.as_ref().is_some_and(|r| !asks(r)) {
+    if q.requester.as_ref().is_some_and(|r| !asks(r, q.purpose)) {
         return Reason::RequesterNotActive;
     }
     if q.provider.as_ref().is_some_and(|p| !w.is_active_as(p, Role::Hip)) {
@@ -462,7 +485,10 @@ fn naive(q: &Question, w: &World, consents: &[Granted]) -> Reason {
         let fails = [
             (
                 2,
-                !asks(q.requester.as_ref().unwrap_or(&c.hiu)),
+                !asks(
+                    q.requester.as_ref().unwrap_or(&c.hiu),
+                    q.purpose.or(Some(c.scope.purpose)),
+                ),
                 Reason::RequesterNotActive,
             ),
             (
@@ -518,12 +544,14 @@ fn naive(q: &Question, w: &World, consents: &[Granted]) -> Reason {
             ),
             (
                 20,
-                c.scope.max_uses > 0 && c.uses.count >= i64::from(c.scope.max_uses),
+                !q.has_use && c.scope.max_uses > 0 && c.uses.count >= i64::from(c.scope.max_uses),
                 Reason::UseLimitReached,
             ),
             (
                 21,
-                (f.value > 0 && used >= i64::from(f.value)) || (f.repeats > 0 && passed > i64::from(f.repeats)),
+                !q.has_use
+                    && ((f.value > 0 && used >= i64::from(f.value))
+                        || (f.repeats > 0 && passed > i64::from(f.repeats))),
                 Reason::FrequencyExceeded,
             ),
         ];
@@ -589,9 +617,15 @@ fn questions() -> impl Strategy<Value = Question> {
     ]);
     let types = prop::collection::btree_set(prop::sample::select(HiType::ALL[..3].to_vec()), 0..2);
     let contexts = prop::collection::btree_set((1..4_u8).prop_map(|n| [n; 32]), 0..2);
-    let rest = (types, 900..1_300_i64, contexts, any::<bool>());
+    let rest = (
+        types,
+        900..1_300_i64,
+        contexts,
+        any::<bool>(),
+        prop::bool::weighted(0.2),
+    );
     (prop::sample::select(askers), requester, provider, purpose, mode, rest).prop_map(
-        |(asker, requester, provider, purpose, access_mode, (hi_types, from, care_contexts, user))| Question {
+        |(asker, requester, provider, purpose, access_mode, (hi_types, from, care_contexts, user, has_use))| Question {
             asker,
             requester,
             provider,
@@ -604,6 +638,7 @@ fn questions() -> impl Strategy<Value = Question> {
                 to: Micros(from + 100),
             },
             care_contexts,
+            has_use,
         },
     )
 }
@@ -629,7 +664,12 @@ fn grants() -> impl Strategy<Value = Granted> {
     );
     let mode = prop::sample::select(vec![AccessMode::View, AccessMode::Store]);
     let contexts = prop::collection::btree_set((1..4_u8).prop_map(|n| [n; 32]), 0..2);
-    let purpose = prop::sample::select(vec![PurposeCode::Caremgt, PurposeCode::Caremgt, PurposeCode::Hpaymt]);
+    let purpose = prop::sample::select(vec![
+        PurposeCode::Caremgt,
+        PurposeCode::Caremgt,
+        PurposeCode::Hpaymt,
+        PurposeCode::Patrqt,
+    ]);
     (
         1..200_u8,
         state,

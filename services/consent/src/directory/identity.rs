@@ -40,6 +40,10 @@ impl Directory for Follower {
         })
     }
 
+    fn inactive(&self) -> Vec<ParticipantId> {
+        self.facts.inactive_participants()
+    }
+
     fn is_active(&self, account: AccountId) -> bool {
         self.facts.account_state(account) == api::account::State::Active
     }

@@ -27,6 +27,9 @@ pub trait Directory: Send + Sync + 'static {
     /// The participant with this id, if there is one.
     fn participant(&self, id: &ParticipantId) -> Option<Party>;
 
+    /// The participants that are known and not ACTIVE.
+    fn inactive(&self) -> Vec<ParticipantId>;
+
     /// Whether an account is ACTIVE.
     fn is_active(&self, account: AccountId) -> bool;
 

@@ -65,6 +65,9 @@ pub struct TransferRow {
     /// 1, and one more with each change.
     #[prost(int64, tag = "19")]
     pub version: i64,
+    /// `PurposeCode` of the grant.
+    #[prost(int32, tag = "20")]
+    pub purpose: i32,
 }
 
 impl TransferRow {
@@ -102,7 +105,12 @@ impl TransferRow {
 impl Record for TransferRow {
     const TABLE: Table = Table {
         name: "transfer",
-        columns: &[Column::bytes("open"), Column::int("due")],
+        columns: &[
+            Column::bytes("open"),
+            Column::int("due"),
+            Column::bytes("open_hip"),
+            Column::bytes("open_hiu"),
+        ],
     };
 
     fn key(&self) -> Vec<u8> {
@@ -114,6 +122,8 @@ impl Record for TransferRow {
         vec![
             open.then(|| self.consent.clone()).into(),
             open.then_some(self.expire).into(),
+            open.then(|| self.hip.clone().into_bytes()).into(),
+            open.then(|| self.hiu.clone().into_bytes()).into(),
         ]
     }
 }

@@ -27,6 +27,7 @@ use crate::notice::Notices;
 use crate::notification::token::ResumeTokens;
 use crate::service::Parts;
 use crate::subject::Subjects;
+use crate::transfer::halt::Halts;
 use crate::vault::{Ring, Vault};
 use crate::wire::Person;
 
@@ -79,6 +80,14 @@ impl Rpc {
             store: parts.store,
             vault,
         }))
+    }
+
+    /// Cancels what participants that are not active any more have open.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub async fn halt_transfers(&self, halts: &mut Halts) -> Result<(), Refusal> {
+        halts.run(&self.0.store, &self.0.directory).await
     }
 
     /// Writes the denials that wait; `all` of them before the process ends.

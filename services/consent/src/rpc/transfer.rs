@@ -2,7 +2,7 @@
 
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::transfer_service_server::TransferService;
-use sammati_kernel::{Caller, ParticipantId, Reason, Refusal, TransferId, Violations};
+use sammati_kernel::{Caller, Reason, Refusal, TransferId, Violations};
 use sammati_server::{authz, error};
 use sammati_store::Outcome;
 use tonic::{Request, Response, Status};
@@ -11,9 +11,10 @@ use super::{Core, Rpc, head};
 use crate::decision::authorize::{Candidates, Deciding};
 use crate::policy;
 use crate::rows::{TransferRow, broken};
+use crate::transfer::acknowledge::AcknowledgeTransfer;
 use crate::transfer::create::CreateTransfer;
 use crate::wire;
-use crate::wire::transfer::{Wanted, origin, parse, render};
+use crate::wire::transfer::{Wanted, parse, render};
 
 #[tonic::async_trait]
 impl TransferService for Rpc {
@@ -37,20 +38,30 @@ impl TransferService for Rpc {
             .map(Response::new)
             .map_err(error::status)
     }
+
+    async fn acknowledge_transfer(
+        &self,
+        request: Request<api::AcknowledgeTransferRequest>,
+    ) -> Result<Response<api::Transfer>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0
+            .take_on(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
 }
 
 impl Core {
     async fn transfer(&self, caller: &Caller, message: api::CreateTransferRequest) -> Result<api::Transfer, Refusal> {
-        let key = self.request_key(caller, "transfer.create", &message.request_id, &message);
-        let (key, wanted) = Refusal::both(key, parse(&message, caller, self.now()))?;
+        let request = self.request_key(caller, "transfer.create", &message.request_id, &message);
+        let (request, wanted) = Refusal::both(request, parse(&message, caller))?;
         let Wanted {
             consent,
             question,
             origin,
-            key_expire,
+            key,
         } = wanted;
-        self.directory.fresh()?;
-        self.check_origin(policy::participant(caller)?, &origin)?;
         let deciding = Deciding {
             slot: consent.slot(),
             subject: self.subjects.parties(consent).await?.map(|parties| parties.subject),
@@ -60,40 +71,50 @@ impl Core {
             directory: std::sync::Arc::clone(&self.directory),
             revision: self.revision(consent.slot()),
         };
-        let material = message.key_material.unwrap_or_default();
         let command = CreateTransfer {
             deciding,
             push_uri: message.push_uri,
-            key_content: material.content,
-            key_expire,
+            origin,
+            key,
         };
-        let id = match self.store.run(command, Some(key)).await? {
-            Outcome::Fresh(row) => return render(&row, caller, self.now(), self.revision(consent.slot())),
-            Outcome::Known(id) => TransferId::from_slice(&id).ok_or_else(|| broken("a transfer's id"))?,
-        };
-        self.show_transfer(caller, id).await
+        let outcome = self.store.run(command, Some(request)).await?;
+        self.tell_transfer(caller, outcome).await
     }
 
-    /// The push address must lie on an origin that the receiver registered: records go nowhere else.
-    fn check_origin(&self, hiu: &ParticipantId, wanted: &str) -> Result<(), Refusal> {
-        let party = self.directory.participant(hiu);
-        let registered = party
-            .iter()
-            .flat_map(|party| &party.transfer_origins)
-            .filter_map(|uri| origin(uri));
-        if registered.into_iter().any(|origin| origin == wanted) {
-            return Ok(());
+    async fn take_on(
+        &self,
+        caller: &Caller,
+        message: api::AcknowledgeTransferRequest,
+    ) -> Result<api::Transfer, Refusal> {
+        let request = self.request_key(caller, "transfer.acknowledge", &message.request_id, &message);
+        let (request, transfer) = Refusal::both(request, name(&message.name))?;
+        let command = AcknowledgeTransfer {
+            caller: caller.clone(),
+            transfer,
+            etag: message.etag,
+            directory: std::sync::Arc::clone(&self.directory),
+            revision: self.revision(transfer.slot()),
+        };
+        let outcome = self.store.run(command, Some(request)).await?;
+        self.tell_transfer(caller, outcome).await
+    }
+
+    /// A transfer as a command left it, or, to a repeat, as it is now.
+    async fn tell_transfer(&self, caller: &Caller, outcome: Outcome<TransferRow>) -> Result<api::Transfer, Refusal> {
+        match outcome {
+            Outcome::Fresh(row) => {
+                let slot = row.id()?.slot();
+                render(&row, caller, self.now(), self.revision(slot))
+            }
+            Outcome::Known(id) => {
+                let id = TransferId::from_slice(&id).ok_or_else(|| broken("a transfer's id"))?;
+                self.show_transfer(caller, id).await
+            }
         }
-        Err(Refusal::new(Reason::PushUriNotRegistered).saying(
-            "push_uri is on no origin that is registered for you; use one that is, or ask the operator to add it",
-        ))
     }
 
-    async fn read_transfer(&self, caller: &Caller, name: &str) -> Result<api::Transfer, Refusal> {
-        let mut v = Violations::new();
-        let id: Option<TransferId> = wire::name(&mut v, "name", name);
-        v.check()?;
-        self.show_transfer(caller, id.ok_or(Reason::FieldInvalid)?).await
+    async fn read_transfer(&self, caller: &Caller, text: &str) -> Result<api::Transfer, Refusal> {
+        self.show_transfer(caller, name(text)?).await
     }
 
     async fn show_transfer(&self, caller: &Caller, id: TransferId) -> Result<api::Transfer, Refusal> {
@@ -108,4 +129,11 @@ impl Core {
         let row = policy::may_see_transfer(caller, row)?;
         render(&row, caller, self.now(), self.seal(partition, &head))
     }
+}
+
+fn name(text: &str) -> Result<TransferId, Refusal> {
+    let mut v = Violations::new();
+    let id = wire::name(&mut v, "name", text);
+    v.check()?;
+    id.ok_or_else(|| Reason::FieldInvalid.into())
 }

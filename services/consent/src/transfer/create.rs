@@ -2,13 +2,16 @@
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
-use sammati_kernel::{Reason, Refusal, Slot, TransferId};
+use sammati_kernel::{Micros, PurposeCode, Reason, Refusal, Slot, TransferId};
 use sammati_store::{Command, Keys, View};
 
-use super::{ACKNOWLEDGE_WITHIN, State, draft};
+use super::key_material::Key;
+use super::{ACKNOWLEDGE_WITHIN, MAX_OPEN, State, draft};
 use crate::decision::authorize::{Deciding, Settled, refusal};
 use crate::notification::{Recipients, notify};
+use crate::policy;
 use crate::rows::{ConsentRow, TransferRow, broken};
+use crate::wire::transfer::origin;
 
 /// CreateTransfer.
 pub struct CreateTransfer {
@@ -16,10 +19,10 @@ pub struct CreateTransfer {
     pub deciding: Deciding,
     /// Where to push.
     pub push_uri: String,
+    /// The origin of that.
+    pub origin: String,
     /// The receiver's key.
-    pub key_content: String,
-    /// When that expires.
-    pub key_expire: i64,
+    pub key: Key,
 }
 
 impl Command for CreateTransfer {
@@ -35,24 +38,26 @@ impl Command for CreateTransfer {
         self.deciding.reads(keys);
     }
 
+    fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
+        self.deciding.then(loaded, keys);
+    }
+
     fn decide(&self, view: &mut View<'_>) -> Result<TransferRow, Refusal> {
+        self.key.check_life(view.now())?;
+        self.check_origin()?;
+        let settled = self.deciding.settle(view)?;
         let Settled {
             decided,
             verdict,
             consent,
-            window,
             ..
-        } = self.deciding.settle(view)?;
+        } = &settled;
         if !verdict.permits() {
-            return Err(refusal(&verdict, &decided, view.now()).recorded());
+            return Err(refusal(verdict, decided, view.now()).recorded());
         }
-        let consent = consent.ok_or_else(|| broken("a permit without a consent"))?;
-        if self.key_expire <= view.now().0 {
-            return Err(
-                Refusal::new(Reason::KeyMaterialInvalid).saying("the key has expired meanwhile; make a new one")
-            );
-        }
-        self.open(view, &consent, decided.r#use, window)
+        let consent = consent.as_ref().ok_or_else(|| broken("a permit without a consent"))?;
+        check_open(view, consent)?;
+        self.open(view, consent, &settled)
     }
 
     fn outcome(&self, answer: &TransferRow) -> Vec<u8> {
@@ -61,7 +66,23 @@ impl Command for CreateTransfer {
 }
 
 impl CreateTransfer {
-    fn open(&self, view: &mut View<'_>, consent: &ConsentRow, r#use: i64, window: i64) -> Result<TransferRow, Refusal> {
+    /// The push address must lie on an origin that the receiver registered: records go nowhere else.
+    fn check_origin(&self) -> Result<(), Refusal> {
+        self.deciding.directory.fresh()?;
+        let me = self
+            .deciding
+            .directory
+            .participant(policy::participant(&self.deciding.caller)?);
+        let mut registered = me.iter().flat_map(|party| &party.transfer_origins);
+        if registered.any(|uri| origin(uri).as_ref() == Some(&self.origin)) {
+            return Ok(());
+        }
+        Err(Refusal::new(Reason::PushUriNotRegistered).saying(
+            "push_uri is on no origin that is registered for you; use one that is, or ask the operator to add it",
+        ))
+    }
+
+    fn open(&self, view: &mut View<'_>, consent: &ConsentRow, settled: &Settled) -> Result<TransferRow, Refusal> {
         let id: TransferId = view.id("transfer");
         let question = &self.deciding.question;
         let granted = consent.scope.read()?.hi_types;
@@ -82,18 +103,21 @@ impl CreateTransfer {
             from: question.record_range.from.0,
             to: question.record_range.to.0,
             push_uri: self.push_uri.clone(),
-            key_content: self.key_content.clone(),
-            key_expire: self.key_expire,
+            key_content: self.key.content.clone(),
+            key_expire: self.key.expire.0,
             state: State::Requested.number(),
-            r#use,
-            window,
+            r#use: settled.decided.r#use,
+            window: settled.window,
             expire: now.plus(ACKNOWLEDGE_WITHIN).0,
             created: now.0,
             updated: now.0,
             version: 1,
+            purpose: consent.scope.purpose().map_or(0, PurposeCode::number),
         };
         view.put(&row);
-        let told = draft("data.requested", Action::Create, &self.deciding.caller, &row)?.emit(view);
+        let mut draft = draft("data.requested", Action::Create, &self.deciding.caller, &row)?;
+        settled.decided.id.clone_into(&mut draft.event.causation_event_id);
+        let told = draft.emit(view);
         let recipients = Recipients::new().participant(&row.hip);
         notify(
             view,
@@ -105,4 +129,16 @@ impl CreateTransfer {
         );
         Ok(row)
     }
+}
+
+/// At most so many at once; those whose time is over were expired before.
+fn check_open(view: &View<'_>, consent: &ConsentRow) -> Result<(), Refusal> {
+    let open = view.group::<TransferRow>("open", &consent.id);
+    if open.len() < MAX_OPEN {
+        return Ok(());
+    }
+    let first = open.iter().map(|row| row.expire).min().unwrap_or(view.now().0);
+    Err(Refusal::new(Reason::OpenLimit)
+        .saying("32 transfers under this consent are open; wait until one is done or expires")
+        .retry_after(Micros(first).since(view.now())))
 }

@@ -1,6 +1,8 @@
 //! What is a transfer? One flow of records, brokered and never read: its states and how it ends.
 
+pub mod acknowledge;
 pub mod create;
+pub mod halt;
 pub mod key_material;
 
 use std::time::Duration;
@@ -9,7 +11,7 @@ use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
 use sammati_api::types::v1::RetentionClass;
 use sammati_kernel::{Caller, Micros, ParticipantId, Refusal};
-use sammati_server::event::{Draft, system};
+use sammati_server::event::{Draft, Emitted, system};
 use sammati_store::View;
 
 use crate::decision::uses::Uses;
@@ -18,6 +20,12 @@ use crate::rows::{self, ConsentRow, TransferRow, broken};
 
 /// How long the HIP may take to acknowledge one.
 pub const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(20 * 60);
+
+/// How long one that was acknowledged may take, from its creation.
+pub const DONE_WITHIN: Duration = Duration::from_secs(2 * 3600);
+
+/// How many may be open under one consent: each command on the consent loads them all.
+pub const MAX_OPEN: usize = 32;
 
 /// The states, as the contract names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +93,19 @@ impl State {
         }
     }
 
+    /// As refusals name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "REQUESTED",
+            Self::Acknowledged => "ACKNOWLEDGED",
+            Self::Transferred => "TRANSFERRED",
+            Self::Received => "RECEIVED",
+            Self::Failed => "FAILED",
+            Self::Cancelled => "CANCELLED",
+            Self::Expired => "EXPIRED",
+        }
+    }
+
     /// Whether its time can still run out.
     pub const fn is_open(self) -> bool {
         matches!(self, Self::Requested | Self::Acknowledged | Self::Transferred)
@@ -105,28 +126,36 @@ impl State {
     }
 }
 
-/// Cancels a transfer whose consent has ended; one that was pushed already goes on.
+/// Cancels a transfer that must not go on, because of the event `cause` if there is one; one that was pushed already
+/// goes on.
 ///
 /// # Errors
 /// INTERNAL when the row is damaged.
-pub fn cancel(view: &mut View<'_>, row: &mut TransferRow, caller: &Caller) -> Result<(), Refusal> {
+pub fn cancel(
+    view: &mut View<'_>,
+    row: &mut TransferRow,
+    caller: &Caller,
+    cause: Option<Emitted>,
+) -> Result<(), Refusal> {
     let Some(to) = row.state().after(Verb::Cancel) else {
         return Ok(());
     };
     row.settle(to, view.now());
     view.put(row);
-    let told = draft("transfer.cancelled", Action::Update, caller, row)?.emit(view);
+    let mut draft = draft("transfer.cancelled", Action::Update, caller, row)?;
+    draft.event.causation_event_id = cause.map(|told| told.id.to_string()).unwrap_or_default();
+    let told = draft.emit(view);
     tell_both(view, told, Kind::TransferCancelled, row)
 }
 
-/// Writes the expiry of a transfer whose time is over, giving its use back if the HIP never took it on. Does nothing to
-/// any other.
+/// Writes the expiry of a transfer whose time is over, giving its use back if the HIP never took it on; tells whether
+/// it did. Does nothing to any other.
 ///
 /// # Errors
 /// INTERNAL when a row is damaged.
-pub fn expire(view: &mut View<'_>, row: &mut TransferRow, consent: Option<ConsentRow>) -> Result<(), Refusal> {
+pub fn expire(view: &mut View<'_>, row: &mut TransferRow, consent: Option<&mut ConsentRow>) -> Result<bool, Refusal> {
     let Some(to) = row.state().after(Verb::Expire).filter(|_| view.now().0 >= row.expire) else {
-        return Ok(());
+        return Ok(false);
     };
     let untouched = row.state() == State::Requested;
     let due = Micros(row.expire);
@@ -137,28 +166,18 @@ pub fn expire(view: &mut View<'_>, row: &mut TransferRow, consent: Option<Consen
         .occurred(due)
         .emit(view);
     tell_both(view, told, Kind::TransferExpired, row)?;
-    match consent {
-        Some(consent) if untouched => give_back(view, row, consent, &caller),
-        _ => Ok(()),
+    if let Some(consent) = consent.filter(|_| untouched) {
+        Uses::of(consent).give_back(row.window).write(consent);
+        consent.updated = view.now().0;
+        view.put(consent);
+        let mut draft = draft("data.use_returned", Action::Update, &caller, row)?;
+        draft.event.causation_event_id = told.id.to_string();
+        draft.emit(view);
     }
+    Ok(true)
 }
 
-fn give_back(view: &mut View<'_>, row: &TransferRow, mut consent: ConsentRow, caller: &Caller) -> Result<(), Refusal> {
-    Uses::of(&consent).give_back(row.window).write(&mut consent);
-    consent.updated = view.now().0;
-    view.put(&consent);
-    let mut draft = draft("data.use_returned", Action::Update, caller, row)?;
-    draft.payload().consent_version = row.grant_version;
-    draft.emit(view);
-    Ok(())
-}
-
-fn tell_both(
-    view: &mut View<'_>,
-    told: sammati_server::event::Emitted,
-    kind: Kind,
-    row: &TransferRow,
-) -> Result<(), Refusal> {
+fn tell_both(view: &mut View<'_>, told: Emitted, kind: Kind, row: &TransferRow) -> Result<(), Refusal> {
     let recipients = Recipients::new().participant(&row.hip).participant(&row.hiu);
     notify(
         view,
@@ -186,8 +205,10 @@ pub fn draft(kind: &str, action: Action, caller: &Caller, row: &TransferRow) -> 
         .participant(&party(&row.hiu)?);
     draft.event.txn_id = id;
     let consent: sammati_kernel::ConsentId = rows::id(&row.consent)?;
-    draft.payload().consent = consent.name();
-    draft.payload().consent_version = row.grant_version;
+    let payload = draft.payload();
+    payload.purpose = row.purpose;
+    payload.consent = consent.name();
+    payload.consent_version = row.grant_version;
     Ok(draft)
 }
 

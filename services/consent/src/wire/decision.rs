@@ -85,6 +85,7 @@ pub fn parse(request: &api::CheckAccessRequest, caller: &Caller) -> Result<Asked
         hi_types: hi_types.ok_or_else(missing)?,
         record_range: record_range.ok_or_else(missing)?,
         care_contexts: Default::default(),
+        has_use: false,
     };
     let references = request
         .care_contexts

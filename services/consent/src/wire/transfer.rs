@@ -11,7 +11,7 @@ use super::{range, scope, stamp};
 use crate::decision::{Asker, Question};
 use crate::policy;
 use crate::rows::{TransferRow, consent_id, etag};
-use crate::transfer::key_material;
+use crate::transfer::key_material::Key;
 
 /// The longest push address.
 const URI: usize = 2048;
@@ -25,15 +25,15 @@ pub struct Wanted {
     pub question: Question,
     /// Scheme, host and port of the push address, as origins are compared.
     pub origin: String,
-    /// When the key expires.
-    pub key_expire: i64,
+    /// The receiver's key.
+    pub key: Key,
 }
 
 /// A transfer to open.
 ///
 /// # Errors
 /// FIELD_INVALID with all violations; KEY_MATERIAL_INVALID when only the key is wrong.
-pub fn parse(request: &api::CreateTransferRequest, caller: &Caller, now: Micros) -> Result<Wanted, Refusal> {
+pub fn parse(request: &api::CreateTransferRequest, caller: &Caller) -> Result<Wanted, Refusal> {
     let me = policy::participant(caller)?.clone();
     let mut v = Violations::new();
     let consent = super::name(&mut v, "consent", &request.consent);
@@ -55,7 +55,7 @@ pub fn parse(request: &api::CreateTransferRequest, caller: &Caller, now: Micros)
     } else {
         Reason::FieldInvalid
     };
-    let key_expire = check_key(&mut v, request.key_material.as_ref(), now);
+    let key = key(&mut v, request.key_material.as_ref());
     v.check_as(reason)?;
     let missing = || Refusal::new(Reason::FieldInvalid);
     let question = Question {
@@ -68,25 +68,22 @@ pub fn parse(request: &api::CreateTransferRequest, caller: &Caller, now: Micros)
         hi_types: hi_types.ok_or_else(missing)?,
         record_range: record_range.ok_or_else(missing)?,
         care_contexts: BTreeSet::new(),
+        has_use: false,
     };
     Ok(Wanted {
         consent: consent.ok_or_else(missing)?,
         question,
         origin: origin.ok_or_else(missing)?,
-        key_expire,
+        key: key.ok_or_else(missing)?,
     })
 }
 
-fn check_key(v: &mut Violations, material: Option<&api::KeyMaterial>, now: Micros) -> i64 {
+fn key(v: &mut Violations, material: Option<&api::KeyMaterial>) -> Option<Key> {
     let Some(material) = material else {
         v.add("key_material", "required");
-        return 0;
+        return None;
     };
-    let expire = material.expire_time.as_ref().and_then(micros);
-    for (field, why) in key_material::faults(&material.content, expire, now) {
-        v.add(field, why);
-    }
-    expire.map_or(0, |at| at.0)
+    Key::read(v, &material.content, material.expire_time.as_ref().and_then(micros))
 }
 
 /// `https://host[:port]` of an address, in lower case and without the default port; `None` for anything that is not a

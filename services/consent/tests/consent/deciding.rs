@@ -9,6 +9,7 @@ use sammati_api::types::v1 as types;
 use sammati_kernel::{Caller, Reason};
 use tonic::Response;
 
+use crate::transfers::{open, wanted};
 use crate::world::{DAY, World, by, everywhere, participant, reason};
 
 /// A question that the sample consent permits.
@@ -247,41 +248,13 @@ fn at_least_sees_a_revision_and_anything_else_is_refused() {
     });
 }
 
-fn key_material(w: &World) -> api::KeyMaterial {
-    let content = r#"{"cryptoAlg":"ECDH","curve":"Curve25519","dhPublicKey":{"expiry":"2040-01-01T00:00:00.000Z","parameters":"Curve25519/32byte random key","keyValue":"BASE64"},"nonce":"n"}"#;
-    api::KeyMaterial {
-        content: content.to_owned(),
-        expire_time: w.at(3600),
-    }
-}
-
-fn transfer(w: &World, consent: &str) -> api::CreateTransferRequest {
-    api::CreateTransferRequest {
-        consent: consent.to_owned(),
-        record_range: Some(types::TimeRange {
-            from: w.at(-100 * DAY),
-            to: w.at(-10 * DAY),
-        }),
-        push_uri: "https://clinic.example/push".into(),
-        key_material: Some(key_material(w)),
-        request_id: w.request_id(),
-        ..Default::default()
-    }
-}
-
 #[test]
 fn a_transfer_takes_a_use_tells_the_hip_and_ends_with_the_consent() {
     everywhere(|w| async move {
         let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;
-        let open = async |who: &str, message: api::CreateTransferRequest| {
-            w.rpc()
-                .create_transfer(by(&participant(who), message))
-                .await
-                .map(Response::into_inner)
-        };
-        let message = transfer(&w, &consent.name);
-        let first = open("clinic", message.clone()).await.unwrap();
-        assert_eq!(open("clinic", message).await.unwrap().name, first.name);
+        let message = wanted(&w, &consent.name);
+        let first = open(&w, "clinic", message.clone()).await.unwrap();
+        assert_eq!(open(&w, "clinic", message).await.unwrap().name, first.name);
         assert_eq!((first.r#use, first.hi_types.len()), (1, 2));
         let get = async |who: &Caller| {
             w.rpc()
@@ -314,34 +287,31 @@ fn a_refused_transfer_names_the_rule_and_leaves_its_event() {
         let she = w.she(w.person("asha.rao@sbx"));
         let request = w.create(w.asks("asha.rao@sbx")).await.unwrap();
         let consent = w.approve(&she, w.approval(&request)).await.unwrap().consents.remove(0);
-        let open = async |who: &str, message: api::CreateTransferRequest| {
-            w.rpc()
-                .create_transfer(by(&participant(who), message))
-                .await
-                .map(Response::into_inner)
-        };
         assert_eq!(
-            reason(open("clinic", transfer(&w, &consent.name)).await),
+            reason(open(&w, "clinic", wanted(&w, &consent.name)).await),
             Reason::ProviderNotAcknowledged
         );
         w.acknowledge_all("hospital").await;
-        let message = transfer(&w, &consent.name);
-        assert_eq!(reason(open("insurer", message.clone()).await), Reason::NoConsent);
-        assert_eq!(reason(open("insurer", message).await), Reason::NoConsent);
-        let mut wide = transfer(&w, &consent.name);
+        let message = wanted(&w, &consent.name);
+        assert_eq!(reason(open(&w, "insurer", message.clone()).await), Reason::NoConsent);
+        assert_eq!(reason(open(&w, "insurer", message).await), Reason::NoConsent);
+        let mut wide = wanted(&w, &consent.name);
         wide.record_range.as_mut().unwrap().from = w.at(-400 * DAY);
-        assert_eq!(reason(open("clinic", wide).await), Reason::RecordRangeNotGranted);
+        assert_eq!(reason(open(&w, "clinic", wide).await), Reason::RecordRangeNotGranted);
         assert_eq!(w.count("access.denied").await, 3);
         let elsewhere = api::CreateTransferRequest {
             push_uri: "https://clinic.example.evil.com/".into(),
-            ..transfer(&w, &consent.name)
+            ..wanted(&w, &consent.name)
         };
-        assert_eq!(reason(open("clinic", elsewhere).await), Reason::PushUriNotRegistered);
-        let mut bent = transfer(&w, &consent.name);
+        assert_eq!(
+            reason(open(&w, "clinic", elsewhere).await),
+            Reason::PushUriNotRegistered
+        );
+        let mut bent = wanted(&w, &consent.name);
         bent.key_material.as_mut().unwrap().content = "{}".into();
-        assert_eq!(reason(open("clinic", bent).await), Reason::KeyMaterialInvalid);
-        let twice = transfer(&w, &consent.name);
-        open("clinic", twice).await.unwrap();
+        assert_eq!(reason(open(&w, "clinic", bent).await), Reason::KeyMaterialInvalid);
+        let twice = wanted(&w, &consent.name);
+        open(&w, "clinic", twice).await.unwrap();
         let read = w
             .rpc()
             .get_consent(by(
@@ -363,12 +333,7 @@ fn a_second_transfer_in_the_window_is_told_when_to_come_back() {
         let (_, consent) = w
             .granted("asha.rao@sbx", |scope| scope.frequency.as_mut().unwrap().value = 1)
             .await;
-        let open = async || {
-            w.rpc()
-                .create_transfer(by(&participant("clinic"), transfer(&w, &consent.name)))
-                .await
-                .map(Response::into_inner)
-        };
+        let open = async || open(&w, "clinic", wanted(&w, &consent.name)).await;
         open().await.unwrap();
         let refusal = crate::world::refused(open().await);
         assert_eq!(refusal.reason, Reason::FrequencyExceeded);

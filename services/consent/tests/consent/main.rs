@@ -7,4 +7,5 @@ mod links;
 mod notifications;
 mod races;
 mod time;
+mod transfers;
 mod world;

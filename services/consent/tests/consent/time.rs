@@ -4,14 +4,12 @@ use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::consent_service_server::ConsentService;
 use sammati_api::consent::v1::decision::Reason as Why;
 use sammati_api::consent::v1::decision_service_server::DecisionService;
-use sammati_api::consent::v1::transfer_service_server::TransferService;
-use sammati_api::types::v1 as types;
 use sammati_consent::sweep;
 use sammati_kernel::Reason;
 use sammati_server::event::micros;
-use tonic::Response;
 
 use crate::deciding::question;
+use crate::transfers::{open, state, wanted};
 use crate::world::{DAY, by, everywhere, operator, participant, reason, refused};
 
 #[test]
@@ -87,37 +85,11 @@ fn from_its_end_on_a_consent_reads_and_decides_expired_before_any_sweep() {
 fn a_transfer_that_nobody_took_on_gives_its_use_back() {
     everywhere(|w| async move {
         let (she, consent) = w.granted("asha.rao@sbx", |scope| scope.max_uses = 1).await;
-        let content = r#"{"cryptoAlg":"ECDH","curve":"Curve25519","dhPublicKey":{"expiry":"2040-01-01T00:00:00.000Z","keyValue":"x"},"nonce":"n"}"#;
-        let message = || api::CreateTransferRequest {
-            consent: consent.name.clone(),
-            record_range: Some(types::TimeRange {
-                from: w.at(-100 * DAY),
-                to: w.at(-10 * DAY),
-            }),
-            push_uri: "https://clinic.example/push".into(),
-            key_material: Some(api::KeyMaterial {
-                content: content.to_owned(),
-                expire_time: w.at(3600),
-            }),
-            request_id: w.request_id(),
-            ..Default::default()
-        };
-        let open = async || {
-            w.rpc()
-                .create_transfer(by(&participant("clinic"), message()))
-                .await
-                .map(Response::into_inner)
-        };
+        let open = async || open(&w, "clinic", wanted(&w, &consent.name)).await;
         let transfer = open().await.unwrap();
         assert_eq!(reason(open().await), Reason::UseLimitReached);
         w.advance(20 * 60);
-        let read = w
-            .rpc()
-            .get_transfer(by(&she, api::GetTransferRequest { name: transfer.name }))
-            .await
-            .unwrap()
-            .into_inner();
-        assert_eq!(read.state(), api::transfer::State::Expired);
+        assert_eq!(state(&w, &she, &transfer).await, api::transfer::State::Expired);
         sweep::sweep(w.store()).await.unwrap();
         sweep::sweep(w.store()).await.unwrap();
         assert_eq!(

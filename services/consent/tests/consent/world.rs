@@ -35,14 +35,27 @@ pub(crate) const HOUR: i64 = 3600;
 pub(crate) const DAY: i64 = 24 * HOUR;
 
 /// Who takes part, and who is suspended.
-#[derive(Default)]
 pub(crate) struct People {
+    pub(crate) origins: Mutex<Vec<String>>,
     pub(crate) suspended: Mutex<BTreeSet<String>>,
     pub(crate) inactive: Mutex<BTreeSet<AccountId>>,
     pub(crate) stale: Mutex<bool>,
     /// How often somebody was asked for.
     pub(crate) asked: AtomicU64,
     addresses: Mutex<HashMap<String, AccountId>>,
+}
+
+impl Default for People {
+    fn default() -> Self {
+        Self {
+            origins: Mutex::new(vec!["https://clinic.example".to_owned()]),
+            suspended: Mutex::default(),
+            inactive: Mutex::default(),
+            stale: Mutex::default(),
+            addresses: Mutex::default(),
+            asked: Default::default(),
+        }
+    }
 }
 
 impl Directory for People {
@@ -55,13 +68,18 @@ impl Directory for People {
             _ => return None,
         };
         let active = !self.suspended.lock().unwrap().contains(id.as_str());
-        let transfer_origins = vec!["https://clinic.example".to_owned()];
+        let transfer_origins = self.origins.lock().unwrap().clone();
         Some(Party {
             display_name: format!("The {id}"),
             active,
             roles,
             transfer_origins,
         })
+    }
+
+    fn inactive(&self) -> Vec<ParticipantId> {
+        let suspended = self.suspended.lock().unwrap();
+        suspended.iter().map(|id| ParticipantId::parse(id).unwrap()).collect()
     }
 
     fn is_active(&self, account: AccountId) -> bool {
