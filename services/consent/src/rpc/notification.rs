@@ -90,8 +90,16 @@ impl Core {
             self.by_name(caller, names).await?
         };
         let mut all = Acknowledged::default();
-        for part in parts.into_values() {
-            let done = self.acknowledge_part(caller, &message, part, key.clone()).await?;
+        // One commit a partition, each under a request id of its own. The first has the caller's, so that another body
+        // under it is refused before anything is done.
+        let mut first = Some(key);
+        for (partition, part) in parts {
+            let method = format!("notification.acknowledge in {partition}");
+            let key = match first.take() {
+                Some(key) => key,
+                None => self.request_key(caller, &method, &message.request_id, &message)?,
+            };
+            let done = self.acknowledge_part(caller, &message, part, key).await?;
             all.count += done.count;
             all.late += done.late;
         }

@@ -222,3 +222,32 @@ fn a_stream_tells_a_backlog_of_all_partitions_without_gap_and_in_order() {
         assert_eq!(names, asked);
     });
 }
+
+#[test]
+fn i1_one_acknowledgement_reaches_every_partition_once() {
+    everywhere(|w| async move {
+        for address in ["asha.rao@sbx", "ravi.kumar@sbx", "meera.joshi@sbx"] {
+            let she = w.she(w.person(address));
+            let request = w.create(w.asks(address)).await.unwrap();
+            w.approve(&she, w.approval(&request)).await.unwrap();
+        }
+        let hospital = participant("hospital");
+        let seen = w.notifications(&hospital).await;
+        let mut message = api::AcknowledgeNotificationsRequest {
+            names: seen.into_iter().map(|n| n.name).collect(),
+            outcome: Outcome::Ok.into(),
+            request_id: w.request_id(),
+            ..Default::default()
+        };
+        for _ in 0..2 {
+            let done = w.rpc().acknowledge_notifications(by(&hospital, message.clone())).await;
+            assert_eq!(done.unwrap().into_inner().acknowledged_count, 3);
+        }
+        assert_eq!(w.count("consent.notification_acknowledged").await, 3);
+        message.names.pop();
+        assert_eq!(
+            reason(w.rpc().acknowledge_notifications(by(&hospital, message)).await),
+            Reason::RequestIdReused
+        );
+    });
+}
