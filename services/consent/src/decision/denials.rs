@@ -1,12 +1,13 @@
 //! Denials of checks, written behind the answer: the first of its kind within a second, the rest of its minute as one.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt;
 use prost::Message;
 use sammati_api::audit::v1::{Counts, Event};
-use sammati_kernel::{Id, IdKind, Micros, Refusal, Seed, Slot};
+use sammati_kernel::{Id, IdKind, Micros, Reason, Refusal, Seed, Slot};
 use sammati_server::event::{Draft, timestamp};
 use sammati_store::{Command, Keys, NewEvent, Store, View};
 
@@ -19,9 +20,19 @@ const BOUND: usize = 4096;
 /// What makes denials equal: caller, target, reason.
 pub type Kind = (String, String, i32);
 
+/// How many are written at a time.
+const IN_FLIGHT: usize = 64;
+
 /// Denials that are not yet written.
 #[derive(Debug, Default)]
-pub struct Denials(Mutex<HashMap<Kind, Fold>>);
+pub struct Denials(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    folds: HashMap<Kind, Fold>,
+    /// What a write failed of. It may have been committed all the same, so it stays as it is.
+    unwritten: Vec<Denial>,
+}
 
 /// One minute of equal denials.
 #[derive(Debug)]
@@ -29,14 +40,16 @@ struct Fold {
     since: Micros,
     slot: Slot,
     /// What is not written yet.
-    waiting: Option<Waiting>,
+    waiting: Option<Denial>,
     /// Whether the first event of the minute is written: later ones wait for its end.
     told: bool,
 }
 
+/// An event that is written once, and the same each time it is tried.
 #[derive(Debug, Clone)]
-struct Waiting {
-    id: [u8; 16],
+struct Denial {
+    slot: Slot,
+    id: Id<Deferred>,
     event: Event,
     repeats: i64,
 }
@@ -61,122 +74,177 @@ impl Denials {
         now: Micros,
         draft: impl FnOnce(&str) -> Draft,
     ) -> Result<(String, bool), Refusal> {
-        let mut folds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = folds.len() >= BOUND;
-        let fold = folds.entry(kind).or_insert(Fold {
+        let mut waiting = self.lock();
+        let full = waiting.folds.len() + waiting.unwritten.len() >= BOUND;
+        let fold = waiting.folds.entry(kind).or_insert(Fold {
             since: now,
             slot,
             waiting: None,
             told: false,
         });
-        if let Some(waiting) = &mut fold.waiting {
-            waiting.repeats += 1;
-            return Ok((uuid::Uuid::from_bytes(waiting.id).to_string(), full));
+        if let Some(denial) = &mut fold.waiting {
+            denial.repeats += 1;
+            return Ok((denial.id.to_string(), full));
         }
-        let seed = Seed::draw().map_err(|_| Refusal::new(sammati_kernel::Reason::Internal))?;
+        let seed = Seed::draw().map_err(|_| Refusal::new(Reason::Internal))?;
         let id: Id<Deferred> = seed.id("denial", now, slot);
         let mut event = draft(&id.to_string()).event;
         event.event_id = id.to_string();
         event.occurred_time = Some(timestamp(now));
-        fold.waiting = Some(Waiting {
-            id: *id.as_bytes(),
+        fold.waiting = Some(Denial {
+            slot: fold.slot,
+            id,
             event,
             repeats: 1,
         });
         Ok((id.to_string(), full))
     }
 
-    /// Takes what is to be written now: first events at once, the rest when its minute is over, or all of it.
-    fn due(&self, now: Micros, all: bool) -> Vec<(Slot, Kind, Waiting)> {
-        let mut folds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut due = Vec::new();
-        for (kind, fold) in folds.iter_mut() {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what is to be written now: first events at once, the rest when its minute is over, or all of it; and what
+    /// could not be written before.
+    fn due(&self, now: Micros, all: bool) -> Vec<Denial> {
+        let mut waiting = self.lock();
+        let mut due = std::mem::take(&mut waiting.unwritten);
+        for fold in waiting.folds.values_mut() {
             let over = all || now.since(fold.since) >= FOLD;
             if (!fold.told || over)
-                && let Some(waiting) = fold.waiting.take()
+                && let Some(denial) = fold.waiting.take()
             {
                 fold.told = true;
-                due.push((fold.slot, kind.clone(), waiting));
+                due.push(denial);
             }
         }
-        folds.retain(|_, fold| !all && now.since(fold.since) < FOLD);
+        waiting.folds.retain(|_, fold| !all && now.since(fold.since) < FOLD);
         due
     }
 
-    /// Puts back what could not be written.
-    fn put_back(&self, now: Micros, unwritten: Vec<(Slot, Kind, Waiting)>) {
-        let mut folds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (slot, kind, waiting) in unwritten {
-            let fold = folds.entry(kind).or_insert(Fold {
-                since: now,
-                slot,
-                waiting: None,
-                told: false,
-            });
-            match &mut fold.waiting {
-                Some(newer) => newer.repeats += waiting.repeats,
-                None => fold.waiting = Some(waiting),
-            }
-            fold.told = false;
-        }
-    }
-
-    /// Writes what is due, one command for each partition. Failures are tried again the next time.
+    /// Writes what is due, each in a command of its own: none waits for another that fails. Failures are tried again the
+    /// next time.
     pub async fn flush(&self, store: &Store, all: bool) {
-        let now = store.clock().now();
-        let mut by_partition: HashMap<i64, Vec<(Slot, Kind, Waiting)>> = HashMap::new();
-        for item in self.due(now, all) {
-            by_partition
-                .entry(store.partitions().of(item.0))
-                .or_default()
-                .push(item);
-        }
-        for items in by_partition.into_values() {
-            let Some((slot, ..)) = items.first() else { continue };
-            let command = Record {
-                slot: *slot,
-                events: items.iter().map(|(_, _, w)| w.clone()).collect(),
-            };
-            if let Err(refusal) = store.apply(command).await {
-                tracing::warn!(reason = refusal.reason.as_str(), "denials wait to be recorded");
-                self.put_back(now, items);
-            }
+        let due = self.due(store.clock().now(), all);
+        let runs: Vec<_> = due.into_iter().map(|denial| write(store, denial)).collect();
+        let done = futures::stream::iter(runs).buffer_unordered(IN_FLIGHT);
+        let left: Vec<_> = done.filter_map(std::future::ready).collect().await;
+        if !left.is_empty() {
+            tracing::warn!(count = left.len(), "denials wait to be recorded");
+            self.lock().unwritten.extend(left);
         }
     }
 }
 
-/// Appends deferred denials. They change nothing of hers, so her cached state stays.
-struct Record {
-    slot: Slot,
-    events: Vec<Waiting>,
+/// Writes a denial; gives it back if it has to be tried again.
+async fn write(store: &Store, denial: Denial) -> Option<Denial> {
+    let request = store.own_request(Record::NAME, &denial.id.to_string());
+    let written = match request {
+        Ok(request) => store.run(Record(denial.clone()), Some(request)).await.map(drop),
+        Err(refusal) => Err(refusal),
+    };
+    let reason = written.err()?.reason;
+    // Storage has been away for a day: whether it was written then can not be told any more.
+    let lost = matches!(reason, Reason::RequestIdExpired | Reason::RequestIdReused);
+    if lost {
+        tracing::error!(reason = reason.as_str(), event = %denial.id, "a denial could not be recorded");
+    }
+    Some(denial).filter(|_| !lost)
 }
+
+/// Appends a deferred denial. It changes nothing of hers, so her cached state stays. Its request id is its event's: an
+/// event is in the feed once, however often it is tried.
+struct Record(Denial);
 
 impl Command for Record {
     type Answer = ();
 
-    const NAME: &'static str = "access.record_denials";
+    const NAME: &'static str = "access.record_denial";
 
     fn slot(&self) -> Slot {
-        self.slot
+        self.0.slot
     }
 
     fn reads(&self, _: &mut Keys) {}
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
-        for Waiting { id, event, repeats } in &self.events {
-            let mut event = event.clone();
-            if *repeats > 1 {
-                event.payload.get_or_insert_default().counts = Some(Counts {
-                    repeats: *repeats,
-                    ..Default::default()
-                });
-            }
-            view.emit(NewEvent {
-                id: *id,
-                subject: None,
-                body: event.encode_to_vec(),
+        let Denial { id, event, repeats, .. } = &self.0;
+        let mut event = event.clone();
+        if *repeats > 1 {
+            event.payload.get_or_insert_default().counts = Some(Counts {
+                repeats: *repeats,
+                ..Default::default()
             });
         }
+        view.emit(NewEvent {
+            id: *id.as_bytes(),
+            subject: None,
+            body: event.encode_to_vec(),
+        });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sammati_api::audit::v1::event::Action;
+    use sammati_api::types::v1::RetentionClass;
+    use sammati_kernel::{Key, ManualClock};
+    use sammati_server::event::system;
+    use sammati_store::{Location, Options};
+
+    use super::*;
+
+    const NOW: Micros = Micros::from_seconds(1_800_000_000);
+
+    fn note(denials: &Denials, target: &str) -> String {
+        let draft = |_: &str| {
+            Draft::new(
+                "access.denied",
+                Action::Execute,
+                RetentionClass::Access,
+                &system("consent"),
+            )
+        };
+        let kind = ("participants/lab".to_owned(), target.to_owned(), 1);
+        denials.note(kind, Slot::new(7), NOW, draft).unwrap().0
+    }
+
+    async fn feed(store: &Store) -> Vec<Event> {
+        let partition = store.partitions().of(Slot::new(7));
+        let events = store.read(move |r| r.feed(partition, 0, i64::MAX)).await.unwrap();
+        let read = |body: &[u8]| Event::decode(body).unwrap();
+        events.iter().map(|event| read(&event.body)).collect()
+    }
+
+    #[test]
+    fn o1_a_denial_whose_write_is_tried_again_is_one_event() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        for database in sammati_testkit::databases() {
+            let options = Options::new(Location::parse(&database.url).unwrap(), Key::from_bytes([9; 32]));
+            let clock = Arc::new(ManualClock::at(NOW));
+            let store = Store::open(&options, clock, crate::rows::MIGRATIONS).unwrap();
+            runtime.block_on(async {
+                let denials = Denials::default();
+                let first = note(&denials, "consents/1");
+                let denial = denials.due(NOW, false).remove(0);
+                // It was committed, and the word of it was lost: what comes meanwhile is another event.
+                assert!(write(&store, denial.clone()).await.is_none());
+                denials.lock().unwritten.push(denial);
+                let second = note(&denials, "consents/1");
+                let third = note(&denials, "consents/2");
+                denials.flush(&store, true).await;
+                denials.flush(&store, true).await;
+                assert!(denials.due(NOW, true).is_empty());
+                let mut ids: Vec<_> = feed(&store).await.into_iter().map(|event| event.event_id).collect();
+                assert_eq!(ids[0], first);
+                ids.sort();
+                let mut expected = [first, second, third];
+                expected.sort();
+                assert_eq!(ids, expected);
+            });
+        }
     }
 }
