@@ -55,6 +55,13 @@ pub struct Subject {
     pub linked: HashSet<ContextKey>,
 }
 
+impl Subject {
+    /// Whether anything of hers is here.
+    pub fn is_known(&self) -> bool {
+        !self.consents.is_empty() || !self.linked.is_empty()
+    }
+}
+
 /// What never changes of a consent: whose it is and between whom.
 #[derive(Debug, Clone)]
 pub struct Parties {

@@ -15,6 +15,7 @@ use crate::lookup::ContextKey;
 use crate::place::Place;
 use crate::policy;
 use crate::subject::{Held, Subject};
+use crate::wire::Person;
 use crate::wire::decision::{Asked, Target, parse, render};
 
 /// How old the last confirmation may be for an answer that need not be newer than a revision.
@@ -34,9 +35,10 @@ impl Core {
         caller: &Caller,
         message: &api::CheckAccessRequest,
     ) -> Result<api::Decision, Refusal> {
-        let mut asked = parse(message, caller)?;
+        let wanted = self.wanted(message.consistency.as_ref());
+        let (mut asked, wanted) = Refusal::both(parse(message, caller), wanted)?;
         self.directory.fresh()?;
-        self.confirm(message.consistency.as_ref()).await?;
+        self.confirm(wanted).await?;
         let found = self.look(caller, &mut asked).await?;
         let now = self.now();
         let facts = Remembered {
@@ -54,25 +56,31 @@ impl Core {
         Ok(render(&decided, by, caller, revision))
     }
 
-    /// As fresh as the caller wants it: everything that returned before the check began, or at least a revision.
-    async fn confirm(&self, consistency: Option<&Consistency>) -> Result<(), Refusal> {
+    /// How fresh the caller wants it: at least a revision, or, without one, everything that returned before the check
+    /// began.
+    fn wanted(&self, consistency: Option<&Consistency>) -> Result<Option<Revision>, Refusal> {
         match consistency {
-            None | Some(Consistency::FullyConsistent(true)) => self.store.confirm().await,
+            None | Some(Consistency::FullyConsistent(true)) => Ok(None),
             Some(Consistency::FullyConsistent(false)) => Err(Refusal::field("fully_consistent", "true, or left out")),
-            Some(Consistency::AtLeast(text)) => {
-                let wanted = Revision::open(self.store.key(), text)
-                    .ok_or_else(|| Refusal::field("at_least", "a revision from an earlier answer"))?;
-                let recent = self.now().since(self.store.confirmed_at()) <= CONFIRMED;
-                if recent && self.store.has_applied(&wanted) {
-                    return Ok(());
-                }
-                self.store.confirm().await?;
-                if self.store.has_applied(&wanted) {
-                    Ok(())
-                } else {
-                    Err(Reason::StorageUnavailable.into())
-                }
-            }
+            Some(Consistency::AtLeast(text)) => Revision::open(self.store.key(), text)
+                .map(Some)
+                .ok_or_else(|| Refusal::field("at_least", "a revision from an earlier answer")),
+        }
+    }
+
+    async fn confirm(&self, wanted: Option<Revision>) -> Result<(), Refusal> {
+        let Some(wanted) = wanted else {
+            return self.store.confirm().await;
+        };
+        let recent = self.now().since(self.store.confirmed_at()) <= CONFIRMED;
+        if recent && self.store.has_applied(&wanted) {
+            return Ok(());
+        }
+        self.store.confirm().await?;
+        if self.store.has_applied(&wanted) {
+            Ok(())
+        } else {
+            Err(Reason::StorageUnavailable.into())
         }
     }
 
@@ -97,7 +105,11 @@ impl Core {
                 nothing(caller, asked, id.slot())
             }
             Target::Person(person) => {
-                let account = self.find(&person).await?;
+                let account = match (&person, &asked.question.asker) {
+                    // She proved who she is.
+                    (Person::Account(her), Asker::Person(me)) if her == me => Some(*me),
+                    _ => self.find(&person).await?,
+                };
                 let hers = matches!((&asked.question.asker, account), (Asker::Person(me), Some(her)) if *me == her);
                 if caller.account().is_some() && !hers {
                     return Err(policy::unavailable(caller));

@@ -14,6 +14,7 @@ mod transfer;
 use std::sync::Arc;
 
 use quick_cache::sync::Cache;
+use sammati_api::types::v1 as types;
 use sammati_kernel::{Caller, Micros, Refusal, Slot};
 use sammati_server::page::PageTokens;
 use sammati_store::{Error, Head, Reader, RequestKey, Revision, Store};
@@ -134,16 +135,18 @@ impl Core {
         self.vault.ring(&rows)
     }
 
-    /// The account of a person, if she is one. An account that was named is taken at its word.
+    /// The account of a person, if she is one. An account of which something is kept here is one; of another that was
+    /// named, identity must know.
     async fn find(&self, person: &Person) -> Result<Option<sammati_kernel::AccountId>, Refusal> {
-        match person {
-            Person::Account(account) => Ok(Some(*account)),
-            Person::Ask(identifier) => Ok(self
-                .resolver
-                .resolve(identifier.clone(), None)
-                .await?
-                .map(|found| found.account)),
-        }
+        let identifier = match person {
+            Person::Account(account) if self.subjects.get(*account).await?.is_known() => return Ok(Some(*account)),
+            Person::Account(account) => types::Identifier {
+                identifier: Some(types::identifier::Identifier::Account(account.name())),
+            },
+            Person::Ask(identifier) => identifier.clone(),
+        };
+        let found = self.resolver.resolve(identifier, None).await?;
+        Ok(found.map(|found| found.account))
     }
 }
 

@@ -6,7 +6,7 @@ use sammati_api::consent::v1::decision::{Outcome, Reason as Why};
 use sammati_api::consent::v1::decision_service_server::DecisionService;
 use sammati_api::consent::v1::transfer_service_server::TransferService;
 use sammati_api::types::v1 as types;
-use sammati_kernel::{Caller, Reason};
+use sammati_kernel::{AccountId, Caller, Clock, Reason, Slot};
 use tonic::Response;
 
 use crate::transfers::{open, wanted};
@@ -245,6 +245,49 @@ fn at_least_sees_a_revision_and_anything_else_is_refused() {
             reason(check(&w, &hospital, at_least("AAAA")).await),
             Reason::FieldInvalid
         );
+    });
+}
+
+#[test]
+fn an_account_that_was_made_up_is_nobodys() {
+    everywhere(|w| async move {
+        let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;
+        let new = w.person("ravi.kumar@sbx");
+        let made_up = AccountId::new(w.clock.now(), Slot::new(9), [9; 8]);
+        for (account, why, subject) in [
+            (she.account().unwrap(), Why::Granted, she.account()),
+            (new, Why::NoConsent, Some(new)),
+            (made_up, Why::NoConsent, None),
+        ] {
+            let mut asked = question(&w, &consent.name).of("-", "clinic", "hospital");
+            let identifier = types::identifier::Identifier::Account(account.name());
+            asked.0.target = Some(api::check_access_request::Target::Subject(types::Identifier {
+                identifier: Some(identifier),
+            }));
+            let hospital = participant("hospital");
+            let checked = check(&w, &hospital, asked.clone().check()).await.unwrap();
+            let message = asked.authorize(w.request_id());
+            let decided = w.rpc().authorize_access(by(&hospital, message)).await;
+            let decided = decided.unwrap().into_inner();
+            assert_eq!((checked.reason(), decided.reason()), (why, why));
+            let event = w.events().await.into_iter().find(|e| e.event_id == decided.decision_id);
+            assert_eq!(
+                event.unwrap().payload.unwrap().subject,
+                subject.map(|account| account.name()).unwrap_or_default()
+            );
+        }
+    });
+}
+
+#[test]
+fn a_check_names_a_wrong_revision_with_all_else_that_is_wrong() {
+    everywhere(|w| async move {
+        let mut asked = question(&w, "consents/none").check();
+        asked.purpose = 0;
+        asked.consistency = Some(api::check_access_request::Consistency::FullyConsistent(false));
+        let refusal = crate::world::refused(check(&w, &participant("hospital"), asked).await);
+        let fields: Vec<_> = refusal.violations.iter().map(|v| v.field.to_string()).collect();
+        assert_eq!(fields, ["consent", "purpose", "fully_consistent"]);
     });
 }
 

@@ -105,6 +105,13 @@ impl Resolver for People {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let account = match identifier.identifier {
             Some(I::AbhaAddress(address)) => self.addresses.lock().unwrap().get(&address).copied(),
+            Some(I::Account(name)) => self
+                .addresses
+                .lock()
+                .unwrap()
+                .values()
+                .find(|a| a.name() == name)
+                .copied(),
             _ => None,
         };
         let fits = demographics.is_none_or(|d| d.year_of_birth == 1990);
