@@ -150,25 +150,33 @@ impl Worker {
             .unwrap_or_else(|_| Err(Error::Broken("a confirmation panicked".into())))
     }
 
+    /// Asks for the heads alone, which is ten times cheaper than for their events too; only then for the events of those
+    /// that moved. The second answer may hold later ones: then a cache loads once more than it must.
     fn ask(&mut self) -> Result<(), Error> {
         let mut conn = self.conn.take().map_or_else(|| self.shared.location.connect(), Ok)?;
-        let applied = self.shared.applied();
+        let applied: HashMap<i64, i64> = self.shared.applied().into_iter().collect();
         let began = self.shared.clock.now();
-        let seen = sql::seen_from(&mut conn, &applied)?;
-        // Before anything is taken over: a replica whose clock is off must not decide.
-        let skew = seen
-            .time
-            .map_or(Ok(()), |time| clock::compare(self.shared.clock.as_ref(), began, time));
+        let (heads, time) = sql::heads_now(&mut conn)?;
+        let reached: Vec<_> = heads
+            .into_iter()
+            .map(|head| Reached {
+                from: applied.get(&head.partition).copied().unwrap_or(0),
+                head,
+            })
+            .collect();
+        let moved = reached.iter().filter(|r| r.head.next > r.from);
+        let moved: Vec<_> = moved.map(|r| (r.head.partition, r.from)).collect();
+        let subjects = if moved.is_empty() {
+            Vec::new()
+        } else {
+            sql::subjects_from(&mut conn, &moved)?
+        };
         self.asked += 1;
         sql::refresh_plans(&mut conn, self.asked);
         self.conn = Some(conn);
-        skew?;
-        let from: HashMap<i64, i64> = applied.into_iter().collect();
-        let reached = seen.heads.into_iter().map(|head| Reached {
-            from: from.get(&head.partition).copied().unwrap_or(0),
-            head,
-        });
-        self.shared.reached(&reached.collect::<Vec<_>>(), &seen.subjects);
+        // Before anything is taken over: a replica whose clock is off must not decide.
+        time.map_or(Ok(()), |time| clock::compare(self.shared.clock.as_ref(), began, time))?;
+        self.shared.reached(&reached, &subjects);
         Ok(())
     }
 }

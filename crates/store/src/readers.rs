@@ -326,7 +326,7 @@ impl Reader<'_> {
     /// # Errors
     /// When the database fails.
     pub fn floor(&mut self, partition: i64) -> Result<i64, Error> {
-        sql::floor(self.conn, partition)
+        Ok(sql::read_heads(self.conn, &[partition])?.remove(0).floor)
     }
 
     /// Events of a partition's feed from `from` on, in commit order.

@@ -112,8 +112,7 @@ impl Shared {
     fn is_lost(&self, Reached { head, from }: &Reached) -> bool {
         let heads = self.heads.read().unwrap_or_else(PoisonError::into_inner);
         let known = heads.get(&head.partition);
-        known
-            .is_some_and(|known| head.epoch > known.head.epoch || (head.epoch == known.head.epoch && head.next < *from))
+        known.is_some_and(|known| begins_anew(&known.head, head, *from))
     }
 
     fn each_cache(&self, tell: impl Fn(&dyn Invalidate)) {
@@ -162,6 +161,12 @@ impl Shared {
     }
 }
 
+/// Whether a partition is not the one that was known: restored, short of what it had told, or pruned beyond what was seen
+/// of it.
+const fn begins_anew(known: &Head, now: &HeadRow, from: i64) -> bool {
+    now.epoch > known.epoch || (now.epoch == known.epoch && (now.next < from || now.floor > from))
+}
+
 /// Takes one head over; tells whether it moved. What was seen earlier may be told later: within an epoch a head goes
 /// back only when the database did.
 fn take(known: &mut HashMap<i64, Known>, Reached { head: row, from }: &Reached) -> bool {
@@ -175,7 +180,7 @@ fn take(known: &mut HashMap<i64, Known>, Reached { head: row, from }: &Reached) 
         known.insert(row.partition, Known { head, applied, sealed });
         return true;
     };
-    let begins_anew = row.epoch > old.head.epoch || (row.epoch == old.head.epoch && row.next < *from);
+    let begins_anew = begins_anew(&old.head, row, *from);
     if row.epoch < old.head.epoch {
         return false;
     }

@@ -12,17 +12,7 @@ use crate::{AnyConn, on_conn};
 type RawSql = (BigInt, Binary, BigInt, BigInt, Binary);
 type GroupSql = (BigInt, Binary, BigInt, BigInt, Binary, Binary);
 type KeySql = (BigInt, Binary);
-type HeadSql = (BigInt, BigInt, BigInt, BigInt, Binary);
-type SeenSql = (
-    BigInt,
-    BigInt,
-    BigInt,
-    BigInt,
-    Binary,
-    Nullable<Binary>,
-    Nullable<BigInt>,
-);
-
+type HeadSql = (BigInt, BigInt, BigInt, BigInt, Binary, BigInt);
 /// Runs one statement over `cells`, in pieces that both databases take.
 macro_rules! over {
     ($conn:expr, $sql:ty, $row:ty, $head:expr, $tail:expr, $kinds:expr, $cells:expr) => {{
@@ -50,6 +40,8 @@ pub(crate) struct HeadRow {
     pub(crate) next: i64,
     pub(crate) time: i64,
     pub(crate) chain: Vec<u8>,
+    /// The first position that the feed still has.
+    pub(crate) floor: i64,
 }
 
 /// Locks the heads of `partitions`, ascending, and reads them. Loading is never part of this statement: it would answer
@@ -73,18 +65,22 @@ pub(crate) fn read_heads(conn: &mut AnyConn, partitions: &[i64]) -> Result<Vec<H
 
 fn heads(conn: &mut AnyConn, partitions: &[i64], tail: &str) -> Result<Vec<HeadRow>, Error> {
     let cells: Vec<Vec<Cell>> = partitions.iter().map(|p| vec![Cell::from(*p)]).collect();
-    let head = "SELECT h.partition,h.epoch,h.next,h.time,h.chain FROM ";
+    let head = "SELECT h.partition,h.epoch,h.next,h.time,h.chain,h.floor FROM ";
     let mut out = Vec::with_capacity(cells.len());
     // In one statement: locks must be taken in one ascending order. Partitions never exceed 4,096.
-    let rows: Vec<(i64, i64, i64, i64, Vec<u8>)> =
+    let rows: Vec<(i64, i64, i64, i64, Vec<u8>, i64)> =
         on_conn!(conn, |c| Rows::<HeadSql>::new(head, tail, &[Kind::Int], &cells).load(c))?;
-    out.extend(rows.into_iter().map(|(partition, epoch, next, time, chain)| HeadRow {
-        partition,
-        epoch,
-        next,
-        time,
-        chain,
-    }));
+    out.extend(
+        rows.into_iter()
+            .map(|(partition, epoch, next, time, chain, floor)| HeadRow {
+                partition,
+                epoch,
+                next,
+                time,
+                chain,
+                floor,
+            }),
+    );
     if out.len() != partitions.len() {
         return Err(Error::Schema(
             "the database has no head for some partition; was it made by another version?".into(),
@@ -273,57 +269,63 @@ pub(crate) fn append_feed(conn: &mut AnyConn, rows: &[Vec<Cell>]) -> Result<(), 
     expect_all(done.len(), rows.len(), "feed")
 }
 
-/// What a confirmation finds.
-#[derive(Debug)]
-pub(crate) struct Seen {
-    /// The heads, ascending.
-    pub(crate) heads: Vec<HeadRow>,
-    /// The subjects of the events from the given positions on, in commit order within a partition.
-    pub(crate) subjects: Vec<Vec<u8>>,
-    /// What time the database says it is.
-    pub(crate) time: Option<i64>,
+#[derive(diesel::QueryableByName)]
+struct HeadNow {
+    #[diesel(sql_type = BigInt)]
+    partition: i64,
+    #[diesel(sql_type = BigInt)]
+    epoch: i64,
+    #[diesel(sql_type = BigInt)]
+    next: i64,
+    #[diesel(sql_type = BigInt)]
+    time: i64,
+    #[diesel(sql_type = Binary)]
+    chain: Vec<u8>,
+    #[diesel(sql_type = BigInt)]
+    floor: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    database_time: Option<i64>,
 }
 
-/// Heads and the subjects of all events from the given positions on, in one statement and so in one snapshot.
-pub(crate) fn seen_from(conn: &mut AnyConn, applied: &[(i64, i64)]) -> Result<Seen, Error> {
-    let cells: Vec<Vec<Cell>> = applied.iter().map(|(p, n)| vec![(*p).into(), (*n).into()]).collect();
-    let head = match conn {
+/// All heads, and what time the database says it is; `None` where that is this process's own clock.
+pub(crate) fn heads_now(conn: &mut AnyConn) -> Result<(Vec<HeadRow>, Option<i64>), Error> {
+    let text = match conn {
         AnyConn::Pg(_) => {
-            "SELECT h.partition,h.epoch,h.next,h.time,h.chain,f.subject,\
-             (extract(epoch FROM clock_timestamp())*1000000)::bigint FROM "
+            "SELECT partition,epoch,next,time,chain,floor,\
+             (extract(epoch FROM clock_timestamp())*1000000)::bigint AS database_time FROM head"
         }
-        AnyConn::Sqlite(_) => "SELECT h.partition,h.epoch,h.next,h.time,h.chain,f.subject,NULL FROM ",
+        AnyConn::Sqlite(_) => "SELECT partition,epoch,next,time,chain,floor,NULL AS database_time FROM head",
     };
-    let tail = "JOIN head h ON h.partition=v.column1 \
-                LEFT JOIN feed f ON f.partition=v.column1 AND f.position>=v.column2 ORDER BY h.partition,f.position";
-    type Found = (i64, i64, i64, i64, Vec<u8>, Option<Vec<u8>>, Option<i64>);
-    let rows: Vec<Found> = on_conn!(conn, |c| Rows::<SeenSql>::new(
+    let rows: Vec<HeadNow> = on_conn!(conn, |c| diesel::sql_query(text).load(c))?;
+    // The earliest of the rows' times: the statement had begun by then.
+    let time = rows.iter().filter_map(|row| row.database_time).min();
+    let heads = rows.into_iter().map(|row| HeadRow {
+        partition: row.partition,
+        epoch: row.epoch,
+        next: row.next,
+        time: row.time,
+        chain: row.chain,
+        floor: row.floor,
+    });
+    Ok((heads.collect(), time))
+}
+
+/// The subjects of all events from the given positions on, in commit order within a partition.
+pub(crate) fn subjects_from(conn: &mut AnyConn, from: &[(i64, i64)]) -> Result<Vec<Vec<u8>>, Error> {
+    let cells: Vec<Vec<Cell>> = from.iter().map(|(p, n)| vec![(*p).into(), (*n).into()]).collect();
+    let head = "SELECT f.partition,f.subject FROM ";
+    let tail = "JOIN feed f ON f.partition=v.column1 AND f.position>=v.column2 AND f.subject IS NOT NULL \
+                ORDER BY f.partition,f.position";
+    let rows = over!(
+        conn,
+        KeySql,
+        (i64, Vec<u8>),
         head,
         tail,
         &[Kind::Int, Kind::Int],
         &cells
-    )
-    .load(c))?;
-    let mut seen = Seen {
-        heads: Vec::new(),
-        subjects: Vec::new(),
-        time: None,
-    };
-    for (partition, epoch, next, time, chain, subject, database) in rows {
-        if seen.heads.last().is_none_or(|head| head.partition != partition) {
-            seen.heads.push(HeadRow {
-                partition,
-                epoch,
-                next,
-                time,
-                chain,
-            });
-        }
-        seen.subjects.extend(subject);
-        // The first row's: the others were made later, and a check that waits for none of them is not late.
-        seen.time = seen.time.or(database);
-    }
-    Ok(seen)
+    );
+    Ok(rows.into_iter().map(|(_, subject)| subject).collect())
 }
 
 /// A plan that Postgres made while a table was empty and analysed reads the whole table for ever after: plans are made
@@ -332,20 +334,6 @@ pub(crate) fn refresh_plans(conn: &mut AnyConn, uses: u64) {
     if matches!(conn, AnyConn::Pg(_)) && (uses.is_power_of_two() || uses.is_multiple_of(4096)) {
         batch(conn, "DISCARD PLANS").unwrap_or_else(|error| tracing::warn!(%error, "cannot discard plans"));
     }
-}
-
-#[derive(diesel::QueryableByName)]
-struct Floor {
-    #[diesel(sql_type = BigInt)]
-    floor: i64,
-}
-
-/// The first position that a partition's feed still has.
-pub(crate) fn floor(conn: &mut AnyConn, partition: i64) -> Result<i64, Error> {
-    let found: Floor = on_conn!(conn, |c| diesel::sql_query("SELECT floor FROM head WHERE partition=$1")
-        .bind::<BigInt, _>(partition)
-        .get_result(c))?;
-    Ok(found.floor)
 }
 
 #[derive(diesel::QueryableByName)]
