@@ -67,7 +67,7 @@ impl Core {
             version: message.version.max(1),
             audience,
         };
-        let (row, artefact) = self.store.apply(command).await?;
+        let (row, artefact) = self.store.once(command).await?;
         self.render_artefact(caller, id, audience, &row, &artefact).await
     }
 

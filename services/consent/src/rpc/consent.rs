@@ -97,15 +97,24 @@ impl Core {
         };
         let (now, counted) = (self.now(), filter.clone());
         let (rows, next) =
-            list::page::<ConsentRow>(&self.store, sources.clone(), page, move |row| filter.holds(row, now)).await?;
-        let counts = list::counts::<ConsentRow>(&self.store, sources, move |row| {
-            counted.holds(row, now).then(|| format!("participants/{}", row.hip))
-        });
+            list::page::<ConsentRow>(&self.store, sources, page, move |row| filter.holds(row, now)).await?;
+        // Of one person, and once: a participant may have millions.
+        let counts = match subject.filter(|_| page.after.is_none()) {
+            Some(account) => {
+                let count = move |row: &ConsentRow| {
+                    let counts = counted.holds(row, now);
+                    counts.then(|| format!("participants/{}", row.hip))
+                };
+                list::counts(&self.store, Whose::subject(account), count).await?
+            }
+            None => Vec::new(),
+        };
         let hip_counts = counts
-            .await?
             .into_iter()
             .map(|(hip, consent_count)| api::HipCount { hip, consent_count })
             .collect();
+        // So that no revision is older than a row that another replica wrote.
+        self.store.confirm().await?;
         let ids = rows.iter().map(ConsentRow::id).collect::<Result<Vec<_>, _>>()?;
         let ring = self
             .ring(
@@ -181,6 +190,8 @@ impl Core {
     async fn named(&self, names: &[ConsentId]) -> Result<Vec<ConsentRow>, Refusal> {
         let keys: Vec<_> = names.iter().map(|id| (id.slot(), id.to_vec())).collect();
         let rows = self.store.read(move |r| r.many::<ConsentRow>(&keys)).await?;
+        // So that the revision is not older than what another replica wrote.
+        self.store.confirm().await?;
         let mut rows: Vec<_> = rows.into_iter().map(|stored| stored.record).collect();
         rows.sort_by_key(|row| names.iter().position(|id| id.as_bytes().as_slice() == row.id));
         Ok(rows)

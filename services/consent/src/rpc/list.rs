@@ -2,10 +2,14 @@
 
 use sammati_kernel::{AccountId, Caller, Reason, Refusal, Violations};
 use sammati_server::page::Page;
-use sammati_store::{Record, Store, Stored};
+use sammati_store::{Error, Reader, Record, Store, Stored};
 
 /// Rows read at once while a page is filled.
 const BATCH: i64 = 256;
+
+/// How many such reads one call makes of one source at most: a page of the largest size, and as much again that is not
+/// kept.
+const BATCHES: usize = 8;
 
 /// Whose rows a list shows: a look-up column and its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +69,8 @@ pub(super) fn subject(v: &mut Violations, caller: &Caller, name: &str) -> Result
     }
 }
 
-/// One page of the rows for which `keep` holds, over several sources at once; a row that is in two is shown once.
+/// One page of the rows for which `keep` holds, over several sources at once; a row that is in two is shown once. It may
+/// be short, even empty, where few of many rows are kept: then the next page goes on from where this one stopped reading.
 pub(super) async fn page<R: Record + Send + Sync>(
     store: &Store,
     sources: Vec<Whose>,
@@ -73,67 +78,70 @@ pub(super) async fn page<R: Record + Send + Sync>(
     keep: impl Fn(&R) -> bool + Send + 'static,
 ) -> Result<(Vec<R>, Option<Vec<u8>>), Refusal> {
     let (size, after) = (page.size, page.after.clone());
-    let mut rows: Vec<R> = store
-        .read(move |reader| {
-            let mut kept = Vec::new();
-            for source in &sources {
-                // One more than the page, to know whether there is another.
-                let mut before = after.clone();
-                let mut found = 0;
-                while found <= size {
-                    let batch: Vec<Stored<R>> = reader.page(source.column, &source.value, before.as_deref(), BATCH)?;
-                    let full = i64::try_from(batch.len()).unwrap_or(BATCH) == BATCH;
-                    before = batch.last().map(|stored| stored.record.key());
-                    let good: Vec<R> = batch
-                        .into_iter()
-                        .map(|stored| stored.record)
-                        .filter(|row| keep(row))
-                        .collect();
-                    found += good.len();
-                    kept.extend(good);
-                    if !full {
-                        break;
-                    }
-                }
-            }
-            Ok(kept)
-        })
-        .await?;
+    let read = store.read(move |reader| {
+        let (mut rows, mut floor) = (Vec::new(), None);
+        for source in &sources {
+            let stopped = gather(reader, source, after.clone(), size, &keep, &mut rows)?;
+            floor = floor.max(stopped);
+        }
+        Ok((rows, floor))
+    });
+    let (mut rows, floor): (Vec<R>, _) = read.await?;
+    // Below the highest place where a source was left there may be more of it.
+    rows.retain(|row| floor.as_ref().is_none_or(|floor| row.key() >= *floor));
     rows.sort_by_key(|row| std::cmp::Reverse(row.key()));
     rows.dedup_by_key(|row| row.key());
     let more = rows.len() > size;
     rows.truncate(size);
-    let next = rows.last().filter(|_| more).map(Record::key);
-    Ok((rows, next))
+    let last = rows.last().filter(|_| more).map(Record::key);
+    Ok((rows, last.or(floor)))
 }
 
-/// Counts the rows for which `count` tells a name, by that name.
+/// Reads one source downwards until one more than a page is found, which tells that there is another, or as much was
+/// read as one call may; tells the last key it read, unless the source is at its end.
+fn gather<R: Record>(
+    reader: &mut Reader<'_>,
+    source: &Whose,
+    mut before: Option<Vec<u8>>,
+    size: usize,
+    keep: &impl Fn(&R) -> bool,
+    kept: &mut Vec<R>,
+) -> Result<Option<Vec<u8>>, Error> {
+    let wanted = kept.len() + size;
+    for _ in 0..BATCHES {
+        let batch: Vec<Stored<R>> = reader.page(source.column, &source.value, before.as_deref(), BATCH)?;
+        let full = i64::try_from(batch.len()).unwrap_or(BATCH) == BATCH;
+        before = batch.last().map(|stored| stored.record.key());
+        kept.extend(batch.into_iter().map(|stored| stored.record).filter(|row| keep(row)));
+        if !full {
+            return Ok(None);
+        }
+        if kept.len() > wanted {
+            break;
+        }
+    }
+    Ok(before)
+}
+
+/// Counts all rows of a source for which `count` tells a name, by that name.
 pub(super) async fn counts<R: Record + Send + Sync>(
     store: &Store,
-    sources: Vec<Whose>,
+    source: Whose,
     count: impl Fn(&R) -> Option<String> + Send + 'static,
 ) -> Result<Vec<(String, i32)>, Refusal> {
     let counted = store.read(move |reader| {
-        let mut seen = std::collections::HashSet::new();
         let mut counts = std::collections::BTreeMap::<String, i32>::new();
-        for source in &sources {
-            let mut before: Option<Vec<u8>> = None;
-            loop {
-                let batch: Vec<Stored<R>> = reader.page(source.column, &source.value, before.as_deref(), BATCH)?;
-                before = batch.last().map(|stored| stored.record.key());
-                for row in &batch {
-                    if let Some(name) = count(&row.record)
-                        && (sources.len() == 1 || seen.insert(row.record.key()))
-                    {
-                        *counts.entry(name).or_default() += 1;
-                    }
-                }
-                if i64::try_from(batch.len()).unwrap_or(0) < BATCH {
-                    break;
-                }
+        let mut before: Option<Vec<u8>> = None;
+        loop {
+            let batch: Vec<Stored<R>> = reader.page(source.column, &source.value, before.as_deref(), BATCH)?;
+            before = batch.last().map(|stored| stored.record.key());
+            for name in batch.iter().filter_map(|row| count(&row.record)) {
+                *counts.entry(name).or_default() += 1;
+            }
+            if i64::try_from(batch.len()).unwrap_or(0) < BATCH {
+                return Ok(counts);
             }
         }
-        Ok(counts)
     });
     Ok(counted.await?.into_iter().collect())
 }

@@ -4,6 +4,7 @@ mod artefacts;
 mod asking;
 mod deciding;
 mod links;
+mod lists;
 mod notifications;
 mod races;
 mod time;
