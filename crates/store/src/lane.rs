@@ -169,11 +169,11 @@ impl Lane {
 /// How many of the first jobs make one batch; always one.
 fn fitting(jobs: &[Box<dyn Job>]) -> usize {
     let mut bytes = 0_usize;
-    let fits = |job: &&Box<dyn Job>| {
+    let fitting = jobs.iter().take_while(|job| {
         bytes = bytes.saturating_add(job.bytes());
         bytes <= MAX_BATCH_BYTES
-    };
-    jobs.iter().take_while(fits).count().max(1)
+    });
+    fitting.count().max(1)
 }
 
 /// 5 ms doubling to about 1 s, with jitter so that replicas do not meet again.
