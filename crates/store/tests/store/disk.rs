@@ -32,7 +32,6 @@ impl Drop for SmallDisk {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the setting of the test suite itself")]
 fn is_ci() -> bool {
     std::env::var_os("CI").is_some()
 }
