@@ -100,7 +100,11 @@ fn wait(wait: Option<prost_types::Duration>, by_id: bool, wrong: &mut Violations
     if !by_id {
         wrong.add("wait", "only with an event id");
     }
-    let asked = Duration::try_from(asked).ok().filter(|asked| *asked <= MAX_WAIT);
+    // The conversion carries nanoseconds over into seconds; on the wire they are less than one.
+    let whole = (0..1_000_000_000).contains(&asked.nanos);
+    let asked = Duration::try_from(asked)
+        .ok()
+        .filter(|asked| whole && *asked <= MAX_WAIT);
     wrong.keep("wait", asked.ok_or("0 to 10 s")).unwrap_or_default()
 }
 
