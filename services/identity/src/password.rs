@@ -14,8 +14,8 @@ use crate::vault::broken;
 /// Memory in KiB, passes and lanes of new hashes.
 const COST: (u32, u32, u32) = (19 * 1024, 2, 1);
 
-/// The longest password that is looked at, in bytes: 128 characters of four.
-pub(crate) const MAX_BYTES: usize = 512;
+/// The most characters of a password.
+pub(crate) const MAX_CHARACTERS: usize = 128;
 
 /// Hashes and verifies, as many at a time as there are cores, with as many again waiting for each.
 #[derive(Debug, Clone)]

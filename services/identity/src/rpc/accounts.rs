@@ -12,6 +12,7 @@ use sammati_store::Outcome;
 use crate::account::{
     ApplyCredential, ConsumeCredential, Enrol, Enrolled, Found, LookupRefused, Viewed, compare, may_set, time_of,
 };
+use crate::password;
 use crate::policy;
 use crate::rows::{TransactionRow, check_etag};
 use crate::service::Inner;
@@ -29,10 +30,10 @@ impl Inner {
         let mut v = Violations::new();
         wire::audiences(&mut v, &request.audiences);
         let transaction = self.transaction_named(&mut v, "transaction", &request.transaction);
-        let (key, ()) = Refusal::both(key, v.check())?;
-        let transaction = wire::present(transaction)?;
         let chosen = request.chosen_address.as_deref().filter(|c| !c.is_empty());
-        let chosen = chosen.map(|text| local_part("chosen_address", text)).transpose()?;
+        let chosen = chosen.map(|text| local_part("chosen_address", text)).transpose();
+        let (key, ((), chosen)) = Refusal::both(key, Refusal::both(v.check(), chosen))?;
+        let transaction = wire::present(transaction)?;
         let (row, data_key) = self.transaction(caller, transaction).await?;
         self.may_enrol(&row).await?;
         let enrol = Enrol {
@@ -282,7 +283,9 @@ pub(super) fn local_part(field: &'static str, text: &str) -> Result<LocalPart, R
 /// The password to set; `None` to remove it.
 fn credential(v: &mut Violations, given: Option<&Credential>) -> Option<Secret<String>> {
     match given {
-        Some(Credential::Password(text)) if text.chars().count() <= 128 && !text.contains(char::is_control) => {
+        Some(Credential::Password(text))
+            if text.chars().count() <= password::MAX_CHARACTERS && !text.contains(char::is_control) =>
+        {
             Some(text.clone().into())
         }
         Some(Credential::Password(_)) => {

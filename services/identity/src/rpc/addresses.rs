@@ -116,13 +116,14 @@ impl Inner {
         let key = self.request::<CreateAddress>(caller, &request.request_id, &request);
         let mut v = Violations::new();
         let account = wire::named(&mut v, "account", &request.account);
-        if request.local_part.is_empty() {
-            v.add("local_part", "required: the part before the @");
-        }
+        let local = if request.local_part.is_empty() {
+            Err(Refusal::field("local_part", "required: the part before the @"))
+        } else {
+            local_part("local_part", &request.local_part)
+        };
         let named = Refusal::both(v.check(), self.enrolment(caller, &request.transaction));
-        let (key, ((), enrolment)) = Refusal::both(key, named)?;
+        let (key, (((), enrolment), local)) = Refusal::both(key, Refusal::both(named, local))?;
         let account: AccountId = wire::present(account)?;
-        let local = local_part("local_part", &request.local_part)?;
         self.may_name(caller, account, enrolment).await?;
         let (_, data_key) = self.her_account(caller, account, false).await?;
         let address = AbhaAddress::new(local, self.suffix);

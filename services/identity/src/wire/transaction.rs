@@ -107,6 +107,10 @@ fn subject(v: &mut Violations, given: Option<&ApiSubject>, purpose: Purpose, fac
             v.add("identifier", "required with FACTOR_PASSWORD");
             None
         }
+        // With which factor it goes is not known, but a number that is none goes with no factor.
+        (Factor::Unspecified, Some(ApiSubject::Aadhaar(text))) => {
+            v.keep("aadhaar", AadhaarNumber::parse(text)).map(Subject::Aadhaar)
+        }
         (Factor::Unspecified, _) => None,
     }
 }
@@ -119,7 +123,7 @@ pub(crate) fn proof(request: &VerifyTransactionRequest) -> Result<Proof, Refusal
         }
         Some(ApiProof::Otp(_)) => Err(Refusal::field("otp", "must be 6 digits")),
         Some(ApiProof::Password(text))
-            if !text.is_empty() && text.len() <= password::MAX_BYTES && !text.contains(char::is_control) =>
+            if (1..=password::MAX_CHARACTERS).contains(&text.chars().count()) && !text.contains(char::is_control) =>
         {
             Ok(Proof::Password(text.clone().into()))
         }
