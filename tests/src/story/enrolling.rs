@@ -56,7 +56,13 @@ impl Story {
         replica: usize,
         entry: &sandbox::Person,
     ) -> Result<identity::Transaction, Status> {
-        let mut client = TransactionServiceClient::new(self.app.identity_at(replica));
+        let transaction = self.challenge(replica, self.enrolment(entry)).await?;
+        let otp = self.otp(&entry.mobile).await?;
+        self.verify(replica, self.verification(&transaction.name, &otp)).await
+    }
+
+    /// How an Aadhaar enrolment of somebody begins.
+    pub fn enrolment(&self, entry: &sandbox::Person) -> identity::CreateTransactionRequest {
         let consent = types::ConsentStamp {
             code: "abha-enrollment".into(),
             version: "1.4".into(),
@@ -64,22 +70,49 @@ impl Story {
             accepted_time: at(self.clock.now()),
             ..Default::default()
         };
-        let create = identity::CreateTransactionRequest {
+        identity::CreateTransactionRequest {
             request_id: self.rid(),
             purpose: identity::transaction::Purpose::Enrol.into(),
             factor: identity::Factor::AadhaarOtp.into(),
             consent: Some(consent),
             subject: Some(Subject::Aadhaar(entry.aadhaar.clone())),
-        };
-        let transaction = client.create_transaction(create).await?.into_inner();
-        let otp = self.otp(&entry.mobile).await?;
-        let verify = identity::VerifyTransactionRequest {
+        }
+    }
+
+    /// How a transaction is proved by an OTP.
+    pub fn verification(&self, transaction: &str, otp: &str) -> identity::VerifyTransactionRequest {
+        identity::VerifyTransactionRequest {
             request_id: self.rid(),
-            name: transaction.name,
+            name: transaction.to_owned(),
             etag: String::new(),
-            proof: Some(Proof::Otp(otp)),
-        };
-        Ok(client.verify_transaction(verify).await?.into_inner())
+            proof: Some(Proof::Otp(otp.to_owned())),
+        }
+    }
+
+    /// Begins a proof on the `n`th replica: an OTP is sent.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn challenge(
+        &self,
+        replica: usize,
+        request: identity::CreateTransactionRequest,
+    ) -> Result<identity::Transaction, Status> {
+        let mut client = TransactionServiceClient::new(self.app.identity_at(replica));
+        Ok(client.create_transaction(request).await?.into_inner())
+    }
+
+    /// Ends a proof on the `n`th replica.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn verify(
+        &self,
+        replica: usize,
+        request: identity::VerifyTransactionRequest,
+    ) -> Result<identity::Transaction, Status> {
+        let mut client = TransactionServiceClient::new(self.app.identity_at(replica));
+        Ok(client.verify_transaction(request).await?.into_inner())
     }
 
     /// Enrols somebody of the register.
@@ -134,7 +167,6 @@ impl Story {
     /// # Errors
     /// The service's refusal.
     pub async fn log_in(&self, person: &Person) -> Result<Person, Status> {
-        let mut client = TransactionServiceClient::new(self.app.identity());
         let number = types::identifier::Identifier::AbhaNumber(person.account.abha_number.clone());
         let create = identity::CreateTransactionRequest {
             request_id: self.rid(),
@@ -145,15 +177,9 @@ impl Story {
                 identifier: Some(number),
             })),
         };
-        let transaction = client.create_transaction(create).await?.into_inner();
-        let proof = Some(Proof::Otp(self.otp(&person.entry.mobile).await?));
-        let verify = identity::VerifyTransactionRequest {
-            request_id: self.rid(),
-            name: transaction.name.clone(),
-            etag: String::new(),
-            proof,
-        };
-        client.verify_transaction(verify).await?;
+        let transaction = self.challenge(0, create).await?;
+        let otp = self.otp(&person.entry.mobile).await?;
+        self.verify(0, self.verification(&transaction.name, &otp)).await?;
         let request = identity::CreateSessionRequest {
             request_id: self.rid(),
             transaction: transaction.name,

@@ -2,4 +2,5 @@
 
 mod crash;
 mod races;
+mod revoked;
 mod worlds;

@@ -13,6 +13,19 @@ use sammati_tests::story::{Person, Story, reason};
 use sammati_tests::system::{InProcess, Setting};
 use tonic::Status;
 
+/// One on SQLite, and two replicas over Postgres where there is one.
+pub(crate) fn settings() -> Vec<Setting> {
+    let mut settings = vec![Setting::new()];
+    if let Some(server) = server_url() {
+        settings.push(Setting {
+            database: new_databases(&server),
+            replicas: 2,
+            ..Setting::new()
+        });
+    }
+    settings
+}
+
 /// A running system and everybody in it.
 pub(crate) struct World {
     pub(crate) system: InProcess,
@@ -22,18 +35,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// One on SQLite, and two replicas over Postgres where there is one.
+    /// One in each setting.
     pub(crate) async fn all() -> Vec<Self> {
-        let mut settings = vec![Setting::new()];
-        if let Some(server) = server_url() {
-            settings.push(Setting {
-                database: new_databases(&server),
-                replicas: 2,
-                ..Setting::new()
-            });
-        }
         let mut worlds = Vec::new();
-        for setting in settings {
+        for setting in settings() {
             worlds.push(Self::start(setting).await);
         }
         worlds
