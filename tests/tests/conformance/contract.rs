@@ -5,6 +5,23 @@ use prost_reflect::{
 };
 use sammati_api::DESCRIPTORS;
 use sammati_api::access::{self, MethodAccess};
+use sammati_api::types::v1::CallerKind;
+
+/// The reasons that any method may refuse with: the list that each service's own comment repeats. What goes with a
+/// field, `request_id` or `etag`, is allowed where there is that field.
+const STANDING: [&str; 11] = [
+    "FIELD_INVALID",
+    "TOKEN_MISSING",
+    "TOKEN_EXPIRED",
+    "TOKEN_REVOKED",
+    "CALLER_KIND",
+    "NOT_AVAILABLE",
+    "RATE_LIMITED",
+    "OVERLOADED",
+    "STORAGE_UNAVAILABLE",
+    "COMMIT_UNKNOWN",
+    "DEADLINE",
+];
 
 /// One method.
 #[derive(Clone)]
@@ -38,6 +55,23 @@ impl Rpc {
         self.comment
             .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
             .any(|word| word == reason)
+    }
+
+    /// Whether the contract lets the method refuse for `reason`.
+    pub(crate) fn may_refuse(&self, reason: &str) -> bool {
+        let with = |field: &str| self.field(field).is_some();
+        match reason {
+            "REQUEST_ID_EXPIRED" | "REQUEST_ID_REUSED" if with("request_id") => true,
+            "ETAG_MISMATCH" if with("etag") => true,
+            // To an operator, and of what is public.
+            "NOT_FOUND" => self.serves(CallerKind::Operator) || self.serves(CallerKind::Anyone),
+            _ => STANDING.contains(&reason) || self.documents(reason),
+        }
+    }
+
+    /// Whether the contract names callers of this kind.
+    pub(crate) fn serves(&self, kind: CallerKind) -> bool {
+        self.access.grants.iter().any(|grant| grant.caller == kind)
     }
 
     /// The field of the request called `name`.
@@ -139,32 +173,16 @@ pub(crate) fn required(message: &MessageDescriptor) -> Vec<Vec<String>> {
     plain.chain(named).collect()
 }
 
-/// The collection of a field that holds a resource name, as `accounts` of "`accounts/{id}`"; the first if it has several.
+/// The collection of a field that holds a resource name, as `accounts` of "`accounts/{id}`" and `events` of
+/// "`logs/{id}/events/{index}`"; the first if it has several.
 pub(crate) fn collection(field: &FieldDescriptor) -> Option<String> {
     let text = about(field);
     let quoted = text.split('`').skip(1).step_by(2);
     let names = quoted.filter(|part| part.contains("/{id}"));
-    names
-        .filter_map(|part| part.split('/').next())
-        .map(str::to_owned)
-        .next()
-}
-
-/// The most elements that the comment of a repeated field allows: "at most 20", "1 to 100".
-pub(crate) fn limit(field: &FieldDescriptor) -> Option<usize> {
-    let text = about(field);
-    let words: Vec<_> = text
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|w| !w.is_empty())
-        .collect();
-    let at = words.windows(3).find_map(|w| match w {
-        ["at", "most", n] => n.parse().ok(),
-        [from, "to", n] if from.parse::<usize>().is_ok() => n.parse().ok(),
-        _ => None,
-    });
-    // "0 to 255 characters" is about each element.
-    let each = words
-        .windows(2)
-        .any(|w| w[1] == "characters" && w[0].parse::<usize>().ok() == at);
-    at.filter(|_| !each)
+    let collection = |part: &str| match part.split('/').collect::<Vec<_>>()[..] {
+        [_, _, inner, ..] => inner.to_owned(),
+        [outer, ..] => outer.to_owned(),
+        [] => String::new(),
+    };
+    names.map(collection).next()
 }

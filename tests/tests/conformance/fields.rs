@@ -1,10 +1,11 @@
-//! Everything that can be wrong with one field of a request, and the requests that have just that wrong.
+//! Requests that have one field wrong, and all of them at once.
 
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
 
-use crate::contract::{Need, Rpc, about, collection, limit, need, oneof};
-use crate::sample::{Sampler, uuid};
-use crate::verdict::CANARY;
+use crate::contract::{Need, Rpc, about, need, oneof};
+use crate::limits::{Limit, limit, starts_above_zero};
+use crate::sample::Sampler;
+use crate::wrong::wrong;
 
 /// A field of a request, by the way to it.
 pub(crate) type Path = Vec<FieldDescriptor>;
@@ -19,9 +20,6 @@ pub(crate) struct Case {
     pub(crate) message: DynamicMessage,
 }
 
-/// Resources whose id is not a UUID.
-const NAMED: [&str; 3] = ["participants", "notices", "logs"];
-
 /// What a service of ours tells the log of its own: it is sealed as it comes, and refusing it would stop the feed. The
 /// audit service's own tests hold what may never be in it.
 const SEALED: [&str; 2] = ["sammati.audit.v1.Event.payload", "sammati.audit.v1.Event.txn_id"];
@@ -33,7 +31,8 @@ pub(crate) fn cases(rpc: &Rpc, sampler: &Sampler<'_>) -> Vec<Case> {
     let updates = rpc.method.name().starts_with("Update");
     for path in paths(&rpc.method.input()) {
         let field = path.last().expect("a path is not empty").clone();
-        if updates && about(&field).contains("Immutable.") {
+        // An etag is compared with an object's that is there: `mutations.rs` has one.
+        if field.name() == "etag" || (updates && about(&field).contains("Immutable.")) {
             continue;
         }
         for (what, value) in wrong(&field, sampler) {
@@ -46,8 +45,88 @@ pub(crate) fn cases(rpc: &Rpc, sampler: &Sampler<'_>) -> Vec<Case> {
                 message,
             });
         }
+        // What a request lacks at its top an empty one is told.
+        if path.len() > 1 && !updates && must_be(&field) {
+            let base = Sampler::making_room(sampler.message(&rpc.method.input()), &path[0]);
+            cases.push(Case {
+                what: "absent".to_owned(),
+                message: without(&base, &path, sampler),
+                path: path.clone(),
+            });
+        }
     }
     cases
+}
+
+/// A request with every field at its top wrong, and those fields; what was once given out is left out, for a wrong one
+/// is like an unknown one.
+pub(crate) fn all_wrong(rpc: &Rpc, sampler: &Sampler<'_>) -> (DynamicMessage, Vec<Path>) {
+    let mut message = DynamicMessage::new(rpc.method.input());
+    let mut fields = Vec::new();
+    for field in rpc
+        .method
+        .input()
+        .fields()
+        .filter(|f| need(f) != Need::Output && !is_ours(f))
+    {
+        // Of a choice the first, and nothing that is sent instead of something else.
+        let chosen = oneof(&field).and_then(|o| o.fields().next());
+        if chosen.is_some_and(|first| first != field) || Sampler::is_instead(&field) {
+            continue;
+        }
+        let Some(value) = worst(&field, sampler) else { continue };
+        message.set_field(&field, value);
+        fields.push(vec![field]);
+    }
+    (message, fields)
+}
+
+/// A value of a field that is wrong whatever the others say.
+fn worst(field: &FieldDescriptor, sampler: &Sampler<'_>) -> Option<Value> {
+    let inner = field.kind().as_message().cloned();
+    match inner.filter(|m| !field.is_map() && !m.full_name().starts_with("google.")) {
+        // With something in it that it requires.
+        Some(message) => {
+            let lacks = message.fields().any(|f| need(&f) == Need::Required);
+            let empty = Value::Message(DynamicMessage::new(message));
+            lacks.then(|| {
+                if field.is_list() {
+                    Value::List(vec![empty])
+                } else {
+                    empty
+                }
+            })
+        }
+        None => wrong(field, sampler).into_iter().map(|(_, value)| value).next(),
+    }
+}
+
+/// Requests with one text as long as its comment allows, where any text will do.
+pub(crate) fn longest(rpc: &Rpc, sampler: &Sampler<'_>) -> Vec<(Path, DynamicMessage)> {
+    let mut requests = Vec::new();
+    for path in paths(&rpc.method.input()) {
+        let field = path.last().expect("a path is not empty");
+        let (Some(Limit::Characters(most)), true) = (limit(field), sampler.is_free(field)) else {
+            continue;
+        };
+        let text = if about(field).contains("any script") {
+            "आ"
+        } else {
+            "a"
+        }
+        .repeat(most);
+        let text = Value::String(text);
+        let value = if field.is_list() { Value::List(vec![text]) } else { text };
+        let base = sampler.fit(Sampler::making_room(sampler.message(&rpc.method.input()), field), field);
+        requests.push((path.clone(), with(&base, &path, value, sampler)));
+    }
+    requests
+}
+
+/// Whether a message without the field lacks it: a number that may be 0 is never absent.
+fn must_be(field: &FieldDescriptor) -> bool {
+    let number = matches!(field.kind(), Kind::Int32 | Kind::Int64);
+    need(field) == Need::Required && (!number || starts_above_zero(field))
 }
 
 /// The ways to all fields of a request that are the caller's to set.
@@ -67,73 +146,6 @@ pub(crate) fn paths(message: &MessageDescriptor) -> Vec<Path> {
         found.push(vec![field]);
     }
     found
-}
-
-/// Wrong values of a field.
-fn wrong(field: &FieldDescriptor, sampler: &Sampler<'_>) -> Vec<(&'static str, Value)> {
-    let wrap = |value: Value| match () {
-        () if field.is_map() => Value::Map([(MapKey::String("otp".into()), value)].into()),
-        () if field.is_list() => Value::List(vec![value]),
-        () => value,
-    };
-    let mut values: Vec<(&str, Value)> = elements(field)
-        .into_iter()
-        .map(|(what, value)| (what, wrap(value)))
-        .collect();
-    if let Some(collection) = collection(field) {
-        values.extend(
-            names(&collection, field, sampler)
-                .into_iter()
-                .map(|(what, name)| (what, wrap(Value::String(name)))),
-        );
-    }
-    if field.is_list() {
-        let many = limit(field).unwrap_or(2000) + 1;
-        values.push((
-            "too many",
-            Value::List((0..many).map(|n| sampler.element(field, n)).collect()),
-        ));
-    }
-    values
-}
-
-fn elements(field: &FieldDescriptor) -> Vec<(&'static str, Value)> {
-    // Of a map the values: the last field of its entry.
-    let kind = match field.kind() {
-        Kind::Message(entry) if field.is_map() => entry.map_entry_value_field().kind(),
-        kind => kind,
-    };
-    match kind {
-        Kind::String => vec![
-            ("NUL", Value::String(format!("{CANARY}\0{CANARY}"))),
-            ("1 MiB", Value::String(CANARY.repeat((1 << 20) / CANARY.len()))),
-        ],
-        Kind::Bytes => vec![("1 MiB", Value::Bytes(vec![7; 1 << 20].into()))],
-        Kind::Enum(_) => vec![("9999", Value::EnumNumber(9999))],
-        Kind::Int32 => vec![("-1", Value::I32(-1))],
-        Kind::Int64 => vec![("-1", Value::I64(-1))],
-        Kind::Message(time) if time.full_name() == "google.protobuf.Timestamp" => {
-            let mut never = DynamicMessage::new(time);
-            never.set_field_by_name("seconds", Value::I64(i64::MAX));
-            never.set_field_by_name("nanos", Value::I32(-1));
-            vec![("a time that is none", Value::Message(never))]
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn names(collection: &str, field: &FieldDescriptor, sampler: &Sampler<'_>) -> Vec<(&'static str, String)> {
-    let id = uuid(sampler.clock.now());
-    let mut names = vec![("a path", format!("{collection}/../.."))];
-    // "e.g. `transfers/{id}`": any resource may be named.
-    if !about(field).contains("e.g. `") {
-        names.push(("another collection", format!("elephants/{id}")));
-    }
-    if !NAMED.contains(&collection) && !about(field).contains("e.g. `") {
-        names.push(("upper case", format!("{collection}/{}", id.to_uppercase())));
-        names.push(("no id", format!("{collection}/1")));
-    }
-    names
 }
 
 /// `base` with `value` at `path`; what is missing on the way is filled in.
@@ -171,6 +183,40 @@ pub(crate) fn with(
         },
     );
     message
+}
+
+/// `base` without what is at `path`: of a choice without any of it.
+fn without(base: &DynamicMessage, path: &[FieldDescriptor], sampler: &Sampler<'_>) -> DynamicMessage {
+    let Some((field, above)) = path.split_last() else {
+        return base.clone();
+    };
+    let holder = above.last().expect("a nested field is in a field");
+    let mut inner = match at(base, above) {
+        Some(inner) => inner,
+        None => sampler.message(holder.kind().as_message().expect("a message")),
+    };
+    let absent: Vec<_> = oneof(field).map_or_else(|| vec![field.clone()], |o| o.fields().collect());
+    absent.iter().for_each(|field| inner.clear_field(field));
+    let inner = Value::Message(inner);
+    let value = if holder.is_list() {
+        Value::List(vec![inner])
+    } else {
+        inner
+    };
+    with(base, above, value, sampler)
+}
+
+/// The message at `path`, of lists the first, if it is there.
+fn at(message: &DynamicMessage, path: &[FieldDescriptor]) -> Option<DynamicMessage> {
+    let Some((field, rest)) = path.split_first() else {
+        return Some(message.clone());
+    };
+    let value = message.has_field(field).then(|| message.get_field(field))?;
+    let inner = match value.as_ref() {
+        Value::List(list) => list.first()?.as_message()?,
+        value => value.as_message()?,
+    };
+    at(inner, rest)
 }
 
 /// `grants.scope.hi_types`.

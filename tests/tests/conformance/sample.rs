@@ -8,12 +8,13 @@ use sammati_kernel::{Clock, Micros, Seed, Slot, TransactionId};
 use crate::contract::{self, Need, collection, need, oneof};
 
 /// Fields that the contract requires under a condition which the samples meet.
-const ALSO: [&str; 7] = [
+const ALSO: [&str; 8] = [
     "CreateTransactionRequest.subject",
     "CreateTransactionRequest.consent",
     "StartKycRequest.identifier",
     "AcknowledgeNotificationsRequest.names",
     "RevokeSessionsRequest.names",
+    "CareContextRef.patient_reference",
     "CareContextRef.hi_type",
     "Participant.name",
 ];
@@ -23,6 +24,19 @@ const RATHER: [(&str, &str); 3] = [
     ("GetProofRequest.event_ids", "event_id"),
     ("AcknowledgeNotificationsRequest.up_to", "names"),
     ("RevokeSessionsRequest.all_of", "names"),
+];
+
+/// Fields that go with one value of another: the field, that one, its number.
+const BESIDE: [(&str, &str, i32); 1] = [("AcknowledgeNotificationsRequest.error_text", "outcome", 2)];
+
+/// Texts of a form that no sample has, since they are never required.
+const FORMED: [&str; 5] = [
+    "CreateAccountRequest.chosen_address",
+    "Participant.spiffe_id",
+    "Participant.grievance_contact",
+    "Event.event_type",
+    // The same as beside it where it is linked.
+    "CareContextRef.patient_reference",
 ];
 
 /// Members of oneofs that are taken instead of the first.
@@ -62,7 +76,8 @@ impl Sampler<'_> {
         message
     }
 
-    fn belongs(&self, field: &FieldDescriptor) -> bool {
+    /// Whether a sample has the field.
+    pub(crate) fn belongs(&self, field: &FieldDescriptor) -> bool {
         let name = match oneof(field) {
             Some(oneof) => {
                 let members: Vec<_> = oneof.fields().collect();
@@ -81,7 +96,7 @@ impl Sampler<'_> {
     }
 
     /// "Required for an operator, …": whether the caller is the one meant.
-    fn conditional(&self, field: &FieldDescriptor) -> bool {
+    pub(crate) fn conditional(&self, field: &FieldDescriptor) -> bool {
         let text = contract::about(field);
         let Some(whom) = text.strip_prefix("Required for ") else {
             return false;
@@ -102,6 +117,27 @@ impl Sampler<'_> {
     pub(crate) fn making_room(mut message: DynamicMessage, field: &FieldDescriptor) -> DynamicMessage {
         for (_, other) in RATHER.iter().filter(|(name, _)| *name == short(field.full_name())) {
             message.clear_field_by_name(other);
+        }
+        message
+    }
+
+    /// Whether the field stands in for another one.
+    pub(crate) fn is_instead(field: &FieldDescriptor) -> bool {
+        RATHER.iter().any(|(name, _)| *name == short(field.full_name()))
+    }
+
+    /// Whether any text will do for the field, and this caller may send one.
+    pub(crate) fn is_free(&self, field: &FieldDescriptor) -> bool {
+        let text = contract::about(field);
+        let formed = special(short(field.full_name())).is_some() || FORMED.contains(&short(field.full_name()));
+        let refused = text.contains("refused for") && !self.conditional(field);
+        !formed && !refused && collection(field).is_none()
+    }
+
+    /// The request with what it needs beside `field`.
+    pub(crate) fn fit(&self, mut message: DynamicMessage, field: &FieldDescriptor) -> DynamicMessage {
+        for (_, beside, number) in BESIDE.iter().filter(|(name, ..)| *name == short(field.full_name())) {
+            message.set_field_by_name(beside, Value::EnumNumber(*number));
         }
         message
     }
@@ -140,7 +176,7 @@ impl Sampler<'_> {
         match collection(field).as_deref() {
             Some("participants") => format!("participants/nobody-{n}"),
             Some("notices") => format!("notices/nothing-{n}"),
-            Some("logs") if contract::about(field).contains("/events/") => "logs/nothing-here/events/1".to_owned(),
+            Some("events") => "logs/nothing-here/events/1".to_owned(),
             Some("logs") => "logs/nothing-here".to_owned(),
             Some(collection) => format!("{collection}/{}", uuid(self.clock.now())),
             None if contract::about(field).contains("UUID") => uuid(self.clock.now()),

@@ -1,21 +1,28 @@
 //! Unknown and forbidden are indistinguishable: whoever is no party is told of somebody's object the very same as of one
 //! that does not exist (Z1).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Value};
+use sammati_api::audit::v1::LogEvent;
 use sammati_api::consent::v1 as consent;
 use sammati_api::consent::v1::consent_request_service_client::ConsentRequestServiceClient;
+use sammati_api::identity::v1 as identity;
+use sammati_api::identity::v1::create_transaction_request::Subject;
+use sammati_api::identity::v1::session_service_client::SessionServiceClient;
+use sammati_api::identity::v1::transaction::Purpose;
+use sammati_api::types::v1 as types;
 use sammati_api::types::v1::CallerKind;
 use sammati_tests::story::Failure;
 use tokio::sync::OnceCell;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
-use crate::contract::{Need, Rpc, collection, need, oneof, rpcs};
+use crate::contract::{Need, Rpc, collection, need, rpcs};
 use crate::coverage::Findings;
 use crate::dynamic::call;
 use crate::sample::{Sampler, short};
+use crate::stage::proved;
 use crate::verdict::{self, Said};
 use crate::world::{Caller, World, run};
 
@@ -43,6 +50,7 @@ impl Things {
         let proved = story.prove_aadhaar(0, &person.entry).await?;
         let open = open_request(world).await?;
         let event = given_event(world, &given.name).await?;
+        let header = event.header.unwrap_or_default();
         let things = [
             ("accounts", person.account.name.clone()),
             ("consents", given.name),
@@ -50,14 +58,16 @@ impl Things {
             ("transfers", transfer.name),
             ("notifications", notification.name),
             ("transactions", proved.name),
-            ("events", event),
+            ("sessions", session(world).await?),
+            ("events", event.name),
+            ("event ids", header.event_id),
         ];
         Ok(Self(things.into()))
     }
 
     fn of(&self, field: &FieldDescriptor) -> Option<&str> {
         let kind = if short(field.full_name()) == "GetEventRequest.event_id" {
-            Some("events".to_owned())
+            Some("event ids".to_owned())
         } else {
             collection(field)
         };
@@ -73,8 +83,25 @@ async fn open_request(world: &World) -> Result<String, Failure> {
     Ok(client.get_consent_request(read).await?.into_inner().name)
 }
 
-/// The id of an event about a consent, once it is in the log.
-async fn given_event(world: &World, consent: &str) -> Result<String, Failure> {
+/// A session of hers.
+async fn session(world: &World) -> Result<String, Failure> {
+    let (story, person) = (&world.story, &world.person);
+    let number = types::identifier::Identifier::AbhaNumber(person.account.abha_number.clone());
+    let subject = Subject::Identifier(types::Identifier {
+        identifier: Some(number),
+    });
+    let login = identity::CreateSessionRequest {
+        request_id: story.rid(),
+        transaction: proved(story, &story.app, &person.entry, Purpose::Login, Some(subject)).await?,
+        audiences: vec!["identity".into()],
+        ..Default::default()
+    };
+    let mut client = SessionServiceClient::new(story.app.identity());
+    Ok(client.create_session(login).await?.into_inner().name)
+}
+
+/// An event about a consent, once it is in the log.
+async fn given_event(world: &World, consent: &str) -> Result<LogEvent, Failure> {
     use sammati_api::audit::v1::ListEventsRequest;
     use sammati_api::audit::v1::log_service_client::LogServiceClient;
     let notification = world.story.notification(&world.story.clinic, consent).await?;
@@ -86,18 +113,19 @@ async fn given_event(world: &World, consent: &str) -> Result<String, Failure> {
         ..Default::default()
     };
     let events = client.list_events(request).await?.into_inner().events;
-    let header = events
-        .into_iter()
-        .next()
-        .and_then(|event| event.header)
-        .ok_or("no event of the consent")?;
-    Ok(header.event_id)
+    Ok(events.into_iter().next().ok_or("no event of the consent")?)
 }
 
-/// The fields that say what a method is about: required names, and of a required choice each name.
-fn targets(rpc: &Rpc) -> Vec<FieldDescriptor> {
+/// The fields that say what a method is about: names that this caller must send, and of a required choice each name.
+/// Lists are about nothing: what they name narrows them.
+fn targets(rpc: &Rpc, sampler: &Sampler<'_>) -> Vec<FieldDescriptor> {
+    if rpc.method.name().starts_with("List") {
+        return Vec::new();
+    }
     const ALSO: [&str; 2] = ["AcknowledgeNotificationsRequest.names", "RevokeSessionsRequest.names"];
-    let is_target = |f: &FieldDescriptor| need(f) == Need::Required || ALSO.contains(&short(f.full_name()));
+    let is_target = |f: &FieldDescriptor| {
+        need(f) == Need::Required || sampler.conditional(f) || ALSO.contains(&short(f.full_name()))
+    };
     let named = |f: &FieldDescriptor| collection(f).is_some() || short(f.full_name()) == "GetEventRequest.event_id";
     rpc.method
         .input()
@@ -106,30 +134,52 @@ fn targets(rpc: &Rpc) -> Vec<FieldDescriptor> {
         .collect()
 }
 
-/// A well-formed request about `name`.
-fn about(rpc: &Rpc, field: &FieldDescriptor, name: &str, sampler: &Sampler<'_>) -> DynamicMessage {
-    let mut message = sampler.message(&rpc.method.input());
+/// All fields that name something, whether a request must have them or not.
+fn named(rpc: &Rpc) -> Vec<FieldDescriptor> {
+    let names = |f: &FieldDescriptor| collection(f).is_some() || short(f.full_name()) == "GetEventRequest.event_id";
+    rpc.method.input().fields().filter(names).collect()
+}
+
+/// A well-formed request of `caller` about `name`; beside that a person names her own account, so that it is the name
+/// that decides.
+fn about(rpc: &Rpc, field: &FieldDescriptor, name: &str, caller: &Caller, sampler: &Sampler<'_>) -> DynamicMessage {
+    let mut message = Sampler::making_room(sampler.message(&rpc.method.input()), field);
+    let accounts = |f: &FieldDescriptor| collection(f).as_deref() == Some("accounts");
+    if let Some(own) = caller.account() {
+        for account in rpc.method.input().fields().filter(accounts) {
+            if message.has_field(&account) {
+                message.set_field(&account, Value::String(own.to_owned()));
+            }
+        }
+    }
     let name = Value::String(name.to_owned());
     message.set_field(field, if field.is_list() { Value::List(vec![name]) } else { name });
     message
 }
 
-/// What tells one answer from another: code, reason, sentence and details; of a decision what was decided.
-fn face(answer: &Result<DynamicMessage, Status>) -> (Option<Code>, Vec<u8>) {
-    match answer {
-        Err(status) => (
-            Some(status.code()),
-            [status.message().as_bytes(), status.details()].concat(),
-        ),
+/// What tells one answer about `name` from another about another: code, sentence and details; of a decision what was
+/// decided. Each decision has an id of its own, in the partition of what was asked about.
+fn face(name: &str, answer: &Result<DynamicMessage, Status>) -> (Option<Code>, String) {
+    let face = match answer {
+        Err(status) => {
+            let mut details = status.get_error_details();
+            let mut facts = BTreeMap::new();
+            if let Some(mut info) = details.error_info().cloned() {
+                info.metadata.remove("decision_id");
+                facts = info.metadata.drain().collect();
+                details.set_error_info(info.reason, info.domain, HashMap::new());
+            }
+            format!("{} {facts:?} {details:?}", status.message())
+        }
         Ok(message) => {
             let mut message = message.clone();
-            // Each decision has its own id, and says on what it was decided.
             for own in ["decision_id", "decide_time", "revision", "identity_as_of_time"] {
                 message.clear_field_by_name(own);
             }
-            (None, message.encode_to_vec())
+            message.to_string()
         }
-    }
+    };
+    (answer.as_ref().err().map(Status::code), face.replace(name, "…"))
 }
 
 /// Whether the contract lets this be said about what does not exist.
@@ -157,21 +207,21 @@ fn an_unknown_name_is_not_available() {
     run(async |world| {
         let mut findings = Findings::default();
         for rpc in rpcs() {
-            for field in targets(&rpc) {
-                for caller in world.callers.iter().filter(|c| c.may_call(&rpc)) {
-                    let sampler = Sampler {
-                        clock: &world.clock,
-                        caller: caller.kind,
-                    };
+            for caller in world.callers.iter().filter(|c| c.may_call(&rpc)) {
+                let sampler = Sampler {
+                    clock: &world.clock,
+                    caller: caller.kind,
+                };
+                for field in targets(&rpc, &sampler) {
                     let Some(name) = sampler.element(&field, 0).as_str().map(str::to_owned) else {
                         continue;
                     };
-                    let message = about(&rpc, &field, &name, &sampler);
+                    let message = about(&rpc, &field, &name, caller, &sampler);
                     let what = format!("{} asks about an unknown {}", caller.name, field.name());
-                    match call(caller.wire(world, &rpc), &rpc, message).await {
+                    match call(caller.wire(world, &rpc), &rpc, message.clone()).await {
                         Ok(answer) if denies(&answer) => {}
                         Ok(_) => findings.add(&rpc, format!("{what}: it answered")),
-                        Err(status) => match verdict::read(&status) {
+                        Err(status) => match verdict::of(&rpc, &message, &status) {
                             Ok(said) if may_be_said(&rpc, caller, &said) => {}
                             Ok(said) => findings.add(&rpc, format!("{what}: {}", said.line())),
                             Err(bad) => findings.add(&rpc, format!("{what}: {bad}")),
@@ -191,7 +241,7 @@ fn a_stranger_is_told_the_same_of_what_exists() {
         let mut findings = Findings::default();
         let mut compared = 0;
         for rpc in rpcs() {
-            for field in targets(&rpc) {
+            for field in named(&rpc) {
                 let Some(thing) = things.of(&field) else { continue };
                 for caller in world.strangers.iter().filter(|c| c.may_call(&rpc)) {
                     let sampler = Sampler {
@@ -202,11 +252,16 @@ fn a_stranger_is_told_the_same_of_what_exists() {
                         continue;
                     };
                     let ask = async |name: &str| {
-                        call(caller.wire(world, &rpc), &rpc, about(&rpc, &field, name, &sampler)).await
+                        call(
+                            caller.wire(world, &rpc),
+                            &rpc,
+                            about(&rpc, &field, name, caller, &sampler),
+                        )
+                        .await
                     };
                     let (absent, foreign) = (ask(&unknown).await, ask(thing).await);
                     compared += 1;
-                    if face(&absent) != face(&foreign) {
+                    if face(&unknown, &absent) != face(thing, &foreign) {
                         findings.add(
                             &rpc,
                             format!(
@@ -228,17 +283,12 @@ fn a_stranger_is_told_the_same_of_what_exists() {
 fn every_collection_of_the_contracts_has_a_thing_to_compare() {
     run(async |world| {
         let things = Things::of_story(world).await;
-        // Public ones, and sessions: their names are known to their holders alone, and reach nothing but their end.
-        let open = ["participants", "notices", "logs", "sessions"];
+        let public = ["participants", "notices", "logs"];
         for rpc in rpcs() {
-            for field in targets(&rpc) {
+            for field in named(&rpc) {
                 let known = things.of(&field).is_some();
-                let public = collection(&field).is_some_and(|c| open.contains(&c.as_str()));
-                assert!(
-                    known || public || oneof(&field).is_some(),
-                    "nothing to compare for {}",
-                    field.full_name()
-                );
+                let public = collection(&field).is_some_and(|c| public.contains(&c.as_str()));
+                assert!(known || public, "nothing to compare for {}", field.full_name());
             }
         }
     });

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use prost_reflect::EnumDescriptor;
+use prost::Message;
+use prost_reflect::{DynamicMessage, EnumDescriptor};
+use sammati_kernel::TransactionId;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::contract::{comment, pool};
+use crate::contract::{Rpc, comment, pool};
 
 /// A word that tests send where nothing must come back; no refusal may hold it.
 pub(crate) const CANARY: &str = "kanarie";
@@ -18,19 +20,27 @@ static CODES: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
     let reasons = pool
         .get_enum_by_name("sammati.type.v1.ErrorReason")
         .expect("ErrorReason");
-    let decisions = pool
-        .get_enum_by_name("sammati.consent.v1.Decision.Reason")
-        .expect("Decision.Reason");
     let mut codes = HashMap::new();
     // CreateTransfer sends the reasons of decisions, with FAILED_PRECONDITION.
-    for (name, _) in values(&decisions, "REASON_") {
-        codes.insert(name, "FAILED_PRECONDITION".to_owned());
+    for name in DECISIONS.iter() {
+        codes.insert(name.clone(), "FAILED_PRECONDITION".to_owned());
     }
     for (name, about) in values(&reasons, "ERROR_REASON_") {
         let code = about.split([',', '.']).next().unwrap_or_default().to_owned();
         codes.insert(name, code);
     }
     codes
+});
+
+/// The reasons of decisions.
+static DECISIONS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let decisions = pool()
+        .get_enum_by_name("sammati.consent.v1.Decision.Reason")
+        .expect("Decision.Reason");
+    values(&decisions, "REASON_")
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect()
 });
 
 fn values(names: &EnumDescriptor, prefix: &str) -> Vec<(String, String)> {
@@ -48,6 +58,8 @@ pub(crate) struct Said {
     pub(crate) reason: String,
     /// The fields that `BadRequest` names, without indices.
     pub(crate) fields: Vec<String>,
+    /// The facts that `ErrorInfo` carries.
+    metadata: HashMap<String, String>,
 }
 
 impl Said {
@@ -58,6 +70,30 @@ impl Said {
 
     pub(crate) fn is(&self, code: Code, reason: &str) -> bool {
         self.code == code && self.reason == reason
+    }
+}
+
+/// Reads what `rpc` refused a request with, and says what is not as its contract has it.
+pub(crate) fn of(rpc: &Rpc, sent: &DynamicMessage, status: &Status) -> Result<Said, String> {
+    let said = read(status)?;
+    let decision = rpc.documents("Decision") && DECISIONS.contains(&said.reason);
+    if !rpc.may_refuse(&said.reason) && !decision {
+        return Err(format!(
+            "{} is no reason of this method: {}",
+            said.reason,
+            status.message()
+        ));
+    }
+    if said.code == Code::InvalidArgument && said.fields.iter().any(String::is_empty) {
+        return Err(format!("a violation of no field: {}", said.line()));
+    }
+    // A name of something else is told to nobody: who knows it has sent it.
+    let sent = sent.encode_to_vec();
+    let is_sent = |name: &str| sent.windows(name.len()).any(|part| part == name.as_bytes());
+    let mut told = said.metadata.values().filter(|value| value.contains('/'));
+    match told.find(|value| value.as_str() != rpc.access.path && !is_sent(value)) {
+        Some(name) => Err(format!("metadata tells {name:?}")),
+        None => Ok(said),
     }
 }
 
@@ -95,6 +131,7 @@ pub(crate) fn read(status: &Status) -> Result<Said, String> {
         code: status.code(),
         reason: info.reason.clone(),
         fields,
+        metadata: info.metadata.clone(),
     })
 }
 
@@ -103,15 +140,26 @@ fn companions(status: &Status, details: &ErrorDetails) -> Result<(), &'static st
     match status.code() {
         Code::ResourceExhausted | Code::Unavailable if details.retry_info().is_none() => Err("no RetryInfo"),
         Code::FailedPrecondition if details.precondition_failure().is_none() => Err("no PreconditionFailure"),
+        Code::NotFound if details.resource_info().is_none() => Err("no ResourceInfo"),
         Code::InvalidArgument if status.message().is_empty() => Err("no sentence"),
+        Code::InvalidArgument if !details.bad_request().is_some_and(|b| is_told(&b.field_violations)) => {
+            Err("no BadRequest that says what is wrong")
+        }
         _ => Ok(()),
     }
 }
 
-/// A state, a number, a time, a resource name or a field; nothing that could name a person.
+fn is_told(violations: &[FieldViolation]) -> bool {
+    !violations.is_empty() && violations.iter().all(|v| !v.description.is_empty())
+}
+
+/// A state, a number, a time, an id or a name with one, or a field; nothing that could name a person.
 fn harmless(value: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_./:{}[]-+".contains(c);
-    let is_name = value.split_once('/').is_some();
+    let is_name = value
+        .rsplit('/')
+        .next()
+        .is_some_and(|id| id.parse::<TransactionId>().is_ok());
     let digits = value
         .split(|c: char| !c.is_ascii_digit())
         .map(str::len)

@@ -60,6 +60,8 @@ pub(crate) struct Caller {
     pub(crate) kind: Option<Kind>,
     /// The service it is.
     pub(crate) service: Option<&'static str>,
+    /// The account it is.
+    account: Option<String>,
     pub(crate) who: Who,
 }
 
@@ -69,7 +71,15 @@ impl Caller {
             name,
             kind: Some(kind),
             service: None,
+            account: None,
             who: who.clone(),
+        }
+    }
+
+    fn person(name: &'static str, person: &Person) -> Self {
+        Self {
+            account: Some(person.account.name.clone()),
+            ..Self::of(name, Kind::Person, &person.who)
         }
     }
 
@@ -81,6 +91,11 @@ impl Caller {
     /// Whether it shows a credential of any kind to `server`.
     pub(crate) fn is_known_to(&self, server: &str) -> bool {
         self.who.certificate.is_some() || self.who.tokens.contains_key(server)
+    }
+
+    /// The account it is.
+    pub(crate) fn account(&self) -> Option<&str> {
+        self.account.as_deref()
     }
 
     /// Whether the contract names it.
@@ -119,6 +134,16 @@ impl World {
         std::fs::create_dir_all(&folder)?;
         let log = folder.join("services.log");
         keep_log(&log)?;
+        Self::start(&folder, log).await
+    }
+
+    /// A system of its own, in this new folder; the log is the shared one's.
+    pub(crate) async fn alone(name: &str) -> Result<Self, Failure> {
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join("conformance/services.log");
+        Self::start(&folder(name), log).await
+    }
+
+    async fn start(folder: &Path, log: PathBuf) -> Result<Self, Failure> {
         let clock = ManualClock::at(SystemClock.now());
         certify(&folder.join("dev"))?;
         let setting = Setting {
@@ -171,7 +196,14 @@ impl World {
 
     /// The first caller whom the contract of `rpc` names.
     pub(crate) fn allowed(&self, rpc: &Rpc) -> Option<&Caller> {
-        self.callers.iter().find(|caller| caller.may_call(rpc))
+        self.all_allowed(rpc).next()
+    }
+
+    /// One caller of each kind that the contract of `rpc` names; of anyone nobody stands for all.
+    pub(crate) fn all_allowed(&self, rpc: &Rpc) -> impl Iterator<Item = &Caller> {
+        let anyone = rpc.serves(Kind::Anyone);
+        let named = self.callers.iter().filter(|caller| caller.may_call(rpc));
+        named.take(if anyone { 1 } else { usize::MAX })
     }
 }
 
@@ -182,18 +214,20 @@ async fn callers(story: &Story, person: &Person, outsider: &Outsider) -> Result<
             name: "nobody",
             kind: None,
             service: None,
+            account: None,
             who: bare(None)?,
         },
         Caller {
             name: "a participant's certificate alone",
             kind: None,
             service: None,
+            account: None,
             who: bare(Some("hospital"))?,
         },
         Caller::of("hip", Kind::Hip, &story.hospital),
         Caller::of("hiu", Kind::Hiu, &story.clinic),
         Caller::of("app", Kind::App, &story.app),
-        Caller::of("person", Kind::Person, &person.who),
+        Caller::person("person", person),
         Caller::of(
             "locker",
             Kind::Locker,
@@ -207,6 +241,7 @@ async fn callers(story: &Story, person: &Person, outsider: &Outsider) -> Result<
             name: service,
             kind: Some(Kind::Service),
             service: Some(service),
+            account: None,
             who,
         });
     }
@@ -215,7 +250,7 @@ async fn callers(story: &Story, person: &Person, outsider: &Outsider) -> Result<
 
 async fn strangers(story: &Story, other: &Person, outsider: &Outsider) -> Result<Vec<Caller>, Failure> {
     use types::ParticipantRole as Role;
-    let mut strangers = vec![Caller::of("another person", Kind::Person, &other.who)];
+    let mut strangers = vec![Caller::person("another person", other)];
     for (name, kind, role) in [
         ("another hip", Kind::Hip, Role::Hip),
         ("another hiu", Kind::Hiu, Role::Hiu),
@@ -277,6 +312,8 @@ impl Outsider {
             kind: identity::participant::Kind::Facility.into(),
             registrations: vec![registration],
             keys: vec![jwk],
+            // As any receiver: so that a transfer of its is judged by its consent, not by where it goes.
+            transfer_origins: vec!["https://clinic.example".into()],
             ..Default::default()
         };
         let mut client = ParticipantServiceClient::new(story.operator.identity());

@@ -1,0 +1,177 @@
+//! Makes, for each mutation, the real object it is about and a good request about it: what a walk by descriptors alone
+//! cannot know.
+
+mod consents;
+mod people;
+mod sessions;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use prost::Message;
+use sammati_api::identity::v1 as identity;
+use sammati_api::identity::v1::create_transaction_request::Subject;
+use sammati_api::identity::v1::transaction::Purpose;
+use sammati_api::identity::v1::transaction_service_client::TransactionServiceClient;
+use sammati_api::identity::v1::verify_transaction_request::Proof;
+use sammati_api::sandbox::v1 as sandbox;
+use sammati_kernel::{ManualClock, ParticipantId, Slot, TransactionId};
+use sammati_tests::caller::Addresses;
+use sammati_tests::story::{Failure, Person, Story, Who};
+
+/// A password that the rules accept.
+pub(crate) const PASSWORD: &str = "Rq7!vTz2#Lm";
+
+/// One mutation that is about to be made.
+pub(crate) struct Made {
+    /// Who makes it.
+    pub(crate) who: Who,
+    /// The request.
+    pub(crate) request: Vec<u8>,
+    /// Another one with the same `request_id`: about something in another partition, wherever this caller may name such.
+    pub(crate) other: Vec<u8>,
+}
+
+fn made<M: Message + Clone>(who: &Who, request: M, change: impl FnOnce(&mut M)) -> Made {
+    let mut other = request.clone();
+    change(&mut other);
+    Made {
+        who: who.clone(),
+        request: request.encode_to_vec(),
+        other: other.encode_to_vec(),
+    }
+}
+
+/// The partition on SQLite, which has four, of what has this name: an id carries its slot, a participant's is hashed.
+fn partition(name: &str) -> Option<u16> {
+    let slot = match ParticipantId::parse_name(name) {
+        Ok(participant) => Slot::of_participant(participant.as_str()),
+        Err(_) => name.split_once('/')?.1.parse::<TransactionId>().ok()?.slot(),
+    };
+    Some(slot.number() % 4)
+}
+
+/// Two of what `make` makes, in two partitions.
+async fn apart<T>(make: impl AsyncFn() -> Result<T, Failure>, name: impl Fn(&T) -> &str) -> Result<(T, T), Failure> {
+    let first = make().await?;
+    let home = partition(name(&first)).ok_or("a name without a slot")?;
+    loop {
+        let second = make().await?;
+        if partition(name(&second)).ok_or("a name without a slot")? != home {
+            return Ok((first, second));
+        }
+    }
+}
+
+/// Where mutations are made.
+pub(crate) struct Stage {
+    pub(crate) story: Story,
+    pub(crate) clock: ManualClock,
+    /// People of the register; whose turn it is comes first.
+    register: Mutex<VecDeque<sandbox::Person>>,
+}
+
+impl Stage {
+    /// A stage in the system at `addresses`.
+    pub(crate) async fn of(addresses: &Addresses, clock: &ManualClock) -> Result<Self, Failure> {
+        let mut story = Story::new(addresses, Arc::new(clock.clone()))?;
+        story.open().await?;
+        let mut register = story.people().await?;
+        register.retain(|p| !p.mobile.is_empty() && p.parents.is_empty());
+        // One of each household, so that nobody else's OTPs go to the same mobile.
+        register.sort_by(|a, b| a.mobile.cmp(&b.mobile));
+        register.dedup_by(|a, b| a.mobile == b.mobile);
+        Ok(Self {
+            story,
+            clock: clock.clone(),
+            register: Mutex::new(register.into()),
+        })
+    }
+
+    fn entry(&self) -> sandbox::Person {
+        let mut register = self.register.lock().expect("no panic before");
+        // Whoever was enrolled longest ago comes again when all were.
+        register.rotate_left(1);
+        register.back().expect("the register has people").clone()
+    }
+
+    async fn person(&self) -> Result<Person, Failure> {
+        Ok(self.story.enrol(&self.entry()).await?)
+    }
+
+    async fn two_people(&self) -> Result<(Person, Person), Failure> {
+        apart(async || self.person().await, |person| &person.account.name).await
+    }
+
+    /// The request that the method with this full name is called with; `None` for a method that is not known here.
+    pub(crate) async fn make(&self, method: &str) -> Result<Option<Made>, Failure> {
+        let made = match crate::sample::short(method) {
+            "TransactionService.CreateTransaction" => self.create_transaction().await?,
+            "TransactionService.ResendOtp" => self.resend_otp().await?,
+            "TransactionService.VerifyTransaction" => self.verify_transaction().await?,
+            "AccountService.CreateAccount" => self.create_account().await?,
+            "AccountService.SetCredential" => self.set_credential().await?,
+            "AddressService.CreateAddress" => self.create_address().await?,
+            "AddressService.SetPreferredAddress" => self.set_preferred_address().await?,
+            "SessionService.CreateSession" => self.create_session().await?,
+            "SessionService.RefreshSession" => self.refresh_session().await?,
+            "SessionService.RevokeSessions" => self.revoke_sessions().await?,
+            "SessionService.CreateParticipantSession" => self.create_participant_session(),
+            "ParticipantService.CreateParticipant" => self.create_participant().await?,
+            "ParticipantService.UpdateParticipant" => self.update_participant().await?,
+            "ParticipantService.ActivateParticipant" => self.activate_participant().await?,
+            "ParticipantService.SuspendParticipant" => self.suspend_participant().await?,
+            "ConsentRequestService.CreateConsentRequest" => self.create_consent_request().await?,
+            "ConsentRequestService.ApproveConsentRequest" => self.approve_consent_request().await?,
+            "ConsentRequestService.DenyConsentRequest" => self.deny_consent_request().await?,
+            "ConsentService.RevokeConsents" => self.revoke_consents().await?,
+            "DecisionService.AuthorizeAccess" => self.authorize_access().await?,
+            "LinkService.IssueLinkToken" => self.issue_link_token().await?,
+            "LinkService.LinkCareContexts" => self.link_care_contexts().await?,
+            "NotificationService.AcknowledgeNotifications" => self.acknowledge_notifications().await?,
+            "TransferService.CreateTransfer" => self.create_transfer().await?,
+            "TransferService.AcknowledgeTransfer" => self.acknowledge_transfer().await?,
+            _ => return Ok(None),
+        };
+        Ok(Some(made))
+    }
+
+    /// A part of an address, or a participant's id, that nobody has.
+    fn unused(&self) -> String {
+        let digits: String = self
+            .story
+            .rid()
+            .chars()
+            .rev()
+            .filter(char::is_ascii_alphanumeric)
+            .take(8)
+            .collect();
+        format!("w{digits}x")
+    }
+}
+
+/// A VERIFIED transaction by an OTP to her mobile.
+pub(crate) async fn proved(
+    story: &Story,
+    who: &Who,
+    entry: &sandbox::Person,
+    purpose: Purpose,
+    subject: Option<Subject>,
+) -> Result<String, Failure> {
+    let mut client = TransactionServiceClient::new(who.identity());
+    let create = identity::CreateTransactionRequest {
+        request_id: story.rid(),
+        purpose: purpose.into(),
+        factor: identity::Factor::MobileOtp.into(),
+        consent: None,
+        subject,
+    };
+    let transaction = client.create_transaction(create).await?.into_inner();
+    let verify = identity::VerifyTransactionRequest {
+        request_id: story.rid(),
+        name: transaction.name,
+        etag: String::new(),
+        proof: Some(Proof::Otp(story.otp(&entry.mobile).await?)),
+    };
+    Ok(client.verify_transaction(verify).await?.into_inner().name)
+}
