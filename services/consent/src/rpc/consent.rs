@@ -2,7 +2,7 @@
 
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::consent_service_server::ConsentService;
-use sammati_kernel::{Caller, ConsentId, Refusal, Violations};
+use sammati_kernel::{AccountId, Caller, ConsentId, Refusal};
 use sammati_server::page::Page;
 use sammati_server::{authz, error};
 use sammati_store::Outcome;
@@ -72,11 +72,14 @@ impl Core {
             std::mem::take(&mut message.page_size),
             std::mem::take(&mut message.page_token),
         );
-        let page = self
-            .pages
-            .page(caller, "ListConsents", &message, size, &token)
-            .map_err(error::status)?;
-        let (mut response, next) = self.consents(caller, &message, &page).await.map_err(error::status)?;
+        let page = self.pages.page(caller, "ListConsents", &message, size, &token);
+        let asked = list::asked(page, |v| {
+            let filter = Filter::parse(v, &message);
+            Ok((filter, list::subject(v, caller, &message.subject)?))
+        });
+        let (page, (filter, subject)) = asked.map_err(error::status)?;
+        let listed = self.consents(caller, filter, subject, &page).await;
+        let (mut response, next) = listed.map_err(error::status)?;
         response.next_page_token = next.map(|last| page.next(&last)).transpose()?.unwrap_or_default();
         Ok(response)
     }
@@ -84,13 +87,10 @@ impl Core {
     async fn consents(
         &self,
         caller: &Caller,
-        message: &api::ListConsentsRequest,
+        filter: Filter,
+        subject: Option<AccountId>,
         page: &Page,
     ) -> Result<(api::ListConsentsResponse, Option<Vec<u8>>), Refusal> {
-        let mut v = Violations::new();
-        let filter = Filter::parse(&mut v, message);
-        let subject = list::subject(&mut v, caller, &message.subject)?;
-        v.check()?;
         let sources = match subject {
             Some(account) => vec![Whose::subject(account)],
             None => vec![Whose::participant("hip", caller)?, Whose::participant("hiu", caller)?],
