@@ -4,25 +4,19 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use ring::rand::SystemRandom;
-use ring::signature::Ed25519KeyPair;
-use sammati_api::identity::v1 as identity;
-use sammati_api::identity::v1::participant_service_client::ParticipantServiceClient;
-use sammati_api::identity::v1::session_service_client::SessionServiceClient;
 use sammati_api::types::v1 as types;
 use sammati_api::types::v1::CallerKind as Kind;
-use sammati_kernel::jws::SigningKey;
 use sammati_kernel::{Clock, ManualClock, SystemClock};
 use sammati_testkit::Authority;
 use sammati_testkit::development::TRUST_DOMAIN;
 use sammati_tests::caller::Wire;
 use sammati_tests::story::{Failure, Person, Story, Who};
 use sammati_tests::system::{InProcess, Setting};
-use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::OnceCell;
 
 use crate::contract::Rpc;
+use crate::outsider::Outsider;
 
 /// The runtime of services and clients alike: it outlives every test.
 static RUNTIME: LazyLock<Runtime> =
@@ -281,74 +275,6 @@ fn certify(folder: &Path) -> Result<(), Failure> {
     }
     authority.write(folder)?;
     Ok(())
-}
-
-/// A participant of every role. Its certificate is not registered, so that a signed assertion must prove it.
-struct Outsider(SigningKey);
-
-impl Outsider {
-    const NAME: &'static str = "participants/outsider";
-
-    async fn register(story: &Story) -> Result<Self, Failure> {
-        use types::ParticipantRole as Role;
-        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| "no randomness")?;
-        let key = SigningKey::from_pkcs8(pkcs8.as_ref()).map_err(|error| error.to_string())?;
-        let roles = [Role::Hip, Role::Hiu, Role::Locker, Role::PhrApp]
-            .map(i32::from)
-            .to_vec();
-        let jwk = identity::ParticipantKey {
-            kid: key.kid().to_owned(),
-            jwk: key.public().to_jwk(),
-            ..Default::default()
-        };
-        let registration = identity::Registration {
-            registry: "HFR".into(),
-            id: "IN2799999".into(),
-            verified: false,
-        };
-        let participant = identity::Participant {
-            display_name: "Elsewhere".into(),
-            roles,
-            kind: identity::participant::Kind::Facility.into(),
-            registrations: vec![registration],
-            keys: vec![jwk],
-            // As any receiver: so that a transfer of its is judged by its consent, not by where it goes.
-            transfer_origins: vec!["https://clinic.example".into()],
-            ..Default::default()
-        };
-        let mut client = ParticipantServiceClient::new(story.operator.identity());
-        let create = identity::CreateParticipantRequest {
-            request_id: story.rid(),
-            participant_id: "outsider".into(),
-            participant: Some(participant),
-        };
-        client.create_participant(create).await?;
-        let activate = identity::ActivateParticipantRequest {
-            request_id: story.rid(),
-            name: Self::NAME.into(),
-            etag: String::new(),
-        };
-        client.activate_participant(activate).await?;
-        Ok(Self(key))
-    }
-
-    async fn session(&self, story: &Story, role: types::ParticipantRole) -> Result<Who, Failure> {
-        let now = story.clock.now().seconds();
-        let claims = json!({"iss": Self::NAME, "sub": Self::NAME, "aud": "identity", "jti": story.rid(), "iat": now});
-        let request = identity::CreateParticipantSessionRequest {
-            request_id: story.rid(),
-            participant: Self::NAME.into(),
-            client_assertion: self.0.sign("JWT", &claims)?,
-            roles: vec![role.into()],
-            audiences: ["identity", "consent", "audit"].map(str::to_owned).to_vec(),
-        };
-        let who = Who::new(&story.addresses, Some("outsider"))?;
-        let session = SessionServiceClient::new(who.identity())
-            .create_participant_session(request)
-            .await?
-            .into_inner();
-        Ok(who.with(&session.access_tokens))
-    }
 }
 
 /// Keeps what the services log, from debug on for our own crates, without times: digits are looked for in it.
