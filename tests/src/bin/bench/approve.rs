@@ -10,7 +10,8 @@ use sammati_testkit::development::DatabaseKind;
 use sammati_tests::story::Person;
 
 use crate::hollow::PerRequest;
-use crate::measure::{CALLERS, Contender, Failure, Pace, interleave, work_off};
+use crate::measure::{CALLERS, Contender, Failure, Pace, Sample, interleave, work_off};
+use crate::rpc;
 use crate::summary::Summary;
 use crate::system::{self, System};
 
@@ -51,12 +52,17 @@ async fn compare(
 ) -> Result<(), Failure> {
     let each = Approvals::start::<PerRequest>(homes.0).await?;
     let grouped = Approvals::start::<Consent>(homes.1).await?;
-    let mut contenders = [each.contender(names.0), grouped.contender(names.1)];
+    let mut contenders = [
+        each.contender(names.0),
+        grouped.contender(names.1),
+        rpc::empty(&grouped.system, pace.time),
+    ];
     let measured = interleave(pace.rounds, &mut contenders).await?;
     drop(contenders);
-    if let [first, second] = &measured[..] {
+    if let [first, second, empty] = &measured[..] {
         summary.alone(first, "1/s");
         summary.compared(second, "1/s", first);
+        summary.ratio(second, empty);
     }
     for approvals in [each, grouped] {
         approvals.stop().await;
@@ -90,7 +96,7 @@ impl Approvals {
     }
 
     /// The clinic asks, uncounted; then they approve.
-    async fn round(self) -> Result<f64, Failure> {
+    async fn round(self) -> Result<Sample, Failure> {
         let requests = self.ask().await?;
         self.system.quiet().await?;
         let this = self.clone();

@@ -22,47 +22,101 @@ pub(crate) struct Pace {
     pub(crate) time: Duration,
 }
 
-/// One of those who are compared: each run tells its rate per second.
-pub(crate) struct Contender {
-    name: &'static str,
-    run: Box<dyn FnMut() -> BoxFuture<'static, Result<f64, Failure>>>,
+/// What one run of a contender came to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    /// Per second.
+    pub(crate) rate: f64,
+    /// How long half of the calls, and all but a hundredth, took at most, in microseconds; where calls were timed.
+    pub(crate) latency: Option<[f64; 2]>,
 }
 
-impl Contender {
-    /// Called `name`.
-    pub(crate) fn new<F, Fut>(name: &'static str, mut run: F) -> Self
-    where
-        F: FnMut() -> Fut + 'static,
-        Fut: Future<Output = Result<f64, Failure>> + Send + 'static,
-    {
+impl Sample {
+    /// Each call counts for `n`.
+    pub(crate) fn times(self, n: f64) -> Self {
         Self {
-            name,
-            run: Box::new(move || Box::pin(run())),
+            rate: self.rate * n,
+            ..self
+        }
+    }
+
+    fn of(rate: f64, mut calls: Vec<Duration>) -> Self {
+        calls.sort_unstable();
+        let micros = |at: usize| calls.get(at).map_or(0.0, |call| call.as_secs_f64() * 1e6);
+        let latency = [micros(calls.len() / 2), micros(calls.len() * 99 / 100)];
+        Self {
+            rate,
+            latency: (!calls.is_empty()).then_some(latency),
         }
     }
 }
 
-/// The rates of one contender, round by round.
+impl From<f64> for Sample {
+    fn from(rate: f64) -> Self {
+        Self { rate, latency: None }
+    }
+}
+
+/// One of those who are compared.
+pub(crate) struct Contender {
+    name: &'static str,
+    run: Box<dyn FnMut() -> BoxFuture<'static, Result<Sample, Failure>>>,
+}
+
+impl Contender {
+    /// Called `name`.
+    pub(crate) fn new<F, Fut, S>(name: &'static str, mut run: F) -> Self
+    where
+        F: FnMut() -> Fut + 'static,
+        Fut: Future<Output = Result<S, Failure>> + Send + 'static,
+        S: Into<Sample>,
+    {
+        Self {
+            name,
+            run: Box::new(move || {
+                let run = run();
+                Box::pin(async move { Ok(run.await?.into()) })
+            }),
+        }
+    }
+}
+
+/// The samples of one contender, round by round.
 #[derive(Debug, Clone)]
 pub(crate) struct Measured {
     /// Its name.
     pub(crate) name: &'static str,
-    rates: Vec<f64>,
+    samples: Vec<Sample>,
 }
 
 impl Measured {
     /// The middle rate.
     pub(crate) fn median(&self) -> f64 {
-        median(self.rates.clone())
+        median(self.samples.iter().map(|sample| sample.rate).collect())
     }
 
     /// The middle of the quotients of each round.
     pub(crate) fn against(&self, other: &Self) -> f64 {
+        self.quotient(other, |sample| Some(sample.rate))
+    }
+
+    /// The middle latencies of half of the calls and of all but a hundredth, where calls were timed.
+    pub(crate) fn latency(&self) -> Option<[f64; 2]> {
+        let all: Option<Vec<_>> = self.samples.iter().map(|sample| sample.latency).collect();
+        let all = all.filter(|all| !all.is_empty())?;
+        Some([0, 1].map(|n| median(all.iter().map(|latency| latency[n]).collect())))
+    }
+
+    /// The same of the latency that all but a hundredth keep within.
+    pub(crate) fn p99_against(&self, other: &Self) -> f64 {
+        self.quotient(other, |sample| sample.latency.map(|latency| latency[1]))
+    }
+
+    fn quotient(&self, other: &Self, of: impl Fn(&Sample) -> Option<f64>) -> f64 {
+        let rounds = self.samples.iter().zip(&other.samples);
         median(
-            self.rates
-                .iter()
-                .zip(&other.rates)
-                .map(|(mine, theirs)| mine / theirs)
+            rounds
+                .filter_map(|(mine, theirs)| Some(of(mine)? / of(theirs)?))
                 .collect(),
         )
     }
@@ -83,16 +137,16 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 pub(crate) async fn interleave(rounds: usize, contenders: &mut [Contender]) -> Result<Vec<Measured>, Failure> {
     let empty = |contender: &Contender| Measured {
         name: contender.name,
-        rates: Vec::new(),
+        samples: Vec::new(),
     };
     let mut all: Vec<_> = contenders.iter().map(empty).collect();
     for round in 0..=rounds {
         for (contender, measured) in contenders.iter_mut().zip(&mut all) {
-            let rate = (contender.run)()
+            let sample = (contender.run)()
                 .await
                 .map_err(|error| format!("{}: {error}", contender.name))?;
             if round > 0 {
-                measured.rates.push(rate);
+                measured.samples.push(sample);
             }
         }
     }
@@ -100,7 +154,7 @@ pub(crate) async fn interleave(rounds: usize, contenders: &mut [Contender]) -> R
 }
 
 /// Closed loop: `callers` call again and again; tells the calls per second that ended within `time`.
-pub(crate) async fn rate<F, Fut>(callers: usize, time: Duration, call: F) -> Result<f64, Failure>
+pub(crate) async fn rate<F, Fut>(callers: usize, time: Duration, call: F) -> Result<Sample, Failure>
 where
     F: Fn(usize) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = Result<(), Failure>> + Send,
@@ -111,26 +165,30 @@ where
     for caller in 0..callers {
         let call = call.clone();
         tasks.spawn(async move {
-            let mut done = 0_u32;
+            let mut done = Vec::new();
             loop {
+                let begun = Instant::now();
                 call(caller).await?;
                 let now = Instant::now();
                 if now >= until {
-                    return Ok::<u32, Failure>(done);
+                    return Ok::<_, Failure>(done);
                 }
-                done += u32::from(now >= from);
+                if now >= from {
+                    done.push(now - begun);
+                }
             }
         });
     }
-    let mut done = 0.0;
+    let mut done = Vec::new();
     while let Some(task) = tasks.join_next().await {
-        done += f64::from(task??);
+        done.append(&mut task??);
     }
-    Ok(done / time.as_secs_f64())
+    let count = f64::from(u32::try_from(done.len())?);
+    Ok(Sample::of(count / time.as_secs_f64(), done))
 }
 
 /// `callers` work off `items`; tells how many per second from the first call to the last answer.
-pub(crate) async fn work_off<T, F, Fut>(callers: usize, items: Vec<T>, call: F) -> Result<f64, Failure>
+pub(crate) async fn work_off<T, F, Fut>(callers: usize, items: Vec<T>, call: F) -> Result<Sample, Failure>
 where
     T: Send + 'static,
     F: Fn(T) -> Fut + Clone + Send + 'static,
@@ -146,14 +204,19 @@ where
     for share in shares {
         let call = call.clone();
         tasks.spawn(async move {
+            let mut done = Vec::with_capacity(share.len());
             for item in share {
+                let begun = Instant::now();
                 call(item).await?;
+                done.push(begun.elapsed());
             }
-            Ok::<(), Failure>(())
+            Ok::<_, Failure>(done)
         });
     }
+    let mut done = Vec::with_capacity(count);
     while let Some(task) = tasks.join_next().await {
-        task??;
+        done.append(&mut task??);
     }
-    Ok(f64::from(u32::try_from(count)?) / begun.elapsed().as_secs_f64())
+    let rate = f64::from(u32::try_from(count)?) / begun.elapsed().as_secs_f64();
+    Ok(Sample::of(rate, done))
 }

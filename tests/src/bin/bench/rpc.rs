@@ -110,19 +110,8 @@ impl Subject {
         DecisionServiceClient::new(self.system.story.clinic.consent_at(replica))
     }
 
-    /// An empty message to a handler that does nothing.
     fn empty(&self, time: Duration) -> Contender {
-        let client = self.clinic(HOLLOW);
-        Contender::new("rpc.empty", move || {
-            let client = client.clone();
-            rate(CALLERS, time, move |_| {
-                let mut client = client.clone();
-                async move {
-                    client.check_access(consent::CheckAccessRequest::default()).await?;
-                    Ok(())
-                }
-            })
-        })
+        empty(&self.system, time)
     }
 
     /// A question to the `replica`th consent service; the real one must permit.
@@ -164,9 +153,24 @@ impl Subject {
                     Ok(())
                 }
             });
-            async move { Ok(calls.await? * f64::from(u32::try_from(size)?)) }
+            async move { Ok(calls.await?.times(f64::from(u32::try_from(size)?))) }
         }))
     }
+}
+
+/// An empty message to a handler that does nothing.
+pub(crate) fn empty(system: &System, time: Duration) -> Contender {
+    let client = DecisionServiceClient::new(system.story.clinic.consent_at(HOLLOW));
+    Contender::new("rpc.empty", move || {
+        let client = client.clone();
+        rate(CALLERS, time, move |_| {
+            let mut client = client.clone();
+            async move {
+                client.check_access(consent::CheckAccessRequest::default()).await?;
+                Ok(())
+            }
+        })
+    })
 }
 
 /// The consent service as a caller, by its certificate.

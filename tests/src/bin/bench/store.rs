@@ -7,7 +7,7 @@ use sammati_kernel::{AccountId, Clock, Key, Seed, Slot, SystemClock, Transaction
 use sammati_store::{Location, Options, RequestKey, Store};
 use sammati_testkit::Database;
 
-use crate::measure::{CALLERS, Contender, Failure, Pace, interleave, rate};
+use crate::measure::{CALLERS, Contender, Failure, Pace, Sample, interleave, rate};
 use crate::pgbench;
 use crate::rows::{Append, Approve, MIGRATIONS};
 use crate::summary::Summary;
@@ -38,7 +38,7 @@ impl Bench {
         })
     }
 
-    pub(crate) async fn append(self, time: Duration) -> Result<f64, Failure> {
+    pub(crate) async fn append(self, time: Duration) -> Result<Sample, Failure> {
         let call = move |caller: usize| {
             let store = self.store.clone();
             async move { store.apply(Append(account(caller))).await.map_err(refused) }
@@ -46,7 +46,7 @@ impl Bench {
         rate(CALLERS, time, call).await
     }
 
-    pub(crate) async fn approve(self, time: Duration) -> Result<f64, Failure> {
+    pub(crate) async fn approve(self, time: Duration) -> Result<Sample, Failure> {
         let call = move |caller: usize| {
             let store = self.store.clone();
             async move {

@@ -26,17 +26,38 @@ pub(crate) struct Entry {
 pub(crate) struct Summary(Vec<Entry>);
 
 impl Summary {
-    /// Adds a line that is compared with nothing.
+    /// Adds a line that is compared with nothing, and its latencies where they were taken.
     pub(crate) fn alone(&mut self, measured: &Measured, unit: &'static str) {
+        self.latencies(measured, None);
         self.value(measured.name, measured.median(), unit);
     }
 
-    /// Adds a line with its quotient.
+    /// Adds a line with its quotient; of latencies too, where both have them.
     pub(crate) fn compared(&mut self, measured: &Measured, unit: &'static str, per: &Measured) {
-        self.alone(measured, unit);
+        self.latencies(measured, Some(per));
+        self.value(measured.name, measured.median(), unit);
+        self.last_is(measured.against(per), per.name.to_owned());
+    }
+
+    /// Adds the quotient alone of a line that is there already.
+    pub(crate) fn ratio(&mut self, measured: &Measured, per: &Measured) {
+        self.value(&format!("{} ÷ {}", measured.name, per.name), measured.against(per), "");
+        self.last_is(measured.against(per), per.name.to_owned());
+    }
+
+    fn latencies(&mut self, measured: &Measured, per: Option<&Measured>) {
+        let Some([half, most]) = measured.latency() else { return };
+        self.value(&format!("{}.p50", measured.name), half, "µs");
+        self.value(&format!("{}.p99", measured.name), most, "µs");
+        if let Some(per) = per.filter(|per| per.latency().is_some()) {
+            self.last_is(measured.p99_against(per), format!("{}.p99", per.name));
+        }
+    }
+
+    fn last_is(&mut self, ratio: f64, per: String) {
         if let Some(entry) = self.0.last_mut() {
-            entry.per = Some(per.name.to_owned());
-            entry.ratio = Some(round(measured.against(per)));
+            entry.per = Some(per);
+            entry.ratio = Some(round(ratio));
         }
     }
 
