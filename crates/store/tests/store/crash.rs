@@ -99,6 +99,23 @@ async fn i1_o1_a_commit_whose_answer_is_lost_has_one_effect() {
     assert_eq!(i64::try_from(world.check_feed().await).unwrap(), expected);
 }
 
+/// A check that cannot be confirmed is refused, never guessed; and whoever asks for readiness learns why, until it is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn c4_a_server_that_is_away_confirms_nothing_and_is_told_of() {
+    let Some(mut server) = Postgres::start() else { return };
+    psql(server.url(), "postgres", "CREATE DATABASE away");
+    let store = open(&format!("{}/away", server.url()), &ManualClock::at(START));
+    let mut readiness = store.readiness();
+    store.confirm().await.unwrap();
+    assert_eq!(*readiness.borrow_and_update(), Ok(()));
+    server.kill();
+    assert_eq!(store.confirm().await.unwrap_err().reason, Reason::StorageUnavailable);
+    assert!(readiness.borrow_and_update().is_err());
+    server.restart();
+    store.confirm().await.unwrap();
+    assert_eq!(*readiness.borrow_and_update(), Ok(()));
+}
+
 /// Repeats with the same request id, as a client is told to, until there is an answer.
 async fn until_done(store: &Store, clock: &ManualClock, n: u64) -> i64 {
     let id = account(u16::try_from(n % 4).unwrap(), n % 4);
