@@ -4,6 +4,7 @@ mod batches;
 mod crash;
 mod disk;
 mod freshness;
+mod model;
 mod pruning;
 mod requests;
 mod world;
