@@ -212,7 +212,8 @@ async fn addresses_of_others_are_not_to_be_listed_by_claiming_them() {
             ..claiming(&fixture, "", "")
         };
         let refused = fixture.inner.create_address(&app(), bare).await.unwrap_err();
-        let fields: Vec<_> = refused.violations.iter().map(|v| v.field.to_string()).collect();
+        let mut fields: Vec<_> = refused.violations.iter().map(|v| v.field.to_string()).collect();
+        fields.sort();
         assert_eq!(fields, ["account", "local_part", "transaction"], "all at once");
     }
 }
