@@ -13,14 +13,12 @@ fn line(text: &str) {
 }
 
 /// A step that went well.
-pub(crate) fn step(number: usize, what: &str, result: &str, command: Option<&str>) {
+pub(crate) fn step(number: usize, what: &str, result: &str, command: &str) {
     line(&format!("{number:>2}. {what}"));
     for part in result.lines() {
         line(&format!("      {part}"));
     }
-    if let Some(command) = command {
-        line(&format!("      $ {command}"));
-    }
+    line(&format!("      $ {command}"));
 }
 
 /// What went wrong, on stderr.

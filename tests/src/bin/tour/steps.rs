@@ -53,7 +53,7 @@ impl Tour<'_> {
         self.number += 1;
     }
 
-    fn done(&self, what: &str, result: &dyn Display, command: Option<&str>) {
+    fn done(&self, what: &str, result: &dyn Display, command: &str) {
         console::step(self.number, what, &result.to_string(), command);
     }
 
@@ -86,7 +86,7 @@ impl Tour<'_> {
         self.done(
             "register a hospital, a clinic and a patient app",
             &"hospital (HIP), clinic (HIU) and app are ACTIVE and have sessions",
-            Some(&command),
+            &command,
         );
         Ok(())
     }
@@ -109,7 +109,7 @@ impl Tour<'_> {
             "sammati.identity.v1.TransactionService/CreateTransaction",
             body,
         );
-        self.done("enrol a person by Aadhaar OTP", &result, Some(&command));
+        self.done("enrol a person by Aadhaar OTP", &result, &command);
 
         self.begin();
         let tail = person.account.name.chars().rev().take(6).collect::<String>();
@@ -133,7 +133,7 @@ impl Tour<'_> {
             "sammati.identity.v1.AddressService/CreateAddress",
             &body,
         );
-        self.done("claim an ABHA address", &person.address(), Some(&command));
+        self.done("claim an ABHA address", &person.address(), &command);
 
         self.begin();
         let references = self.references();
@@ -153,7 +153,7 @@ impl Tour<'_> {
         self.done(
             "the hospital links two care contexts",
             &format!("{} with {} care contexts", link.name, link.care_contexts.len()),
-            Some(&command),
+            &command,
         );
         Ok(person)
     }
@@ -172,7 +172,7 @@ impl Tour<'_> {
         self.done(
             "the clinic asks for prescriptions and diagnostic reports",
             &request.name,
-            Some(&command),
+            &command,
         );
 
         self.begin();
@@ -191,7 +191,7 @@ impl Tour<'_> {
         self.done(
             "she approves a narrower part: prescriptions only, three uses",
             &given.name,
-            Some(&command),
+            &command,
         );
 
         self.begin();
@@ -207,7 +207,7 @@ impl Tour<'_> {
         self.done(
             "the hospital hears of it and acknowledges",
             &notification.name,
-            Some(&command),
+            &command,
         );
         Ok(given)
     }
@@ -230,11 +230,7 @@ impl Tour<'_> {
             "signature by {} verifies offline; aud = {}, hi_types = {}",
             artefact.kid, claims["aud"], claims["hi_types"]
         );
-        self.done(
-            "the clinic fetches the artefact and verifies it",
-            &result,
-            Some(&command),
-        );
+        self.done("the clinic fetches the artefact and verifies it", &result, &command);
         Ok(())
     }
 
@@ -245,7 +241,7 @@ impl Tour<'_> {
             r#"{{"consent":"{}","provider":"participants/hospital","purpose":"PURPOSE_CODE_CAREMGT","access_mode":"ACCESS_MODE_VIEW","hi_types":["HI_TYPE_PRESCRIPTION"],"record_range":{{…}}}}"#,
             given.name
         );
-        let command = self.grpcurl(
+        let check = self.grpcurl(
             "clinic",
             true,
             &url,
@@ -256,11 +252,7 @@ impl Tour<'_> {
         self.begin();
         let decision = self.story.check(0, question.clone()).await?;
         expect(&decision, Outcome::Permit, Reason::Granted)?;
-        self.done(
-            "may the clinic see her prescriptions?",
-            &said(&decision),
-            Some(&command),
-        );
+        self.done("may the clinic see her prescriptions?", &said(&decision), &check);
 
         self.begin();
         let transfer = self.story.open_transfer(self.story.transfer(&given.name)).await?;
@@ -268,7 +260,7 @@ impl Tour<'_> {
         self.done(
             "the clinic opens a transfer",
             &format!("{}, use {} of 3", transfer.name, transfer.r#use),
-            Some(&command),
+            &command,
         );
 
         self.begin();
@@ -286,7 +278,11 @@ impl Tour<'_> {
         self.done(
             "a transfer of diagnostic reports, which she did not give",
             &format!("refused: {}", reason(&refused)),
-            None,
+            &command.replacen(
+                r#""record_range""#,
+                r#""hi_types":["HI_TYPE_DIAGNOSTIC_REPORT"],"record_range""#,
+                1,
+            ),
         );
 
         self.begin();
@@ -301,13 +297,13 @@ impl Tour<'_> {
         self.done(
             "she takes it back",
             &format!("{} consent revoked", revoked.changed_count),
-            Some(&command),
+            &command,
         );
 
         self.begin();
         let decision = self.story.check(0, question).await?;
         expect(&decision, Outcome::Deny, Reason::ConsentRevoked)?;
-        self.done("may the clinic still see them?", &said(&decision), None);
+        self.done("may the clinic still see them?", &said(&decision), &check);
         Ok(())
     }
 
@@ -326,7 +322,7 @@ impl Tour<'_> {
         self.done(
             "she reads her audit trail",
             &format!("{} events: {}", kinds.len(), kinds.join(", ")),
-            Some(&command),
+            &command,
         );
 
         self.begin();
@@ -361,7 +357,7 @@ impl Tour<'_> {
         self.done(
             "prove the revocation against the checkpoint",
             &String::from_utf8_lossy(&verdict.stdout).trim(),
-            Some(&shown),
+            &shown,
         );
 
         self.begin();
@@ -371,10 +367,11 @@ impl Tour<'_> {
         if verdict.status.code() != Some(1) {
             return Err(format!("the verifier ended with {} on a changed proof", verdict.status).into());
         }
+        let shown = shown.replace(&proof_file.display().to_string(), &bent.display().to_string());
         self.done(
             "change one byte of the proof",
             &String::from_utf8_lossy(&verdict.stderr).trim(),
-            None,
+            &shown,
         );
         Ok(())
     }
