@@ -56,16 +56,24 @@ impl DatabaseConfig {
     /// # Errors
     /// When the URL is not good or the password's file cannot be read.
     pub fn options_at(&self, url: &str, key: Key) -> Result<Options, ConfigError> {
+        let mut options = Options::new(self.location_at(url)?, key);
+        options.lanes = self.lanes.unwrap_or(options.lanes);
+        options.partitions = self.partitions;
+        Ok(options)
+    }
+
+    /// Where another database on the same server, or another file, is.
+    ///
+    /// # Errors
+    /// When the URL is not good or the password's file cannot be read.
+    pub fn location_at(&self, url: &str) -> Result<Location, ConfigError> {
         self.check_url(url).map_err(ConfigError)?;
         let mut location = Location::parse(url).map_err(ConfigError)?;
         if let Location::Postgres { root, password, .. } = &mut location {
             root.clone_from(&self.root_certificate);
             *password = self.password()?;
         }
-        let mut options = Options::new(location, key);
-        options.lanes = self.lanes.unwrap_or(options.lanes);
-        options.partitions = self.partitions;
-        Ok(options)
+        Ok(location)
     }
 
     pub(crate) fn check(&self) -> Result<(), String> {

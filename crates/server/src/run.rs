@@ -32,6 +32,7 @@ use crate::metrics::Metrics;
 use crate::served::Served;
 use crate::stack::{Parts, stack};
 use crate::tls::Peers;
+use crate::verbs::Keeps;
 
 /// A service: its name, its settings, and how it is made.
 pub trait Service: Sized + 'static {
@@ -40,6 +41,14 @@ pub trait Service: Sized + 'static {
 
     /// The table `[service]` of its configuration; with `deny_unknown_fields`.
     type Settings: DeserializeOwned + Send + 'static;
+
+    /// What it keeps, for the operator's verbs; also the place to refuse settings that are not good.
+    ///
+    /// # Errors
+    /// What is not good in the configuration.
+    fn keeps(_config: &Config<Self::Settings>) -> Result<Keeps, ConfigError> {
+        Ok(Keeps::default())
+    }
 
     /// Opens what it needs and makes its RPCs. Health says NOT_SERVING until it returns.
     fn build(start: Start<Self::Settings>) -> impl Future<Output = Result<Built, StartError>> + Send;

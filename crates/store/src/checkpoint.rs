@@ -59,6 +59,6 @@ fn checkpoint(shared: &Shared, conn: &mut Option<AnyConn>) -> Result<Moved, Erro
         Some(conn) => conn,
         None => conn.insert(shared.location.connect()?),
     };
-    let text = "SELECT log,checkpointed FROM pragma_wal_checkpoint('PASSIVE')";
+    let text = "PRAGMA wal_checkpoint(PASSIVE)";
     Ok(on_conn!(conn, |c| diesel::sql_query(text).get_result(c))?)
 }

@@ -78,6 +78,20 @@ impl Location {
         matches!(self, Self::Sqlite(_))
     }
 
+    /// A connection that only looks: it takes no lock and makes no file, and another process may serve meanwhile.
+    pub(crate) fn look(&self) -> Result<AnyConn, Error> {
+        let Self::Sqlite(path) = self else {
+            return self.connect();
+        };
+        let shown = path.display();
+        let path = std::path::absolute(path).map_err(|e| Error::File(format!("{shown}: {e}")))?;
+        std::fs::metadata(&path).map_err(|e| Error::File(format!("cannot read {shown}: {e}")))?;
+        let mut conn = SqliteConnection::establish(&read_only(&path))
+            .map_err(|e| Error::Connect(format!("{shown}: {e}; may this user read it and write its folder?")))?;
+        conn.batch_execute("PRAGMA busy_timeout=10000; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384;")?;
+        Ok(AnyConn::Sqlite(conn))
+    }
+
     /// A new connection, with the settings that the store relies on.
     ///
     /// # Errors
@@ -90,6 +104,19 @@ impl Location {
             }
         }
     }
+}
+
+/// The URI by which SQLite opens a file for reading alone.
+fn read_only(path: &Path) -> String {
+    let mut uri = "file://".to_owned();
+    for byte in path.to_string_lossy().bytes() {
+        match byte {
+            b'/' | b'-' | b'_' | b'.' | b'~' => uri.push(char::from(byte)),
+            _ if byte.is_ascii_alphanumeric() => uri.push(char::from(byte)),
+            _ => uri.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    uri + "?mode=ro"
 }
 
 fn sqlite(path: &Path) -> Result<SqliteConnection, Error> {

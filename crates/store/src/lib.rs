@@ -27,6 +27,7 @@ mod sql;
 mod statement;
 mod store;
 mod table;
+pub mod verbs;
 mod view;
 
 pub use batch::chain;

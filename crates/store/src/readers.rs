@@ -46,11 +46,10 @@ impl Readers {
     ) -> Result<T, Refusal> {
         let shared = Arc::clone(&self.shared);
         self.with(move |conn| {
-            let mut reader = Reader { conn, shared: &shared };
             if snapshot {
-                reader.in_snapshot(&mut read)
+                sql::in_snapshot(conn, |conn| read(&mut Reader { conn, shared: &shared }))
             } else {
-                read(&mut reader)
+                read(&mut Reader { conn, shared: &shared })
             }
         })
         .await
@@ -143,19 +142,6 @@ pub struct Stored<R> {
 }
 
 impl Reader<'_> {
-    fn in_snapshot<T>(&mut self, read: &mut impl FnMut(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
-        let begin = match self.conn {
-            AnyConn::Pg(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            AnyConn::Sqlite(_) => "BEGIN",
-        };
-        sql::batch(self.conn, begin)?;
-        let result = read(self);
-        let end = sql::batch(self.conn, if result.is_ok() { "COMMIT" } else { "ROLLBACK" });
-        // A transaction that cannot be ended ends with its connection.
-        end.map_err(|error| Error::Connect(format!("a snapshot could not be ended: {error}")))?;
-        result
-    }
-
     /// The record of `slot`'s partition with this key.
     ///
     /// # Errors
@@ -219,15 +205,8 @@ impl Reader<'_> {
     /// # Errors
     /// When the database fails.
     pub fn scan<R: Record>(&mut self, after: (i64, &[u8]), limit: i64) -> Result<Vec<Stored<R>>, Error> {
-        let name = R::TABLE.name;
-        let text =
-            format!("SELECT partition,id,version,body FROM {name} WHERE partition=$1 AND id>$2 ORDER BY id LIMIT $3");
-        let rows: Vec<RawRow> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
-            .bind::<BigInt, _>(after.0)
-            .bind::<Binary, _>(after.1)
-            .bind::<BigInt, _>(limit)
-            .load(c))?;
-        rows.into_iter().map(named).collect()
+        let rows = sql::scan(self.conn, R::TABLE.name, after.0, after.1, limit)?;
+        rows.into_iter().map(stored).collect()
     }
 
     /// Records of one partition whose `column` is `value`, by the ascending `order` column, above `after` only.
@@ -334,15 +313,20 @@ impl Reader<'_> {
     /// # Errors
     /// When the database fails.
     pub fn feed(&mut self, partition: i64, from: i64, limit: i64) -> Result<Vec<FeedEvent>, Error> {
-        let text = "SELECT partition,position,epoch,time,event_id,subject,chain,body FROM feed \
-                    WHERE partition=$1 AND position>=$2 ORDER BY position LIMIT $3";
-        let rows: Vec<FeedRow> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text)
-            .bind::<BigInt, _>(partition)
-            .bind::<BigInt, _>(from)
-            .bind::<BigInt, _>(limit)
-            .load(c))?;
-        Ok(rows.into_iter().map(FeedEvent::from).collect())
+        feed(self.conn, partition, from, limit)
     }
+}
+
+/// Events of a partition's feed from `from` on, in commit order.
+pub(crate) fn feed(conn: &mut AnyConn, partition: i64, from: i64, limit: i64) -> Result<Vec<FeedEvent>, Error> {
+    let text = "SELECT partition,position,epoch,time,event_id,subject,chain,body FROM feed \
+                WHERE partition=$1 AND position>=$2 ORDER BY position LIMIT $3";
+    let rows: Vec<FeedRow> = on_conn!(conn, |c| diesel::sql_query(text)
+        .bind::<BigInt, _>(partition)
+        .bind::<BigInt, _>(from)
+        .bind::<BigInt, _>(limit)
+        .load(c))?;
+    Ok(rows.into_iter().map(FeedEvent::from).collect())
 }
 
 fn stored<R: Record>(raw: Raw) -> Result<Stored<R>, Error> {

@@ -2,7 +2,7 @@
 
 use diesel::RunQueryDsl;
 use diesel::connection::SimpleConnection;
-use diesel::sql_types::{BigInt, Binary, Nullable};
+use diesel::sql_types::{BigInt, Binary, Nullable, Text};
 
 use crate::error::Error;
 use crate::statement::{MAX_ROWS, Rows};
@@ -348,4 +348,104 @@ pub(crate) fn database_time(conn: &mut AnyConn) -> Result<Option<i64>, Error> {
     let now: Now =
         diesel::sql_query("SELECT (extract(epoch FROM clock_timestamp())*1000000)::bigint AS micros").get_result(c)?;
     Ok(Some(now.micros))
+}
+
+#[derive(diesel::QueryableByName)]
+struct Found {
+    #[diesel(sql_type = Text)]
+    found: String,
+}
+
+/// What is wrong with the file of an embedded database, if anything, in one pass over it.
+pub(crate) fn quick_check(conn: &mut AnyConn) -> Result<Option<String>, Error> {
+    let found = of_the_file(conn, "SELECT quick_check AS found FROM pragma_quick_check LIMIT 1")?;
+    Ok(found.into_iter().next())
+}
+
+/// The same thoroughly: also that every index has what its table has.
+pub(crate) fn integrity_check(conn: &mut AnyConn) -> Result<Vec<String>, Error> {
+    of_the_file(
+        conn,
+        "SELECT integrity_check AS found FROM pragma_integrity_check LIMIT 100",
+    )
+}
+
+fn of_the_file(conn: &mut AnyConn, text: &str) -> Result<Vec<String>, Error> {
+    let AnyConn::Sqlite(c) = conn else {
+        return Ok(Vec::new());
+    };
+    let found: Result<Vec<Found>, _> = diesel::sql_query(text).load(c);
+    // A page that the check itself needs may be the damaged one.
+    let found = match found {
+        Err(error) if is_damage(&error) => return Ok(vec![error.to_string()]),
+        found => found?,
+    };
+    Ok(found
+        .into_iter()
+        .map(|row| row.found)
+        .filter(|found| found != "ok")
+        .collect())
+}
+
+/// Whether SQLite says that the file is not what it wrote.
+pub(crate) fn is_damage(error: &diesel::result::Error) -> bool {
+    let text = error.to_string();
+    text.contains("malformed") || text.contains("not a database")
+}
+
+#[derive(diesel::QueryableByName)]
+struct ScannedSql {
+    #[diesel(sql_type = BigInt)]
+    partition: i64,
+    #[diesel(sql_type = Binary)]
+    id: Vec<u8>,
+    #[diesel(sql_type = BigInt)]
+    version: i64,
+    #[diesel(sql_type = BigInt)]
+    format: i64,
+    #[diesel(sql_type = Binary)]
+    body: Vec<u8>,
+}
+
+/// Rows of one partition of a table, by key, after the given one.
+pub(crate) fn scan(
+    conn: &mut AnyConn,
+    table: &str,
+    partition: i64,
+    after: &[u8],
+    limit: i64,
+) -> Result<Vec<Raw>, Error> {
+    let text = format!(
+        "SELECT partition,id,version,format,body FROM {table} WHERE partition=$1 AND id>$2 ORDER BY id LIMIT $3"
+    );
+    let rows: Vec<ScannedSql> = on_conn!(conn, |c| diesel::sql_query(text.as_str())
+        .bind::<BigInt, _>(partition)
+        .bind::<Binary, _>(after)
+        .bind::<BigInt, _>(limit)
+        .load(c))?;
+    let raw = |row: ScannedSql| Raw {
+        partition: row.partition,
+        id: row.id,
+        version: row.version,
+        format: row.format,
+        body: row.body,
+    };
+    Ok(rows.into_iter().map(raw).collect())
+}
+
+/// Runs `read` in one snapshot.
+pub(crate) fn in_snapshot<T>(
+    conn: &mut AnyConn,
+    read: impl FnOnce(&mut AnyConn) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let begin = match conn {
+        AnyConn::Pg(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        AnyConn::Sqlite(_) => "BEGIN",
+    };
+    batch(conn, begin)?;
+    let result = read(conn);
+    let end = batch(conn, if result.is_ok() { "COMMIT" } else { "ROLLBACK" });
+    // A transaction that cannot be ended ends with its connection.
+    end.map_err(|error| Error::Connect(format!("a snapshot could not be ended: {error}")))?;
+    result
 }

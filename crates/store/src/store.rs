@@ -84,7 +84,7 @@ impl Store {
             Location::Sqlite(path) => Some(FileLock::take(path, PREDECESSOR)?),
             Location::Postgres { .. } => None,
         };
-        let partitions = setup::prepare(options, migrations)?;
+        let partitions = setup::prepare(&options.location, options.partitions, migrations)?.partitions;
         let key = options.key.derive("store");
         let shared = Shared::new(options.location.clone(), clock, partitions, key, lock);
         let shared = Arc::new(shared);

@@ -5,6 +5,7 @@
 
 mod append;
 mod checkpoint;
+pub mod fsck;
 mod head;
 pub mod keyring;
 mod list;

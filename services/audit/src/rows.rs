@@ -3,6 +3,7 @@
 use prost::Message;
 use sammati_api::audit::v1::Leaf;
 use sammati_kernel::Slot;
+use sammati_store::verbs::Known;
 use sammati_store::{Cell, Column, EmbeddedMigrations, Record, Table, embed_migrations};
 
 /// The tables of the log.
@@ -10,6 +11,24 @@ pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/log");
 
 /// The tables of the key database.
 pub const KEY_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/keys");
+
+/// The tables of the log as fsck reads them.
+pub fn log_tables() -> Vec<Known> {
+    vec![
+        Known::of::<LogRow>(),
+        Known::of::<LeafRow>(),
+        Known::of::<MentionRow>(),
+        Known::of::<SourceRow>(),
+        Known::of::<SubjectRow>(),
+        Known::of::<TileRow>(),
+        Known::of::<CheckpointRow>(),
+    ]
+}
+
+/// The tables of the key database as fsck reads them.
+pub fn key_tables() -> Vec<Known> {
+    vec![Known::of::<PayloadKeyRow>()]
+}
 
 /// A log is one partition: everything of it is in this slot.
 pub const SLOT: Slot = Slot::new(0);

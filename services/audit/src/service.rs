@@ -8,7 +8,9 @@ use sammati_api::audit::v1::log_service_server::LogServiceServer;
 use sammati_api::audit::v1::proof_service_server::ProofServiceServer;
 use sammati_kernel::{Clock, Key, Reason};
 use sammati_server::config::DatabaseConfig;
-use sammati_server::{Built, ConfigError, IdentityFacts, Served, Service, Start, StartError, upkeep};
+use sammati_server::{
+    Built, Config, ConfigError, Database, IdentityFacts, Keeps, Served, Service, Start, StartError, upkeep,
+};
 use sammati_store::{Options, Store};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::keyring::Keyring;
 use crate::log::{Log, SERVICE};
-use crate::rows::{KEY_MIGRATIONS, MIGRATIONS};
+use crate::rows::{self, KEY_MIGRATIONS, MIGRATIONS};
 use crate::rpc::Rpc;
 
 /// How often the log is signed while it grows.
@@ -56,6 +58,27 @@ pub struct Audit;
 impl Service for Audit {
     const NAME: &'static str = SERVICE;
     type Settings = Settings;
+
+    fn keeps(config: &Config<Settings>) -> Result<Keeps, ConfigError> {
+        let database = config.database()?;
+        let log = Database {
+            partitions: Some(1),
+            more: Some(crate::fsck::log),
+            ..Database::of(database, "log", MIGRATIONS, rows::log_tables())?
+        };
+        let keys = Database {
+            suffix: ".payload-keys",
+            location: database.location_at(&keys_url(&config.service.keys_database, &database.url)?)?,
+            partitions: Some(1),
+            ..Database::of(database, "payload keys", KEY_MIGRATIONS, rows::key_tables())?
+        };
+        Ok(Keeps {
+            // The keys last: a key is there before the first payload that it seals.
+            databases: vec![log, keys],
+            keys: vec!["kek", "lookup"],
+            signing_keys: vec!["log_key.pem".to_owned()],
+        })
+    }
 
     async fn build(start: Start<Settings>) -> Result<Built, StartError> {
         let parts = parts(&start)?;

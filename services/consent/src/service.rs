@@ -13,7 +13,9 @@ use sammati_api::consent::v1::notification_service_server::NotificationServiceSe
 use sammati_api::consent::v1::transfer_service_server::TransferServiceServer;
 use sammati_kernel::{Key, Micros};
 use sammati_server::relay::{CONSUMER, Relay};
-use sammati_server::{Built, ConfigError, IdentityFacts, Served, Service, Start, StartError, upkeep};
+use sammati_server::{
+    Built, Config, ConfigError, Database, IdentityFacts, Keeps, Served, Service, Start, StartError, upkeep,
+};
 use sammati_store::Store;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::artefact::{ArtefactKey, ArtefactKeys};
 use crate::directory::identity::{Follower, IdentityResolver};
 use crate::directory::{Directory, Resolver};
-use crate::rows::MIGRATIONS;
+use crate::rows::{self, MIGRATIONS};
 use crate::rpc::Rpc;
 use crate::sweep;
 use crate::transfer::halt::Halts;
@@ -138,6 +140,21 @@ pub struct Consent;
 impl Service for Consent {
     const NAME: &'static str = "consent";
     type Settings = Settings;
+
+    fn keeps(config: &Config<Settings>) -> Result<Keeps, ConfigError> {
+        config.service.check()?;
+        let retired = config.service.retired_artefact_keys.iter().map(|key| key.file.clone());
+        Ok(Keeps {
+            databases: vec![Database::of(
+                config.database()?,
+                Self::NAME,
+                MIGRATIONS,
+                rows::tables(),
+            )?],
+            keys: vec!["kek", "lookup"],
+            signing_keys: std::iter::once("artefact_key.pem".to_owned()).chain(retired).collect(),
+        })
+    }
 
     async fn build(start: Start<Settings>) -> Result<Built, StartError> {
         start.config.service.check()?;

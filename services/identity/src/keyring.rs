@@ -24,7 +24,7 @@ struct Verifying {
 }
 
 /// The file of the key that signs.
-const ACTIVE: &str = "token_key.pem";
+pub(crate) const ACTIVE: &str = "token_key.pem";
 
 /// How the names of files of keys that will sign begin, as `token_key.next-2026-12-01.pem`: not before that day.
 const NEXT: &str = "token_key.next";

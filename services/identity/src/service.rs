@@ -13,17 +13,17 @@ use sammati_kernel::{AddressSuffix, Clock, Key, Micros, Refusal};
 use sammati_server::authn::TokenFacts;
 use sammati_server::page::PageTokens;
 use sammati_server::relay::{CONSUMER, Relay};
-use sammati_server::{Built, ConfigError, Served, Service, Start, StartError, upkeep};
+use sammati_server::{Built, Config, ConfigError, Database, Keeps, Served, Service, Start, StartError, upkeep};
 use sammati_store::{Options, Store};
 use serde::Deserialize;
 use tokio::time::MissedTickBehavior;
 
 use crate::facts::Facts;
-use crate::keyring::KeyRing;
+use crate::keyring::{ACTIVE, KeyRing};
 use crate::lookup::Lookup;
 use crate::password::Passwords;
 use crate::providers::{Courier, Kyc, Messages, RemoteKyc, RemoteMessages};
-use crate::rows::MIGRATIONS;
+use crate::rows::{self, MIGRATIONS};
 use crate::tokens::Mint;
 use crate::transaction::forget;
 use crate::vault::Vault;
@@ -190,6 +190,15 @@ impl Inner {
 impl Service for Identity {
     const NAME: &'static str = "identity";
     type Settings = Settings;
+
+    fn keeps(config: &Config<Settings>) -> Result<Keeps, ConfigError> {
+        let tables = rows::tables();
+        Ok(Keeps {
+            databases: vec![Database::of(config.database()?, Self::NAME, MIGRATIONS, tables)?],
+            keys: vec!["kek", "lookup"],
+            signing_keys: vec![ACTIVE.to_owned()],
+        })
+    }
 
     async fn build(start: Start<Settings>) -> Result<Built, StartError> {
         let suffix = AddressSuffix::parse(&start.config.service.address_suffix).ok_or_else(|| {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use sammati_server::Verb;
 
 /// What `sammati --help` says after the list of commands.
 const AFTER_HELP: &str = "\
@@ -12,7 +13,11 @@ Where to begin:
   It makes certificates, keys and configurations under var/dev, starts all four services and shows one consent from
   beginning to end. To start one service of it by hand:   sammati identity --config var/dev/identity.toml
 
+What else it can do, of identity, consent and audit:
+  sammati <service> migrate|backup|restore|fsck|doctor --config FILE      each with --help
+
 When something is wrong:
+  What is it?             sammati <service> doctor --config FILE: checks what the service needs, and says what to do
   It does not start       read its last line on stderr: it names the file and the key, and says what is allowed
   Is it well?             curl http://127.0.0.1:7201/readyz     (its server.admin_listen; /livez and /metrics too)
   What can I ask it?      grpcurl -cacert ca.pem -cert operator.pem -key operator-key.pem 127.0.0.1:7101 list
@@ -45,10 +50,13 @@ enum Service {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Settings {
     /// The configuration, TOML. Relative paths in it start from its own folder; an unknown key in it is refused
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Option<Verb>,
 }
 
 fn after(service: &str, port: u16) -> String {
@@ -60,10 +68,19 @@ fn after(service: &str, port: u16) -> String {
 
 fn main() -> ExitCode {
     match Cli::parse().service {
-        Service::Identity(settings) => sammati_server::main::<sammati_identity::Identity>(&settings.config),
-        Service::Consent(settings) => sammati_server::main::<sammati_consent::Consent>(&settings.config),
-        Service::Audit(settings) => sammati_server::main::<sammati_audit::Audit>(&settings.config),
-        Service::Sandbox(settings) => sammati_server::main::<sammati_sandbox::Sandbox>(&settings.config),
+        Service::Identity(settings) => run::<sammati_identity::Identity>(settings),
+        Service::Consent(settings) => run::<sammati_consent::Consent>(settings),
+        Service::Audit(settings) => run::<sammati_audit::Audit>(settings),
+        Service::Sandbox(settings) => run::<sammati_sandbox::Sandbox>(settings),
+    }
+}
+
+/// Without a verb it serves.
+fn run<S: sammati_server::Service>(settings: Settings) -> ExitCode {
+    match settings.verb {
+        Some(verb) => sammati_server::operate::<S>(&verb),
+        // Without a verb there is a configuration: it is required then.
+        None => sammati_server::main::<S>(&settings.config.unwrap_or_default()),
     }
 }
 
@@ -88,5 +105,28 @@ mod tests {
             );
         }
         assert!(Cli::try_parse_from(["sammati"]).is_err());
+    }
+
+    #[test]
+    fn a_verb_stands_between_the_service_and_its_configuration() {
+        let parse = |rest: &str| Cli::try_parse_from(format!("sammati consent {rest}").split_whitespace());
+        for verb in [
+            "migrate",
+            "fsck",
+            "doctor",
+            "backup --to y",
+            "restore --from y",
+            "restore --replace --from y",
+        ] {
+            assert!(parse(&format!("{verb} --config x.toml")).is_ok(), "{verb}");
+            assert!(parse(verb).is_err(), "{verb} without a configuration");
+        }
+        for bad in [
+            "backup --config x.toml",
+            "restore --config x.toml",
+            "serve --config x.toml",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -108,3 +108,135 @@ fn a_bad_configuration_is_named() {
     assert_eq!(code, Some(2));
     assert!(said.contains("sandbox = true"), "{said}");
 }
+
+/// A verb on a configuration.
+fn verb(service: &str, config: &Path, verb: &[&str]) -> (Option<i32>, String) {
+    run(&[&[service], verb, &["--config", config.to_str().unwrap()]].concat())
+}
+
+#[test]
+fn an_operator_saves_checks_and_restores_by_verbs() {
+    let folder = tempfile::tempdir().unwrap();
+    let development = Development {
+        folder: folder.path().join("dev"),
+        ports: Ports::free().unwrap(),
+        ..Development::default()
+    };
+    let configs = development.write().unwrap();
+    let saved = |name: &str| folder.path().join(name).display().to_string();
+    let (code, said) = verb("audit", &configs.audit, &["migrate"]);
+    assert!(
+        code == Some(0) && said.contains("log: applied") && said.contains("payload keys: applied"),
+        "{said}"
+    );
+    let (code, said) = verb("audit", &configs.audit, &["migrate"]);
+    assert!(code == Some(0) && said.contains("nothing was to do"), "{said}");
+    let (mut running, line) = Running::start("audit", &configs.audit);
+    assert!(line.starts_with("ready"), "{line}");
+    let (code, said) = verb("audit", &configs.audit, &["backup", "--to", &saved("a.db")]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(
+        verb("audit", &configs.audit, &["backup", "--to", &saved("a.db")]).0,
+        Some(1)
+    );
+    assert_eq!(verb("audit", &configs.audit, &["fsck"]).0, Some(0), "while it serves");
+    let (code, said) = verb(
+        "audit",
+        &configs.audit,
+        &["restore", "--replace", "--from", &saved("a.db")],
+    );
+    assert!(code == Some(1) && said.contains("held by another process"), "{said}");
+    assert_eq!(running.stop(), Some(0));
+    assert_eq!(
+        verb("audit", &configs.audit, &["restore", "--from", &saved("a.db")]).0,
+        Some(1)
+    );
+    let (code, said) = verb(
+        "audit",
+        &configs.audit,
+        &["restore", "--replace", "--from", &saved("a.db")],
+    );
+    assert!(
+        code == Some(0) && said.contains("OTHER trees") && said.contains(".replaced-"),
+        "{said}"
+    );
+    let (code, said) = verb("audit", &configs.audit, &["fsck", "--file", &saved("a.db")]);
+    assert!(code == Some(0) && said.contains("payload keys: 1 partitions"), "{said}");
+    // A page of the copy is overwritten.
+    let mut bytes = std::fs::read(saved("a.db")).unwrap();
+    bytes[4 * 4096..][..100].fill(0x5a);
+    std::fs::write(saved("a.db"), bytes).unwrap();
+    let (code, said) = verb("audit", &configs.audit, &["fsck", "--file", &saved("a.db")]);
+    assert!(code == Some(1) && said.contains("log: the file: "), "{said}");
+    assert_eq!(
+        verb("audit", &configs.audit, &["fsck", "--file", &saved("none.db")]).0,
+        Some(2)
+    );
+    assert_eq!(verb("sandbox", &configs.sandbox, &["migrate"]).0, Some(1));
+}
+
+#[test]
+fn a_damaged_database_is_not_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let development = Development {
+        folder: folder.path().join("dev"),
+        ports: Ports::free().unwrap(),
+        ..Development::default()
+    };
+    let configs = development.write().unwrap();
+    assert_eq!(verb("identity", &configs.identity, &["migrate"]).0, Some(0));
+    let database = development.folder.join("data/identity.db");
+    let mut bytes = std::fs::read(&database).unwrap();
+    bytes[4 * 4096..][..100].fill(0x5a);
+    std::fs::write(&database, bytes).unwrap();
+    let (code, said) = run(&["identity", "--config", configs.identity.to_str().unwrap()]);
+    assert!(code == Some(1) && said.contains("is damaged"), "{said}");
+    let (code, said) = verb("identity", &configs.identity, &["doctor"]);
+    assert!(
+        code == Some(1) && said.contains("FAIL  database identity: quick_check"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_doctor_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let development = Development {
+        folder: folder.path().join("dev"),
+        ports: Ports::free().unwrap(),
+        ..Development::default()
+    };
+    let configs = development.write().unwrap();
+    assert_eq!(verb("consent", &configs.consent, &["migrate"]).0, Some(0));
+    let (running, _) = Running::start("identity", &configs.identity);
+    let (code, said) = verb("consent", &configs.consent, &["doctor"]);
+    assert_eq!(code, Some(0), "{said}");
+    for wanted in [
+        "kek is there",
+        "is good for",
+        "the schema is this binary's",
+        "identity answers",
+        "both certificates verify",
+    ] {
+        assert!(said.contains(wanted), "{wanted} is not in:\n{said}");
+    }
+    assert!(said.contains("warn  peers: audit cannot be reached"), "{said}");
+    drop(running);
+    let secrets = development.folder.join("secrets/consent");
+    std::fs::remove_file(secrets.join("kek")).unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(secrets.join("lookup"), open).unwrap();
+    let (code, said) = verb("consent", &configs.consent, &["doctor"]);
+    assert_eq!(code, Some(1), "{said}");
+    for wanted in [
+        "kek cannot be read",
+        "lookup has the mode 644",
+        "do: chmod",
+        "2 failing",
+    ] {
+        assert!(said.contains(wanted), "{wanted} is not in:\n{said}");
+    }
+    std::fs::write(&configs.consent, "[server]\n").unwrap();
+    let (code, said) = verb("consent", &configs.consent, &["doctor"]);
+    assert!(code == Some(2) && said.contains("FAIL  configuration"), "{said}");
+}

@@ -8,7 +8,7 @@ use sammati_api::sandbox::v1::sandbox_service_server::SandboxServiceServer;
 use sammati_kernel::Key;
 use sammati_server::authn::NoTokens;
 use sammati_server::page::PageTokens;
-use sammati_server::{Built, ConfigError, Served, Service, Start, StartError};
+use sammati_server::{Built, Config, ConfigError, Keeps, Served, Service, Start, StartError};
 use serde::Deserialize;
 
 use crate::agency::Agency;
@@ -65,6 +65,11 @@ pub struct Sandbox;
 impl Service for Sandbox {
     const NAME: &'static str = "sandbox";
     type Settings = Settings;
+
+    fn keeps(config: &Config<Settings>) -> Result<Keeps, ConfigError> {
+        config.service.check()?;
+        Ok(Keeps::default())
+    }
 
     async fn build(start: Start<Settings>) -> Result<Built, StartError> {
         let settings = &start.config.service;

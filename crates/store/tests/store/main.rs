@@ -7,4 +7,5 @@ mod freshness;
 mod model;
 mod pruning;
 mod requests;
+mod verbs;
 mod world;

@@ -91,6 +91,11 @@ impl Audit {
         }
     }
 
+    /// Where the log's database is.
+    pub(crate) fn location(&self) -> Location {
+        Location::parse(&self.databases[0].url).unwrap()
+    }
+
     /// Ends it and starts it again on the same databases.
     pub(crate) async fn restart(self) -> Self {
         let Self {

@@ -2,6 +2,7 @@
 
 mod appending;
 mod fixture;
+mod fsck;
 mod proving;
 mod reading;
 mod relay;

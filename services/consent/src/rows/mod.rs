@@ -15,10 +15,26 @@ pub use scope::ScopeRow;
 pub use transfer::{NotificationRow, TransferRow};
 
 use sammati_kernel::{AccountId, Id, IdKind, Micros, ParticipantId, Reason, Refusal};
+use sammati_store::verbs::Known;
 use sammati_store::{EmbeddedMigrations, embed_migrations};
 
 /// The schema.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// Its tables as fsck reads them.
+pub fn tables() -> Vec<Known> {
+    vec![
+        Known::of::<ArtefactRow>(),
+        Known::of::<CareContextRow>(),
+        Known::of::<ConsentRow>(),
+        Known::of::<DataKeyRow>(),
+        Known::of::<LinkRow>(),
+        Known::of::<LinkTryRow>(),
+        Known::of::<NotificationRow>(),
+        Known::of::<RequestRow>(),
+        Known::of::<TransferRow>(),
+    ]
+}
 
 /// A stored value that is not what was written: a bug or a damaged database.
 pub fn broken(what: &'static str) -> Refusal {

@@ -9,12 +9,26 @@ mod transaction;
 pub(crate) use account::{AccountRow, AddressRow, DataKeyRow, Portrait, PortraitRow, Profile};
 pub(crate) use guard::{GuardRow, PurposeBlock};
 pub(crate) use participant::ParticipantRow;
+use sammati_store::verbs::Known;
 pub(crate) use sammati_store::{EmbeddedMigrations, embed_migrations};
 pub(crate) use session::{EndedSession, SessionRow};
 pub(crate) use transaction::{AttemptRow, Target, TransactionRow, Verdict};
 
 /// The tables of this service.
 pub(crate) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// Its tables as fsck reads them.
+pub(crate) fn tables() -> Vec<Known> {
+    vec![
+        Known::of::<AccountRow>(),
+        Known::of::<DataKeyRow>(),
+        Known::of::<GuardRow>(),
+        Known::of::<ParticipantRow>(),
+        Known::of::<PortraitRow>(),
+        Known::of::<SessionRow>(),
+        Known::of::<TransactionRow>(),
+    ]
+}
 
 /// The etag of a resource in `version`.
 pub(crate) fn etag(version: i64) -> String {

@@ -1,0 +1,36 @@
+//! What an operator does to a database beside serving it.
+//!
+//! All of it blocks, and none of it may be called on a runtime's thread.
+
+mod backup;
+mod feed;
+mod fsck;
+mod look;
+mod restore;
+
+use diesel_migrations::EmbeddedMigrations;
+
+pub use backup::backup;
+pub use fsck::{Disagreement, Fsck, Known, More, Summary, fsck};
+pub use look::{Health, Remark, look};
+pub use restore::{Restored, restore};
+
+use crate::Location;
+use crate::error::Error;
+use crate::setup::{self, FileLock, PREDECESSOR};
+
+/// Brings the schema to where `migrations` end, as a store does that is opened; tells the migrations that were run.
+///
+/// # Errors
+/// When the database is away, is held by another process (SQLite), or has a schema from a newer version.
+pub fn migrate(
+    location: &Location,
+    partitions: Option<u16>,
+    migrations: EmbeddedMigrations,
+) -> Result<Vec<String>, Error> {
+    let _lock = match location {
+        Location::Sqlite(path) => Some(FileLock::take(path, PREDECESSOR)?),
+        Location::Postgres { .. } => None,
+    };
+    Ok(setup::prepare(location, partitions, migrations)?.applied)
+}

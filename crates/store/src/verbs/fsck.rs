@@ -1,0 +1,264 @@
+//! Does a database agree with itself? Whatever can be made again from it is made again and compared; nothing is changed.
+
+use std::fmt::{self, Display};
+
+use diesel::RunQueryDsl;
+use diesel::sql_types::BigInt;
+use diesel_migrations::EmbeddedMigrations;
+
+use crate::claim::ClaimRow;
+use crate::error::Error;
+use crate::request::{self, RequestRow};
+use crate::setup::{self, Schema};
+use crate::table::{Raw, Record};
+use crate::{AnyConn, Location, Partitions, on_conn, sql};
+
+/// Rows that are read at a time.
+pub(super) const PAGE: i64 = 500;
+
+/// A table of a service, and how one of its rows is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Known {
+    name: &'static str,
+    format: i64,
+    /// Its key, if the body can be read.
+    key: fn(&[u8]) -> Option<Vec<u8>>,
+}
+
+impl Known {
+    /// The table of `R`.
+    pub const fn of<R: Record>() -> Self {
+        Self {
+            name: R::TABLE.name,
+            format: R::FORMAT,
+            key: |body| R::decode(body).ok().map(|record| record.key()),
+        }
+    }
+}
+
+/// What only the service can make again, asked once for each partition in its snapshot.
+pub type More = fn(&mut Fsck<'_>, partition: i64) -> Result<(), Error>;
+
+/// Something that does not agree with the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disagreement {
+    /// The partition; `None` for the file as a whole.
+    pub partition: Option<i64>,
+    /// The table and key, or the position.
+    pub place: String,
+    /// What is wrong there.
+    pub what: String,
+}
+
+impl Display for Disagreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(partition) = self.partition {
+            write!(f, "partition {partition}, ")?;
+        }
+        write!(f, "{}: {}", self.place, self.what)
+    }
+}
+
+/// How much was looked at, and how much of it does not agree.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Partitions.
+    pub partitions: u64,
+    /// Events of the feed.
+    pub events: u64,
+    /// Rows of tables.
+    pub rows: u64,
+    /// What was told.
+    pub disagreements: u64,
+}
+
+/// One check of one database.
+pub struct Fsck<'a> {
+    pub(super) conn: &'a mut AnyConn,
+    pub(super) summary: Summary,
+    partitions: Partitions,
+    tell: &'a mut dyn FnMut(&Disagreement),
+}
+
+/// Checks a database, telling each disagreement as it is found. It takes no lock: a process may serve it meanwhile. Each
+/// partition is one snapshot.
+///
+/// # Errors
+/// When it cannot be read, or its schema is not this binary's.
+pub fn fsck(
+    location: &Location,
+    migrations: &EmbeddedMigrations,
+    known: &[Known],
+    more: Option<More>,
+    tell: &mut dyn FnMut(&Disagreement),
+) -> Result<Summary, Error> {
+    let mut conn = location.look()?;
+    let damage = sql::integrity_check(&mut conn)?;
+    for what in &damage {
+        let place = "the file".to_owned();
+        tell(&Disagreement {
+            partition: None,
+            place,
+            what: what.clone(),
+        });
+    }
+    if !damage.is_empty() {
+        // What is read from it could be anything.
+        return Ok(Summary {
+            disagreements: damage.len() as u64,
+            ..Summary::default()
+        });
+    }
+    Schema::read(&mut conn, migrations)?.expect_current()?;
+    let partitions = setup::partitions_of(&mut conn)?;
+    let mut summary = Summary::default();
+    for partition in partitions.all() {
+        summary = sql::in_snapshot(&mut conn, |conn| {
+            let mut fsck = Fsck {
+                conn,
+                summary,
+                partitions,
+                tell,
+            };
+            fsck.partition(partition, known)?;
+            if let Some(more) = more {
+                more(&mut fsck, partition)?;
+            }
+            Ok(fsck.summary)
+        })?;
+    }
+    sql::in_snapshot(&mut conn, |conn| {
+        let mut fsck = Fsck {
+            conn,
+            summary,
+            partitions,
+            tell,
+        };
+        fsck.strays(known)?;
+        Ok(fsck.summary)
+    })
+}
+
+impl Fsck<'_> {
+    /// Tells that something does not agree.
+    pub fn disagree(&mut self, partition: Option<i64>, place: impl Display, what: impl Display) {
+        self.summary.disagreements += 1;
+        let (place, what) = (place.to_string(), what.to_string());
+        (self.tell)(&Disagreement { partition, place, what });
+    }
+
+    /// The records of a partition after a key, as many as are read at a time, each with its key; none when there are no
+    /// more. What cannot be read is left out: it was told already.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn page<R: Record>(&mut self, partition: i64, after: &[u8]) -> Result<Vec<(Vec<u8>, Option<R>)>, Error> {
+        let rows = sql::scan(self.conn, R::TABLE.name, partition, after, PAGE)?;
+        let read = |raw: Raw| (raw.id, R::decode(raw.body.as_slice()).ok());
+        Ok(rows.into_iter().map(read).collect())
+    }
+
+    /// The record with this key.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn get<R: Record>(&mut self, partition: i64, key: &[u8]) -> Result<Option<R>, Error> {
+        let row = sql::load(self.conn, R::TABLE, &[(partition, key.to_vec())])?.pop();
+        Ok(row.and_then(|raw| R::decode(raw.body.as_slice()).ok()))
+    }
+
+    fn partition(&mut self, partition: i64, known: &[Known]) -> Result<(), Error> {
+        self.summary.partitions += 1;
+        self.feed(partition)?;
+        self.table(
+            partition,
+            Known::of::<RequestRow>(),
+            Some(|partitions, id| request::home(partitions, id)),
+        )?;
+        self.table(partition, Known::of::<ClaimRow>(), Some(claim_home))?;
+        for table in known {
+            self.table(partition, *table, None)?;
+        }
+        Ok(())
+    }
+
+    /// Every row of a table in one partition; `home` tells where a key belongs.
+    fn table(&mut self, partition: i64, table: Known, home: Option<fn(Partitions, &[u8]) -> i64>) -> Result<(), Error> {
+        let mut after = Vec::new();
+        loop {
+            let rows = sql::scan(self.conn, table.name, partition, &after, PAGE)?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after.clone_from(&last.id);
+            for row in &rows {
+                self.row(table, row);
+                let belongs = home.map_or(partition, |home| home(self.partitions, &row.id));
+                if belongs != partition {
+                    let what =
+                        format!("belongs into partition {belongs}, where it is looked for; here nobody finds it");
+                    self.disagree(Some(partition), place(table, row), what);
+                }
+            }
+        }
+    }
+
+    fn row(&mut self, table: Known, row: &Raw) {
+        self.summary.rows += 1;
+        let partition = Some(row.partition);
+        if row.version < 1 {
+            self.disagree(
+                partition,
+                place(table, row),
+                format!("its version is {}; the first is 1", row.version),
+            );
+        }
+        match (table.key)(&row.body) {
+            None => self.disagree(partition, place(table, row), "its body cannot be read"),
+            // A newer format may make keys of what this code does not know.
+            Some(key) if key != row.id && row.format <= table.format => {
+                let what = format!("its body says that its key is {}", hex(&key));
+                self.disagree(partition, place(table, row), what);
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// What is in no partition of this database is found by nobody.
+    fn strays(&mut self, known: &[Known]) -> Result<(), Error> {
+        let own = ["head", "feed", "cursor", "request", "claim"];
+        for name in own.into_iter().chain(known.iter().map(|table| table.name)) {
+            let text = format!("SELECT COUNT(*) AS strays FROM {name} WHERE partition<0 OR partition>=$1");
+            let count = i64::from(self.partitions.count());
+            let found: Strays = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
+                .bind::<BigInt, _>(count)
+                .get_result(c))?;
+            if found.strays > 0 {
+                let what = format!(
+                    "{} rows in partitions that a database of {count} does not have",
+                    found.strays
+                );
+                self.disagree(None, name, what);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(diesel::QueryableByName)]
+struct Strays {
+    #[diesel(sql_type = BigInt)]
+    strays: i64,
+}
+
+/// A key that is too short for a claim's is looked for nowhere.
+fn claim_home(partitions: Partitions, key: &[u8]) -> i64 {
+    <&[u8; 32]>::try_from(key).map_or(-1, |key| partitions.of_hash(key))
+}
+
+fn place(table: Known, row: &Raw) -> String {
+    format!("{} {}", table.name, hex(&row.id))
+}
+
+/// Lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
