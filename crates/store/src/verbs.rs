@@ -11,7 +11,7 @@ mod restore;
 use diesel_migrations::EmbeddedMigrations;
 
 pub use backup::backup;
-pub use fsck::{Disagreement, Fsck, Known, More, Summary, fsck};
+pub use fsck::{Disagreement, Fsck, Keyed, Known, More, Summary, fsck};
 pub use look::{Health, Remark, look};
 pub use restore::{Restored, restore};
 

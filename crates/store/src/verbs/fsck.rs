@@ -139,6 +139,9 @@ pub fn fsck(
     })
 }
 
+/// A key, and its record where that can be read.
+pub type Keyed<R> = (Vec<u8>, Option<R>);
+
 impl Fsck<'_> {
     /// Tells that something does not agree.
     pub fn disagree(&mut self, partition: Option<i64>, place: impl Display, what: impl Display) {
@@ -148,11 +151,11 @@ impl Fsck<'_> {
     }
 
     /// The records of a partition after a key, as many as are read at a time, each with its key; none when there are no
-    /// more. What cannot be read is left out: it was told already.
+    /// more. What cannot be read has no record: it was told already.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn page<R: Record>(&mut self, partition: i64, after: &[u8]) -> Result<Vec<(Vec<u8>, Option<R>)>, Error> {
+    pub fn page<R: Record>(&mut self, partition: i64, after: &[u8]) -> Result<Vec<Keyed<R>>, Error> {
         let rows = sql::scan(self.conn, R::TABLE.name, partition, after, PAGE)?;
         let read = |raw: Raw| (raw.id, R::decode(raw.body.as_slice()).ok());
         Ok(rows.into_iter().map(read).collect())
@@ -170,11 +173,7 @@ impl Fsck<'_> {
     fn partition(&mut self, partition: i64, known: &[Known]) -> Result<(), Error> {
         self.summary.partitions += 1;
         self.feed(partition)?;
-        self.table(
-            partition,
-            Known::of::<RequestRow>(),
-            Some(|partitions, id| request::home(partitions, id)),
-        )?;
+        self.table(partition, Known::of::<RequestRow>(), Some(request::home))?;
         self.table(partition, Known::of::<ClaimRow>(), Some(claim_home))?;
         for table in known {
             self.table(partition, *table, None)?;
