@@ -47,7 +47,7 @@ pub enum Verb {
         /// What backup made. audit wants FILE.payload-keys beside it
         #[arg(long, value_name = "FILE")]
         from: PathBuf,
-        /// Move a database that is there aside, to its name with .replaced-<time>
+        /// Move a database that is there aside, to its name with .replaced- and the time
         #[arg(long)]
         replace: bool,
     },
