@@ -8,10 +8,11 @@ use sammati_kernel::{Clock, Micros, Refusal};
 use crate::claim::ClaimRow;
 use crate::command::Job;
 use crate::error::Error;
+use crate::heads::{self, HeadRow};
 use crate::keys::Keys;
 use crate::request::{self, RequestRow};
 use crate::shared::Reached;
-use crate::sql::{self, HeadRow};
+use crate::sql;
 use crate::table::{Cell, Record, Table};
 use crate::view::{Changes, Loaded, NewEvent, View};
 use crate::{AnyConn, Partitions};
@@ -133,7 +134,7 @@ impl Batch<'_> {
 
     fn lock(&mut self, clock: &dyn Clock, jobs: &[Box<dyn Job>]) -> Result<(), Error> {
         let touched: BTreeSet<i64> = jobs.iter().map(|job| self.partitions.of(job.slot())).collect();
-        let rows = sql::lock_heads(self.conn, &touched.into_iter().collect::<Vec<_>>())?;
+        let rows = heads::lock_heads(self.conn, &touched.into_iter().collect::<Vec<_>>())?;
         for row in rows {
             let now = clock.now().max(Micros(row.time));
             self.heads.insert(
@@ -389,7 +390,7 @@ impl Batch<'_> {
             sql::append_feed(self.conn, &rows)?;
         }
         if !heads.is_empty() {
-            sql::advance_heads(self.conn, heads.iter().map(|reached| &reached.head))?;
+            heads::advance_heads(self.conn, heads.iter().map(|reached| &reached.head))?;
         }
         Ok(Prepared {
             heads,

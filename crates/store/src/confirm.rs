@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::Error;
 use crate::shared::{Reached, Shared};
-use crate::{AnyConn, clock, sql};
+use crate::{AnyConn, clock, heads, sql};
 
 /// How often heads are asked for while somebody watches, though nobody checks.
 const POLL: Duration = Duration::from_millis(200);
@@ -156,7 +156,7 @@ impl Worker {
         let mut conn = self.conn.take().map_or_else(|| self.shared.location.connect(), Ok)?;
         let applied: HashMap<i64, i64> = self.shared.applied().into_iter().collect();
         let began = self.shared.clock.now();
-        let (heads, time) = sql::heads_now(&mut conn)?;
+        let (heads, time) = heads::heads_now(&mut conn)?;
         let reached: Vec<_> = heads
             .into_iter()
             .map(|head| Reached {

@@ -2,28 +2,37 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+use diesel::sql_types::{BigInt, Binary, Nullable};
 use sammati_kernel::Key;
 
 use crate::shared::Head;
 
 /// An event as it stands in the feed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
 pub struct FeedEvent {
     /// Its partition.
+    #[diesel(sql_type = BigInt)]
     pub partition: i64,
     /// Its place, from 0, without gaps.
+    #[diesel(sql_type = BigInt)]
     pub position: i64,
     /// The epoch it was written in.
+    #[diesel(sql_type = BigInt)]
     pub epoch: i64,
     /// When it was recorded, microseconds since 1970.
+    #[diesel(sql_type = BigInt)]
     pub time: i64,
     /// Its id, 16 bytes.
+    #[diesel(sql_type = Binary)]
     pub event_id: Vec<u8>,
     /// The subject whose state it changed.
+    #[diesel(sql_type = Nullable<Binary>)]
     pub subject: Option<Vec<u8>>,
     /// The hash chain after it.
+    #[diesel(sql_type = Binary)]
     pub chain: Vec<u8>,
     /// The event itself, as its command wrote it.
+    #[diesel(sql_type = Binary)]
     pub body: Vec<u8>,
 }
 

@@ -12,7 +12,7 @@ use crate::command::Job;
 use crate::error::Error;
 use crate::gate::overloaded;
 use crate::shared::Shared;
-use crate::{AnyConn, clock, sql};
+use crate::{AnyConn, clock, heads, sql};
 
 /// The most bytes of commands in one batch: what it writes is held in memory a few times over.
 const MAX_BATCH_BYTES: usize = 8 << 20;
@@ -147,7 +147,7 @@ impl Lane {
         {
             return Ok(());
         }
-        if let Some(reported) = sql::database_time(conn)? {
+        if let Some(reported) = heads::database_time(conn)? {
             clock::compare(self.shared.clock.as_ref(), now, reported)?;
         }
         self.clock_checked = Some(now);

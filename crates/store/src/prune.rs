@@ -10,7 +10,7 @@ use sammati_kernel::Micros;
 
 use crate::error::Error;
 use crate::request::WINDOW;
-use crate::{AnyConn, on_conn, sql};
+use crate::{AnyConn, heads, on_conn, sql};
 
 /// How long events stay, whoever has them.
 pub const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -61,7 +61,7 @@ pub(crate) fn prune(conn: &mut AnyConn, partition: i64, consumers: &[&str], now:
 
 fn locked(conn: &mut AnyConn, partition: i64, consumers: &[&str], now: Micros) -> Result<Pruned, Error> {
     // Commits of this partition wait; so nobody reads a floor that moves.
-    sql::lock_heads(conn, &[partition])?;
+    heads::lock_heads(conn, &[partition])?;
     let requests = requests(conn, partition, now)?;
     let Some(needed) = needed(conn, partition, consumers)? else {
         return Ok(Pruned { events: 0, requests });

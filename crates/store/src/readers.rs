@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use diesel::RunQueryDsl;
-use diesel::sql_types::{BigInt, Binary, Nullable};
+use diesel::sql_types::{BigInt, Binary};
 use sammati_kernel::{Reason, Refusal, Slot};
 use tokio::sync::Semaphore;
 
@@ -13,9 +13,9 @@ use crate::feed::FeedEvent;
 use crate::keys::ClaimKey;
 use crate::request::{self, RequestKey, RequestRow};
 use crate::shared::Shared;
-use crate::sql::{self, HeadRow};
 use crate::table::{Raw, Record};
 use crate::{AnyConn, on_conn};
+use crate::{heads, sql};
 
 /// A bounded pool. Waiters are served in the order they came.
 pub(crate) struct Readers {
@@ -118,18 +118,6 @@ pub struct Reader<'a> {
     shared: &'a Shared,
 }
 
-#[derive(diesel::QueryableByName)]
-struct RawRow {
-    #[diesel(sql_type = BigInt)]
-    partition: i64,
-    #[diesel(sql_type = Binary)]
-    id: Vec<u8>,
-    #[diesel(sql_type = BigInt)]
-    version: i64,
-    #[diesel(sql_type = Binary)]
-    body: Vec<u8>,
-}
-
 /// A record with what the store knows of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored<R> {
@@ -189,15 +177,15 @@ impl Reader<'_> {
     ) -> Result<Vec<Stored<R>>, Error> {
         let name = R::TABLE.name;
         let text = format!(
-            "SELECT partition,id,version,body FROM {name} WHERE {column}=$1 AND id<$2 ORDER BY id DESC LIMIT $3"
+            "SELECT partition,id,version,format,body FROM {name} WHERE {column}=$1 AND id<$2 ORDER BY id DESC LIMIT $3"
         );
         let before = before.unwrap_or(&[0xff; 33]);
-        let rows: Vec<RawRow> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
+        let rows: Vec<Raw> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
             .bind::<Binary, _>(value)
             .bind::<Binary, _>(before)
             .bind::<BigInt, _>(limit)
             .load(c))?;
-        rows.into_iter().map(named).collect()
+        rows.into_iter().map(stored).collect()
     }
 
     /// All records of a table, by partition and key, after the given place. For snapshots and checks, not for calls.
@@ -222,16 +210,16 @@ impl Reader<'_> {
     ) -> Result<Vec<Stored<R>>, Error> {
         let name = R::TABLE.name;
         let text = format!(
-            "SELECT partition,id,version,body FROM {name} WHERE partition=$1 AND {column}=$2 AND {order}>$3 \
+            "SELECT partition,id,version,format,body FROM {name} WHERE partition=$1 AND {column}=$2 AND {order}>$3 \
              ORDER BY {order} LIMIT $4"
         );
-        let rows: Vec<RawRow> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
+        let rows: Vec<Raw> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
             .bind::<BigInt, _>(partition)
             .bind::<Binary, _>(value)
             .bind::<BigInt, _>(after)
             .bind::<BigInt, _>(limit)
             .load(c))?;
-        rows.into_iter().map(named).collect()
+        rows.into_iter().map(stored).collect()
     }
 
     /// The same for several partitions in one statement, each from its own place on: partition by partition, ascending,
@@ -256,13 +244,14 @@ impl Reader<'_> {
     /// When the database fails.
     pub fn due<R: Record>(&mut self, column: &str, until: i64, limit: i64) -> Result<Vec<Stored<R>>, Error> {
         let name = R::TABLE.name;
-        let text =
-            format!("SELECT partition,id,version,body FROM {name} WHERE {column}<=$1 ORDER BY {column} LIMIT $2");
-        let rows: Vec<RawRow> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
+        let text = format!(
+            "SELECT partition,id,version,format,body FROM {name} WHERE {column}<=$1 ORDER BY {column} LIMIT $2"
+        );
+        let rows: Vec<Raw> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
             .bind::<BigInt, _>(until)
             .bind::<BigInt, _>(limit)
             .load(c))?;
-        rows.into_iter().map(named).collect()
+        rows.into_iter().map(stored).collect()
     }
 
     /// Who owns a claim.
@@ -292,7 +281,7 @@ impl Reader<'_> {
     /// # Errors
     /// When the database fails.
     pub fn head(&mut self, partition: i64) -> Result<crate::Head, Error> {
-        let head: HeadRow = sql::read_heads(self.conn, &[partition])?.remove(0);
+        let head = heads::read_heads(self.conn, &[partition])?.remove(0);
         Ok(crate::Head {
             epoch: head.epoch,
             next: head.next,
@@ -305,7 +294,7 @@ impl Reader<'_> {
     /// # Errors
     /// When the database fails.
     pub fn floor(&mut self, partition: i64) -> Result<i64, Error> {
-        Ok(sql::read_heads(self.conn, &[partition])?.remove(0).floor)
+        Ok(heads::read_heads(self.conn, &[partition])?.remove(0).floor)
     }
 
     /// Events of a partition's feed from `from` on, in commit order.
@@ -321,12 +310,11 @@ impl Reader<'_> {
 pub(crate) fn feed(conn: &mut AnyConn, partition: i64, from: i64, limit: i64) -> Result<Vec<FeedEvent>, Error> {
     let text = "SELECT partition,position,epoch,time,event_id,subject,chain,body FROM feed \
                 WHERE partition=$1 AND position>=$2 ORDER BY position LIMIT $3";
-    let rows: Vec<FeedRow> = on_conn!(conn, |c| diesel::sql_query(text)
+    Ok(on_conn!(conn, |c| diesel::sql_query(text)
         .bind::<BigInt, _>(partition)
         .bind::<BigInt, _>(from)
         .bind::<BigInt, _>(limit)
-        .load(c))?;
-    Ok(rows.into_iter().map(FeedEvent::from).collect())
+        .load(c))?)
 }
 
 fn stored<R: Record>(raw: Raw) -> Result<Stored<R>, Error> {
@@ -337,59 +325,4 @@ fn stored<R: Record>(raw: Raw) -> Result<Stored<R>, Error> {
         version: raw.version,
         record,
     })
-}
-
-fn named<R: Record>(row: RawRow) -> Result<Stored<R>, Error> {
-    stored(Raw {
-        partition: row.partition,
-        id: row.id,
-        version: row.version,
-        format: 0,
-        body: row.body,
-    })
-}
-
-#[derive(diesel::QueryableByName)]
-struct FeedRow {
-    #[diesel(sql_type = BigInt)]
-    partition: i64,
-    #[diesel(sql_type = BigInt)]
-    position: i64,
-    #[diesel(sql_type = BigInt)]
-    epoch: i64,
-    #[diesel(sql_type = BigInt)]
-    time: i64,
-    #[diesel(sql_type = Binary)]
-    event_id: Vec<u8>,
-    #[diesel(sql_type = Nullable<Binary>)]
-    subject: Option<Vec<u8>>,
-    #[diesel(sql_type = Binary)]
-    chain: Vec<u8>,
-    #[diesel(sql_type = Binary)]
-    body: Vec<u8>,
-}
-
-impl From<FeedRow> for FeedEvent {
-    fn from(row: FeedRow) -> Self {
-        let FeedRow {
-            partition,
-            position,
-            epoch,
-            time,
-            event_id,
-            subject,
-            chain,
-            body,
-        } = row;
-        Self {
-            partition,
-            position,
-            epoch,
-            time,
-            event_id,
-            subject,
-            chain,
-            body,
-        }
-    }
 }

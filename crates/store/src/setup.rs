@@ -14,7 +14,7 @@ use fs4::fs_std::FileExt;
 use sammati_kernel::Seed;
 
 use crate::error::Error;
-use crate::{AnyConn, Location, Partitions, on_conn, sql};
+use crate::{AnyConn, Location, Partitions, damage, on_conn, sql};
 
 const OWN: EmbeddedMigrations = embed_migrations!("migrations");
 
@@ -107,11 +107,11 @@ fn connect(location: &Location) -> Result<AnyConn, Error> {
     };
     let found = location
         .connect()
-        .and_then(|mut conn| Ok((sql::quick_check(&mut conn)?, conn)));
+        .and_then(|mut conn| Ok((damage::quick_check(&mut conn)?, conn)));
     let what = match found {
         Ok((None, conn)) => return Ok(conn),
         Ok((Some(what), _)) => what,
-        Err(Error::Database(error)) if sql::is_damage(&error) => error.to_string(),
+        Err(Error::Database(error)) if damage::is_damage(&error) => error.to_string(),
         Err(error) => return Err(error),
     };
     Err(Error::File(format!(

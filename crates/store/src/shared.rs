@@ -8,8 +8,8 @@ use prometheus_client::registry::Registry;
 use sammati_kernel::{Clock, Key};
 use tokio::sync::watch;
 
+use crate::heads::HeadRow;
 use crate::setup::FileLock;
-use crate::sql::HeadRow;
 use crate::{Location, Partitions, Revision};
 
 /// Where a partition's feed stands.

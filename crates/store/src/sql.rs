@@ -2,7 +2,7 @@
 
 use diesel::RunQueryDsl;
 use diesel::connection::SimpleConnection;
-use diesel::sql_types::{BigInt, Binary, Nullable, Text};
+use diesel::sql_types::{BigInt, Binary};
 
 use crate::error::Error;
 use crate::statement::{MAX_ROWS, Rows};
@@ -11,8 +11,8 @@ use crate::{AnyConn, on_conn};
 
 type RawSql = (BigInt, Binary, BigInt, BigInt, Binary);
 type GroupSql = (BigInt, Binary, BigInt, BigInt, Binary, Binary);
-type KeySql = (BigInt, Binary);
-type HeadSql = (BigInt, BigInt, BigInt, BigInt, Binary, BigInt);
+pub(crate) type KeySql = (BigInt, Binary);
+
 /// Runs one statement over `cells`, in pieces that both databases take.
 macro_rules! over {
     ($conn:expr, $sql:ty, $row:ty, $head:expr, $tail:expr, $kinds:expr, $cells:expr) => {{
@@ -26,78 +26,12 @@ macro_rules! over {
     }};
 }
 
+pub(crate) use over;
+
 const PARTITION_AND_KEY: &[Kind] = &[Kind::Int, Kind::Bytes];
 
 pub(crate) fn batch(conn: &mut AnyConn, sql: &str) -> Result<(), Error> {
     Ok(on_conn!(conn, |c| c.batch_execute(sql))?)
-}
-
-/// A head as loaded under its lock.
-#[derive(Debug, Clone)]
-pub(crate) struct HeadRow {
-    pub(crate) partition: i64,
-    pub(crate) epoch: i64,
-    pub(crate) next: i64,
-    pub(crate) time: i64,
-    pub(crate) chain: Vec<u8>,
-    /// The first position that the feed still has.
-    pub(crate) floor: i64,
-}
-
-/// Locks the heads of `partitions`, ascending, and reads them. Loading is never part of this statement: it would answer
-/// from before the wait.
-pub(crate) fn lock_heads(conn: &mut AnyConn, partitions: &[i64]) -> Result<Vec<HeadRow>, Error> {
-    let lock = match conn {
-        AnyConn::Pg(_) => "JOIN head h ON h.partition=v.column1 ORDER BY h.partition FOR UPDATE OF h",
-        AnyConn::Sqlite(_) => "JOIN head h ON h.partition=v.column1 ORDER BY h.partition",
-    };
-    heads(conn, partitions, lock)
-}
-
-/// Reads heads without locking them.
-pub(crate) fn read_heads(conn: &mut AnyConn, partitions: &[i64]) -> Result<Vec<HeadRow>, Error> {
-    heads(
-        conn,
-        partitions,
-        "JOIN head h ON h.partition=v.column1 ORDER BY h.partition",
-    )
-}
-
-fn heads(conn: &mut AnyConn, partitions: &[i64], tail: &str) -> Result<Vec<HeadRow>, Error> {
-    let cells: Vec<Vec<Cell>> = partitions.iter().map(|p| vec![Cell::from(*p)]).collect();
-    let head = "SELECT h.partition,h.epoch,h.next,h.time,h.chain,h.floor FROM ";
-    let mut out = Vec::with_capacity(cells.len());
-    // In one statement: locks must be taken in one ascending order. Partitions never exceed 4,096.
-    let rows: Vec<(i64, i64, i64, i64, Vec<u8>, i64)> =
-        on_conn!(conn, |c| Rows::<HeadSql>::new(head, tail, &[Kind::Int], &cells).load(c))?;
-    out.extend(
-        rows.into_iter()
-            .map(|(partition, epoch, next, time, chain, floor)| HeadRow {
-                partition,
-                epoch,
-                next,
-                time,
-                chain,
-                floor,
-            }),
-    );
-    if out.len() != partitions.len() {
-        return Err(Error::Schema(
-            "the database has no head for some partition; was it made by another version?".into(),
-        ));
-    }
-    Ok(out)
-}
-
-pub(crate) fn advance_heads<'a>(conn: &mut AnyConn, heads: impl Iterator<Item = &'a HeadRow>) -> Result<(), Error> {
-    let cells: Vec<Vec<Cell>> = heads
-        .map(|h| vec![h.partition.into(), h.next.into(), h.time.into(), h.chain.clone().into()])
-        .collect();
-    let kinds = [Kind::Int, Kind::Int, Kind::Int, Kind::Bytes];
-    let tail = "WHERE head.partition=v.column1 RETURNING head.partition,head.chain";
-    let head = "UPDATE head SET next=v.column2,time=v.column3,chain=v.column4 FROM ";
-    let done = over!(conn, KeySql, (i64, Vec<u8>), head, tail, &kinds, &cells);
-    expect_all(done.len(), cells.len(), "head")
 }
 
 pub(crate) fn load(conn: &mut AnyConn, table: Table, keys: &[(i64, Vec<u8>)]) -> Result<Vec<Raw>, Error> {
@@ -269,47 +203,6 @@ pub(crate) fn append_feed(conn: &mut AnyConn, rows: &[Vec<Cell>]) -> Result<(), 
     expect_all(done.len(), rows.len(), "feed")
 }
 
-#[derive(diesel::QueryableByName)]
-struct HeadNow {
-    #[diesel(sql_type = BigInt)]
-    partition: i64,
-    #[diesel(sql_type = BigInt)]
-    epoch: i64,
-    #[diesel(sql_type = BigInt)]
-    next: i64,
-    #[diesel(sql_type = BigInt)]
-    time: i64,
-    #[diesel(sql_type = Binary)]
-    chain: Vec<u8>,
-    #[diesel(sql_type = BigInt)]
-    floor: i64,
-    #[diesel(sql_type = Nullable<BigInt>)]
-    database_time: Option<i64>,
-}
-
-/// All heads, and what time the database says it is; `None` where that is this process's own clock.
-pub(crate) fn heads_now(conn: &mut AnyConn) -> Result<(Vec<HeadRow>, Option<i64>), Error> {
-    let text = match conn {
-        AnyConn::Pg(_) => {
-            "SELECT partition,epoch,next,time,chain,floor,\
-             (extract(epoch FROM clock_timestamp())*1000000)::bigint AS database_time FROM head"
-        }
-        AnyConn::Sqlite(_) => "SELECT partition,epoch,next,time,chain,floor,NULL AS database_time FROM head",
-    };
-    let rows: Vec<HeadNow> = on_conn!(conn, |c| diesel::sql_query(text).load(c))?;
-    // The earliest of the rows' times: the statement had begun by then.
-    let time = rows.iter().filter_map(|row| row.database_time).min();
-    let heads = rows.into_iter().map(|row| HeadRow {
-        partition: row.partition,
-        epoch: row.epoch,
-        next: row.next,
-        time: row.time,
-        chain: row.chain,
-        floor: row.floor,
-    });
-    Ok((heads.collect(), time))
-}
-
 /// The subjects of all events from the given positions on, in commit order within a partition.
 pub(crate) fn subjects_from(conn: &mut AnyConn, from: &[(i64, i64)]) -> Result<Vec<Vec<u8>>, Error> {
     let cells: Vec<Vec<Cell>> = from.iter().map(|(p, n)| vec![(*p).into(), (*n).into()]).collect();
@@ -336,77 +229,6 @@ pub(crate) fn refresh_plans(conn: &mut AnyConn, uses: u64) {
     }
 }
 
-#[derive(diesel::QueryableByName)]
-struct Now {
-    #[diesel(sql_type = BigInt)]
-    micros: i64,
-}
-
-/// What time the database says it is, in microseconds; `None` where it is this process's own clock.
-pub(crate) fn database_time(conn: &mut AnyConn) -> Result<Option<i64>, Error> {
-    let AnyConn::Pg(c) = conn else { return Ok(None) };
-    let now: Now =
-        diesel::sql_query("SELECT (extract(epoch FROM clock_timestamp())*1000000)::bigint AS micros").get_result(c)?;
-    Ok(Some(now.micros))
-}
-
-#[derive(diesel::QueryableByName)]
-struct Found {
-    #[diesel(sql_type = Text)]
-    found: String,
-}
-
-/// What is wrong with the file of an embedded database, if anything, in one pass over it.
-pub(crate) fn quick_check(conn: &mut AnyConn) -> Result<Option<String>, Error> {
-    let found = of_the_file(conn, "SELECT quick_check AS found FROM pragma_quick_check LIMIT 1")?;
-    Ok(found.into_iter().next())
-}
-
-/// The same thoroughly: also that every index has what its table has.
-pub(crate) fn integrity_check(conn: &mut AnyConn) -> Result<Vec<String>, Error> {
-    of_the_file(
-        conn,
-        "SELECT integrity_check AS found FROM pragma_integrity_check LIMIT 100",
-    )
-}
-
-fn of_the_file(conn: &mut AnyConn, text: &str) -> Result<Vec<String>, Error> {
-    let AnyConn::Sqlite(c) = conn else {
-        return Ok(Vec::new());
-    };
-    let found: Result<Vec<Found>, _> = diesel::sql_query(text).load(c);
-    // A page that the check itself needs may be the damaged one.
-    let found = match found {
-        Err(error) if is_damage(&error) => return Ok(vec![error.to_string()]),
-        found => found?,
-    };
-    Ok(found
-        .into_iter()
-        .map(|row| row.found)
-        .filter(|found| found != "ok")
-        .collect())
-}
-
-/// Whether SQLite says that the file is not what it wrote.
-pub(crate) fn is_damage(error: &diesel::result::Error) -> bool {
-    let text = error.to_string();
-    text.contains("malformed") || text.contains("not a database")
-}
-
-#[derive(diesel::QueryableByName)]
-struct ScannedSql {
-    #[diesel(sql_type = BigInt)]
-    partition: i64,
-    #[diesel(sql_type = Binary)]
-    id: Vec<u8>,
-    #[diesel(sql_type = BigInt)]
-    version: i64,
-    #[diesel(sql_type = BigInt)]
-    format: i64,
-    #[diesel(sql_type = Binary)]
-    body: Vec<u8>,
-}
-
 /// Rows of one partition of a table, by key, after the given one.
 pub(crate) fn scan(
     conn: &mut AnyConn,
@@ -418,19 +240,11 @@ pub(crate) fn scan(
     let text = format!(
         "SELECT partition,id,version,format,body FROM {table} WHERE partition=$1 AND id>$2 ORDER BY id LIMIT $3"
     );
-    let rows: Vec<ScannedSql> = on_conn!(conn, |c| diesel::sql_query(text.as_str())
+    Ok(on_conn!(conn, |c| diesel::sql_query(text.as_str())
         .bind::<BigInt, _>(partition)
         .bind::<Binary, _>(after)
         .bind::<BigInt, _>(limit)
-        .load(c))?;
-    let raw = |row: ScannedSql| Raw {
-        partition: row.partition,
-        id: row.id,
-        version: row.version,
-        format: row.format,
-        body: row.body,
-    };
-    Ok(rows.into_iter().map(raw).collect())
+        .load(c))?)
 }
 
 /// Runs `read` in one snapshot.

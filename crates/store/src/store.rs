@@ -89,7 +89,7 @@ impl Store {
         let shared = Shared::new(options.location.clone(), clock, partitions, key, lock);
         let shared = Arc::new(shared);
         let mut conn = options.location.connect()?;
-        let heads = crate::sql::read_heads(&mut conn, &partitions.all().collect::<Vec<_>>())?;
+        let heads = crate::heads::read_heads(&mut conn, &partitions.all().collect::<Vec<_>>())?;
         let heads: Vec<_> = heads
             .into_iter()
             .map(|head| Reached { from: head.next, head })

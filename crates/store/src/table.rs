@@ -4,6 +4,8 @@
 //! `(partition, id)`. The body is the whole record as one protobuf message; the columns after it repeat what is looked
 //! up. Loads therefore never depend on a service's columns, and all tables go through the same statements.
 
+use diesel::sql_types::{BigInt, Binary};
+
 /// A table by name, with its look-up columns in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Table {
@@ -119,11 +121,16 @@ pub trait Record: prost::Message + Default + Clone + 'static {
 }
 
 /// A row as it is loaded: any table, any service.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, diesel::QueryableByName)]
 pub(crate) struct Raw {
+    #[diesel(sql_type = BigInt)]
     pub(crate) partition: i64,
+    #[diesel(sql_type = Binary)]
     pub(crate) id: Vec<u8>,
+    #[diesel(sql_type = BigInt)]
     pub(crate) version: i64,
+    #[diesel(sql_type = BigInt)]
     pub(crate) format: i64,
+    #[diesel(sql_type = Binary)]
     pub(crate) body: Vec<u8>,
 }

@@ -6,7 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sammati_testkit::{Development, Ports};
+use sammati_testkit::{Configs, Development, Ports};
+use tempfile::TempDir;
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sammati"));
@@ -53,16 +54,22 @@ impl Running {
     }
 }
 
-#[test]
-fn every_service_starts_on_the_development_set_up_and_stops_in_order() {
+/// The development set-up on free ports, in a folder that goes with the first of these.
+fn set_up() -> (TempDir, Development, Configs) {
     let folder = tempfile::tempdir().unwrap();
-    let ports = Ports::free().unwrap();
     let development = Development {
         folder: folder.path().join("dev"),
-        ports,
+        ports: Ports::free().unwrap(),
         ..Development::default()
     };
     let configs = development.write().unwrap();
+    (folder, development, configs)
+}
+
+#[test]
+fn every_service_starts_on_the_development_set_up_and_stops_in_order() {
+    let (_folder, development, configs) = set_up();
+    let ports = development.ports;
     let mut all = Vec::new();
     for (service, config, port) in [
         ("identity", &configs.identity, ports.identity),
@@ -116,13 +123,7 @@ fn verb(service: &str, config: &Path, verb: &[&str]) -> (Option<i32>, String) {
 
 #[test]
 fn an_operator_saves_checks_and_restores_by_verbs() {
-    let folder = tempfile::tempdir().unwrap();
-    let development = Development {
-        folder: folder.path().join("dev"),
-        ports: Ports::free().unwrap(),
-        ..Development::default()
-    };
-    let configs = development.write().unwrap();
+    let (folder, _, configs) = set_up();
     let saved = |name: &str| folder.path().join(name).display().to_string();
     let (code, said) = verb("audit", &configs.audit, &["migrate"]);
     assert!(
@@ -177,13 +178,7 @@ fn an_operator_saves_checks_and_restores_by_verbs() {
 
 #[test]
 fn a_damaged_database_is_not_served() {
-    let folder = tempfile::tempdir().unwrap();
-    let development = Development {
-        folder: folder.path().join("dev"),
-        ports: Ports::free().unwrap(),
-        ..Development::default()
-    };
-    let configs = development.write().unwrap();
+    let (_folder, development, configs) = set_up();
     assert_eq!(verb("identity", &configs.identity, &["migrate"]).0, Some(0));
     let database = development.folder.join("data/identity.db");
     let mut bytes = std::fs::read(&database).unwrap();
@@ -200,13 +195,7 @@ fn a_damaged_database_is_not_served() {
 
 #[test]
 fn a_doctor_says_what_to_do() {
-    let folder = tempfile::tempdir().unwrap();
-    let development = Development {
-        folder: folder.path().join("dev"),
-        ports: Ports::free().unwrap(),
-        ..Development::default()
-    };
-    let configs = development.write().unwrap();
+    let (_folder, development, configs) = set_up();
     assert_eq!(verb("consent", &configs.consent, &["migrate"]).0, Some(0));
     let (running, _) = Running::start("identity", &configs.identity);
     let (code, said) = verb("consent", &configs.consent, &["doctor"]);

@@ -10,7 +10,7 @@ use diesel::RunQueryDsl;
 use diesel::sql_types::Text;
 
 use crate::error::Error;
-use crate::{AnyConn, Location, sql};
+use crate::{AnyConn, Location, damage};
 
 const ON_POSTGRES: &str = "Postgres is backed up by its own tools, which know its write-ahead log: with \
     `pg_basebackup --wal-method=stream --checkpoint=fast` and WAL archiving (archive_command) the whole server comes back \
@@ -74,7 +74,7 @@ fn fill(from: &Path, partial: &Path) -> Result<u64, Error> {
             .execute(c)?;
     }
     drop(conn);
-    let damage = sql::quick_check(&mut Location::Sqlite(partial.to_owned()).look()?)?;
+    let damage = damage::quick_check(&mut Location::Sqlite(partial.to_owned()).look()?)?;
     if let Some(what) = damage {
         return Err(Error::File(format!("the copy is not good, so it was not kept: {what}")));
     }

@@ -7,21 +7,8 @@ use super::fsck::{Fsck, PAGE, hex};
 use crate::batch::chain;
 use crate::error::Error;
 use crate::feed::FeedEvent;
+use crate::heads::{self, HeadRow};
 use crate::{on_conn, readers};
-
-#[derive(diesel::QueryableByName)]
-struct HeadSql {
-    #[diesel(sql_type = BigInt)]
-    epoch: i64,
-    #[diesel(sql_type = BigInt)]
-    next: i64,
-    #[diesel(sql_type = BigInt)]
-    time: i64,
-    #[diesel(sql_type = Binary)]
-    chain: Vec<u8>,
-    #[diesel(sql_type = BigInt)]
-    floor: i64,
-}
 
 #[derive(diesel::QueryableByName)]
 struct CursorSql {
@@ -42,11 +29,7 @@ struct Walk {
 
 impl Fsck<'_> {
     pub(super) fn feed(&mut self, partition: i64) -> Result<(), Error> {
-        let text = "SELECT epoch,next,time,chain,floor FROM head WHERE partition=$1";
-        let heads: Vec<HeadSql> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text)
-            .bind::<BigInt, _>(partition)
-            .load(c))?;
-        let Some(head) = heads.into_iter().next() else {
+        let Some(head) = heads::find_head(self.conn, partition)? else {
             self.disagree(
                 Some(partition),
                 "head",
@@ -74,7 +57,7 @@ impl Fsck<'_> {
         self.cursors(partition, &head)
     }
 
-    fn event(&mut self, walk: &mut Walk, head: &HeadSql, event: &FeedEvent) {
+    fn event(&mut self, walk: &mut Walk, head: &HeadRow, event: &FeedEvent) {
         self.summary.events += 1;
         let (partition, position) = (Some(event.partition), event.position);
         let place = format!("feed position {position}");
@@ -141,7 +124,7 @@ impl Fsck<'_> {
         };
     }
 
-    fn end(&mut self, partition: i64, walk: &Walk, head: &HeadSql) {
+    fn end(&mut self, partition: i64, walk: &Walk, head: &HeadRow) {
         let partition = Some(partition);
         if walk.next != head.next {
             let what = format!(
@@ -161,7 +144,7 @@ impl Fsck<'_> {
     }
 
     /// A consumer cannot have got what was never committed: if it has, this database was set back.
-    fn cursors(&mut self, partition: i64, head: &HeadSql) -> Result<(), Error> {
+    fn cursors(&mut self, partition: i64, head: &HeadRow) -> Result<(), Error> {
         let text = "SELECT consumer,next FROM cursor WHERE partition=$1 ORDER BY consumer";
         let cursors: Vec<CursorSql> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text)
             .bind::<BigInt, _>(partition)

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::request::{self, RequestRow};
 use crate::setup::{self, Schema};
 use crate::table::{Raw, Record};
-use crate::{AnyConn, Location, Partitions, on_conn, sql};
+use crate::{AnyConn, Location, Partitions, damage, on_conn, sql};
 
 /// Rows that are read at a time.
 pub(super) const PAGE: i64 = 500;
@@ -93,7 +93,7 @@ pub fn fsck(
     tell: &mut dyn FnMut(&Disagreement),
 ) -> Result<Summary, Error> {
     let mut conn = location.look()?;
-    let damage = sql::integrity_check(&mut conn)?;
+    let damage = damage::integrity_check(&mut conn)?;
     for what in &damage {
         let place = "the file".to_owned();
         tell(&Disagreement {

@@ -10,7 +10,7 @@ use sammati_kernel::Micros;
 use crate::clock::SKEW;
 use crate::error::Error;
 use crate::setup::Schema;
-use crate::{AnyConn, Location, sql};
+use crate::{AnyConn, Location, damage, heads};
 
 /// How well something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,7 +158,7 @@ struct Journal {
 }
 
 fn file(conn: &mut AnyConn) -> Result<Vec<Remark>, Error> {
-    let damage = sql::quick_check(conn)?;
+    let damage = damage::quick_check(conn)?;
     let AnyConn::Sqlite(c) = conn else {
         return Ok(Vec::new());
     };
@@ -202,7 +202,7 @@ struct Server {
 
 fn server(conn: &mut AnyConn, now: impl Fn() -> Micros) -> Result<Vec<Remark>, Error> {
     let before = now();
-    let clock = sql::database_time(conn)?.map(|theirs| skew(before, theirs, now()));
+    let clock = heads::database_time(conn)?.map(|theirs| skew(before, theirs, now()));
     let AnyConn::Pg(c) = conn else { return Ok(Vec::new()) };
     let text = "SELECT current_setting('server_version_num')::bigint AS version, current_setting('fsync') AS fsync, \
                 current_setting('full_page_writes') AS full_page_writes, \

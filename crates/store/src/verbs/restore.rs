@@ -9,7 +9,7 @@ use sammati_kernel::Micros;
 use super::backup::{beside, copy, failed, refuse_existing, sync_folder};
 use crate::error::Error;
 use crate::setup::{FileLock, PREDECESSOR, Schema};
-use crate::{Location, sql};
+use crate::{Location, damage};
 
 const ON_POSTGRES: &str = "Postgres is restored by its own tools: a base backup with its archived WAL to the latest point, \
     or `pg_restore --clean --if-exists --single-transaction` of a dump; stop all replicas of the service first";
@@ -62,7 +62,7 @@ pub fn restore(
 fn check(from: &Path, migrations: &EmbeddedMigrations) -> Result<(), Error> {
     let bad = |what: &dyn std::fmt::Display| Error::File(format!("{} cannot be restored: {what}", from.display()));
     let mut conn = Location::Sqlite(from.to_owned()).look().map_err(|error| bad(&error))?;
-    let found = sql::integrity_check(&mut conn).map_err(|error| bad(&error))?;
+    let found = damage::integrity_check(&mut conn).map_err(|error| bad(&error))?;
     if !found.is_empty() {
         return Err(bad(&format!("it is damaged: {}", found.join("; "))));
     }

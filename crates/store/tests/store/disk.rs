@@ -1,12 +1,13 @@
-//! A disk without room: told as such, with nothing half-written, and over when there is room again.
+//! The file of an embedded database: how it grows, and a disk without room: told as such, with nothing half-written, and over when there is room again.
 
 use std::path::Path;
 use std::process::Command;
 
 use sammati_kernel::{ManualClock, Reason};
+use sammati_testkit::Database;
 use tempfile::TempDir;
 
-use crate::world::{Count, START, account, open};
+use crate::world::{Count, START, World, account, open};
 
 /// A file system of a few megabytes in memory; `None` where this process may not mount one.
 struct SmallDisk(TempDir);
@@ -77,4 +78,29 @@ async fn o1_a_full_disk_refuses_whole_commands_and_serves_again_when_there_is_ro
         .unwrap();
     assert_eq!(head.next, i64::try_from(feed.len()).unwrap());
     assert_eq!(feed.len(), answered + 1, "one event for each that was answered");
+}
+
+/// What was committed comes into the file while the store serves, without a commit that waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_write_ahead_log_is_moved_into_the_file_behind_the_commits() {
+    let world = World::on(Database::sqlite());
+    let store = world.replica(0);
+    let file = store.path().unwrap().to_owned();
+    let pages = || std::fs::metadata(&file).unwrap().len() / 4096;
+    let before = pages();
+    // Far fewer pages than a commit would move by itself.
+    for round in 0..20 {
+        let some = (0..32).map(|n| store.apply(Count::up(account(n, round))));
+        for result in futures::future::join_all(some).await {
+            result.unwrap();
+        }
+    }
+    // A file tells nobody that it has grown: it is looked at, for ten seconds at most.
+    for _ in 0..1000 {
+        if pages() > before + 20 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("{before} pages before, {} after 640 commands and ten seconds", pages());
 }

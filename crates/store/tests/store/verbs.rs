@@ -2,8 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use diesel::connection::SimpleConnection;
 use sammati_kernel::{ManualClock, Micros};
@@ -151,29 +150,25 @@ async fn a_backup_made_while_64_callers_write_is_whole_and_has_every_earlier_ans
     let world = World::on(Database::sqlite());
     let store = world.replica(0).clone();
     let stop = Arc::new(AtomicBool::new(false));
-    let answered: Arc<Vec<AtomicI64>> = Arc::new((0..64).map(|_| AtomicI64::new(0)).collect());
+    let (answers, mut answered) = tokio::sync::watch::channel(vec![0_i64; 64]);
     let callers = (0..64_u16).map(|n| {
-        let (store, stop, answered) = (store.clone(), Arc::clone(&stop), Arc::clone(&answered));
+        let (store, stop, answers) = (store.clone(), Arc::clone(&stop), answers.clone());
         tokio::spawn(async move {
             while !stop.load(Ordering::SeqCst) {
                 let count = store.apply(Count::up(account(n, 0))).await.unwrap();
-                answered[usize::from(n)].store(count, Ordering::SeqCst);
+                answers.send_modify(|all| all[usize::from(n)] = count);
             }
         })
     });
     let callers: Vec<_> = callers.collect();
-    let all = || answered.iter().map(|n| n.load(Ordering::SeqCst)).collect::<Vec<_>>();
-    while all().iter().any(|count| *count < 5) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let before = all();
+    let before = answered.wait_for(|all| all.iter().all(|count| *count >= 5)).await;
+    let before = before.unwrap().clone();
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("copy of it?.db");
     let location = Location::parse(&world.database.url).unwrap();
     aside(|| verbs::backup(&location, &to).unwrap());
-    while all().iter().zip(&before).any(|(now, before)| now <= before) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let went_on = |all: &Vec<i64>| all.iter().zip(&before).all(|(now, before)| now > before);
+    answered.wait_for(went_on).await.unwrap();
     let again = aside(|| verbs::backup(&location, &to)).unwrap_err().to_string();
     assert!(again.contains("nothing is overwritten"), "{again}");
     stop.store(true, Ordering::SeqCst);

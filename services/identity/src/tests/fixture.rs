@@ -238,6 +238,22 @@ impl Fixture {
             .await
     }
 
+    /// An enrolment of the `n`th person, with an OTP of the agency's on its way.
+    pub(super) async fn enrolling(&self, n: u64) -> api::Transaction {
+        let her = Some(api::create_transaction_request::Subject::Aadhaar(aadhaar(n)));
+        self.begin(&app(), Purpose::Enrol, Factor::AadhaarOtp, her)
+            .await
+            .unwrap()
+    }
+
+    /// A login to whoever has the `n`th mobile, with an OTP of ours on its way.
+    pub(super) async fn logging_in(&self, n: u64) -> api::Transaction {
+        let number = Some(api::create_transaction_request::Subject::Mobile(mobile(n)));
+        self.begin(&app(), Purpose::Login, Factor::MobileOtp, number)
+            .await
+            .unwrap()
+    }
+
     pub(super) fn beginning(
         &self,
         purpose: Purpose,

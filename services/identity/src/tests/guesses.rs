@@ -47,15 +47,7 @@ async fn storm(fixture: &Fixture, transaction: &str) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_hundred_wrong_guesses_at_an_agencys_otp_five_are_compared() {
     for fixture in fixtures().await {
-        let begun = fixture
-            .begin(
-                &app(),
-                Purpose::Enrol,
-                Factor::AadhaarOtp,
-                Some(Subject::Aadhaar(aadhaar(1))),
-            )
-            .await
-            .unwrap();
+        let begun = fixture.enrolling(1).await;
         assert_eq!(storm(&fixture, &begun.name).await, 5);
         assert_eq!(fixture.agency.compared.load(Ordering::SeqCst), 5);
         assert_eq!(fixture.count_events("identity.authn_failed").await, 5);
@@ -74,15 +66,7 @@ async fn of_a_hundred_wrong_guesses_at_an_agencys_otp_five_are_compared() {
             .await;
         assert_eq!(reason(again), Reason::OtpBlocked);
         fixture.pass(30 * 60);
-        fixture
-            .begin(
-                &app(),
-                Purpose::Enrol,
-                Factor::AadhaarOtp,
-                Some(Subject::Aadhaar(aadhaar(1))),
-            )
-            .await
-            .unwrap();
+        fixture.enrolling(1).await;
     }
 }
 
@@ -90,15 +74,7 @@ async fn of_a_hundred_wrong_guesses_at_an_agencys_otp_five_are_compared() {
 async fn of_a_hundred_wrong_guesses_at_our_otp_five_are_compared() {
     for fixture in fixtures().await {
         fixture.enrol(1).await;
-        let begun = fixture
-            .begin(
-                &app(),
-                Purpose::Login,
-                Factor::MobileOtp,
-                Some(Subject::Mobile(mobile(1))),
-            )
-            .await
-            .unwrap();
+        let begun = fixture.logging_in(1).await;
         assert_eq!(storm(&fixture, &begun.name).await, 5);
         let otp = fixture.inbox.last(&mobile(1)).unwrap();
         assert_eq!(
@@ -148,15 +124,7 @@ async fn unknown_mobiles_and_addresses_look_like_known_ones() {
 async fn a_new_otp_comes_after_a_minute_and_voids_the_old_one() {
     for fixture in fixtures().await {
         fixture.enrol(1).await;
-        let begun = fixture
-            .begin(
-                &app(),
-                Purpose::Login,
-                Factor::MobileOtp,
-                Some(Subject::Mobile(mobile(1))),
-            )
-            .await
-            .unwrap();
+        let begun = fixture.logging_in(1).await;
         let first = fixture.inbox.last(&mobile(1)).unwrap();
         let resend = || api::ResendOtpRequest {
             request_id: fixture.request_id(),
@@ -327,15 +295,7 @@ async fn guesses_that_an_agency_never_compared_block_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_otp_ends_after_five_minutes_whatever_the_agency_says() {
     for fixture in fixtures().await {
-        let begun = fixture
-            .begin(
-                &app(),
-                Purpose::Enrol,
-                Factor::AadhaarOtp,
-                Some(Subject::Aadhaar(aadhaar(1))),
-            )
-            .await
-            .unwrap();
+        let begun = fixture.enrolling(1).await;
         fixture.pass(300);
         assert_eq!(
             reason(fixture.verify_otp(&app(), &begun.name, OTP).await),

@@ -101,15 +101,7 @@ async fn a_transaction_keeps_nothing_of_a_person_when_it_is_over() {
         assert!(!fixture.create_account(&second, None).await.unwrap().is_new);
         assert!(is_empty(&kept(&fixture, &second).await), "she is known already");
         let unused = fixture.proved(100).await;
-        let login = fixture
-            .begin(
-                &app(),
-                Purpose::Login,
-                Factor::MobileOtp,
-                Some(Subject::Mobile(mobile(1))),
-            )
-            .await
-            .unwrap();
+        let login = fixture.logging_in(1).await;
         forget(&fixture.inner.store).await.unwrap();
         assert!(!is_empty(&kept(&fixture, &unused).await), "it may still be used");
         fixture.pass(15 * 60);

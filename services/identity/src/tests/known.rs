@@ -63,15 +63,7 @@ async fn names_and_spellings_do_not_tell_who_is_known() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_is_found_by_its_shown_name_alone() {
     for fixture in fixtures().await {
-        let begun = fixture
-            .begin(
-                &app(),
-                Purpose::Login,
-                Factor::MobileOtp,
-                Some(Subject::Mobile(mobile(1))),
-            )
-            .await
-            .unwrap();
+        let begun = fixture.logging_in(1).await;
         let inside = fixture
             .inner
             .lookup

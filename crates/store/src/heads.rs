@@ -1,0 +1,126 @@
+//! Heads: a partition's lock, and where its feed stands.
+
+use diesel::sql_types::{BigInt, Binary, Nullable};
+use diesel::{QueryableByName, RunQueryDsl};
+
+use crate::error::Error;
+use crate::sql::{KeySql, expect_all, over};
+use crate::statement::{MAX_ROWS, Rows};
+use crate::table::{Cell, Kind};
+use crate::{AnyConn, on_conn};
+
+type HeadSql = (BigInt, BigInt, BigInt, BigInt, Binary, BigInt);
+
+/// Heads by their partitions, ascending.
+const READ: &str = "JOIN head h ON h.partition=v.column1 ORDER BY h.partition";
+
+/// A head as it stands in its table.
+#[derive(Debug, Clone, QueryableByName)]
+pub(crate) struct HeadRow {
+    #[diesel(sql_type = BigInt)]
+    pub(crate) partition: i64,
+    #[diesel(sql_type = BigInt)]
+    pub(crate) epoch: i64,
+    #[diesel(sql_type = BigInt)]
+    pub(crate) next: i64,
+    #[diesel(sql_type = BigInt)]
+    pub(crate) time: i64,
+    #[diesel(sql_type = Binary)]
+    pub(crate) chain: Vec<u8>,
+    /// The first position that the feed still has.
+    #[diesel(sql_type = BigInt)]
+    pub(crate) floor: i64,
+}
+
+/// Locks the heads of `partitions`, ascending, and reads them. Loading is never part of this statement: it would answer
+/// from before the wait.
+pub(crate) fn lock_heads(conn: &mut AnyConn, partitions: &[i64]) -> Result<Vec<HeadRow>, Error> {
+    let lock = match conn {
+        AnyConn::Pg(_) => "JOIN head h ON h.partition=v.column1 ORDER BY h.partition FOR UPDATE OF h",
+        AnyConn::Sqlite(_) => READ,
+    };
+    heads(conn, partitions, lock)
+}
+
+/// Reads heads without locking them.
+pub(crate) fn read_heads(conn: &mut AnyConn, partitions: &[i64]) -> Result<Vec<HeadRow>, Error> {
+    heads(conn, partitions, READ)
+}
+
+fn heads(conn: &mut AnyConn, partitions: &[i64], tail: &str) -> Result<Vec<HeadRow>, Error> {
+    let cells: Vec<Vec<Cell>> = partitions.iter().map(|p| vec![Cell::from(*p)]).collect();
+    let head = "SELECT h.partition,h.epoch,h.next,h.time,h.chain,h.floor FROM ";
+    // In one statement: locks must be taken in one ascending order. Partitions never exceed 4,096.
+    let rows: Vec<(i64, i64, i64, i64, Vec<u8>, i64)> =
+        on_conn!(conn, |c| Rows::<HeadSql>::new(head, tail, &[Kind::Int], &cells).load(c))?;
+    let row = |(partition, epoch, next, time, chain, floor)| HeadRow {
+        partition,
+        epoch,
+        next,
+        time,
+        chain,
+        floor,
+    };
+    let out: Vec<_> = rows.into_iter().map(row).collect();
+    if out.len() != partitions.len() {
+        return Err(Error::Schema(
+            "the database has no head for some partition; was it made by another version?".into(),
+        ));
+    }
+    Ok(out)
+}
+
+pub(crate) fn advance_heads<'a>(conn: &mut AnyConn, heads: impl Iterator<Item = &'a HeadRow>) -> Result<(), Error> {
+    let cells: Vec<Vec<Cell>> = heads
+        .map(|h| vec![h.partition.into(), h.next.into(), h.time.into(), h.chain.clone().into()])
+        .collect();
+    let kinds = [Kind::Int, Kind::Int, Kind::Int, Kind::Bytes];
+    let tail = "WHERE head.partition=v.column1 RETURNING head.partition,head.chain";
+    let head = "UPDATE head SET next=v.column2,time=v.column3,chain=v.column4 FROM ";
+    let done = over!(conn, KeySql, (i64, Vec<u8>), head, tail, &kinds, &cells);
+    expect_all(done.len(), cells.len(), "head")
+}
+
+/// The head of one partition; `None` where a damaged database has none.
+pub(crate) fn find_head(conn: &mut AnyConn, partition: i64) -> Result<Option<HeadRow>, Error> {
+    let text = "SELECT partition,epoch,next,time,chain,floor FROM head WHERE partition=$1";
+    let found: Vec<HeadRow> = on_conn!(conn, |c| diesel::sql_query(text).bind::<BigInt, _>(partition).load(c))?;
+    Ok(found.into_iter().next())
+}
+
+#[derive(QueryableByName)]
+struct HeadNow {
+    #[diesel(embed)]
+    head: HeadRow,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    database_time: Option<i64>,
+}
+
+/// All heads, and what time the database says it is; `None` where that is this process's own clock.
+pub(crate) fn heads_now(conn: &mut AnyConn) -> Result<(Vec<HeadRow>, Option<i64>), Error> {
+    let text = match conn {
+        AnyConn::Pg(_) => {
+            "SELECT partition,epoch,next,time,chain,floor,\
+             (extract(epoch FROM clock_timestamp())*1000000)::bigint AS database_time FROM head"
+        }
+        AnyConn::Sqlite(_) => "SELECT partition,epoch,next,time,chain,floor,NULL AS database_time FROM head",
+    };
+    let rows: Vec<HeadNow> = on_conn!(conn, |c| diesel::sql_query(text).load(c))?;
+    // The earliest of the rows' times: the statement had begun by then.
+    let time = rows.iter().filter_map(|row| row.database_time).min();
+    Ok((rows.into_iter().map(|row| row.head).collect(), time))
+}
+
+#[derive(QueryableByName)]
+struct Now {
+    #[diesel(sql_type = BigInt)]
+    micros: i64,
+}
+
+/// What time the database says it is, in microseconds; `None` where it is this process's own clock.
+pub(crate) fn database_time(conn: &mut AnyConn) -> Result<Option<i64>, Error> {
+    let AnyConn::Pg(c) = conn else { return Ok(None) };
+    let now: Now =
+        diesel::sql_query("SELECT (extract(epoch FROM clock_timestamp())*1000000)::bigint AS micros").get_result(c)?;
+    Ok(Some(now.micros))
+}
