@@ -9,7 +9,7 @@ use sammati_store::{Command, Keys, View};
 
 use crate::consent;
 use crate::policy;
-use crate::rows::{self, ConsentRow, NotificationRow};
+use crate::rows::{self, ConsentRow, NotificationRow, TransferRow};
 
 /// One notification, and the consent it is about if it is about one: facts that never change.
 #[derive(Debug, Clone)]
@@ -76,6 +76,7 @@ impl Command for Acknowledge {
             keys.row::<NotificationRow>(item.id.to_vec());
             if let Some(consent) = &item.consent {
                 keys.row::<ConsentRow>(consent.to_vec());
+                keys.group::<TransferRow>("open", consent.to_vec());
             }
         }
     }
@@ -116,6 +117,8 @@ impl Acknowledge {
             self.draft("consent.notification_acknowledged", &row).emit(view);
             return Ok(());
         };
+        // What time has ended is written first, so that the events stand in the order in which it happened.
+        consent::catch_up(view, &mut consent)?;
         if row.kind == i32::from(Kind::ConsentGranted) {
             self.stamp(view, &mut consent);
         }

@@ -13,6 +13,26 @@ use crate::transfers::{open, state, wanted};
 use crate::world::{DAY, by, everywhere, operator, participant, reason, refused};
 
 #[test]
+fn c2_a_consent_that_is_acknowledged_after_its_end_expires_first() {
+    everywhere(|w| async move {
+        let (she, consent) = w.unacknowledged("asha.rao@sbx", |_| {}).await;
+        w.advance(30 * DAY);
+        assert_eq!(w.count("consent.expired").await, 0, "nobody has met it yet");
+        assert!(w.acknowledge_all("hospital").await > 0);
+        let kinds: Vec<_> = w.events().await.into_iter().map(|event| event.event_type).collect();
+        let at = |kind: &str| kinds.iter().position(|known| known == kind);
+        assert!(at("consent.expired").is_some(), "{kinds:?}");
+        assert!(
+            at("consent.expired") < at("consent.notification_acknowledged"),
+            "{kinds:?}"
+        );
+        let back = w.revoke(&she, &[&consent.name]).await.unwrap();
+        assert_eq!(back.consents[0].state(), api::consent::State::Expired);
+        assert!(back.consents[0].hip_acknowledge_time.is_some());
+    });
+}
+
+#[test]
 fn from_its_end_on_a_consent_reads_and_decides_expired_before_any_sweep() {
     everywhere(|w| async move {
         let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;

@@ -305,12 +305,22 @@ impl World {
         address: &str,
         change: impl FnOnce(&mut types::Scope),
     ) -> (Caller, api::Consent) {
+        let granted = self.unacknowledged(address, change).await;
+        self.acknowledge_all("hospital").await;
+        granted
+    }
+
+    /// The same before the hospital acknowledged.
+    pub(crate) async fn unacknowledged(
+        &self,
+        address: &str,
+        change: impl FnOnce(&mut types::Scope),
+    ) -> (Caller, api::Consent) {
         let she = self.she(self.person(address));
         let mut ask = self.asks(address);
         change(ask.scope.as_mut().unwrap());
         let request = self.create(ask).await.unwrap();
         let approved = self.approve(&she, self.approval(&request)).await.unwrap();
-        self.acknowledge_all("hospital").await;
         (she, approved.consents.into_iter().next().unwrap())
     }
 
