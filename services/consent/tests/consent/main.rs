@@ -3,6 +3,7 @@
 mod artefacts;
 mod asking;
 mod deciding;
+mod giving;
 mod links;
 mod lists;
 mod notifications;

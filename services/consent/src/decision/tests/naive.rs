@@ -1,0 +1,297 @@
+//! The rules against a second formulation of them, on random questions.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The rules once more: all of them for every consent, then the lowest that fails, then the best consent.
+fn naive(q: &Question, w: &World, consents: &[Granted]) -> Reason {
+    let known: Vec<&Granted> = consents
+        .iter()
+        .filter(|c| match &q.asker {
+            Asker::Participant(me) => *me == c.hip || *me == c.hiu,
+            Asker::Person(me) => *me == c.subject,
+            Asker::Service => true,
+        })
+        .collect();
+    let asks = |who: &ParticipantId, purpose: Option<PurposeCode>| match purpose {
+        Some(PurposeCode::Caremgt | PurposeCode::Btg | PurposeCode::Pubhlth | PurposeCode::Hpaymt) | None => {
+            w.is_active_as(who, Role::Hiu)
+        }
+        Some(_) => false,
+    };
+    if q.requester.as_ref().is_some_and(|r| !asks(r, q.purpose)) {
+        return Reason::RequesterNotActive;
+    }
+    if q.provider.as_ref().is_some_and(|p| !w.is_active_as(p, Role::Hip)) {
+        return Reason::ProviderNotActive;
+    }
+    let mut best: Option<(i32, (bool, i64, ConsentId), Reason)> = None;
+    for c in known {
+        let used = if c.granted.0 + (c.uses.window + 1) * c.scope.frequency.unit.micros() > NOW.0
+            && c.granted.0 + c.uses.window * c.scope.frequency.unit.micros() <= NOW.0
+        {
+            c.uses.in_window
+        } else {
+            0
+        };
+        let passed = (NOW.0 - c.granted.0) / c.scope.frequency.unit.micros();
+        let f = c.scope.frequency;
+        let fails = [
+            (
+                2,
+                !asks(
+                    q.requester.as_ref().unwrap_or(&c.hiu),
+                    q.purpose.or(Some(c.scope.purpose)),
+                ),
+                Reason::RequesterNotActive,
+            ),
+            (
+                3,
+                !w.is_active_as(q.provider.as_ref().unwrap_or(&c.hip), Role::Hip),
+                Reason::ProviderNotActive,
+            ),
+            (5, q.requester.iter().any(|r| *r != c.hiu), Reason::RequesterMismatch),
+            (5, q.provider.iter().any(|p| *p != c.hip), Reason::ProviderMismatch),
+            (6, !w.her_active, Reason::SubjectInactive),
+            (8, c.state == State::Revoked, Reason::ConsentRevoked),
+            (9, c.state == State::Superseded, Reason::ConsentSuperseded),
+            (10, c.state == State::Expired || c.expire <= NOW, Reason::ConsentExpired),
+            (11, c.state == State::Paused, Reason::ConsentPaused),
+            (
+                13,
+                q.purpose.is_some_and(|p| p != c.scope.purpose),
+                Reason::PurposeNotGranted,
+            ),
+            (
+                14,
+                q.access_mode.is_some_and(|m| {
+                    m != c.scope.access_mode && !(m == AccessMode::View && c.scope.access_mode == AccessMode::Store)
+                }),
+                Reason::AccessModeNotGranted,
+            ),
+            (
+                15,
+                q.hi_types.iter().any(|t| !c.scope.hi_types.contains(t)),
+                Reason::HiTypeNotGranted,
+            ),
+            (
+                16,
+                q.record_range.from < c.scope.record_range.from || q.record_range.to > c.scope.record_range.to,
+                Reason::RecordRangeNotGranted,
+            ),
+            (
+                17,
+                q.care_contexts.iter().any(|k| {
+                    !w.linked.contains(k) || (!c.scope.care_contexts.is_empty() && !c.scope.care_contexts.contains(k))
+                }),
+                Reason::CareContextNotGranted,
+            ),
+            (
+                18,
+                c.scope.bind_requester && q.user != Some(c.user.clone()),
+                Reason::UserMismatch,
+            ),
+            (
+                19,
+                q.asker == Asker::Participant(c.hiu.clone()) && c.hiu != c.hip && !c.acknowledged,
+                Reason::ProviderNotAcknowledged,
+            ),
+            (
+                20,
+                !q.has_use && c.scope.max_uses > 0 && c.uses.count >= i64::from(c.scope.max_uses),
+                Reason::UseLimitReached,
+            ),
+            (
+                21,
+                !q.has_use
+                    && ((f.value > 0 && used >= i64::from(f.value))
+                        || (f.repeats > 0 && passed > i64::from(f.repeats))),
+                Reason::FrequencyExceeded,
+            ),
+        ];
+        let (rule, reason) = fails
+            .iter()
+            .find(|(_, fails, _)| *fails)
+            .map_or((99, Reason::Granted), |(n, _, r)| (*n, *r));
+        let limited = c.scope.max_uses > 0 || f.value > 0 || f.repeats > 0;
+        let order = (limited, -c.expire.0, c.id);
+        let better = match &best {
+            None => true,
+            Some((r, o, _)) => rule > *r || (rule == *r && order < *o),
+        };
+        if better {
+            best = Some((rule, order, reason));
+        }
+    }
+    best.map_or(Reason::NoConsent, |(_, _, reason)| reason)
+}
+
+fn world() -> impl Strategy<Value = World> {
+    let somebody = prop::sample::select(vec![
+        "clinic".to_owned(),
+        "hospital".into(),
+        "nobody".into(),
+        "nobody".into(),
+        "nobody".into(),
+    ]);
+    (somebody, prop::bool::weighted(0.9)).prop_map(|(who, her_active)| World {
+        inactive: BTreeSet::from([who]),
+        her_active,
+        ..well()
+    })
+}
+
+fn questions() -> impl Strategy<Value = Question> {
+    let askers = vec![
+        Asker::Participant(id("hospital")),
+        Asker::Participant(id("clinic")),
+        Asker::Participant(id("clinic2")),
+        Asker::Person(her()),
+        Asker::Service,
+    ];
+    let requester = prop::sample::select(vec![None, Some(id("clinic")), Some(id("clinic")), Some(id("clinic2"))]);
+    let provider = prop::sample::select(vec![
+        None,
+        Some(id("hospital")),
+        Some(id("hospital")),
+        Some(id("hospital2")),
+    ]);
+    let purpose = prop::sample::select(vec![
+        None,
+        Some(PurposeCode::Caremgt),
+        Some(PurposeCode::Caremgt),
+        Some(PurposeCode::Hpaymt),
+        Some(PurposeCode::Patrqt),
+    ]);
+    let mode = prop::sample::select(vec![
+        None,
+        Some(AccessMode::View),
+        Some(AccessMode::View),
+        Some(AccessMode::Store),
+    ]);
+    let types = prop::collection::btree_set(prop::sample::select(HiType::ALL[..3].to_vec()), 0..2);
+    let contexts = prop::collection::btree_set((1..4_u8).prop_map(|n| [n; 32]), 0..2);
+    let rest = (
+        types,
+        900..1_300_i64,
+        contexts,
+        any::<bool>(),
+        prop::bool::weighted(0.2),
+    );
+    (prop::sample::select(askers), requester, provider, purpose, mode, rest).prop_map(
+        |(asker, requester, provider, purpose, access_mode, (hi_types, from, care_contexts, user, has_use))| Question {
+            asker,
+            requester,
+            provider,
+            user: user.then(|| consent(1).user),
+            purpose,
+            access_mode,
+            hi_types,
+            record_range: Range {
+                from: Micros(from),
+                to: Micros(from + 100),
+            },
+            care_contexts,
+            has_use,
+        },
+    )
+}
+
+fn grants() -> impl Strategy<Value = Granted> {
+    let state = prop::sample::select(vec![
+        State::Granted,
+        State::Granted,
+        State::Granted,
+        State::Paused,
+        State::Revoked,
+        State::Expired,
+        State::Superseded,
+    ]);
+    let expire = prop::sample::select(vec![NOW.0 - 1, NOW.0, NOW.0 + 1, NOW.0 * 2, NOW.0 * 2]);
+    let limits = (
+        0..3_i32,
+        0..3_i32,
+        prop::sample::select(vec![0, 0, 5, 30]),
+        0..4_i64,
+        8..12_i64,
+        0..3_i64,
+    );
+    let mode = prop::sample::select(vec![AccessMode::View, AccessMode::Store]);
+    let contexts = prop::collection::btree_set((1..4_u8).prop_map(|n| [n; 32]), 0..2);
+    let purpose = prop::sample::select(vec![
+        PurposeCode::Caremgt,
+        PurposeCode::Caremgt,
+        PurposeCode::Hpaymt,
+        PurposeCode::Patrqt,
+    ]);
+    (
+        1..200_u8,
+        state,
+        expire,
+        limits,
+        (mode, contexts, purpose),
+        any::<bool>(),
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(
+            |(
+                n,
+                state,
+                expire,
+                (max_uses, value, repeats, count, window, in_window),
+                (access_mode, care_contexts, purpose),
+                acknowledged,
+                bind_requester,
+            )| {
+                let frequency = Frequency {
+                    unit: Unit::Hour,
+                    value,
+                    repeats,
+                };
+                let scope = Scope {
+                    max_uses,
+                    frequency,
+                    access_mode,
+                    care_contexts,
+                    purpose,
+                    bind_requester,
+                    ..sample()
+                };
+                Granted {
+                    state,
+                    expire: Micros(expire),
+                    scope,
+                    acknowledged,
+                    uses: Uses {
+                        count,
+                        window,
+                        in_window,
+                    },
+                    ..consent(n)
+                }
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+    #[test]
+    fn both_formulations_of_the_rules_agree(question in questions(), world in world(), consents in prop::collection::vec(grants(), 0..4)) {
+        let refs: Vec<&Granted> = consents.iter().collect();
+        let verdict = decide(&question, &world, &refs, NOW);
+        prop_assert_eq!(verdict.reason, naive(&question, &world, &consents), "{:?}", consents);
+    }
+
+    #[test]
+    fn what_is_permitted_lies_inside_the_consent_that_permits_it(question in questions(), world in world(), consents in prop::collection::vec(grants(), 0..4)) {
+        let refs: Vec<&Granted> = consents.iter().collect();
+        let verdict = decide(&question, &world, &refs, NOW);
+        if verdict.permits() {
+            let by = &consents[verdict.by.unwrap()];
+            prop_assert!(by.state == State::Granted && NOW < by.expire);
+            prop_assert!(question.hi_types.is_subset(&by.scope.hi_types));
+            prop_assert!(by.scope.record_range.contains(question.record_range));
+        }
+    }
+}
