@@ -4,6 +4,7 @@ pub mod approve;
 pub mod ask;
 pub mod create;
 pub mod deny;
+mod given;
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
