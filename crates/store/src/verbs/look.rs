@@ -126,6 +126,9 @@ fn schema(conn: &mut AnyConn, migrations: &EmbeddedMigrations) -> Remark {
 /// Below this nothing is sure to be written any more.
 const LEAST: u64 = 64 << 20;
 
+/// With this much there is time to look, however large the volume is.
+const ROOMY: u64 = 20 << 30;
+
 fn disk(path: &Path) -> Remark {
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     let folder = folder.unwrap_or(Path::new("."));
@@ -145,7 +148,7 @@ fn disk(path: &Path) -> Remark {
     if free < LEAST {
         return Remark::fail(what, "make room: without it every change is refused as UNAVAILABLE");
     }
-    if free < all / 5 {
+    if free < (all / 5).min(ROOMY) {
         return Remark::warn(what, "make room, or the volume larger: logs only grow");
     }
     Remark::ok(what)
