@@ -6,6 +6,7 @@ use std::sync::Arc;
 use diesel_migrations::EmbeddedMigrations;
 use prometheus_client::registry::Registry;
 use sammati_kernel::{Clock, Id, IdKind, Key, Micros, Reason, Refusal, Seed, Slot};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::checkpoint;
@@ -74,12 +75,18 @@ impl Store {
     /// When the database is away, is held by another process (SQLite), or has a schema from a newer version.
     pub fn open(options: &Options, clock: Arc<dyn Clock>, migrations: EmbeddedMigrations) -> Result<Self, Error> {
         // A Postgres connection drives a runtime of its own, which must not happen on a runtime's thread.
-        let open = || Self::open_here(options, clock, migrations);
+        let runtime = Handle::try_current().ok();
+        let open = || Self::open_here(options, clock, migrations, runtime);
         std::thread::scope(|scope| scope.spawn(open).join())
             .unwrap_or_else(|_| Err(Error::Broken("opening the database panicked".into())))
     }
 
-    fn open_here(options: &Options, clock: Arc<dyn Clock>, migrations: EmbeddedMigrations) -> Result<Self, Error> {
+    fn open_here(
+        options: &Options,
+        clock: Arc<dyn Clock>,
+        migrations: EmbeddedMigrations,
+        runtime: Option<Handle>,
+    ) -> Result<Self, Error> {
         let lock = match &options.location {
             Location::Sqlite(path) => Some(FileLock::take(path, PREDECESSOR)?),
             Location::Postgres { .. } => None,
@@ -101,7 +108,7 @@ impl Store {
             options.lanes.max(1)
         };
         let lanes = (0..count)
-            .map(|n| start_lane(&shared, options, n))
+            .map(|n| start_lane(&shared, runtime.clone(), options, n))
             .collect::<Result<Vec<_>, _>>()?;
         if options.location.is_embedded() {
             checkpoint::start(&shared)?;
@@ -379,10 +386,11 @@ struct Entrance {
     gate: Gate,
 }
 
-fn start_lane(shared: &Arc<Shared>, options: &Options, n: usize) -> Result<Entrance, Error> {
+fn start_lane(shared: &Arc<Shared>, runtime: Option<Handle>, options: &Options, n: usize) -> Result<Entrance, Error> {
     let (sender, queue) = mpsc::channel(options.queue.max(1));
     let lane = Lane::new(
         Arc::clone(shared),
+        runtime,
         options.max_batch.max(1),
         options.location.connect()?,
     );

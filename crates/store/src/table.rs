@@ -4,10 +4,13 @@
 //! `(partition, id)`. The body is the whole record as one protobuf message; the columns after it repeat what is looked
 //! up. Loads therefore never depend on a service's columns, and all tables go through the same statements.
 
+use std::cmp::Ordering;
+
 use diesel::sql_types::{BigInt, Binary};
 
-/// A table by name, with its look-up columns in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A table by name, with its look-up columns in order. Its name is what it is: batches sort and compare tables all the time,
+/// and never look at columns for it.
+#[derive(Debug, Clone, Copy)]
 pub struct Table {
     /// Its name in SQL.
     pub name: &'static str,
@@ -15,8 +18,28 @@ pub struct Table {
     pub columns: &'static [Column],
 }
 
+impl PartialEq for Table {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Table {}
+
+impl PartialOrd for Table {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Table {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name.cmp(other.name)
+    }
+}
+
 /// A look-up column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
     /// Its name in SQL.
     pub name: &'static str,
@@ -40,7 +63,7 @@ impl Column {
 }
 
 /// The two types that stored look-up values have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `BYTEA`: ids, hashes, names.
     Bytes,

@@ -233,7 +233,7 @@ fn text(at: Micros) -> Result<String, Refusal> {
 /// JSON in the form of RFC 8785: members in the order of their UTF-16 names, no blanks. Numbers here are integers, for
 /// which its form is the usual one.
 pub fn canonical(value: &Value) -> String {
-    let mut out = String::new();
+    let mut out = String::with_capacity(2048);
     write(value, &mut out);
     out
 }
@@ -251,23 +251,40 @@ fn write(value: &Value, out: &mut String) {
             }
             out.push(']');
         }
+        Value::String(text) => write_text(text, out),
         plain => out.push_str(&plain.to_string()),
     }
 }
 
 fn write_object(members: &Map<String, Value>, out: &mut String) {
     let mut names: Vec<_> = members.keys().collect();
-    names.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
+    // The order of bytes is that of UTF-16 but for what lies beyond the basic plane.
+    if names.iter().all(|name| name.is_ascii()) {
+        names.sort_unstable();
+    } else {
+        names.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
+    }
     out.push('{');
     for (n, name) in names.into_iter().enumerate() {
         if n > 0 {
             out.push(',');
         }
-        out.push_str(&Value::String(name.clone()).to_string());
+        write_text(name, out);
         out.push(':');
         write(&members[name], out);
     }
     out.push('}');
+}
+
+fn write_text(text: &str, out: &mut String) {
+    let is_plain = |b: u8| b >= 0x20 && b != b'"' && b != b'\\';
+    if text.bytes().all(is_plain) {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&Value::from(text).to_string());
+    }
 }
 
 /// Whether a party may still read the JWS: only while the consent lives.
