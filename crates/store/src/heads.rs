@@ -4,6 +4,7 @@ use diesel::sql_types::{BigInt, Binary, Nullable};
 use diesel::{QueryableByName, RunQueryDsl};
 
 use crate::error::Error;
+use crate::prepared::prepared;
 use crate::sql::{KeySql, expect_all, over};
 use crate::statement::{MAX_ROWS, Rows};
 use crate::table::{Cell, Kind};
@@ -105,7 +106,7 @@ pub(crate) fn heads_now(conn: &mut AnyConn) -> Result<(Vec<HeadRow>, Option<i64>
         }
         AnyConn::Sqlite(_) => "SELECT partition,epoch,next,time,chain,floor,NULL AS database_time FROM head",
     };
-    let rows: Vec<HeadNow> = on_conn!(conn, |c| diesel::sql_query(text).load(c))?;
+    let rows: Vec<HeadNow> = on_conn!(conn, |c| prepared(text, &[]).load(c))?;
     // The earliest of the rows' times: the statement had begun by then.
     let time = rows.iter().filter_map(|row| row.database_time).min();
     Ok((rows.into_iter().map(|row| row.head).collect(), time))

@@ -20,6 +20,7 @@ mod heads;
 mod keys;
 mod lane;
 mod partitions;
+mod prepared;
 mod prune;
 mod readers;
 mod request;

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use diesel::RunQueryDsl;
-use diesel::sql_types::{BigInt, Binary};
 use sammati_kernel::{Reason, Refusal, Slot};
 use tokio::sync::Semaphore;
 
@@ -11,6 +10,7 @@ use crate::claim::ClaimRow;
 use crate::error::Error;
 use crate::feed::FeedEvent;
 use crate::keys::ClaimKey;
+use crate::prepared::prepared;
 use crate::request::{self, RequestKey, RequestRow};
 use crate::shared::Shared;
 use crate::table::{Raw, Record};
@@ -177,14 +177,11 @@ impl Reader<'_> {
     ) -> Result<Vec<Stored<R>>, Error> {
         let name = R::TABLE.name;
         let text = format!(
-            "SELECT partition,id,version,format,body FROM {name} WHERE {column}=$1 AND id<$2 ORDER BY id DESC LIMIT $3"
+            "SELECT partition,id,version,format,body FROM {name} WHERE {column}=? AND id<? ORDER BY id DESC LIMIT ?"
         );
         let before = before.unwrap_or(&[0xff; 33]);
-        let rows: Vec<Raw> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
-            .bind::<Binary, _>(value)
-            .bind::<Binary, _>(before)
-            .bind::<BigInt, _>(limit)
-            .load(c))?;
+        let values = [value.into(), before.into(), limit.into()];
+        let rows: Vec<Raw> = on_conn!(&mut *self.conn, |c| prepared(&text, &values).load(c))?;
         rows.into_iter().map(stored).collect()
     }
 
@@ -210,15 +207,11 @@ impl Reader<'_> {
     ) -> Result<Vec<Stored<R>>, Error> {
         let name = R::TABLE.name;
         let text = format!(
-            "SELECT partition,id,version,format,body FROM {name} WHERE partition=$1 AND {column}=$2 AND {order}>$3 \
-             ORDER BY {order} LIMIT $4"
+            "SELECT partition,id,version,format,body FROM {name} WHERE partition=? AND {column}=? AND {order}>? \
+             ORDER BY {order} LIMIT ?"
         );
-        let rows: Vec<Raw> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
-            .bind::<BigInt, _>(partition)
-            .bind::<Binary, _>(value)
-            .bind::<BigInt, _>(after)
-            .bind::<BigInt, _>(limit)
-            .load(c))?;
+        let values = [partition.into(), value.into(), after.into(), limit.into()];
+        let rows: Vec<Raw> = on_conn!(&mut *self.conn, |c| prepared(&text, &values).load(c))?;
         rows.into_iter().map(stored).collect()
     }
 
@@ -244,13 +237,10 @@ impl Reader<'_> {
     /// When the database fails.
     pub fn due<R: Record>(&mut self, column: &str, until: i64, limit: i64) -> Result<Vec<Stored<R>>, Error> {
         let name = R::TABLE.name;
-        let text = format!(
-            "SELECT partition,id,version,format,body FROM {name} WHERE {column}<=$1 ORDER BY {column} LIMIT $2"
-        );
-        let rows: Vec<Raw> = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
-            .bind::<BigInt, _>(until)
-            .bind::<BigInt, _>(limit)
-            .load(c))?;
+        let text =
+            format!("SELECT partition,id,version,format,body FROM {name} WHERE {column}<=? ORDER BY {column} LIMIT ?");
+        let values = [until.into(), limit.into()];
+        let rows: Vec<Raw> = on_conn!(&mut *self.conn, |c| prepared(&text, &values).load(c))?;
         rows.into_iter().map(stored).collect()
     }
 
@@ -309,12 +299,9 @@ impl Reader<'_> {
 /// Events of a partition's feed from `from` on, in commit order.
 pub(crate) fn feed(conn: &mut AnyConn, partition: i64, from: i64, limit: i64) -> Result<Vec<FeedEvent>, Error> {
     let text = "SELECT partition,position,epoch,time,event_id,subject,chain,body FROM feed \
-                WHERE partition=$1 AND position>=$2 ORDER BY position LIMIT $3";
-    Ok(on_conn!(conn, |c| diesel::sql_query(text)
-        .bind::<BigInt, _>(partition)
-        .bind::<BigInt, _>(from)
-        .bind::<BigInt, _>(limit)
-        .load(c))?)
+                WHERE partition=? AND position>=? ORDER BY position LIMIT ?";
+    let values = [partition.into(), from.into(), limit.into()];
+    Ok(on_conn!(conn, |c| prepared(text, &values).load(c))?)
 }
 
 fn stored<R: Record>(raw: Raw) -> Result<Stored<R>, Error> {

@@ -5,6 +5,7 @@ use diesel::connection::SimpleConnection;
 use diesel::sql_types::{BigInt, Binary};
 
 use crate::error::Error;
+use crate::prepared::prepared;
 use crate::statement::{MAX_ROWS, Rows};
 use crate::table::{Cell, Kind, Raw, Table};
 use crate::{AnyConn, on_conn};
@@ -237,14 +238,10 @@ pub(crate) fn scan(
     after: &[u8],
     limit: i64,
 ) -> Result<Vec<Raw>, Error> {
-    let text = format!(
-        "SELECT partition,id,version,format,body FROM {table} WHERE partition=$1 AND id>$2 ORDER BY id LIMIT $3"
-    );
-    Ok(on_conn!(conn, |c| diesel::sql_query(text.as_str())
-        .bind::<BigInt, _>(partition)
-        .bind::<Binary, _>(after)
-        .bind::<BigInt, _>(limit)
-        .load(c))?)
+    let text =
+        format!("SELECT partition,id,version,format,body FROM {table} WHERE partition=? AND id>? ORDER BY id LIMIT ?");
+    let values = [partition.into(), after.into(), limit.into()];
+    Ok(on_conn!(conn, |c| prepared(&text, &values).load(c))?)
 }
 
 /// Runs `read` in one snapshot.
