@@ -25,8 +25,9 @@ use tonic::body::Body;
 use crate::config::Limits;
 use crate::credentials::Credentials;
 use crate::layer::Inner;
-use crate::shed::Loads;
+use crate::shed::{Arrived, Loads};
 use crate::tls::{Connection, holder};
+use crate::unasked::read_out;
 use crate::unread::{self, Patience};
 
 /// How long a connection may be open before its first call; one that never makes any is told to go, then closed.
@@ -176,8 +177,9 @@ impl<S: Inner> Guest<S> {
         let (stack, seen) = (self.stack, called.clone());
         let service = service_fn(move |request: http::Request<Incoming>| {
             seen.store(true, Ordering::Relaxed);
-            let mut request = request.map(Body::new);
+            let mut request = request.map(|body| Body::new(read_out(body)));
             request.extensions_mut().insert(connection.clone());
+            request.extensions_mut().insert(Arrived(Instant::now()));
             let mut stack = stack.clone();
             async move { Ok::<_, Infallible>(stack.ask(request).await.map(unread::noted)) }
         });

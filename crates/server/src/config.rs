@@ -103,8 +103,8 @@ impl TlsConfig {
     }
 }
 
-/// `[server.limits]`: calls in work at once, by class, of which one peer gets at most half; and how long a caller may
-/// keep us waiting.
+/// `[server.limits]`: the most calls in work at once, by class, of which one peer gets half; and how long a caller may
+/// keep us waiting. While calls wait for each other for more than 50 ms, fewer are let in, down to 128.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {

@@ -1,4 +1,5 @@
-//! How much is in work at once? Bounds per class and per peer; what is above them is refused at once, never queued.
+//! How much is in work at once? Bounds per class and per peer; what is above them is refused at once, never queued. For
+//! unary calls the bound also follows the time that they take.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::{Request, Response, header};
 use sammati_kernel::{Reason, Refusal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tonic::body::Body;
 
 use crate::authz::{Class, Rule};
@@ -14,6 +15,7 @@ use crate::body;
 use crate::config::Limits;
 use crate::error;
 use crate::layer::{Around, Inner};
+use crate::pace::Pace;
 use crate::tls::Connection;
 
 /// How many bounds there are.
@@ -78,16 +80,17 @@ impl Loads {
 #[derive(Clone)]
 pub(crate) struct Shed(Arc<[Bound; BOUNDS]>);
 
+/// The calls of one class that are in work, and how many may be; a peer may have half of them.
 struct Bound {
-    all: Arc<Semaphore>,
-    peer: usize,
+    calls: AtomicUsize,
+    pace: Pace,
 }
 
 impl Shed {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let bound = |n: usize| Bound {
-            all: Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS))),
-            peer: n.div_ceil(2),
+        let bound = |most: usize| Bound {
+            calls: AtomicUsize::new(0),
+            pace: Pace::new(most),
         };
         Self(Arc::new(bounds(limits).map(bound)))
     }
@@ -108,44 +111,67 @@ impl Shed {
             (true, false, Class::Login) => 2,
             (true, false, Class::Admin) => 3,
         };
-        let mine = PeerPlace {
+        let place = Place {
+            bounds: self.0.clone(),
             load: connection.load.clone(),
             class,
+            come: extensions
+                .get::<Arrived>()
+                .map_or_else(Instant::now, |arrived| arrived.0),
+            worked: false,
         };
-        if mine.load.calls[class].fetch_add(1, Ordering::Relaxed) >= self.0[class].peer {
+        // Both are counted before either is judged: the place gives both back.
+        let mine = place.load.calls[class].fetch_add(1, Ordering::Relaxed);
+        let all = self.0[class].calls.fetch_add(1, Ordering::Relaxed);
+        let most = self.0[class].pace.most();
+        if mine >= most.div_ceil(2) || all >= most {
             return Err(Reason::Overloaded.into());
         }
-        let all = self.0[class]
-            .all
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| Reason::Overloaded)?;
-        Ok(Place { _mine: mine, _all: all })
+        Ok(place)
     }
 }
 
+/// When a call came, in the extensions of its request: before it waited for a processor.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrived(pub(crate) Instant);
+
+/// In the extensions of an answer: no handler was asked, for too many calls are in work.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TooMany;
+
 /// Given back when dropped.
 struct Place {
-    _mine: PeerPlace,
-    _all: OwnedSemaphorePermit,
-}
-
-struct PeerPlace {
+    bounds: Arc<[Bound; BOUNDS]>,
     load: Arc<PeerLoad>,
     class: usize,
+    come: Instant,
+    /// Whether it was worked on to its end: how long that took tells how many calls there is time for.
+    worked: bool,
 }
 
-impl Drop for PeerPlace {
+impl Drop for Place {
     fn drop(&mut self) {
         self.load.calls[self.class].fetch_sub(1, Ordering::Relaxed);
+        let bound = &self.bounds[self.class];
+        let in_work = bound.calls.fetch_sub(1, Ordering::Relaxed);
+        if self.worked {
+            let now = Instant::now();
+            bound
+                .pace
+                .answered(now, now.saturating_duration_since(self.come), in_work);
+        }
     }
 }
 
 impl Around for Shed {
     async fn around<S: Inner>(self, mut inner: S, request: Request<Body>) -> Response<Body> {
-        let place = match self.place(&request) {
+        let mut place = match self.place(&request) {
             Ok(place) => place,
-            Err(refusal) => return error::answer(refusal),
+            Err(refusal) => {
+                let mut answer = error::answer(refusal);
+                answer.extensions_mut().insert(TooMany);
+                return answer;
+            }
         };
         let streaming = request
             .extensions()
@@ -154,10 +180,10 @@ impl Around for Shed {
         let response = inner.ask(request).await;
         // A stream is in work until it was read to its end; a unary answer is not, however slowly it is fetched.
         if streaming {
-            response.map(|stream| body::keeping(stream, place))
-        } else {
-            response
+            return response.map(|stream| body::keeping(stream, place));
         }
+        place.worked = true;
+        response
     }
 }
 

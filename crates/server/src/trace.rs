@@ -12,12 +12,13 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::Instant;
 use tonic::Code;
 use tonic::body::Body;
-use tracing::{Instrument, Span, field, info, info_span};
+use tracing::{Instrument, Span, debug, field, info, info_span};
 
 use crate::authz::{Rule, Table};
 use crate::body::{Outcome, observed};
 use crate::layer::{Around, Inner};
 use crate::metrics::Metrics;
+use crate::shed::TooMany;
 
 /// The trace that a call belongs to, 32 hex digits: the caller's by `traceparent`, or a new one.
 #[derive(Debug, Clone)]
@@ -78,12 +79,14 @@ impl Around for Trace {
         );
         request.extensions_mut().insert(rule);
         request.extensions_mut().insert(trace);
-        let line = Line {
+        let mut line = Line {
             span: span.clone(),
             begun: Instant::now(),
             code: Code::Cancelled,
+            shed: false,
         };
         let response = inner.ask(request).instrument(span).await;
+        line.shed = response.extensions().get::<TooMany>().is_some();
         observed(response, line)
     }
 }
@@ -93,6 +96,8 @@ struct Line {
     span: Span,
     begun: Instant,
     code: Code,
+    /// A flood is not to fill the disk as well: the metrics count what was too much.
+    shed: bool,
 }
 
 impl Outcome for Line {
@@ -104,7 +109,11 @@ impl Outcome for Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let duration_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        info!(parent: &self.span, code = name(self.code), duration_us, "call ended");
+        if self.shed {
+            debug!(parent: &self.span, code = name(self.code), duration_us, "call ended");
+        } else {
+            info!(parent: &self.span, code = name(self.code), duration_us, "call ended");
+        }
     }
 }
 

@@ -4,4 +4,5 @@ mod callers;
 mod calls;
 mod facts;
 mod host;
+mod overload;
 mod sockets;

@@ -1,0 +1,189 @@
+//! How many calls may be in work, so that none of them waits long? As many as are answered in the time that a call may
+//! take, by Little's law; found anew ten times a second.
+//!
+//! A count alone bounds memory, not time: 500 calls in front of a database that answers 2,000 a second are a quarter of
+//! a second. How long a call takes when nothing waits is not known beforehand, for some ask another service: so the
+//! bound is on what the quickest tenth of a second of the last minute took, several times over, and never less than
+//! what nobody minds.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Calls that take no longer than this on the average are never too many.
+const WITHIN: Duration = Duration::from_millis(50);
+
+/// Nor are those that take no more times than this of what they take at best.
+const TIMES: u32 = 4;
+
+/// How long calls are counted until the bound is found anew.
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// How many windows the best is remembered for: a minute.
+const REMEMBERED: usize = 600;
+
+/// Fewer are never let in, however long they take: what is slow may be somebody else, and a batch needs its calls.
+const FEWEST: usize = 128;
+
+/// The bound on the calls of one class, between [`FEWEST`] and what is configured.
+pub(crate) struct Pace {
+    most: usize,
+    now: AtomicUsize,
+    window: Mutex<Window>,
+}
+
+/// What was answered since the bound was last found.
+struct Window {
+    begun: Instant,
+    calls: u32,
+    taken: Duration,
+    /// The most that were in work at once.
+    peak: usize,
+    /// The averages of the windows before.
+    averages: VecDeque<Duration>,
+}
+
+impl Pace {
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            most,
+            now: AtomicUsize::new(most),
+            window: Mutex::new(Window {
+                begun: Instant::now(),
+                calls: 0,
+                taken: Duration::ZERO,
+                peak: 0,
+                averages: VecDeque::new(),
+            }),
+        }
+    }
+
+    /// How many may be in work now.
+    pub(crate) fn most(&self) -> usize {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    /// One of `in_work` was answered at `now`, `taken` after it had come.
+    pub(crate) fn answered(&self, now: Instant, taken: Duration, in_work: usize) {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        window.calls += 1;
+        window.taken += taken;
+        window.peak = window.peak.max(in_work);
+        let lasted = now.saturating_duration_since(window.begun);
+        if lasted >= WINDOW {
+            let found = window.bound(lasted, self.most(), self.most);
+            self.now.store(found, Ordering::Relaxed);
+            window.begin(now);
+        }
+    }
+}
+
+impl Window {
+    /// The bound to come, after `bound` and at most `most`.
+    fn bound(&mut self, lasted: Duration, bound: usize, most: usize) -> usize {
+        let average = self.taken / self.calls.max(1);
+        if self.averages.len() == REMEMBERED {
+            self.averages.pop_front();
+        }
+        self.averages.push_back(average);
+        let best = self.averages.iter().min().copied().unwrap_or(average);
+        let allowed = WITHIN.max(best * TIMES);
+        if self.peak <= FEWEST / 2 {
+            // They do not wait for each other.
+            most
+        } else if average > allowed {
+            in_time(self.calls, lasted, allowed).clamp(FEWEST.min(most), most)
+        } else if average < allowed / 2 {
+            bound.saturating_mul(2).min(most)
+        } else {
+            bound
+        }
+    }
+
+    fn begin(&mut self, now: Instant) {
+        self.begun = now;
+        self.calls = 0;
+        self.taken = Duration::ZERO;
+        self.peak = 0;
+    }
+}
+
+/// How many of `calls` in `lasted` are answered in `allowed`.
+fn in_time(calls: u32, lasted: Duration, allowed: Duration) -> usize {
+    let many = u128::from(calls) * allowed.as_micros() / lasted.as_micros().max(1);
+    usize::try_from(many).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `calls` that take `millis` each are answered within the next window, of as many in work as that comes to.
+    fn window(pace: &Pace, at: &mut Instant, calls: u32, millis: u64) {
+        let in_work = in_time(calls, WINDOW, Duration::from_millis(millis));
+        for _ in 1..calls {
+            pace.answered(*at, Duration::from_millis(millis), in_work);
+        }
+        *at += WINDOW;
+        pace.answered(*at, Duration::from_millis(millis), in_work);
+    }
+
+    #[test]
+    fn a_queue_becomes_as_long_as_is_answered_in_time_and_long_again() {
+        let (pace, mut at) = (Pace::new(1024), Instant::now());
+        window(&pace, &mut at, 10, 2);
+        assert_eq!(pace.most(), 1024, "nothing waits");
+        // 4,000 a second, each after a quarter of a second: 1,000 wait, where 50 ms have room for 200.
+        window(&pace, &mut at, 400, 250);
+        assert_eq!(pace.most(), 200);
+        window(&pace, &mut at, 400, 50);
+        assert_eq!(pace.most(), 200);
+        window(&pace, &mut at, 800, 20);
+        assert_eq!(pace.most(), 400);
+        window(&pace, &mut at, 100, 5);
+        assert_eq!(pace.most(), 1024);
+    }
+
+    #[test]
+    fn calls_that_do_not_wait_for_each_other_are_never_too_many() {
+        let (pace, mut at) = (Pace::new(1024), Instant::now());
+        window(&pace, &mut at, 10, 2);
+        for _ in 0..10 {
+            window(&pace, &mut at, 2, 3000);
+            assert_eq!(pace.most(), 1024);
+        }
+    }
+
+    #[test]
+    fn what_is_slow_by_nature_is_not_cut_down_for_it() {
+        let (pace, mut at) = (Pace::new(1024), Instant::now());
+        // Each asks somebody who takes 500 ms, however few they are.
+        for _ in 0..10 {
+            window(&pace, &mut at, 60, 500);
+            assert_eq!(pace.most(), 1024);
+        }
+    }
+
+    #[test]
+    fn who_becomes_slow_is_first_cut_down_and_then_known_for_it() {
+        let (pace, mut at) = (Pace::new(1024), Instant::now());
+        window(&pace, &mut at, 10, 2);
+        window(&pace, &mut at, 60, 500);
+        assert_eq!(pace.most(), FEWEST);
+        for _ in 0..REMEMBERED + 4 {
+            window(&pace, &mut at, 60, 500);
+        }
+        assert_eq!(pace.most(), 1024);
+    }
+
+    #[test]
+    fn a_bound_that_is_configured_low_stays() {
+        let (pace, mut at) = (Pace::new(2), Instant::now());
+        window(&pace, &mut at, 10, 2);
+        window(&pace, &mut at, 400, 5000);
+        assert_eq!(pace.most(), 2);
+    }
+}
