@@ -37,13 +37,9 @@ impl Story {
         Ok(client.check_access(question).await?.into_inner())
     }
 
-    /// The hospital, about to release records to the clinic, asks and takes a use.
-    ///
-    /// # Errors
-    /// The service's refusal.
-    pub async fn authorize(&self, replica: usize, consent: &str) -> Result<consent::Decision, Status> {
-        let mut client = DecisionServiceClient::new(self.hospital.consent_at(replica));
-        let request = consent::AuthorizeAccessRequest {
+    /// What the hospital asks about a consent before it releases records to the clinic.
+    pub fn authorization(&self, consent: &str) -> consent::AuthorizeAccessRequest {
+        consent::AuthorizeAccessRequest {
             target: Some(consent::authorize_access_request::Target::Consent(consent.to_owned())),
             requester: "participants/clinic".into(),
             purpose: CARE.into(),
@@ -52,7 +48,16 @@ impl Story {
             record_range: self.asked_range(),
             request_id: self.rid(),
             ..Default::default()
-        };
+        }
+    }
+
+    /// The hospital, about to release records to the clinic, asks and takes a use.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn authorize(&self, replica: usize, consent: &str) -> Result<consent::Decision, Status> {
+        let mut client = DecisionServiceClient::new(self.hospital.consent_at(replica));
+        let request = self.authorization(consent);
         Ok(client.authorize_access(request).await?.into_inner())
     }
 

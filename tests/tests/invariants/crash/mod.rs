@@ -74,7 +74,7 @@ impl Killed {
 }
 
 /// A number below `n` that nobody foresees.
-fn below(n: usize) -> usize {
+pub(crate) fn below(n: usize) -> usize {
     let n = u64::try_from(n).unwrap();
     usize::try_from(Seed::draw().unwrap().below("crash", n)).unwrap()
 }
@@ -105,7 +105,7 @@ async fn try_until<T>(call: &mut impl AsyncFnMut() -> Result<T, Status>) -> Resu
 }
 
 /// Waits until `done` has reached `mark`.
-async fn until(done: &AtomicUsize, mark: usize) {
+pub(crate) async fn until(done: &AtomicUsize, mark: usize) {
     while done.load(Ordering::SeqCst) < mark {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
