@@ -24,6 +24,7 @@ mod prepared;
 mod prune;
 mod readers;
 mod request;
+mod schema;
 mod setup;
 mod shared;
 mod sql;

@@ -1,22 +1,18 @@
 //! Bringing a database to where this binary can serve it.
 
-use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::path::Path;
 use std::time::Duration;
 
 use diesel::RunQueryDsl;
-use diesel::migration::{Migration, MigrationSource, MigrationVersion};
-use diesel::sql_types::{BigInt, Binary, Text};
-use diesel::sqlite::Sqlite;
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use diesel::sql_types::{BigInt, Binary};
+use diesel_migrations::EmbeddedMigrations;
 use fs4::fs_std::FileExt;
 use sammati_kernel::Seed;
 
 use crate::error::Error;
+use crate::schema::{OWN, Schema, run_migrations};
 use crate::{AnyConn, Location, Partitions, damage, on_conn, sql};
-
-const OWN: EmbeddedMigrations = embed_migrations!("migrations");
 
 /// Keeps every other process off an embedded database for as long as this one lives.
 pub(crate) struct FileLock(#[expect(dead_code, reason = "held, not read")] File);
@@ -70,10 +66,21 @@ pub(crate) fn prepare(
     let embedded = location.is_embedded();
     if !embedded {
         // Replicas may start together: the first one migrates, the others wait and find it done.
-        sql::batch(&mut conn, "SELECT pg_advisory_lock(7305808869229356400)")?;
+        // However long that takes; but a change of a table waits for others' transactions only so long, for meanwhile
+        // everybody waits for it.
+        sql::batch(
+            &mut conn,
+            "SET statement_timeout=0; SET lock_timeout=0; SELECT pg_advisory_lock(7305808869229356400); \
+             SET lock_timeout='10s'",
+        )?;
+    }
+    // Before anything is changed: it may be another service's, or a newer version's.
+    let schema = Schema::begin(&mut conn, &migrations)?;
+    schema.expect_served()?;
+    if !schema.unknown.is_empty() {
+        tracing::info!(unknown = ?schema.unknown, "a newer version has been here; it left all that this one needs");
     }
     let mut applied = run_migrations(&mut conn, OWN)?;
-    check_versions(&mut conn, &migrations)?;
     applied.extend(run_migrations(&mut conn, migrations)?);
     let wanted = partitions.unwrap_or(if embedded { 4 } else { 64 });
     let wanted = Partitions::new(wanted).map_err(|e| Error::Schema(e.to_owned()))?;
@@ -131,137 +138,12 @@ pub(crate) fn partitions_of(conn: &mut AnyConn) -> Result<Partitions, Error> {
     partitions.ok_or_else(|| Error::Schema("the database says an impossible partition count".into()))
 }
 
-/// Where the schema of a database stands, for this binary.
-pub(crate) struct Schema {
-    /// What it has of ours and the service's.
-    pub(crate) applied: usize,
-    /// What it lacks.
-    pub(crate) pending: Vec<String>,
-    /// What it has that this binary does not know.
-    pub(crate) unknown: Vec<String>,
-    /// Whether it has something of this service's.
-    pub(crate) is_of_the_service: bool,
-}
-
-#[derive(diesel::QueryableByName)]
-struct Version {
-    #[diesel(sql_type = Text)]
-    version: String,
-}
-
-impl Schema {
-    /// Reads it, changing nothing.
-    pub(crate) fn read(conn: &mut AnyConn, service: &EmbeddedMigrations) -> Result<Self, Error> {
-        let (own, service) = (versions(&OWN)?, versions(service)?);
-        let text = "SELECT version FROM __diesel_schema_migrations ORDER BY version";
-        let found: Result<Vec<Version>, _> = on_conn!(conn, |c| diesel::sql_query(text).load(c));
-        let found = found.map_err(|error| Error::Schema(format!("there is no schema of Sammati in it: {error}")))?;
-        let found: BTreeSet<String> = found.into_iter().map(|row| row.version).collect();
-        let known: BTreeSet<String> = own.union(&service).cloned().collect();
-        Ok(Self {
-            applied: found.intersection(&known).count(),
-            pending: known.difference(&found).cloned().collect(),
-            unknown: found.difference(&known).cloned().collect(),
-            is_of_the_service: !found.is_disjoint(&service),
-        })
-    }
-
-    /// Refuses a schema that this binary cannot read in full.
-    pub(crate) fn expect_current(&self) -> Result<(), Error> {
-        if let Some(unknown) = self.unknown.first() {
-            return Err(newer(unknown));
-        }
-        match self.pending.first() {
-            None => Ok(()),
-            Some(pending) => Err(Error::Schema(format!(
-                "the database lacks the migration {pending}; run the verb migrate first, or the binary that last served it"
-            ))),
-        }
-    }
-}
-
-fn newer(unknown: &str) -> Error {
-    Error::Schema(format!(
-        "the database has the migration {unknown}, which this binary does not know: a newer version used it; run that one"
-    ))
-}
-
-/// Runs what is pending; tells what that was.
-fn run_migrations(conn: &mut AnyConn, migrations: EmbeddedMigrations) -> Result<Vec<String>, Error> {
-    let names = |all: Vec<MigrationVersion<'_>>| all.iter().map(ToString::to_string).collect();
-    on_conn!(conn, |c| c.run_pending_migrations(migrations).map(names))
-        .map_err(|e| Error::Schema(format!("cannot bring the schema up to date: {e}")))
-}
-
-/// A version is one migration, ours or the service's; and the database has none that this binary does not know.
-fn check_versions(conn: &mut AnyConn, service: &EmbeddedMigrations) -> Result<(), Error> {
-    let (own, service) = (versions(&OWN)?, versions(service)?);
-    if let Some(twice) = own.intersection(&service).next() {
-        return Err(Error::Schema(format!(
-            "the store and the service both have a migration {twice}"
-        )));
-    }
-    let applied = on_conn!(conn, |c| c.applied_migrations()).map_err(unreadable)?;
-    match applied
-        .iter()
-        .map(ToString::to_string)
-        .find(|v| !own.contains(v) && !service.contains(v))
-    {
-        None => Ok(()),
-        Some(unknown) => Err(newer(&unknown)),
-    }
-}
-
-/// The versions of a set of migrations: the same for every database.
-fn versions(migrations: &EmbeddedMigrations) -> Result<BTreeSet<String>, Error> {
-    let all: Vec<Box<dyn Migration<Sqlite>>> = migrations.migrations().map_err(unreadable)?;
-    Ok(all
-        .iter()
-        .map(|m| MigrationVersion::to_string(&m.name().version()))
-        .collect())
-}
-
-fn unreadable(error: impl std::fmt::Display) -> Error {
-    Error::Schema(format!("the migrations cannot be read: {error}"))
-}
-
 #[cfg(test)]
 mod tests {
-    use diesel_migrations::MigrationHarness;
     use sammati_testkit::databases;
 
     use super::*;
-
-    #[test]
-    fn migrations_go_up_and_down_and_up_again_twice() {
-        for database in databases() {
-            let location = Location::parse(&database.url).unwrap();
-            // A Postgres connection must not be made on a runtime's thread; a test's is none.
-            let mut conn = location.connect().unwrap();
-            for _ in 0..2 {
-                run_migrations(&mut conn, OWN).unwrap();
-                run_migrations(&mut conn, OWN).unwrap();
-                on_conn!(&mut conn, |c| c.revert_all_migrations(OWN).map(drop)).unwrap();
-            }
-        }
-    }
-
-    #[test]
-    fn a_database_of_a_newer_version_is_refused_with_what_to_do() {
-        for database in databases() {
-            let mut conn = Location::parse(&database.url).unwrap().connect().unwrap();
-            run_migrations(&mut conn, OWN).unwrap();
-            let none = EmbeddedMigrations::new(&[]);
-            check_versions(&mut conn, &none).unwrap();
-            let newer = "INSERT INTO __diesel_schema_migrations(version) VALUES ('20991231000001')";
-            sql::batch(&mut conn, newer).unwrap();
-            let refused = check_versions(&mut conn, &none).unwrap_err().to_string();
-            assert!(
-                refused.contains("20991231000001") && refused.contains("newer version"),
-                "{refused}"
-            );
-        }
-    }
+    use crate::schema::versions;
 
     #[test]
     fn a_damaged_file_is_refused_with_what_to_do() {

@@ -9,7 +9,7 @@ use diesel_migrations::EmbeddedMigrations;
 use crate::claim::ClaimRow;
 use crate::error::Error;
 use crate::request::{self, RequestRow};
-use crate::setup::{self, Schema};
+use crate::schema::Schema;
 use crate::table::{Raw, Record};
 use crate::{AnyConn, Location, Partitions, damage, on_conn, sql};
 
@@ -110,7 +110,7 @@ pub fn fsck(
         });
     }
     Schema::read(&mut conn, migrations)?.expect_current()?;
-    let partitions = setup::partitions_of(&mut conn)?;
+    let partitions = crate::setup::partitions_of(&mut conn)?;
     let mut summary = Summary::default();
     for partition in partitions.all() {
         summary = sql::in_snapshot(&mut conn, |conn| {

@@ -9,7 +9,7 @@ use sammati_kernel::Micros;
 
 use crate::clock::SKEW;
 use crate::error::Error;
-use crate::setup::Schema;
+use crate::schema::Schema;
 use crate::{AnyConn, Location, damage, heads};
 
 /// How well something is.
@@ -103,14 +103,17 @@ fn schema(conn: &mut AnyConn, migrations: &EmbeddedMigrations) -> Remark {
             return Remark::warn(error.to_string(), advice);
         }
     };
+    if let Err(error) = schema.expect_served() {
+        return Remark::fail(error.to_string(), "as it says: this binary refuses to start on it");
+    }
     if !schema.unknown.is_empty() {
         let what = format!(
-            "the schema has {}, which this binary does not know",
+            "the schema has {}, which this binary does not know and need not",
             schema.unknown.join(", ")
         );
-        return Remark::fail(
+        return Remark::warn(
             what,
-            "run the newer version that made it, or look whether it is another service's database",
+            "nothing while a newer version is rolled out or was taken back; otherwise finish what was begun",
         );
     }
     if !schema.pending.is_empty() {

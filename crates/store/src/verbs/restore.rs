@@ -8,7 +8,8 @@ use sammati_kernel::Micros;
 
 use super::backup::{beside, copy, failed, refuse_existing, sync_folder};
 use crate::error::Error;
-use crate::setup::{FileLock, PREDECESSOR, Schema};
+use crate::schema::Schema;
+use crate::setup::{FileLock, PREDECESSOR};
 use crate::{Location, damage};
 
 const ON_POSTGRES: &str = "Postgres is restored by its own tools: a base backup with its archived WAL to the latest point, \
@@ -67,15 +68,10 @@ fn check(from: &Path, migrations: &EmbeddedMigrations) -> Result<(), Error> {
         return Err(bad(&format!("it is damaged: {}", found.join("; "))));
     }
     let schema = Schema::read(&mut conn, migrations).map_err(|error| bad(&error))?;
-    if let Some(unknown) = schema.unknown.first() {
-        return Err(bad(&format!(
-            "it has the migration {unknown}, which this binary does not know: it is another service's, or a newer version's"
-        )));
-    }
     if !schema.is_of_the_service {
         return Err(bad(&"it has no table of this service"));
     }
-    Ok(())
+    schema.expect_served().map_err(|error| bad(&error))
 }
 
 /// Moves away what is at `path`. A write-ahead log goes with its file: beside another one it would be read into that.

@@ -1,11 +1,14 @@
 //! The store's promises, each shown on SQLite and on Postgres, with two replicas where Postgres allows it.
 
+mod ahead;
 mod batches;
 mod crash;
 mod disk;
 mod freshness;
+mod migrations;
 mod model;
 mod pruning;
 mod requests;
+mod rules;
 mod verbs;
 mod world;

@@ -227,6 +227,19 @@ async fn a_restore_refuses_what_it_should_and_keeps_what_it_replaces() {
             .unwrap_err()
             .contains("no table of this service")
     );
+    let newer = folder.path().join("newer.db");
+    std::fs::copy(&saved, &newer).unwrap();
+    let at_newer = Location::Sqlite(newer.clone());
+    execute(
+        &at_newer,
+        "INSERT INTO __diesel_schema_migrations(version) VALUES ('20991231000001'); \
+         INSERT INTO needed(version) VALUES ('20991231000001')",
+    );
+    assert!(
+        restore(&newer, &location, true)
+            .unwrap_err()
+            .contains("knows the migration 20991231000001")
+    );
     let damaged = folder.path().join("damaged.db");
     let mut bytes = std::fs::read(&saved).unwrap();
     bytes[3 * 4096..][..100].fill(0x5a);
@@ -302,17 +315,16 @@ fn a_look_tells_a_good_database_from_one_that_is_away_or_ahead() {
             .iter()
             .any(|r| r.health == Health::Fail && r.advice.contains("NTP"));
         assert_eq!(skewed, !location.is_embedded(), "{late:#?}");
-        execute(
-            &location,
-            "INSERT INTO __diesel_schema_migrations(version) VALUES ('20991231000001')",
-        );
-        let newer = verbs::look(&location, &MIGRATIONS, now);
-        assert!(
-            newer
-                .iter()
-                .any(|r| r.health == Health::Fail && r.what.contains("20991231000001")),
-            "{newer:#?}"
-        );
+        let health = |sql: &str| {
+            execute(&location, sql);
+            let seen = verbs::look(&location, &MIGRATIONS, now);
+            let about = seen.into_iter().find(|r| r.what.contains("20991231000001"));
+            about.expect("a remark about what is ahead").health
+        };
+        let ahead = "INSERT INTO __diesel_schema_migrations(version) VALUES ('20991231000001')";
+        assert_eq!(health(ahead), Health::Warn);
+        let needed = "INSERT INTO needed(version) VALUES ('20991231000001')";
+        assert_eq!(health(needed), Health::Fail);
     }
     for away in ["postgres://127.0.0.1:1/x", "sqlite:/nowhere/at/all/x.db"] {
         let seen = verbs::look(&Location::parse(away).unwrap(), &MIGRATIONS, || START);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost::Message;
 use sammati_kernel::{AccountId, Clock, Fact, Key, ManualClock, Micros, Reason, Refusal, Seed, Slot};
 use sammati_store::{
-    Cell, Column, Command, EmbeddedMigrations, Keys, Location, NewEvent, Options, Record, Store, Table, View, chain,
+    Cell, Column, Command, EmbeddedMigrations, Error, Keys, Location, NewEvent, Options, Record, Store, Table, View, chain,
     embed_migrations,
 };
 use sammati_testkit::{Database, databases};
@@ -81,10 +81,15 @@ impl World {
 }
 
 pub(crate) fn open(url: &str, clock: &ManualClock) -> Store {
+    open_at(url, clock, MIGRATIONS).unwrap()
+}
+
+/// The same by a binary that has these migrations.
+pub(crate) fn open_at(url: &str, clock: &ManualClock, migrations: EmbeddedMigrations) -> Result<Store, Error> {
     let mut options = Options::new(Location::parse(url).unwrap(), Key::from_bytes([7; 32]));
     options.partitions = Some(8);
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
-    Store::open(&options, clock, MIGRATIONS).unwrap()
+    Store::open(&options, clock, migrations)
 }
 
 /// An account whose slot is `slot`.

@@ -1,0 +1,13 @@
+ALTER TABLE cursor DROP COLUMN weight;
+ALTER TABLE database DROP COLUMN colour;
+ALTER TABLE claim DROP COLUMN weight;
+ALTER TABLE claim DROP COLUMN colour;
+ALTER TABLE request DROP COLUMN weight;
+ALTER TABLE request DROP COLUMN colour;
+ALTER TABLE feed DROP COLUMN weight;
+ALTER TABLE feed DROP COLUMN colour;
+ALTER TABLE head DROP COLUMN mark;
+DROP INDEX counter_by_colour;
+ALTER TABLE counter DROP COLUMN weight;
+ALTER TABLE counter DROP COLUMN colour;
+DROP TABLE badge;
