@@ -21,6 +21,10 @@ pub struct DatabaseConfig {
     /// How the subjects are divided, a power of two, fixed for the life of a database; absent: 4 for SQLite, 64 for
     /// Postgres.
     pub partitions: Option<u16>,
+    /// For Postgres that is divided over several servers (Citus; `deploy/sql/citus.sql`): a transaction then keeps to one
+    /// partition, so that all of it runs on one server. Elsewhere it only makes smaller batches.
+    #[serde(default)]
+    pub one_partition_per_transaction: bool,
     /// The authority of Postgres's certificate, PEM. With it the connection is TLS and verified; without it plain.
     pub root_certificate: Option<PathBuf>,
     /// A file with the password of Postgres's user.
@@ -73,7 +77,7 @@ impl DatabaseConfig {
             root.clone_from(&self.root_certificate);
             *password = self.password()?;
         }
-        Ok(location)
+        Ok(location.keeping_to_one_partition(self.one_partition_per_transaction))
     }
 
     pub(crate) fn check(&self) -> Result<(), String> {
@@ -83,6 +87,9 @@ impl DatabaseConfig {
             .is_some_and(|n| !n.is_power_of_two() || n > sammati_kernel::SLOTS)
         {
             return Err("database.partitions must be a power of two, at most 4096".to_owned());
+        }
+        if self.one_partition_per_transaction && self.url.starts_with("sqlite:") {
+            return Err("database.one_partition_per_transaction is for Postgres; take it out".to_owned());
         }
         if self.lanes == Some(0) {
             return Err("database.lanes must be at least 1".to_owned());
@@ -188,6 +195,13 @@ mod tests {
     fn error(url: &str, rest: &str) -> Option<String> {
         let database = format!("[database]\nurl = \"{url}\"\n{rest}");
         parse(LOOPBACK, &database).err().map(|error| error.0)
+    }
+
+    #[test]
+    fn one_partition_per_transaction_is_for_postgres() {
+        let setting = "one_partition_per_transaction = true";
+        assert_eq!(error("postgres://u@127.0.0.1/x", setting), None);
+        assert!(error("sqlite:var/x.db", setting).unwrap().contains("for Postgres"));
     }
 
     const ROOT: &str = "root_certificate = \"ca.crt\"";

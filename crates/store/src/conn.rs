@@ -16,7 +16,18 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::error::Error;
 
 /// Postgres behind diesel's synchronous face; lives on a thread of its own, never on a runtime's.
-pub(crate) type PgConn = AsyncConnectionWrapper<AsyncPgConnection, ThreadRuntime>;
+pub struct PgConn {
+    conn: AsyncConnectionWrapper<AsyncPgConnection, ThreadRuntime>,
+    one_partition: bool,
+}
+
+impl PgConn {
+    /// What diesel's statements run on.
+    #[doc(hidden)]
+    pub const fn diesel(&mut self) -> &mut AsyncConnectionWrapper<AsyncPgConnection, ThreadRuntime> {
+        &mut self.conn
+    }
+}
 
 /// Either database.
 #[expect(clippy::large_enum_variant, reason = "there are a handful, each owned by a thread")]
@@ -32,10 +43,20 @@ pub enum AnyConn {
 macro_rules! on_conn {
     ($conn:expr, |$c:ident| $body:expr) => {
         match $conn {
-            $crate::AnyConn::Pg($c) => $body,
+            $crate::AnyConn::Pg(pg) => {
+                let $c = pg.diesel();
+                $body
+            }
             $crate::AnyConn::Sqlite($c) => $body,
         }
     };
+}
+
+impl AnyConn {
+    /// How rows are spelled here, where that is not the database's own way.
+    pub(crate) const fn keeps_to_one_partition(&self) -> bool {
+        matches!(self, Self::Pg(PgConn { one_partition: true, .. }))
+    }
 }
 
 /// Where the data is.
@@ -51,6 +72,25 @@ pub enum Location {
         root: Option<PathBuf>,
         /// The password, when the URL has none.
         password: Option<sammati_kernel::Secret<String>>,
+        /// Whether each transaction keeps to one partition, for a database that is divided over several servers (Citus).
+        ///
+        /// A batch then takes commands of one partition only, and its statements name that partition, so that all of it
+        /// runs on one server. What is elsewhere are claims and request ids, which live where their own hash says: with
+        /// such rows the commit is one in two phases, and other servers may see its parts at different times, or wait
+        /// for them. That changes nothing that is decided:
+        ///
+        /// - A repeat of a request takes the head's lock first, so it waits while the effect is prepared. It may see the
+        ///   effect before the request row; then its own insert of that row waits until the first is resolved, misses,
+        ///   and everything is decided again, now with the row.
+        /// - Another body under the same request id elsewhere meets the row, or waits at its insert: it is refused
+        ///   either way.
+        /// - A claim that is prepared makes a second claimer wait at its insert, which misses once the first holds.
+        ///   A claim that is seen before what its owner did names an owner who is not found yet.
+        /// - An answer is given after every server was told to commit and answered. If one is lost to the coordinator
+        ///   between the two phases it serves its part only when it is back and Citus has resolved it
+        ///   (`citus.recover_2pc_interval`): its heads are locked until then, and what is read there without a lock is
+        ///   from before. A server that the coordinator cannot reach must therefore serve nobody else.
+        one_partition: bool,
     },
 }
 
@@ -68,9 +108,24 @@ impl Location {
                 url: url.to_owned(),
                 root: None,
                 password: None,
+                one_partition: false,
             });
         }
         Err("database.url is sqlite:<file> or postgres://<user>@<host>/<database>".to_owned())
+    }
+
+    /// With each transaction kept to one partition, where that is a choice.
+    #[must_use]
+    pub fn keeping_to_one_partition(mut self, keep: bool) -> Self {
+        if let Self::Postgres { one_partition, .. } = &mut self {
+            *one_partition = keep;
+        }
+        self
+    }
+
+    /// Whether a transaction must keep to one partition.
+    pub(crate) const fn keeps_to_one_partition(&self) -> bool {
+        matches!(self, Self::Postgres { one_partition: true, .. })
     }
 
     /// Whether this process alone writes it.
@@ -99,8 +154,15 @@ impl Location {
     pub fn connect(&self) -> Result<AnyConn, Error> {
         match self {
             Self::Sqlite(path) => sqlite(path).map(AnyConn::Sqlite),
-            Self::Postgres { url, root, password } => {
-                postgres(url, root.as_deref(), password.as_ref()).map(AnyConn::Pg)
+            Self::Postgres {
+                url,
+                root,
+                password,
+                one_partition,
+            } => {
+                let conn = postgres(url, root.as_deref(), password.as_ref())?;
+                let one_partition = *one_partition;
+                Ok(AnyConn::Pg(PgConn { conn, one_partition }))
             }
         }
     }
@@ -165,7 +227,7 @@ fn postgres(
     url: &str,
     root: Option<&Path>,
     password: Option<&sammati_kernel::Secret<String>>,
-) -> Result<PgConn, Error> {
+) -> Result<AsyncConnectionWrapper<AsyncPgConnection, ThreadRuntime>, Error> {
     let mut config: tokio_postgres::Config = url
         .parse()
         .map_err(|_| Error::Connect("the database URL cannot be read".into()))?;
@@ -202,7 +264,7 @@ fn postgres(
         }
     })?;
     NEXT.with(|next| *next.borrow_mut() = Some(runtime));
-    let mut conn = PgConn::from(inner);
+    let mut conn = AsyncConnectionWrapper::from(inner);
     // The statements join small sets of keys with large tables: without these the planner likes to read whole tables,
     // and to make the same plan anew for each batch.
     conn.batch_execute(

@@ -57,10 +57,24 @@ impl Lane {
         while queue.blocking_recv_many(&mut taken, self.max_batch) > 0 {
             let mut jobs = std::mem::replace(&mut taken, Vec::with_capacity(self.max_batch));
             while !jobs.is_empty() {
-                let rest = jobs.split_off(fitting(&jobs));
-                self.execute(std::mem::replace(&mut jobs, rest));
+                let batch = self.next_batch(&mut jobs);
+                self.execute(batch);
             }
         }
+    }
+
+    /// Takes the first batch out of what waits, in its order; where a transaction keeps to one partition, those of the
+    /// first one's. The others come next: new ones are taken from the queue only when these are done.
+    fn next_batch(&self, jobs: &mut Vec<Box<dyn Job>>) -> Vec<Box<dyn Job>> {
+        let mut batch = std::mem::take(jobs);
+        if self.shared.location.keeps_to_one_partition() {
+            let partition = |job: &dyn Job| self.shared.partitions.of(job.slot());
+            let first = batch.first().map(|job| partition(job.as_ref()));
+            (batch, *jobs) = batch.into_iter().partition(|job| Some(partition(job.as_ref())) == first);
+        }
+        let rest = batch.split_off(fitting(&batch));
+        jobs.extend(rest);
+        batch
     }
 
     /// Runs a batch until it commits, or its culprit is alone, or storage is given up for now.
@@ -200,5 +214,80 @@ pub(crate) fn not_taken<T>(error: mpsc::error::TrySendError<T>) -> Refusal {
     match error {
         mpsc::error::TrySendError::Full(_) => overloaded(),
         mpsc::error::TrySendError::Closed(_) => Reason::StorageUnavailable.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sammati_kernel::{Key, ManualClock, Slot};
+
+    use super::*;
+    use crate::command::{Command, Pending};
+    use crate::gate::Gate;
+    use crate::keys::Keys;
+    use crate::view::View;
+    use crate::{Location, Partitions};
+
+    struct Nothing(Slot);
+
+    impl Command for Nothing {
+        type Answer = ();
+        const NAME: &'static str = "test.nothing";
+
+        fn slot(&self) -> Slot {
+            self.0
+        }
+
+        fn reads(&self, _keys: &mut Keys) {}
+
+        fn decide(&self, _view: &mut View<'_>) -> Result<(), Refusal> {
+            Ok(())
+        }
+    }
+
+    fn job(gate: &Gate, slot: u16) -> Box<dyn Job> {
+        let (reply, _) = tokio::sync::oneshot::channel();
+        Box::new(Pending {
+            command: Nothing(Slot::new(slot)),
+            request: None,
+            seed: Seed::draw().unwrap(),
+            settled: None,
+            reply,
+            _ticket: gate.admit(Slot::new(slot), 1, 100).ok().unwrap(),
+        })
+    }
+
+    fn batches(one_partition: bool, slots: &[u16]) -> Vec<Vec<u16>> {
+        let location = Location::parse("postgres://u@127.0.0.1/x").unwrap();
+        let shared = Shared::new(
+            location.keeping_to_one_partition(one_partition),
+            Arc::new(ManualClock::at(Micros::from_seconds(1))),
+            Partitions::new(4).unwrap(),
+            Key::from_bytes([1; 32]),
+            None,
+        );
+        let lane = Lane {
+            conn: None,
+            shared: Arc::new(shared),
+            max_batch: 100,
+            batches: 0,
+            clock_checked: None,
+        };
+        let gate = Gate::new(100, 1 << 20);
+        let mut jobs: Vec<_> = slots.iter().map(|slot| job(&gate, *slot)).collect();
+        let mut batches = Vec::new();
+        while !jobs.is_empty() {
+            let batch = lane.next_batch(&mut jobs);
+            batches.push(batch.iter().map(|job| job.slot().number()).collect());
+        }
+        batches
+    }
+
+    #[test]
+    fn a_batch_may_keep_to_one_partition_and_keeps_the_order_within_it() {
+        // Of four partitions: 1, 2, 1, 1, 3, 2.
+        let slots = [1, 2, 5, 1, 3, 6];
+        assert_eq!(batches(false, &slots), [slots.to_vec()]);
+        assert_eq!(batches(true, &slots), [vec![1, 5, 1], vec![2, 6], vec![3]]);
     }
 }

@@ -14,20 +14,29 @@ type RawSql = (BigInt, Binary, BigInt, BigInt, Binary);
 type GroupSql = (BigInt, Binary, BigInt, BigInt, Binary, Binary);
 pub(crate) type KeySql = (BigInt, Binary);
 
+/// Runs one statement over all `cells`.
+macro_rules! over_once {
+    ($conn:expr, $sql:ty, $head:expr, $tail:expr, $kinds:expr, $cells:expr) => {{
+        let conn = &mut *$conn;
+        let keep = conn.keeps_to_one_partition();
+        on_conn!(conn, |c| Rows::<$sql>::new($head, $tail, $kinds, $cells, keep).load(c))?
+    }};
+}
+
 /// Runs one statement over `cells`, in pieces that both databases take.
 macro_rules! over {
     ($conn:expr, $sql:ty, $row:ty, $head:expr, $tail:expr, $kinds:expr, $cells:expr) => {{
         let (head, tail, cells): (&str, &str, &[Vec<Cell>]) = ($head, $tail, $cells);
         let mut out: Vec<$row> = Vec::new();
         for piece in cells.chunks(MAX_ROWS) {
-            let found: Vec<$row> = on_conn!(&mut *$conn, |c| Rows::<$sql>::new(head, tail, $kinds, piece).load(c))?;
+            let found: Vec<$row> = $crate::sql::over_once!($conn, $sql, head, tail, $kinds, piece);
             out.extend(found);
         }
         out
     }};
 }
 
-pub(crate) use over;
+pub(crate) use {over, over_once};
 
 const PARTITION_AND_KEY: &[Kind] = &[Kind::Int, Kind::Bytes];
 
@@ -118,7 +127,7 @@ pub(crate) fn ranges(
     let head = "SELECT t.partition,t.id,t.version,t.format,t.body FROM ";
     let kinds = [Kind::Int, Kind::Bytes, Kind::Int];
     type Found = (i64, Vec<u8>, i64, i64, Vec<u8>);
-    let rows: Vec<Found> = on_conn!(conn, |c| Rows::<RawSql>::new(head, &tail, &kinds, &cells).load(c))?;
+    let rows: Vec<Found> = over_once!(conn, RawSql, head, &tail, &kinds, &cells);
     let raw = |(partition, id, version, format, body): Found| Raw {
         partition,
         id,
@@ -145,10 +154,10 @@ pub(crate) fn insert(conn: &mut AnyConn, table: Table, rows: &[Written]) -> Resu
     }
     let columns: String = table.columns.iter().map(|c| format!(",{}", c.name)).collect();
     let head = format!(
-        "INSERT INTO {}(partition,id,version,format,body{columns}) SELECT * FROM ",
+        "INSERT INTO {}(partition,id,version,format,body{columns}) ",
         table.name
     );
-    let tail = "WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING RETURNING partition,id";
+    let tail = "ON CONFLICT DO NOTHING RETURNING partition,id";
     Ok(over!(conn, KeySql, (i64, Vec<u8>), &head, tail, &kinds(table), rows))
 }
 
@@ -198,8 +207,8 @@ pub(crate) fn append_feed(conn: &mut AnyConn, rows: &[Vec<Cell>]) -> Result<(), 
         Kind::Bytes,
         Kind::Bytes,
     ];
-    let head = "INSERT INTO feed(partition,position,epoch,time,event_id,subject,chain,body) SELECT * FROM ";
-    let tail = "WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING RETURNING partition,event_id";
+    let head = "INSERT INTO feed(partition,position,epoch,time,event_id,subject,chain,body) ";
+    let tail = "ON CONFLICT DO NOTHING RETURNING partition,event_id";
     let done = over!(conn, KeySql, (i64, Vec<u8>), head, tail, &kinds, rows);
     expect_all(done.len(), rows.len(), "feed")
 }

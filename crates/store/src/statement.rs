@@ -2,7 +2,8 @@
 //!
 //! SQLite gets `(VALUES (…), …)` padded with NULL rows to a power of two, so that few texts exist and stay prepared.
 //! Postgres gets `unnest($1, $2, …)`: one text for any number of rows. The rows are called `v`, their columns
-//! `column1`, `column2`, … on both.
+//! `column1`, `column2`, … on both. Where a transaction keeps to one partition, Postgres gets `VALUES` too, and the
+//! partition by itself: whoever plans the statement sees where it runs.
 
 use std::marker::PhantomData;
 
@@ -19,13 +20,16 @@ use crate::table::{Cell, Kind};
 /// The most rows one statement takes; more are sent in several. 256 rows of 20 columns fit both databases' limits.
 pub(crate) const MAX_ROWS: usize = 256;
 
-/// `head (rows) AS v tail`.
+/// `head (rows) AS v tail`; a head that begins with INSERT inserts the rows.
 pub(crate) struct Rows<'a, Sql> {
     head: &'a str,
     tail: &'a str,
     kinds: &'a [Kind],
     cells: &'a [Vec<Cell>],
+    /// For `unnest`; empty where the rows are spelled as `VALUES`.
     arrays: Vec<ColumnOf<'a>>,
+    /// The one partition that all rows are of, where the statement is to say so.
+    partition: Option<i64>,
     _sql: PhantomData<Sql>,
 }
 
@@ -39,22 +43,35 @@ static NO_BYTES: Option<Vec<u8>> = None;
 static NO_INT: Option<i64> = None;
 
 impl<'a, Sql> Rows<'a, Sql> {
-    /// `cells` are rows of `kinds.len()` values each, at most [`MAX_ROWS`].
-    pub(crate) fn new(head: &'a str, tail: &'a str, kinds: &'a [Kind], cells: &'a [Vec<Cell>]) -> Self {
-        let arrays = kinds
-            .iter()
-            .enumerate()
-            .map(|(i, kind)| column(*kind, cells, i))
-            .collect();
+    /// `cells` are rows of `kinds.len()` values each, at most [`MAX_ROWS`], and begin with the partition.
+    /// `one_partition`: as [`crate::Location`] explains it.
+    pub(crate) fn new(
+        head: &'a str,
+        tail: &'a str,
+        kinds: &'a [Kind],
+        cells: &'a [Vec<Cell>],
+        one_partition: bool,
+    ) -> Self {
+        let columns = kinds.iter().enumerate().filter(|_| !one_partition);
         Self {
             head,
             tail,
             kinds,
             cells,
-            arrays,
+            arrays: columns.map(|(i, kind)| column(*kind, cells, i)).collect(),
+            partition: if one_partition { only_partition(cells) } else { None },
             _sql: PhantomData,
         }
     }
+}
+
+/// The partition that all rows are of, if it is one.
+fn only_partition(cells: &[Vec<Cell>]) -> Option<i64> {
+    let Cell::Int(Some(first)) = *cells.first()?.first()? else {
+        return None;
+    };
+    let is_first = |row: &Vec<Cell>| row.first() == Some(&Cell::Int(Some(first)));
+    cells.iter().all(is_first).then_some(first)
 }
 
 fn column(kind: Kind, cells: &[Vec<Cell>], i: usize) -> ColumnOf<'_> {
@@ -87,9 +104,9 @@ impl<Sql, C: Connection> RunQueryDsl<C> for Rows<'_, Sql> {}
 impl<Sql> QueryFragment<Sqlite> for Rows<'_, Sql> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
         out.push_sql(self.head);
-        out.push_sql("(VALUES ");
+        out.push_sql(if self.inserts() { "SELECT * FROM (" } else { "(" });
         for n in 0..self.cells.len().next_power_of_two() {
-            out.push_sql(if n == 0 { "(" } else { ",(" });
+            out.push_sql(if n == 0 { "VALUES (" } else { ",(" });
             for (i, kind) in self.kinds.iter().enumerate() {
                 if i > 0 {
                     out.push_sql(",");
@@ -99,10 +116,16 @@ impl<Sql> QueryFragment<Sqlite> for Rows<'_, Sql> {
             out.push_sql(")");
         }
         out.push_sql(") AS v ");
+        if self.inserts() {
+            out.push_sql(NOT_PADDED);
+        }
         out.push_sql(self.tail);
         Ok(())
     }
 }
+
+/// Which rows an INSERT takes.
+const NOT_PADDED: &str = "WHERE column1 IS NOT NULL ";
 
 fn bind<'b, DB>(out: &mut AstPass<'_, 'b, DB>, kind: Kind, cell: Option<&'b Cell>) -> QueryResult<()>
 where
@@ -126,6 +149,12 @@ const NAMES: [&str; 16] = [
 impl<Sql> QueryFragment<Pg> for Rows<'_, Sql> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(self.head);
+        if self.arrays.is_empty() {
+            return self.values(out);
+        }
+        if self.inserts() {
+            out.push_sql("SELECT * FROM ");
+        }
         out.push_sql("unnest(");
         for (i, array) in self.arrays.iter().enumerate() {
             if i > 0 {
@@ -144,7 +173,100 @@ impl<Sql> QueryFragment<Pg> for Rows<'_, Sql> {
             out.push_sql(name);
         }
         out.push_sql(") ");
+        if self.inserts() {
+            out.push_sql(NOT_PADDED);
+        }
         out.push_sql(self.tail);
         Ok(())
+    }
+}
+
+impl<Sql> Rows<'_, Sql> {
+    fn inserts(&self) -> bool {
+        self.head.starts_with("INSERT")
+    }
+
+    /// The rows as `VALUES` for Postgres, typed by the first. What is inserted is padded with the last row again, which
+    /// conflicts with itself; a table of NULLs between would hide from the planner where the rows go.
+    fn values<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(if self.inserts() { "" } else { "(" });
+        for n in 0..self.cells.len().next_power_of_two() {
+            out.push_sql(if n == 0 { "VALUES (" } else { ",(" });
+            let row = self.cells.get(n).or_else(|| self.cells.last().filter(|_| self.inserts()));
+            for (i, kind) in self.kinds.iter().enumerate() {
+                if i > 0 {
+                    out.push_sql(",");
+                }
+                bind(&mut out, *kind, row.map(|row| &row[i]))?;
+                out.push_sql(match (n, kind) {
+                    (0, Kind::Bytes) => "::bytea",
+                    (0, Kind::Int) => "::bigint",
+                    _ => "",
+                });
+            }
+            out.push_sql(")");
+        }
+        out.push_sql(if self.inserts() { " " } else { ") AS v " });
+        self.within_partition(out)
+    }
+
+    /// The tail; where it joins by partition, with the partition itself.
+    fn within_partition<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        let (Some(partition), Some((before, after))) = (&self.partition, self.tail.split_once("=v.column1")) else {
+            out.push_sql(self.tail);
+            return Ok(());
+        };
+        out.push_sql(before);
+        out.push_sql("=v.column1 AND ");
+        out.push_sql(before.rsplit(' ').next().unwrap_or(before));
+        out.push_sql("=");
+        out.push_bind_param::<BigInt, _>(partition)?;
+        out.push_sql(after);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spelled(head: &str, tail: &str, rows: &[(i64, &[u8])], one_partition: bool) -> String {
+        let cells: Vec<Vec<Cell>> = rows.iter().map(|(p, id)| vec![(*p).into(), (*id).into()]).collect();
+        let kinds = [Kind::Int, Kind::Bytes];
+        let rows = Rows::<(BigInt, Binary)>::new(head, tail, &kinds, &cells, one_partition);
+        let text = diesel::debug_query::<Pg, _>(&rows).to_string();
+        text.split(" -- binds").next().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn a_statement_of_one_partition_names_it() {
+        let (head, tail) = ("SELECT t.id FROM ", "JOIN x t ON t.partition=v.column1 AND t.id=v.column2");
+        assert_eq!(
+            spelled(head, tail, &[(3, b"a"), (3, b"b"), (3, b"c")], true),
+            "SELECT t.id FROM (VALUES ($1::bigint,$2::bytea),($3,$4),($5,$6),($7,$8)) AS v \
+             JOIN x t ON t.partition=v.column1 AND t.partition=$9 AND t.id=v.column2"
+        );
+        // Claims and request ids are of several.
+        assert_eq!(
+            spelled(head, tail, &[(3, b"a"), (4, b"b")], true),
+            "SELECT t.id FROM (VALUES ($1::bigint,$2::bytea),($3,$4)) AS v \
+             JOIN x t ON t.partition=v.column1 AND t.id=v.column2"
+        );
+        assert_eq!(
+            spelled("INSERT INTO x(partition,id) ", "ON CONFLICT DO NOTHING", &[(3, b"a")], true),
+            "INSERT INTO x(partition,id) VALUES ($1::bigint,$2::bytea) ON CONFLICT DO NOTHING"
+        );
+    }
+
+    #[test]
+    fn otherwise_there_is_one_text_for_any_number_of_rows() {
+        let tail = "ON CONFLICT DO NOTHING";
+        let of = |rows: &[(i64, &[u8])]| spelled("INSERT INTO x(partition,id) ", tail, rows, false);
+        assert_eq!(
+            of(&[(3, b"a")]),
+            "INSERT INTO x(partition,id) SELECT * FROM unnest($1,$2) AS v(column1,column2) \
+             WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING"
+        );
+        assert_eq!(of(&[(3, b"a")]), of(&[(3, b"a"), (3, b"b"), (4, b"c")]));
     }
 }

@@ -204,18 +204,22 @@ struct Server {
     standby: bool,
     #[diesel(sql_type = BigInt)]
     bytes: i64,
+    #[diesel(sql_type = Bool)]
+    citus: bool,
 }
 
 fn server(conn: &mut AnyConn, now: impl Fn() -> Micros) -> Result<Vec<Remark>, Error> {
     let before = now();
     let clock = heads::database_time(conn)?.map(|theirs| skew(before, theirs, now()));
+    let one_partition = conn.keeps_to_one_partition();
     let AnyConn::Pg(c) = conn else { return Ok(Vec::new()) };
     let text = "SELECT current_setting('server_version_num')::bigint AS version, current_setting('fsync') AS fsync, \
                 current_setting('full_page_writes') AS full_page_writes, \
                 current_setting('synchronous_commit') AS synchronous_commit, \
                 current_setting('synchronous_standby_names') AS standbys, current_setting('lc_messages') AS messages, \
-                pg_is_in_recovery() AS standby, pg_database_size(current_database()) AS bytes";
-    let seen: Server = diesel::sql_query(text).get_result(c)?;
+                pg_is_in_recovery() AS standby, pg_database_size(current_database()) AS bytes, \
+                EXISTS (SELECT 1 FROM pg_extension WHERE extname='citus') AS citus";
+    let seen: Server = diesel::sql_query(text).get_result(c.diesel())?;
     let lost = "turn it on at the server: without it a crash loses or tears what was acknowledged";
     let english = ["C", "POSIX", "en_", "English"]
         .iter()
@@ -257,6 +261,13 @@ fn server(conn: &mut AnyConn, now: impl Fn() -> Micros) -> Result<Vec<Remark>, E
         ),
         names => Remark::ok(format!("synchronous standbys: {names}")),
     });
+    if seen.citus || one_partition {
+        remarks.push(Remark::must(
+            one_partition,
+            "the extension citus, or database.one_partition_per_transaction, is there",
+            "set database.one_partition_per_transaction = true: without it Citus refuses the store's locks",
+        ));
+    }
     remarks.extend(clock);
     remarks.push(Remark::ok(format!(
         "{} MiB; the server's disk cannot be seen from here",

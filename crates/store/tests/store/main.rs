@@ -2,6 +2,7 @@
 
 mod ahead;
 mod batches;
+mod citus;
 mod crash;
 mod disk;
 mod freshness;

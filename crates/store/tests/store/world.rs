@@ -13,7 +13,8 @@ use sammati_testkit::{Database, databases};
 pub(crate) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("tests/migrations");
 pub(crate) const START: Micros = Micros::from_seconds(1_800_000_000);
 
-/// One database and the stores open on it: one on SQLite, two replicas on Postgres.
+/// One database and the stores open on it: one on SQLite, two replicas on Postgres, and two that keep each transaction to
+/// one partition.
 pub(crate) struct World {
     pub(crate) replicas: Vec<Store>,
     pub(crate) clock: ManualClock,
@@ -23,13 +24,24 @@ pub(crate) struct World {
 impl World {
     /// Every world a storage test runs in.
     pub(crate) fn all() -> Vec<Self> {
-        databases().into_iter().map(Self::on).collect()
+        let mut all: Vec<_> = databases().into_iter().map(Self::on).collect();
+        all.extend(Database::postgres().map(|database| Self::opened(database, true)));
+        all
     }
 
     pub(crate) fn on(database: Database) -> Self {
+        Self::opened(database, false)
+    }
+
+    fn opened(database: Database, one_partition: bool) -> Self {
         let clock = ManualClock::at(START);
         let count = if database.url.starts_with("sqlite:") { 1 } else { 2 };
-        let replicas = (0..count).map(|_| open(&database.url, &clock)).collect();
+        let replicas = (0..count)
+            .map(|_| {
+                let location = Location::parse(&database.url).unwrap();
+                open_as(location.keeping_to_one_partition(one_partition), &clock, MIGRATIONS).unwrap()
+            })
+            .collect();
         Self {
             replicas,
             clock,
@@ -86,7 +98,11 @@ pub(crate) fn open(url: &str, clock: &ManualClock) -> Store {
 
 /// The same by a binary that has these migrations.
 pub(crate) fn open_at(url: &str, clock: &ManualClock, migrations: EmbeddedMigrations) -> Result<Store, Error> {
-    let mut options = Options::new(Location::parse(url).unwrap(), Key::from_bytes([7; 32]));
+    open_as(Location::parse(url).unwrap(), clock, migrations)
+}
+
+fn open_as(location: Location, clock: &ManualClock, migrations: EmbeddedMigrations) -> Result<Store, Error> {
+    let mut options = Options::new(location, Key::from_bytes([7; 32]));
     options.partitions = Some(8);
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     Store::open(&options, clock, migrations)
