@@ -5,10 +5,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use sammati_kernel::Key;
-use sammati_store::{Location, Options};
+use sammati_store::{Budget, Location, Options};
 use serde::Deserialize;
 
 use crate::config::{ConfigError, read};
+
+/// What must be free on the disk of an SQLite file, unless the configuration says otherwise: room for what takes away.
+const DISK_FLOOR: u64 = 128 << 20;
 
 /// `[database]`. The store opens it.
 #[derive(Clone, Deserialize)]
@@ -25,6 +28,11 @@ pub struct DatabaseConfig {
     /// partition, so that all of it runs on one server. Elsewhere it only makes smaller batches.
     #[serde(default)]
     pub one_partition_per_transaction: bool,
+    /// The most bytes the database may take; absent: no bound. Beyond it callers' writes are refused, while what takes
+    /// away or protects, as a revoke, goes on. SQLite counts what is in use in its file, Postgres its files.
+    pub disk_budget_bytes: Option<u64>,
+    /// The fewest bytes that must be free on the disk of an SQLite file for callers' writes; absent: 128 MiB.
+    pub disk_floor_bytes: Option<u64>,
     /// The authority of Postgres's certificate, PEM. With it the connection is TLS and verified; without it plain.
     pub root_certificate: Option<PathBuf>,
     /// A file with the password of Postgres's user.
@@ -63,7 +71,17 @@ impl DatabaseConfig {
         let mut options = Options::new(self.location_at(url)?, key);
         options.lanes = self.lanes.unwrap_or(options.lanes);
         options.partitions = self.partitions;
+        options.budget = self.budget();
         Ok(options)
+    }
+
+    /// How much room a database may take.
+    pub fn budget(&self) -> Budget {
+        let free = self.disk_floor_bytes.unwrap_or(DISK_FLOOR);
+        Budget {
+            bytes: self.disk_budget_bytes,
+            free: self.url.starts_with("sqlite:").then_some(free),
+        }
     }
 
     /// Where another database on the same server, or another file, is.
@@ -90,6 +108,11 @@ impl DatabaseConfig {
         }
         if self.one_partition_per_transaction && self.url.starts_with("sqlite:") {
             return Err("database.one_partition_per_transaction is for Postgres; take it out".to_owned());
+        }
+        if self.disk_floor_bytes.is_some() && !self.url.starts_with("sqlite:") {
+            return Err(
+                "database.disk_floor_bytes is for SQLite: the disk of a server is not seen from here".to_owned(),
+            );
         }
         if self.lanes == Some(0) {
             return Err("database.lanes must be at least 1".to_owned());
@@ -202,6 +225,17 @@ mod tests {
         let setting = "one_partition_per_transaction = true";
         assert_eq!(error("postgres://u@127.0.0.1/x", setting), None);
         assert!(error("sqlite:var/x.db", setting).unwrap().contains("for Postgres"));
+    }
+
+    #[test]
+    fn a_floor_is_for_a_disk_that_can_be_seen_and_a_budget_for_both() {
+        assert_eq!(
+            error("sqlite:var/x.db", "disk_floor_bytes = 0\ndisk_budget_bytes = 1"),
+            None
+        );
+        assert_eq!(error("postgres://u@127.0.0.1/x", "disk_budget_bytes = 1"), None);
+        let refused = error("postgres://u@127.0.0.1/x", "disk_floor_bytes = 1").unwrap();
+        assert!(refused.contains("for SQLite"), "{refused}");
     }
 
     const ROOT: &str = "root_certificate = \"ca.crt\"";

@@ -1,9 +1,13 @@
 //! What does identity say? The facts that other services decide on, fed by its `WatchChanges` and held in memory.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::gauge::ConstGauge;
 use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::change::Kind;
 use sammati_api::identity::v1::feed_service_client::FeedServiceClient;
@@ -61,6 +65,7 @@ pub struct IdentityFacts(Arc<Shared>);
 struct Shared {
     clock: Arc<dyn Clock>,
     facts: RwLock<Facts>,
+    began: Instant,
     ready: watch::Sender<Readiness>,
 }
 
@@ -95,6 +100,10 @@ impl IdentityFacts {
     pub fn follow<T>(start: &Start<T>) -> Result<Self, StartError> {
         let channel = start.peers.channel("identity")?;
         let facts = Self::new(start.clock.clone());
+        let age = Age(facts.clone());
+        start
+            .metrics
+            .with(|registry| registry.register_collector(Box::new(age)));
         start
             .tasks
             .spawn(facts.clone().keep_up(channel, start.shutdown.clone()));
@@ -106,6 +115,7 @@ impl IdentityFacts {
         Self(Arc::new(Shared {
             clock,
             facts: RwLock::default(),
+            began: Instant::now(),
             ready,
         }))
     }
@@ -138,16 +148,21 @@ impl IdentityFacts {
         self.read().heard.map(|heard| heard.as_of)
     }
 
+    /// How old the facts are; before the first word, how long it has been waited for.
+    pub fn age(&self) -> Duration {
+        let heard = self.read().heard;
+        heard.map_or_else(
+            || self.0.began.elapsed(),
+            |heard| heard.age.saturating_add(heard.at.elapsed()),
+        )
+    }
+
     /// Refuses when the facts are older than `bound`.
     ///
     /// # Errors
     /// [`Reason::IdentityStale`].
     pub fn fresh(&self, bound: Duration) -> Result<(), Refusal> {
-        let fresh = self
-            .read()
-            .heard
-            .is_some_and(|heard| heard.age.saturating_add(heard.at.elapsed()) <= bound);
-        if fresh {
+        if self.as_of().is_some() && self.age() <= bound {
             Ok(())
         } else {
             Err(Reason::IdentityStale.into())
@@ -237,6 +252,25 @@ impl IdentityFacts {
         self.0
             .ready
             .send_if_modified(|ready| std::mem::replace(ready, Readiness::Ready) != Readiness::Ready);
+    }
+}
+
+/// Tells how old the facts are, when it is asked: they age when nothing comes, too.
+struct Age(IdentityFacts);
+
+impl fmt::Debug for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Age")
+    }
+}
+
+impl Collector for Age {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "How old what is known of identity is: alert above 5; from service.identity_stale_seconds on, 30 by \
+                    default, decisions are refused. Look whether identity is ready and reachable";
+        let age = ConstGauge::new(self.0.age().as_secs_f64());
+        let metric = encoder.encode_descriptor("identity_facts_age_seconds", help, None, age.metric_type())?;
+        age.encode(metric)
     }
 }
 

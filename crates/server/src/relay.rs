@@ -7,6 +7,7 @@
 mod stretch;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures::stream::FuturesUnordered;
@@ -15,7 +16,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use sammati_api::audit::v1::log_service_client::LogServiceClient;
-use sammati_kernel::{Reason, Refusal};
+use sammati_kernel::{Micros, Reason, Refusal};
 use sammati_store::{Head, Store};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +59,8 @@ struct Place {
     next: i64,
     /// Whether the log itself said so: it is asked at first, and after each failure.
     told: bool,
+    /// Since when it has had an event that the log is not known to have: no later than the oldest one's time.
+    behind_since: Option<Micros>,
     /// Before when it is not tried again.
     not_before: Option<Instant>,
     /// Whether a call is on its way.
@@ -69,6 +72,11 @@ struct Place {
 }
 
 impl Place {
+    /// Takes over where the log and the feed are by `now`.
+    fn note_age(&mut self, now: Micros) {
+        self.behind_since = self.is_behind().then(|| self.behind_since.unwrap_or(now));
+    }
+
     fn is_behind(&self) -> bool {
         self.head.as_ref().is_some_and(|head| head.next > self.next)
     }
@@ -79,6 +87,7 @@ struct Stats {
     relayed: Counter,
     failures: Counter,
     behind: Gauge,
+    oldest: Gauge<f64, AtomicU64>,
     stuck: Gauge,
 }
 
@@ -98,6 +107,11 @@ impl Stats {
             "relay_behind",
             "Committed events that are not known to be in the log",
             self.behind.clone(),
+        );
+        registry.register(
+            "relay_oldest_seconds",
+            "How long the oldest of them has waited: alert above 1 for a minute; look whether audit is ready, and at the log",
+            self.oldest.clone(),
         );
         registry.register(
             "relay_stuck_partitions",
@@ -176,6 +190,8 @@ impl Relay {
     /// need not wait. Each comes once in a turn, so that none starves another.
     fn behind(&mut self) -> VecDeque<i64> {
         let (now, mut events, mut turn) = (Instant::now(), 0, VecDeque::new());
+        let clock = self.sender.store.clock().now();
+        let mut oldest = clock;
         for (partition, head) in self.sender.store.heads() {
             let place = self.places.entry(partition).or_default();
             let is_same = place.head.as_ref().is_some_and(|known| known.epoch == head.epoch);
@@ -188,6 +204,8 @@ impl Relay {
                 place.head = Some(head);
             }
             events += behind;
+            place.note_age(clock);
+            oldest = oldest.min(place.behind_since.unwrap_or(clock));
             // Another replica may have brought them.
             place.stuck &= behind > 0;
             if behind > 0 && !place.busy && place.not_before.is_none_or(|then| then <= now) {
@@ -195,6 +213,7 @@ impl Relay {
             }
         }
         self.stats.behind.set(events);
+        self.stats.oldest.set(clock.since(oldest).as_secs_f64());
         self.count_stuck();
         turn
     }
@@ -224,6 +243,9 @@ impl Relay {
                 // That it told where it stands is not that it takes what comes then.
                 place.stuck &= !place.told;
                 (place.next, place.told) = (sent.next, true);
+                // What is left was committed after what was sent.
+                place.behind_since = sent.last.or(place.behind_since);
+                place.note_age(self.sender.store.clock().now());
                 let caught_up = sent.events > 0 && !place.is_behind();
                 place.not_before = caught_up.then(|| Instant::now() + PACE);
                 return self.count_stuck();

@@ -1,18 +1,28 @@
-//! What keeps a store small: now and then, what nobody needs any more leaves it.
+//! What keeps a store small: now and then, what nobody needs any more leaves it; and its room is watched.
 
 use std::time::Duration;
 
 use sammati_store::Store;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-/// Between two rounds.
-const EVERY: Duration = Duration::from_secs(600);
+/// Between two rounds of pruning.
+const PRUNE: Duration = Duration::from_secs(600);
 
-/// Prunes `store` until `shutdown`, keeping what one of `consumers` has not got yet. Replicas may all do it.
+/// Between two looks at the room that the database takes.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Prunes `store` and watches its room until `shutdown`, keeping what one of `consumers` has not got yet. Replicas may all
+/// do it.
 pub async fn upkeep(store: Store, consumers: &'static [&'static str], shutdown: CancellationToken) {
-    let mut each = tokio::time::interval(EVERY);
-    each.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while shutdown.run_until_cancelled(each.tick()).await.is_some() {
+    let both = async { tokio::join!(prune(&store, consumers), watch(&store)) };
+    shutdown.run_until_cancelled(both).await;
+}
+
+async fn prune(store: &Store, consumers: &'static [&'static str]) {
+    let mut each = every(PRUNE);
+    loop {
+        each.tick().await;
         match store.prune(consumers).await {
             Ok(pruned) if pruned.events + pruned.requests > 0 => {
                 tracing::info!(pruned.events, pruned.requests, "pruned what is not needed any more");
@@ -21,4 +31,19 @@ pub async fn upkeep(store: Store, consumers: &'static [&'static str], shutdown: 
             Err(refusal) => tracing::warn!(reason = refusal.reason.as_str(), "could not prune; trying again later"),
         }
     }
+}
+
+async fn watch(store: &Store) {
+    let mut each = every(LOOK);
+    loop {
+        each.tick().await;
+        // Why was logged where it failed; until the next look all stays as it was.
+        let _ = store.check_room().await;
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut each = interval(period);
+    each.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    each
 }

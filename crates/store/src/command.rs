@@ -31,6 +31,12 @@ pub trait Command: Send + 'static {
         1024
     }
 
+    /// Whether it takes something away, protects somebody, or makes room: it is taken on while a database has used up its
+    /// room. A function of the command alone.
+    fn is_essential(&self) -> bool {
+        false
+    }
+
     /// Which rows, groups and claims it reads.
     fn reads(&self, keys: &mut Keys);
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sammati_kernel::{Micros, Reason, Refusal};
 use tokio::sync::{mpsc, oneshot};
@@ -112,7 +112,7 @@ impl Worker {
     }
 
     fn confirm(&mut self) -> Result<(), Refusal> {
-        let began = self.shared.clock.now();
+        let (began, at) = (self.shared.clock.now(), Instant::now());
         let result = self.guarded().or_else(|error| {
             // Asking again is always safe: once for a connection that died while idle.
             if error.lost_connection() {
@@ -125,6 +125,7 @@ impl Worker {
             Ok(()) => {
                 self.at.fetch_max(began.0, Ordering::SeqCst);
                 self.shared.stats.confirmations.inc();
+                self.shared.stats.confirmation.observe(at.elapsed().as_secs_f64());
                 self.tell(Ok(()));
                 Ok(())
             }

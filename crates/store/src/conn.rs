@@ -55,7 +55,13 @@ macro_rules! on_conn {
 impl AnyConn {
     /// How rows are spelled here, where that is not the database's own way.
     pub(crate) const fn keeps_to_one_partition(&self) -> bool {
-        matches!(self, Self::Pg(PgConn { one_partition: true, .. }))
+        matches!(
+            self,
+            Self::Pg(PgConn {
+                one_partition: true,
+                ..
+            })
+        )
     }
 }
 
@@ -125,7 +131,13 @@ impl Location {
 
     /// Whether a transaction must keep to one partition.
     pub(crate) const fn keeps_to_one_partition(&self) -> bool {
-        matches!(self, Self::Postgres { one_partition: true, .. })
+        matches!(
+            self,
+            Self::Postgres {
+                one_partition: true,
+                ..
+            }
+        )
     }
 
     /// Whether this process alone writes it.

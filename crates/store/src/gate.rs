@@ -54,6 +54,11 @@ impl Gate {
             _permit: permit,
         })
     }
+
+    /// The bytes of all that has a place, in whole pieces.
+    pub(crate) fn taken(&self) -> usize {
+        (self.most - self.pieces.available_permits()) * PIECE
+    }
 }
 
 /// Given back when the command is answered.

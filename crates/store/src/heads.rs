@@ -130,7 +130,7 @@ struct Now {
 /// What time the database says it is, in microseconds; `None` where it is this process's own clock.
 pub(crate) fn database_time(conn: &mut AnyConn) -> Result<Option<i64>, Error> {
     let AnyConn::Pg(c) = conn else { return Ok(None) };
-    let now: Now =
-        diesel::sql_query("SELECT (extract(epoch FROM clock_timestamp())*1000000)::bigint AS micros").get_result(c.diesel())?;
+    let now: Now = diesel::sql_query("SELECT (extract(epoch FROM clock_timestamp())*1000000)::bigint AS micros")
+        .get_result(c.diesel())?;
     Ok(Some(now.micros))
 }

@@ -70,7 +70,9 @@ impl Lane {
         if self.shared.location.keeps_to_one_partition() {
             let partition = |job: &dyn Job| self.shared.partitions.of(job.slot());
             let first = batch.first().map(|job| partition(job.as_ref()));
-            (batch, *jobs) = batch.into_iter().partition(|job| Some(partition(job.as_ref())) == first);
+            (batch, *jobs) = batch
+                .into_iter()
+                .partition(|job| Some(partition(job.as_ref())) == first);
         }
         let rest = batch.split_off(fitting(&batch));
         jobs.extend(rest);
@@ -175,6 +177,10 @@ impl Lane {
     /// First the caches, in commit order, then the callers: whoever has an answer is not contradicted by a cache.
     fn finish(&self, jobs: Vec<Box<dyn Job>>, done: Done) {
         self.shared.stats.batches.inc();
+        self.shared
+            .stats
+            .batch
+            .observe(f64::from(u32::try_from(jobs.len()).unwrap_or(u32::MAX)));
         self.shared.stats.commands.inc_by(jobs.len() as u64);
         self.shared.stats.events.inc_by(done.prepared.events as u64);
         self.shared.reached(&done.prepared.heads, &done.prepared.subjects);
@@ -269,6 +275,7 @@ mod tests {
         let lane = Lane {
             conn: None,
             shared: Arc::new(shared),
+            runtime: None,
             max_batch: 100,
             batches: 0,
             clock_checked: None,

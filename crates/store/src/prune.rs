@@ -95,6 +95,13 @@ fn locked(conn: &mut AnyConn, partition: i64, consumers: &[&str], now: Micros) -
     })
 }
 
+/// How many events the feed keeps.
+pub(crate) fn kept(conn: &mut AnyConn) -> Result<i64, Error> {
+    let text = "SELECT CAST(COALESCE(SUM(next-floor),0) AS BIGINT) AS position FROM head";
+    let kept: Position = on_conn!(conn, |c| diesel::sql_query(text).get_result(c))?;
+    Ok(kept.position)
+}
+
 /// The first position that some consumer has not got yet; `None` while one has never told.
 fn needed(conn: &mut AnyConn, partition: i64, consumers: &[&str]) -> Result<Option<i64>, Error> {
     let text = "SELECT next AS position FROM cursor WHERE partition=$1 AND consumer=$2";

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::registry::Registry;
 use sammati_kernel::{Clock, Key};
 use tokio::sync::watch;
 
 use crate::heads::HeadRow;
+use crate::room::Room;
 use crate::setup::FileLock;
+use crate::stats::Stats;
 use crate::{Location, Partitions, Revision};
 
 /// Where a partition's feed stands.
@@ -53,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) partitions: Partitions,
     pub(crate) key: Key,
     pub(crate) stats: Stats,
+    pub(crate) room: Room,
     heads: RwLock<HashMap<i64, Known>>,
     caches: Mutex<Vec<Arc<dyn Invalidate>>>,
     changed: watch::Sender<u64>,
@@ -77,6 +78,7 @@ impl Shared {
             partitions,
             key,
             stats: Stats::default(),
+            room: Room::default(),
             heads: RwLock::default(),
             caches: Mutex::default(),
             changed,
@@ -194,46 +196,4 @@ fn take(known: &mut HashMap<i64, Known>, Reached { head: row, from }: &Reached) 
         (old.head, old.sealed) = (head, OnceLock::new());
     }
     moves
-}
-
-/// Counters of one store.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Stats {
-    pub(crate) batches: Counter,
-    pub(crate) commands: Counter,
-    pub(crate) events: Counter,
-    pub(crate) reruns: Counter,
-    pub(crate) missed: Counter,
-    pub(crate) pruned: Counter,
-    pub(crate) shed: Counter,
-    pub(crate) confirmations: Counter,
-}
-
-impl Stats {
-    pub(crate) fn register(&self, registry: &mut Registry) {
-        registry.register("store_batches", "Batches committed", self.batches.clone());
-        registry.register("store_commands", "Commands settled by a commit", self.commands.clone());
-        registry.register("store_events", "Events appended to the feed", self.events.clone());
-        registry.register(
-            "store_reruns",
-            "Batches run again after a passing failure",
-            self.reruns.clone(),
-        );
-        registry.register(
-            "store_missed_rows",
-            "Batches that found a row of a locked partition changed; more than 0 is a bug",
-            self.missed.clone(),
-        );
-        registry.register("store_pruned", "Events that left the feed", self.pruned.clone());
-        registry.register(
-            "store_shed",
-            "Commands refused because a lane's queue was full",
-            self.shed.clone(),
-        );
-        registry.register(
-            "store_confirmations",
-            "Statements that confirmed heads on the primary",
-            self.confirmations.clone(),
-        );
-    }
 }

@@ -153,10 +153,7 @@ pub(crate) fn insert(conn: &mut AnyConn, table: Table, rows: &[Written]) -> Resu
         return Ok(Vec::new());
     }
     let columns: String = table.columns.iter().map(|c| format!(",{}", c.name)).collect();
-    let head = format!(
-        "INSERT INTO {}(partition,id,version,format,body{columns}) ",
-        table.name
-    );
+    let head = format!("INSERT INTO {}(partition,id,version,format,body{columns}) ", table.name);
     let tail = "ON CONFLICT DO NOTHING RETURNING partition,id";
     Ok(over!(conn, KeySql, (i64, Vec<u8>), &head, tail, &kinds(table), rows))
 }

@@ -192,7 +192,10 @@ impl<Sql> Rows<'_, Sql> {
         out.push_sql(if self.inserts() { "" } else { "(" });
         for n in 0..self.cells.len().next_power_of_two() {
             out.push_sql(if n == 0 { "VALUES (" } else { ",(" });
-            let row = self.cells.get(n).or_else(|| self.cells.last().filter(|_| self.inserts()));
+            let row = self
+                .cells
+                .get(n)
+                .or_else(|| self.cells.last().filter(|_| self.inserts()));
             for (i, kind) in self.kinds.iter().enumerate() {
                 if i > 0 {
                     out.push_sql(",");
@@ -240,7 +243,10 @@ mod tests {
 
     #[test]
     fn a_statement_of_one_partition_names_it() {
-        let (head, tail) = ("SELECT t.id FROM ", "JOIN x t ON t.partition=v.column1 AND t.id=v.column2");
+        let (head, tail) = (
+            "SELECT t.id FROM ",
+            "JOIN x t ON t.partition=v.column1 AND t.id=v.column2",
+        );
         assert_eq!(
             spelled(head, tail, &[(3, b"a"), (3, b"b"), (3, b"c")], true),
             "SELECT t.id FROM (VALUES ($1::bigint,$2::bytea),($3,$4),($5,$6),($7,$8)) AS v \
@@ -253,7 +259,12 @@ mod tests {
              JOIN x t ON t.partition=v.column1 AND t.id=v.column2"
         );
         assert_eq!(
-            spelled("INSERT INTO x(partition,id) ", "ON CONFLICT DO NOTHING", &[(3, b"a")], true),
+            spelled(
+                "INSERT INTO x(partition,id) ",
+                "ON CONFLICT DO NOTHING",
+                &[(3, b"a")],
+                true
+            ),
             "INSERT INTO x(partition,id) VALUES ($1::bigint,$2::bytea) ON CONFLICT DO NOTHING"
         );
     }

@@ -7,17 +7,18 @@ use diesel_migrations::EmbeddedMigrations;
 use prometheus_client::registry::Registry;
 use sammati_kernel::{Clock, Id, IdKind, Key, Micros, Reason, Refusal, Seed, Slot};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::checkpoint;
-use crate::command::{Command, Job, Outcome, Pending};
+use crate::command::{Command, Outcome, Pending};
 use crate::confirm::Confirmer;
+use crate::entrance::{Entrance, Waiting, start_lane};
 use crate::error::Error;
-use crate::gate::Gate;
-use crate::lane::{Lane, not_taken};
+use crate::lane::not_taken;
 use crate::prune::{self, Pruned};
 use crate::readers::{Reader, Readers};
 use crate::request::RequestKey;
+use crate::room::{self, Budget, Room};
 use crate::setup::{self, FileLock, PREDECESSOR};
 use crate::shared::{Head, Reached, Shared};
 use crate::{AnyConn, Location, Partitions, Revision, SubjectCache};
@@ -39,6 +40,8 @@ pub struct Options {
     pub queue_bytes: usize,
     /// Connections for reads. `None`: 2 on SQLite, 8 on Postgres.
     pub readers: Option<usize>,
+    /// How much room it may take. Default: no bound.
+    pub budget: Budget,
     /// The key that seals revisions and hashes request bodies.
     pub key: Key,
 }
@@ -54,6 +57,10 @@ impl Options {
             queue: 4096,
             queue_bytes: 64 << 20,
             readers: None,
+            budget: Budget {
+                bytes: None,
+                free: None,
+            },
             key,
         }
     }
@@ -72,7 +79,7 @@ impl Store {
     /// Opens the database, bringing its schema to where `migrations` end, and starts the lanes.
     ///
     /// # Errors
-    /// When the database is away, is held by another process (SQLite), or has a schema from a newer version.
+    /// When the database is away, is held by another process (SQLite), or has a schema that this binary cannot serve.
     pub fn open(options: &Options, clock: Arc<dyn Clock>, migrations: EmbeddedMigrations) -> Result<Self, Error> {
         // A Postgres connection drives a runtime of its own, which must not happen on a runtime's thread.
         let runtime = Handle::try_current().ok();
@@ -93,7 +100,8 @@ impl Store {
         };
         let partitions = setup::prepare(&options.location, options.partitions, migrations)?.partitions;
         let key = options.key.derive("store");
-        let shared = Shared::new(options.location.clone(), clock, partitions, key, lock);
+        let mut shared = Shared::new(options.location.clone(), clock, partitions, key, lock);
+        shared.room = Room::new(options.budget);
         let shared = Arc::new(shared);
         let mut conn = options.location.connect()?;
         let heads = crate::heads::read_heads(&mut conn, &partitions.all().collect::<Vec<_>>())?;
@@ -127,13 +135,15 @@ impl Store {
     /// Runs a command and answers after its commit. With `request`, a repeat is answered from what was done.
     ///
     /// # Errors
-    /// The command's refusal; OVERLOADED when the lane's queue is full; STORAGE_UNAVAILABLE or COMMIT_UNKNOWN when the
+    /// The command's refusal; OVERLOADED when the lane's queue is full, or the database's room is used up and the command
+    /// is not essential; STORAGE_UNAVAILABLE or COMMIT_UNKNOWN when the
     /// database is away.
     pub async fn run<C: Command>(
         &self,
         command: C,
         request: Option<RequestKey>,
     ) -> Result<Outcome<C::Answer>, Refusal> {
+        self.shared.room.admit(command.is_essential())?;
         let seed = Seed::draw().map_err(|_| Refusal::new(Reason::Internal))?;
         let (reply, answer) = oneshot::channel();
         let partition = self.shared.partitions.of(command.slot());
@@ -289,6 +299,19 @@ impl Store {
         Ok(all)
     }
 
+    /// Measures the room that the database takes, and its feed: from then on commands are refused or taken on by that.
+    ///
+    /// # Errors
+    /// STORAGE_UNAVAILABLE; then it is as it was.
+    pub async fn check_room(&self) -> Result<(), Refusal> {
+        let path = self.path().map(Path::to_owned);
+        let measure = move |conn: &mut AnyConn| Ok((room::measure(conn, path.as_deref())?, prune::kept(conn)?));
+        let (usage, events) = self.readers.with(measure).await?;
+        self.shared.room.measured(usage);
+        self.shared.stats.feed.set(events);
+        Ok(())
+    }
+
     /// Whether the database serves at the moment, or why it does not. On SQLite it is the process's own, and serves.
     pub fn readiness(&self) -> watch::Receiver<Result<(), String>> {
         self.shared.readiness.subscribe()
@@ -361,6 +384,8 @@ impl Store {
     /// Adds this store's counters.
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.shared.stats.register(registry);
+        self.shared.room.register(registry);
+        registry.register_collector(Box::new(Waiting::new(&self.lanes)));
     }
 
     /// The file of an embedded database.
@@ -378,26 +403,4 @@ struct Once;
 
 impl IdKind for Once {
     const COLLECTION: &'static str = "requests";
-}
-
-/// Where a lane is entered.
-struct Entrance {
-    sender: mpsc::Sender<Box<dyn Job>>,
-    gate: Gate,
-}
-
-fn start_lane(shared: &Arc<Shared>, runtime: Option<Handle>, options: &Options, n: usize) -> Result<Entrance, Error> {
-    let (sender, queue) = mpsc::channel(options.queue.max(1));
-    let lane = Lane::new(
-        Arc::clone(shared),
-        runtime,
-        options.max_batch.max(1),
-        options.location.connect()?,
-    );
-    let thread = std::thread::Builder::new().name(format!("lane-{n}"));
-    thread
-        .spawn(move || lane.run(queue))
-        .map_err(|e| Error::File(format!("cannot start a lane's thread: {e}")))?;
-    let gate = Gate::new(options.queue.max(1), options.queue_bytes);
-    Ok(Entrance { sender, gate })
 }

@@ -7,6 +7,7 @@ mod feed;
 mod fsck;
 mod look;
 mod restore;
+mod room;
 
 use diesel_migrations::EmbeddedMigrations;
 
@@ -14,6 +15,7 @@ pub use backup::backup;
 pub use fsck::{Disagreement, Fsck, Keyed, Known, More, Summary, fsck};
 pub use look::{Health, Remark, look};
 pub use restore::{Restored, restore};
+pub use room::room;
 
 use crate::Location;
 use crate::error::Error;
@@ -22,7 +24,7 @@ use crate::setup::{self, FileLock, PREDECESSOR};
 /// Brings the schema to where `migrations` end, as a store does that is opened; tells the migrations that were run.
 ///
 /// # Errors
-/// When the database is away, is held by another process (SQLite), or has a schema from a newer version.
+/// When the database is away, is held by another process (SQLite), or has a schema that this binary cannot serve.
 pub fn migrate(
     location: &Location,
     partitions: Option<u16>,

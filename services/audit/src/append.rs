@@ -129,6 +129,11 @@ impl Command for Append {
         1024 + entries.map(|entry| 1024 + entry.payload.len()).sum::<usize>()
     }
 
+    /// An event is never given up for room: who tells them sheds before.
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, keys: &mut Keys) {
         keys.row::<LogRow>(LogRow::KEY);
         for entry in &self.entries {

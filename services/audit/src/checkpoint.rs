@@ -169,6 +169,10 @@ impl Command for Sign {
         SLOT
     }
 
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, keys: &mut Keys) {
         keys.row::<LogRow>(LogRow::KEY);
         keys.row::<CheckpointRow>(self.row.size.to_be_bytes());

@@ -23,6 +23,10 @@ impl Command for Begin {
         SLOT
     }
 
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, keys: &mut Keys) {
         keys.row::<LogRow>(LogRow::KEY);
     }
@@ -55,6 +59,10 @@ impl Command for Freeze {
 
     fn slot(&self) -> Slot {
         SLOT
+    }
+
+    fn is_essential(&self) -> bool {
+        true
     }
 
     fn reads(&self, keys: &mut Keys) {

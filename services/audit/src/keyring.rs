@@ -151,6 +151,10 @@ impl Command for CreateKeys {
         SLOT
     }
 
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, keys: &mut Keys) {
         for row in &self.0 {
             keys.row::<PayloadKeyRow>(row.id.clone());

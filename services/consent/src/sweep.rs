@@ -45,6 +45,10 @@ impl Command for Expire {
         }
     }
 
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, keys: &mut Keys) {
         match self.0 {
             Due::Request(id) => keys.row::<RequestRow>(id.to_vec()),

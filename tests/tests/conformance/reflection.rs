@@ -146,6 +146,31 @@ fn the_admin_port_says_that_it_lives_and_is_ready() {
 }
 
 #[test]
+fn every_metric_is_in_the_table_of_metrics_and_shown_where_that_says() {
+    run(async |world| {
+        let mut shown = BTreeSet::new();
+        for server in SERVERS {
+            let text = page(world, server, "/metrics").await.1;
+            let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+            shown.extend(types.map(|line| format!("{line} {server}")));
+        }
+        let table = include_str!("../../../docs/METRICS.md");
+        let mut told = BTreeSet::new();
+        for row in table.lines().filter(|line| line.starts_with("| `")) {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            let (name, kind) = (cells[1].trim_matches('`'), cells[2]);
+            let services = if cells[3] == "all" {
+                SERVERS.join(", ")
+            } else {
+                cells[3].to_owned()
+            };
+            told.extend(services.split(", ").map(|server| format!("{name} {kind} {server}")));
+        }
+        assert_eq!(shown, told);
+    });
+}
+
+#[test]
 fn metrics_can_be_read() {
     run(async |world| {
         for server in SERVERS {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sammati_api::audit::v1::append_events_request::Batch;
 use sammati_api::audit::v1::log_service_client::LogServiceClient;
 use sammati_api::audit::v1::{AppendEventsRequest, RelayedEvent, RelayedEvents, SourceRange};
-use sammati_kernel::{Code, Reason, Refusal};
+use sammati_kernel::{Code, Micros, Reason, Refusal};
 use sammati_store::{FeedEvent, Head, Store};
 use tokio::time::timeout;
 use tonic::transport::Channel;
@@ -31,6 +31,18 @@ pub(super) struct Sent {
     pub next: i64,
     /// How many events were sent.
     pub events: u64,
+    /// When the last of them was committed.
+    pub last: Option<Micros>,
+}
+
+impl Sent {
+    const fn nothing(next: i64) -> Self {
+        Self {
+            next,
+            events: 0,
+            last: None,
+        }
+    }
 }
 
 /// Why a call came to nothing.
@@ -145,7 +157,7 @@ impl Sender {
             self.append(source, Vec::new()).await?;
         }
         self.has(partition, head.epoch, next, head.next).await?;
-        Ok(Sent { next, events: 0 })
+        Ok(Sent::nothing(next))
     }
 
     /// Sends the stretch of a partition that begins at `from`: as many events of one epoch as fit in one call. The head is
@@ -157,27 +169,33 @@ impl Sender {
         if from > 0 {
             // The event before brings the chain hash.
             match events.first() {
-                None => return Ok(Sent { next: from, events: 0 }),
+                None => return Ok(Sent::nothing(from)),
                 Some(event) if event.position == before => chain = events.remove(0).chain,
                 Some(_) => return Err(Failure::Pruned),
             }
         }
         let Some(first) = events.first() else {
-            return Ok(Sent { next: from, events: 0 });
+            return Ok(Sent::nothing(from));
         };
         if first.position != from {
             return Err(Failure::Pruned);
         }
         let source = self.source(partition, first.epoch, from, chain);
         let is_older = first.epoch != epoch;
+        let times: Vec<_> = events.iter().map(|event| Micros(event.time)).collect();
         let events = bounded(events);
+        let last = events.len().checked_sub(1).and_then(|n| times.get(n).copied());
         let sent = events.len() as u64;
         let end = from.saturating_add(i64::try_from(sent).unwrap_or(i64::MAX));
         let next = self.append(source, events).await?;
         // Of an epoch that is over, the log may have events that the feed lost.
         let next = if is_older { next.min(end) } else { next };
         self.has(partition, epoch, next, end).await?;
-        Ok(Sent { next, events: sent })
+        Ok(Sent {
+            next,
+            events: sent,
+            last,
+        })
     }
 
     /// The log has no event of a feed that the feed itself has not; `known` is how far that is known to reach.

@@ -113,10 +113,18 @@ async fn older_code_serves_beside_newer_code_one_schema_ahead() {
         let before = world.count(0, &id).await;
         for n in 0..4 {
             let (store, fresh) = (world.replica(n), account(4, u64::try_from(n).unwrap()));
-            let request = store.request("participants/clinic", "test.count", &request_id(&clock), &"a".to_owned());
+            let request = store.request(
+                "participants/clinic",
+                "test.count",
+                &request_id(&clock),
+                &"a".to_owned(),
+            );
             let request = request.unwrap();
             let claim = Some([u8::try_from(n).unwrap(); 32]);
-            let command = || Count { claim, ..Count::up(fresh) };
+            let command = || Count {
+                claim,
+                ..Count::up(fresh)
+            };
             assert_eq!(
                 store.run(command(), Some(request.clone())).await.unwrap(),
                 Outcome::Fresh(1)
@@ -130,7 +138,9 @@ async fn older_code_serves_beside_newer_code_one_schema_ahead() {
             store.confirm().await.unwrap();
             store.advance_cursor("log", vec![(3, 1)]).await.unwrap();
             store.prune(&["log"]).await.unwrap();
-            let group = store.read(move |r| r.group::<Counter>(id.slot(), "owner", b"all")).await;
+            let group = store
+                .read(move |r| r.group::<Counter>(id.slot(), "owner", b"all"))
+                .await;
             assert!(!group.unwrap().is_empty());
         }
         assert_eq!(

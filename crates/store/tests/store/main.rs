@@ -10,6 +10,7 @@ mod migrations;
 mod model;
 mod pruning;
 mod requests;
+mod room;
 mod rules;
 mod verbs;
 mod world;

@@ -127,11 +127,7 @@ impl Walk {
         for (table, columns) in tables {
             let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
             let values: Vec<_> = columns.iter().map(|column| self.value(&column.kind)).collect();
-            let insert = format!(
-                "INSERT INTO {table}({}) VALUES ({})",
-                names.join(","),
-                values.join(",")
-            );
+            let insert = format!("INSERT INTO {table}({}) VALUES ({})", names.join(","), values.join(","));
             on_conn!(&mut self.conn, |c| c.batch_execute(&insert)).unwrap();
         }
     }
@@ -151,8 +147,7 @@ impl Walk {
         let tables: BTreeSet<_> = self.columns().into_iter().map(|column| column.table).collect();
         let count = |table: String| {
             let text = format!("SELECT COUNT(*) AS count FROM {table}");
-            let found: Count =
-                on_conn!(&mut self.conn, |c| diesel::sql_query(text.as_str()).get_result(c)).unwrap();
+            let found: Count = on_conn!(&mut self.conn, |c| diesel::sql_query(text.as_str()).get_result(c)).unwrap();
             (table, found.count)
         };
         tables.into_iter().map(count).collect()

@@ -9,7 +9,15 @@ const UNDIVIDED: [&str; 2] = ["database", "needed"];
 
 /// What neither an expand nor a contract has: not to be had, or not alike, on SQLite, Postgres and Citus.
 const FORBIDDEN: [&str; 9] = [
-    "SERIAL", "BIGSERIAL", "SEQUENCE", "AUTOINCREMENT", "GENERATED", "JSONB", "TRIGGER", "REFERENCES", "FOREIGN",
+    "SERIAL",
+    "BIGSERIAL",
+    "SEQUENCE",
+    "AUTOINCREMENT",
+    "GENERATED",
+    "JSONB",
+    "TRIGGER",
+    "REFERENCES",
+    "FOREIGN",
 ];
 
 const KINDS: [&str; 4] = ["BIGINT", "BYTEA", "TEXT", "BOOLEAN"];
@@ -67,7 +75,9 @@ fn statements(sql: &str) -> Vec<String> {
 
 fn new_table(table: &str, statement: &str) -> Option<&'static str> {
     let inner = statement.split_once('(').map_or("", |(_, inner)| inner);
-    let mut keys = inner.match_indices("PRIMARY KEY(").chain(inner.match_indices("UNIQUE("));
+    let mut keys = inner
+        .match_indices("PRIMARY KEY(")
+        .chain(inner.match_indices("UNIQUE("));
     let divided = inner.starts_with("PARTITION BIGINT NOT NULL")
         && keys.all(|(at, key)| inner[at + key.len()..].starts_with("PARTITION"));
     let keyed = inner.contains("PRIMARY KEY(PARTITION")
@@ -100,17 +110,29 @@ fn new_column(kind: &str, rest: &[&str]) -> Option<&'static str> {
 fn every_migration_keeps_to_the_rules() {
     let own = own();
     let mut sets = vec![own.clone()];
-    sets.extend(of_services().into_values().map(|service| [own.clone(), service].concat()));
+    sets.extend(
+        of_services()
+            .into_values()
+            .map(|service| [own.clone(), service].concat()),
+    );
     for set in sets {
         let mut versions: Vec<_> = set.iter().map(Migration::version).collect();
         versions.sort();
         versions.dedup();
         assert_eq!(versions.len(), set.len(), "two of one version");
         for migration in &set {
-            let earlier = versions.iter().filter(|v| **v <= migration.version()).cloned().collect();
+            let earlier = versions
+                .iter()
+                .filter(|v| **v <= migration.version())
+                .cloned()
+                .collect();
             let faults = faults(&migration.up, &earlier);
             assert!(faults.is_empty(), "{}: {faults:#?}", migration.name);
-            assert!(!statements(&migration.down).is_empty(), "{} has no way back", migration.name);
+            assert!(
+                !statements(&migration.down).is_empty(),
+                "{} has no way back",
+                migration.name
+            );
         }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use prost::Message;
 use sammati_kernel::{AccountId, Clock, Fact, Key, ManualClock, Micros, Reason, Refusal, Seed, Slot};
 use sammati_store::{
-    Cell, Column, Command, EmbeddedMigrations, Error, Keys, Location, NewEvent, Options, Record, Store, Table, View, chain,
-    embed_migrations,
+    Cell, Column, Command, EmbeddedMigrations, Error, Keys, Location, NewEvent, Options, Record, Store, Table, View,
+    chain, embed_migrations,
 };
 use sammati_testkit::{Database, databases};
 

@@ -44,6 +44,10 @@ impl Command for RevokeConsents {
         self.subject.slot()
     }
 
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, keys: &mut Keys) {
         for id in &self.names {
             keys.row::<ConsentRow>(id.to_vec());

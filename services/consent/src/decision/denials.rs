@@ -165,6 +165,11 @@ impl Command for Record {
         self.0.slot
     }
 
+    /// An event is never given up for room.
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, _: &mut Keys) {}
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {

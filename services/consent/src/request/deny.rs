@@ -37,6 +37,10 @@ impl Command for DenyRequest {
         self.request.slot()
     }
 
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, keys: &mut Keys) {
         keys.row::<RequestRow>(self.request.to_vec());
         Vault::reads(keys, self.account.as_bytes());

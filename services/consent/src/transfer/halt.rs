@@ -35,6 +35,10 @@ impl Command for Halt {
         self.transfer.slot()
     }
 
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, keys: &mut Keys) {
         keys.row::<TransferRow>(self.transfer.to_vec());
         keys.row::<ConsentRow>(self.consent.to_vec());

@@ -1,6 +1,7 @@
 //! What the clock does, swept or not.
 
 use sammati_api::consent::v1 as api;
+use sammati_api::consent::v1::consent_request_service_server::ConsentRequestService;
 use sammati_api::consent::v1::consent_service_server::ConsentService;
 use sammati_api::consent::v1::decision::Reason as Why;
 use sammati_api::consent::v1::decision_service_server::DecisionService;
@@ -150,6 +151,57 @@ fn a_request_expires_and_both_sides_hear_of_it() {
                 .map(api::Notification::kind)
                 .collect();
             assert!(kinds.contains(&api::notification::Kind::ConsentRequestExpired));
+        }
+    });
+}
+
+#[test]
+fn c4_in_a_database_without_room_she_still_takes_back_and_time_still_ends_things() {
+    everywhere(|w| async move {
+        let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;
+        let (_, overdue) = w.granted("ravi.kumar@sbx", |_| {}).await;
+        let denied = w.create(w.asks("asha.rao@sbx")).await.unwrap();
+        for (_, store) in &w.replicas {
+            store.check_room().await.unwrap();
+        }
+        let refusal = refused(w.create(w.asks("asha.rao@sbx")).await);
+        assert_eq!(refusal.reason, Reason::Overloaded);
+        assert!(
+            refusal.retry_after.is_some() && refusal.message.contains("room"),
+            "{refusal:?}"
+        );
+        assert_eq!(w.revoke(&she, &[&consent.name]).await.unwrap().changed_count, 1);
+        let deny = api::DenyConsentRequestRequest {
+            name: denied.name.clone(),
+            etag: denied.etag.clone(),
+            request_id: w.request_id(),
+            ..Default::default()
+        };
+        w.rpc().deny_consent_request(by(&she, deny)).await.unwrap();
+        w.advance(30 * DAY);
+        sweep::sweep(w.store()).await.unwrap();
+        assert_eq!(w.count("consent.expired").await, 1, "{}", overdue.name);
+    });
+}
+
+#[test]
+fn c1_whatever_is_due_expires_once_however_many_sweep() {
+    everywhere(|w| async move {
+        w.granted("asha.rao@sbx", |_| {}).await;
+        let (_, used) = w.granted("ravi.kumar@sbx", |scope| scope.max_uses = 1).await;
+        open(&w, "clinic", wanted(&w, &used.name)).await.unwrap();
+        w.create(w.asks("asha.rao@sbx")).await.unwrap();
+        // The transfer first, while its consent lives; then all that is left.
+        for (seconds, expired) in [(20 * 60, [1, 0, 0]), (30 * DAY, [1, 1, 2])] {
+            w.advance(seconds);
+            let sweeps = (0..4).map(|n| sweep::sweep(&w.replicas[n % w.replicas.len()].1));
+            for swept in futures::future::join_all(sweeps).await {
+                swept.unwrap();
+            }
+            let kinds = ["transfer.expired", "consent.request_expired", "consent.expired"];
+            for (kind, count) in kinds.into_iter().zip(expired) {
+                assert_eq!(w.count(kind).await, count, "{kind}");
+            }
         }
     });
 }

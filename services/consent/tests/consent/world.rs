@@ -26,7 +26,7 @@ use sammati_kernel::{
 };
 use sammati_server::error::refusal_of;
 use sammati_server::event::timestamp;
-use sammati_store::{Location, Options, Store};
+use sammati_store::{Budget, Location, Options, Store};
 use sammati_testkit::{Database, databases};
 use tonic::{Request, Status};
 
@@ -463,7 +463,15 @@ impl World {
 }
 
 fn replica(url: &str, clock: &ManualClock, people: &Arc<People>, pkcs8: &[u8]) -> (Rpc, Store) {
-    let options = Options::new(Location::parse(url).unwrap(), Key::from_bytes([9; 32]));
+    // It is used up as soon as somebody looks.
+    let budget = Budget {
+        bytes: Some(1),
+        free: None,
+    };
+    let options = Options {
+        budget,
+        ..Options::new(Location::parse(url).unwrap(), Key::from_bytes([9; 32]))
+    };
     let store = Store::open(&options, Arc::new(clock.clone()), MIGRATIONS).unwrap();
     let parts = Parts {
         store: store.clone(),

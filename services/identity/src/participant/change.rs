@@ -37,6 +37,10 @@ impl Command for Change {
         Slot::of_participant(self.id.as_str())
     }
 
+    fn is_essential(&self) -> bool {
+        matches!(self.what, What::Suspend(_))
+    }
+
     fn reads(&self, keys: &mut Keys) {
         keys.row::<ParticipantRow>(self.id.as_str());
         if matches!(self.what, What::Suspend(_)) {

@@ -45,6 +45,11 @@ impl Command for ConsumeLogin {
         self.transaction.slot()
     }
 
+    /// Who cannot sign in cannot take anything back.
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, keys: &mut Keys) {
         keys.row::<TransactionRow>(self.transaction.to_vec());
     }

@@ -25,6 +25,11 @@ impl Command for OpenSession {
         self.login.account.slot()
     }
 
+    /// Who cannot sign in cannot take anything back.
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, keys: &mut Keys) {
         keys.row::<AccountRow>(self.login.account.to_vec());
         keys.row::<SessionRow>(self.login.session.to_vec());

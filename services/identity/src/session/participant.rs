@@ -30,6 +30,11 @@ impl Command for OpenParticipantSession {
         Slot::of_participant(self.participant.as_str())
     }
 
+    /// Who cannot sign in cannot take anything back.
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, keys: &mut Keys) {
         keys.row::<ParticipantRow>(self.participant.as_str());
         keys.group::<SessionRow>("live", self.participant.name());

@@ -49,6 +49,11 @@ impl Command for Refresh {
         self.session.slot()
     }
 
+    /// Who cannot sign in cannot take anything back.
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, keys: &mut Keys) {
         keys.row::<SessionRow>(self.session.to_vec());
         keys.row::<AccountRow>(self.account.clone());
@@ -98,6 +103,10 @@ impl Command for EndReused {
 
     fn slot(&self) -> Slot {
         self.session.slot()
+    }
+
+    fn is_essential(&self) -> bool {
+        true
     }
 
     fn reads(&self, keys: &mut Keys) {

@@ -35,6 +35,10 @@ impl Command for Revoke {
         self.slot
     }
 
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, keys: &mut Keys) {
         match &self.which {
             Which::Named(ids) => ids.iter().for_each(|id| keys.row::<SessionRow>(id.to_vec())),

@@ -41,6 +41,11 @@ impl Command for CountAttempt {
         self.id.slot()
     }
 
+    /// Who cannot sign in cannot take anything back.
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, keys: &mut Keys) {
         keys.row::<TransactionRow>(self.id.to_vec());
         keys.row::<GuardRow>(self.subject.clone());
@@ -223,6 +228,11 @@ impl Command for Settle {
 
     fn slot(&self) -> Slot {
         self.id.slot()
+    }
+
+    /// Who cannot sign in cannot take anything back.
+    fn is_essential(&self) -> bool {
+        true
     }
 
     fn reads(&self, keys: &mut Keys) {

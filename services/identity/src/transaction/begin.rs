@@ -51,6 +51,11 @@ impl Command for Begin {
         self.slot
     }
 
+    /// Who cannot sign in cannot take anything back.
+    fn is_essential(&self) -> bool {
+        self.purpose == Purpose::Login
+    }
+
     fn reads(&self, keys: &mut Keys) {
         keys.row::<GuardRow>(self.subject.clone());
         self.route.iter().for_each(|route| keys.claim(*route));

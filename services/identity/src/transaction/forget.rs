@@ -25,6 +25,10 @@ impl Command for Forget {
         self.id.slot()
     }
 
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, keys: &mut Keys) {
         keys.row::<TransactionRow>(self.id.to_vec());
         keys.row::<PortraitRow>(self.key.clone());
@@ -57,5 +61,7 @@ pub(crate) async fn forget(store: &Store) -> Result<(), Refusal> {
         let (id, key) = (stored.record.id()?, stored.record.key);
         Some(store.apply(Forget { id, key }))
     });
-    futures::future::try_join_all(runs).await.map(drop)
+    // Each whatever becomes of the others: one that cannot be emptied must not keep the rest.
+    let done = futures::future::join_all(runs).await;
+    done.into_iter().collect()
 }

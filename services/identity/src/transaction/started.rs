@@ -25,6 +25,11 @@ impl Command for Started {
         self.id.slot()
     }
 
+    /// Who cannot sign in cannot take anything back.
+    fn is_essential(&self) -> bool {
+        true
+    }
+
     fn reads(&self, keys: &mut Keys) {
         keys.row::<TransactionRow>(self.id.to_vec());
     }

@@ -1,0 +1,92 @@
+//! Where a lane is entered, and what waits there.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::command::Job;
+use crate::error::Error;
+use crate::gate::Gate;
+use crate::lane::Lane;
+use crate::shared::Shared;
+use crate::store::Options;
+
+/// Where a lane is entered.
+pub(crate) struct Entrance {
+    pub(crate) sender: mpsc::Sender<Box<dyn Job>>,
+    pub(crate) gate: Gate,
+}
+
+/// Starts the `n`th lane's thread.
+pub(crate) fn start_lane(
+    shared: &Arc<Shared>,
+    runtime: Option<Handle>,
+    options: &Options,
+    n: usize,
+) -> Result<Entrance, Error> {
+    let (sender, queue) = mpsc::channel(options.queue.max(1));
+    let lane = Lane::new(
+        Arc::clone(shared),
+        runtime,
+        options.max_batch.max(1),
+        options.location.connect()?,
+    );
+    let thread = std::thread::Builder::new().name(format!("lane-{n}"));
+    thread
+        .spawn(move || lane.run(queue))
+        .map_err(|e| Error::File(format!("cannot start a lane's thread: {e}")))?;
+    let gate = Gate::new(options.queue.max(1), options.queue_bytes);
+    Ok(Entrance { sender, gate })
+}
+
+/// Tells what waits, when it is asked. It keeps no lane alive.
+pub(crate) struct Waiting(Weak<Vec<Entrance>>);
+
+impl Waiting {
+    pub(crate) fn new(lanes: &Arc<Vec<Entrance>>) -> Self {
+        Self(Arc::downgrade(lanes))
+    }
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waiting")
+    }
+}
+
+/// A gauge of each lane: its name, its help, and what it says.
+type PerLane = (&'static str, &'static str, fn(&Entrance) -> usize);
+
+const PER_LANE: [PerLane; 2] = [
+    (
+        "store_lane_waiting",
+        "Commands that wait in a lane or are being committed: near 4096 callers are refused",
+        |lane| lane.sender.max_capacity() - lane.sender.capacity(),
+    ),
+    (
+        "store_lane_waiting_bytes",
+        "About how many bytes they hold: near 64 MiB callers are refused",
+        |lane| lane.gate.taken(),
+    ),
+];
+
+impl Collector for Waiting {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(lanes) = self.0.upgrade() else { return Ok(()) };
+        for (name, help, value) in PER_LANE {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (n, lane) in lanes.iter().enumerate() {
+                let labels = [("lane", n.to_string())];
+                let value = i64::try_from(value(lane)).unwrap_or(i64::MAX);
+                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
