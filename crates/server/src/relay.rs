@@ -77,6 +77,14 @@ impl Place {
         self.behind_since = self.is_behind().then(|| self.behind_since.unwrap_or(now));
     }
 
+    /// The log has all before `next`; `last` is when the last event that was sent was committed.
+    fn reached(&mut self, next: i64, last: Option<Micros>, now: Micros) {
+        (self.next, self.told) = (next, true);
+        // What is left was committed after what was sent.
+        self.behind_since = last.or(self.behind_since);
+        self.note_age(now);
+    }
+
     fn is_behind(&self) -> bool {
         self.head.as_ref().is_some_and(|head| head.next > self.next)
     }
@@ -242,10 +250,7 @@ impl Relay {
                 self.stats.relayed.inc_by(sent.events);
                 // That it told where it stands is not that it takes what comes then.
                 place.stuck &= !place.told;
-                (place.next, place.told) = (sent.next, true);
-                // What is left was committed after what was sent.
-                place.behind_since = sent.last.or(place.behind_since);
-                place.note_age(self.sender.store.clock().now());
+                place.reached(sent.next, sent.last, self.sender.store.clock().now());
                 let caught_up = sent.events > 0 && !place.is_behind();
                 place.not_before = caught_up.then(|| Instant::now() + PACE);
                 return self.count_stuck();
@@ -265,5 +270,35 @@ impl Relay {
     fn count_stuck(&self) {
         let stuck = self.places.values().filter(|place| place.stuck).count();
         self.stats.stuck.set(i64::try_from(stuck).unwrap_or(i64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_as_old_as_the_oldest_event_that_the_log_may_lack() {
+        let mut place = Place {
+            head: Some(Head {
+                epoch: 1,
+                next: 5,
+                chain: Vec::new(),
+            }),
+            ..Place::default()
+        };
+        place.note_age(Micros(100));
+        place.note_age(Micros(200));
+        assert_eq!(place.behind_since, Some(Micros(100)));
+        place.reached(0, None, Micros(210));
+        assert_eq!(
+            place.behind_since,
+            Some(Micros(100)),
+            "an answer without events makes none younger"
+        );
+        place.reached(3, Some(Micros(150)), Micros(220));
+        assert_eq!(place.behind_since, Some(Micros(150)));
+        place.reached(5, Some(Micros(160)), Micros(230));
+        assert_eq!(place.behind_since, None);
     }
 }

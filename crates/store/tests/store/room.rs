@@ -149,7 +149,13 @@ async fn a_disk_that_is_nearly_full_sheds_writes_before_it_is() {
     store.register_metrics(&mut registry);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-    for shown in ["store_disk_used_up 1", "store_disk_shed_total 1"] {
+    for shown in [
+        "store_disk_used_up 1",
+        "store_disk_shed_total 1",
+        "store_feed_events 1",
+        "store_lane_waiting{lane=\"0\"} 0",
+        "store_batch_commands_count 1",
+    ] {
         assert!(text.contains(shown), "{text}");
     }
     let free = text
