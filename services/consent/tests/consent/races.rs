@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use sammati_api::consent::v1 as api;
+use sammati_api::consent::v1::consent::State as Ended;
 use sammati_api::consent::v1::consent_request::State;
 use sammati_api::consent::v1::consent_request_service_server::ConsentRequestService;
+use sammati_api::consent::v1::consent_service_server::ConsentService;
 use sammati_api::consent::v1::decision::{Outcome, Reason as Why};
 use sammati_api::consent::v1::decision_service_server::DecisionService;
 use sammati_consent::sweep;
@@ -128,6 +130,40 @@ fn c1_racing_revokes_and_the_clock_end_a_consent_once() {
             ),
             (1, 1, 0)
         );
+    });
+}
+
+/// Her revokes come while its last second ends and sweeps write the expiry: it ends once, and as everybody was told.
+#[test]
+fn c1_c2_an_expiry_racing_a_revoke_ends_a_consent_once() {
+    everywhere(|w| async move {
+        let (mut revoked, mut expired) = (0, 0);
+        for round in 0..8 {
+            let (she, consent) = w.granted("asha.rao@sbx", |scope| scope.erase_time = w.at(DAY)).await;
+            w.advance(DAY - 1);
+            let racers = (0..32).map(|n| {
+                let (w, she, name) = (Arc::clone(&w), she.clone(), consent.name.clone());
+                tokio::spawn(async move {
+                    match n % 4 {
+                        // In each round time comes a little earlier.
+                        _ if n == 21 - 3 * round => w.advance(1),
+                        3 => drop(sweep::sweep(w.store()).await.unwrap()),
+                        _ => return w.revoke(&she, &[&name]).await.unwrap().changed_count,
+                    }
+                    0
+                })
+            });
+            let changed: i32 = join_all(racers).await.into_iter().map(Result::unwrap).sum();
+            sweep::sweep(w.store()).await.unwrap();
+            let ends = (w.count("consent.withdrawn").await, w.count("consent.expired").await);
+            revoked += usize::try_from(changed).unwrap();
+            expired += usize::from(changed == 0);
+            assert_eq!(ends, (revoked, expired), "round {round}: {changed}");
+            let request = api::GetConsentRequest { name: consent.name };
+            let read = w.rpc().get_consent(by(&she, request)).await.unwrap().into_inner();
+            let state = if changed == 1 { Ended::Revoked } else { Ended::Expired };
+            assert_eq!(read.state(), state, "round {round}");
+        }
     });
 }
 

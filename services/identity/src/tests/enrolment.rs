@@ -39,7 +39,7 @@ async fn two_hundred_enrolments_of_fifty_people_give_fifty_numbers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_enrols_and_a_repeat_gets_the_same() {
+async fn n1_a_retried_enrolment_gets_the_same_account() {
     for fixture in fixtures().await {
         let begin = fixture.beginning(Purpose::Enrol, Factor::AadhaarOtp, Some(Subject::Aadhaar(aadhaar(7))));
         let begun = fixture.inner.create_transaction(&app(), begin.clone()).await.unwrap();
