@@ -105,7 +105,7 @@ fn start_for_process() -> Option<String> {
         eprintln!("SKIPPED on Postgres: no initdb found; install PostgreSQL 15 or later to run this test on it");
         return None;
     };
-    let server = Postgres::start_in(programs, tempfile::tempdir().expect("a temporary folder").keep());
+    let server = Postgres::start_in(programs, tempfile::tempdir().expect("a temporary folder").keep(), &[]);
     let url = server.url().to_owned();
     // It lives as long as the process: its death signal ends it then.
     std::mem::forget(server);
@@ -136,15 +136,22 @@ pub struct Postgres {
     folder: PathBuf,
     url: String,
     pid: Option<u32>,
+    settings: Vec<String>,
 }
 
 impl Postgres {
     /// Makes a cluster and starts it; `None` where Postgres is not installed.
     pub fn start() -> Option<Self> {
-        programs().map(|bin| Self::start_in(bin, tempfile::tempdir().expect("a temporary folder").keep()))
+        Self::start_with(&[])
     }
 
-    fn start_in(programs: PathBuf, folder: PathBuf) -> Self {
+    /// The same with settings beside the usual ones, as `wal_writer_delay=10s`.
+    pub fn start_with(settings: &[&str]) -> Option<Self> {
+        let folder = || tempfile::tempdir().expect("a temporary folder").keep();
+        programs().map(|bin| Self::start_in(bin, folder(), settings))
+    }
+
+    fn start_in(programs: PathBuf, folder: PathBuf, settings: &[&str]) -> Self {
         let encoded = folder.display().to_string().replace('/', "%2F");
         let url = format!("postgres://postgres@{encoded}");
         let mut server = Self {
@@ -152,6 +159,7 @@ impl Postgres {
             folder,
             url,
             pid: None,
+            settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
         };
         if is_root() {
             run(Command::new("chown").arg("postgres").arg(&server.folder));
@@ -214,6 +222,9 @@ impl Postgres {
             "shared_buffers=256MB",
             "unix_socket_permissions=0777",
         ] {
+            server.args(["-c", setting]);
+        }
+        for setting in &self.settings {
             server.args(["-c", setting]);
         }
         server.stdout(Stdio::null()).stderr(Stdio::null());
