@@ -2,6 +2,7 @@
 
 pub mod caller;
 pub mod history;
+pub mod proofs;
 pub mod retry;
 pub mod story;
 pub mod system;

@@ -59,12 +59,21 @@ impl Story {
     /// # Errors
     /// The service's refusal.
     pub async fn ask(&self, person: &Person, scope: types::Scope) -> Result<consent::ConsentRequest, Status> {
+        let request = self.asking(person, scope);
+        Ok(ConsentRequestServiceClient::new(self.clinic.consent())
+            .create_consent_request(request)
+            .await?
+            .into_inner())
+    }
+
+    /// How the clinic asks.
+    pub fn asking(&self, person: &Person, scope: types::Scope) -> consent::CreateConsentRequestRequest {
         let identifier = types::RequesterIdentifier {
             r#type: "REGNO".into(),
             value: "MH1001".into(),
             system: "https://www.nmc.org.in".into(),
         };
-        let request = consent::CreateConsentRequestRequest {
+        consent::CreateConsentRequestRequest {
             patient: person.address(),
             hips: vec!["participants/hospital".into()],
             requester: Some(types::Requester {
@@ -76,11 +85,7 @@ impl Story {
             language: "en".into(),
             request_id: self.rid(),
             ..Default::default()
-        };
-        Ok(ConsentRequestServiceClient::new(self.clinic.consent())
-            .create_consent_request(request)
-            .await?
-            .into_inner())
+        }
     }
 
     /// How she would approve `request`: for the hospital, within `scope`, or as asked.
@@ -180,12 +185,29 @@ impl Story {
         person: &Person,
         names: &[&str],
     ) -> Result<consent::RevokeConsentsResponse, Status> {
-        let request = consent::RevokeConsentsRequest {
+        self.revoke_as(replica, person, self.revocation(names)).await
+    }
+
+    /// How she takes consents back.
+    pub fn revocation(&self, names: &[&str]) -> consent::RevokeConsentsRequest {
+        consent::RevokeConsentsRequest {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             reason: "I changed my mind".into(),
             request_id: self.rid(),
             ..Default::default()
-        };
+        }
+    }
+
+    /// She takes consents back, by this very call.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn revoke_as(
+        &self,
+        replica: usize,
+        person: &Person,
+        request: consent::RevokeConsentsRequest,
+    ) -> Result<consent::RevokeConsentsResponse, Status> {
         Ok(ConsentServiceClient::new(person.who.consent_at(replica))
             .revoke_consents(request)
             .await?

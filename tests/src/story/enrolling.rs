@@ -30,6 +30,27 @@ impl Story {
         Ok(client.list_people(request).await?.into_inner().people)
     }
 
+    /// The same, however many there are.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn whole_register(&self) -> Result<Vec<sandbox::Person>, Status> {
+        let mut client = SandboxServiceClient::new(self.operator.sandbox());
+        let (mut people, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = sandbox::ListPeopleRequest {
+                page_size: 1000,
+                page_token,
+            };
+            let page = client.list_people(request).await?.into_inner();
+            people.extend(page.people);
+            if page.next_page_token.is_empty() {
+                return Ok(people);
+            }
+            page_token = page.next_page_token;
+        }
+    }
+
     /// The newest OTP that was sent to `mobile`.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ use tonic::{Code, Status};
 
 use crate::caller::Addresses;
 pub use crate::caller::Who;
+pub use proving::count;
 
 /// Anything that ends a step.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

@@ -23,6 +23,28 @@ impl Story {
             .events)
     }
 
+    /// The same, however long it is.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn whole_trail(&self, person: &Person) -> Result<Vec<sammati_api::audit::v1::LogEvent>, Status> {
+        let mut client = LogServiceClient::new(person.who.audit());
+        let (mut events, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = sammati_api::audit::v1::ListEventsRequest {
+                page_size: 1000,
+                page_token,
+                ..Default::default()
+            };
+            let page = client.list_events(request).await?.into_inner();
+            events.extend(page.events);
+            if page.next_page_token.is_empty() {
+                return Ok(events);
+            }
+            page_token = page.next_page_token;
+        }
+    }
+
     /// The proof of one event, waiting for it to arrive.
     ///
     /// # Errors
@@ -56,4 +78,17 @@ impl Story {
             .next()
             .ok_or_else(|| Status::not_found("there is no log yet"))
     }
+}
+
+/// How often a type of event is in the trail, about the resource named.
+pub fn count(trail: &[sammati_api::audit::v1::LogEvent], event_type: &str, resource: &str) -> usize {
+    let is = |event: &&sammati_api::audit::v1::LogEvent| {
+        let header = event.header.as_ref().is_some_and(|h| h.event_type == event_type);
+        let about = event
+            .payload
+            .as_ref()
+            .is_some_and(|p| p.resource == resource || p.consent == resource);
+        header && (resource.is_empty() || about)
+    };
+    trail.iter().filter(is).count()
 }

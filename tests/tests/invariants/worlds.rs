@@ -9,6 +9,7 @@ use sammati_api::consent::v1::consent_service_client::ConsentServiceClient;
 use sammati_kernel::{Clock, ManualClock, Micros, SystemClock};
 use sammati_testkit::databases::{psql, server_url};
 use sammati_testkit::development::DatabaseKind;
+pub(crate) use sammati_tests::story::count;
 use sammati_tests::story::{Person, Story, reason};
 use sammati_tests::system::{InProcess, Setting};
 use tonic::Status;
@@ -100,19 +101,6 @@ async fn until_fresh<F: Future<Output = Result<(), Status>>>(call: impl Fn() -> 
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-/// How often a type of event is in the trail, about the resource named.
-pub(crate) fn count(trail: &[LogEvent], event_type: &str, resource: &str) -> usize {
-    let is = |event: &&LogEvent| {
-        let header = event.header.as_ref().is_some_and(|h| h.event_type == event_type);
-        let about = event
-            .payload
-            .as_ref()
-            .is_some_and(|p| p.resource == resource || p.consent == resource);
-        header && (resource.is_empty() || about)
-    };
-    trail.iter().filter(is).count()
 }
 
 fn new_databases(server: &str) -> DatabaseKind {

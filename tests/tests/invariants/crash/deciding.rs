@@ -9,10 +9,11 @@ use sammati_api::consent::v1::consent_request_service_client::ConsentRequestServ
 use sammati_api::consent::v1::consent_service_client::ConsentServiceClient;
 use sammati_api::consent::v1::{self as consent, consent::State, consent_request};
 use sammati_kernel::{Clock, SystemClock};
+use sammati_tests::retry::until_answered;
 use sammati_tests::story::{Person, Story, at, reason};
 use tonic::Status;
 
-use super::{Killed, below, persist, try_until, until};
+use super::{Killed, below, persist, until};
 use crate::worlds::count;
 
 const RACERS: usize = 64;
@@ -95,7 +96,7 @@ impl Racer<'_> {
     async fn approve(&self) -> Result<i32, Status> {
         let approval = self.story.approval(self.request, None);
         let mut client = ConsentRequestServiceClient::new(self.person.who.consent_at(self.replica));
-        let answer = try_until(&mut async || client.approve_consent_request(approval.clone()).await).await?;
+        let answer = until_answered(async || client.approve_consent_request(approval.clone()).await).await?;
         assert_eq!(
             answer.into_inner().consents.len(),
             1,
@@ -112,7 +113,7 @@ impl Racer<'_> {
             request_id: self.story.rid(),
         };
         let mut client = ConsentRequestServiceClient::new(self.person.who.consent_at(self.replica));
-        try_until(&mut async || client.deny_consent_request(denial.clone()).await).await?;
+        until_answered(async || client.deny_consent_request(denial.clone()).await).await?;
         Ok(1)
     }
 
@@ -128,7 +129,7 @@ impl Racer<'_> {
             ..Default::default()
         };
         let mut client = ConsentServiceClient::new(self.person.who.consent_at(self.replica));
-        let answer = try_until(&mut async || client.revoke_consents(revocation.clone()).await).await?;
+        let answer = until_answered(async || client.revoke_consents(revocation.clone()).await).await?;
         Ok(answer.into_inner().changed_count)
     }
 }

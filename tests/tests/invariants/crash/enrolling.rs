@@ -10,11 +10,12 @@ use sammati_api::identity::v1 as identity;
 use sammati_api::sandbox::v1 as sandbox;
 use sammati_api::types::v1 as types;
 use sammati_kernel::{Clock, SystemClock};
+use sammati_tests::retry::until_answered;
 use sammati_tests::story::{Person, Story, at};
 use tokio::sync::Mutex;
 use tonic::{Code, Status};
 
-use super::{Killed, below, persist, try_until, until};
+use super::{Killed, below, persist, until};
 
 const PEOPLE: usize = 50;
 const EACH: usize = 4;
@@ -71,10 +72,10 @@ async fn prove(story: &Story, replica: usize, entry: &sandbox::Person) -> String
 /// One proof; each call is repeated with its request id until it is answered.
 async fn prove_once(story: &Story, replica: usize, entry: &sandbox::Person) -> Result<identity::Transaction, Status> {
     let begin = story.enrolment(entry);
-    let transaction = try_until(&mut async || story.challenge(replica, begin.clone()).await).await?;
-    let otp = try_until(&mut async || story.otp(&entry.mobile).await).await?;
+    let transaction = until_answered(async || story.challenge(replica, begin.clone()).await).await?;
+    let otp = until_answered(async || story.otp(&entry.mobile).await).await?;
     let proof = story.verification(&transaction.name, &otp);
-    try_until(&mut async || story.verify(replica, proof.clone()).await).await
+    until_answered(async || story.verify(replica, proof.clone()).await).await
 }
 
 /// Each has one number, still, and one event tells of it.

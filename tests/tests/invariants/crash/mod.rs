@@ -2,16 +2,17 @@
 
 mod deciding;
 mod enrolling;
-mod log;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sammati_kernel::{Seed, SystemClock};
-use sammati_tests::story::{Story, reason};
+use sammati_tests::proofs;
+use sammati_tests::retry::until_answered;
+use sammati_tests::story::Story;
 use sammati_tests::system::{Processes, Setting};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::worlds::settings;
 
@@ -28,14 +29,14 @@ async fn a1_c1_n1_o1_nothing_acknowledged_is_lost_by_20_kills_under_load() {
 async fn survive(setting: Setting, kills: usize) {
     let replicas = setting.replicas;
     let mut system = Killed::start(setting).await;
-    let first = log::checkpoint(&system.story().await).await;
+    let first = proofs::checkpoint(&system.story().await).await.unwrap();
     let enrolled = enrolling::under_kills(&mut system, kills).await;
     let asked = deciding::under_kills(&mut system, &enrolled, replicas, kills).await;
     // Tokens live five minutes.
     let story = system.story().await;
     enrolling::check(&story, &enrolled).await;
     deciding::check(&story, &asked).await;
-    log::check(&story, first).await;
+    proofs::verify_growth(&story, &first, 0).await.unwrap();
     system.processes.stop().await;
 }
 
@@ -79,29 +80,9 @@ pub(crate) fn below(n: usize) -> usize {
     usize::try_from(Seed::draw().unwrap().below("crash", n)).unwrap()
 }
 
-/// Whether a client is told to try again.
-fn is_passing(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded
-    ) || status.message().contains("transport")
-        || reason(status) == "OVERLOADED"
-}
-
 /// Tries until there is an answer, as clients are told to.
-async fn persist<T>(mut call: impl AsyncFnMut() -> Result<T, Status>) -> T {
-    try_until(&mut call).await.unwrap_or_else(|status| panic!("{status:?}"))
-}
-
-/// Tries until there is an answer or a refusal that is meant.
-async fn try_until<T>(call: &mut impl AsyncFnMut() -> Result<T, Status>) -> Result<T, Status> {
-    for _ in 0..600 {
-        match call().await {
-            Err(status) if is_passing(&status) => tokio::time::sleep(Duration::from_millis(50)).await,
-            answer => return answer,
-        }
-    }
-    panic!("nobody answered for half a minute");
+async fn persist<T>(call: impl AsyncFnMut() -> Result<T, Status>) -> T {
+    until_answered(call).await.unwrap_or_else(|status| panic!("{status:?}"))
 }
 
 /// Waits until `done` has reached `mark`.
