@@ -2,6 +2,8 @@
 
 pub mod caller;
 pub mod history;
+pub mod journal;
+pub mod power;
 pub mod proofs;
 pub mod retry;
 pub mod story;

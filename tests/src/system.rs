@@ -19,6 +19,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::caller::Addresses;
 use crate::story::Failure;
 
+mod faults;
+
 /// How a system is set up.
 #[derive(Debug)]
 pub struct Setting {
@@ -195,30 +197,46 @@ impl Processes {
     /// # Errors
     /// The first that did not start.
     pub async fn start(setting: Setting) -> Result<Self, Failure> {
+        let mut system = Self::prepare(&setting)?;
+        system.launch_all().await?;
+        Ok(system)
+    }
+
+    /// Writes what they need, and starts none yet.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn prepare(setting: &Setting) -> Result<Self, Failure> {
         let Plan {
             configs,
             addresses,
             listeners,
             temporary,
-        } = Plan::make(&setting)?;
+        } = Plan::make(setting)?;
         // The ports are free again only now; nobody else was given them meanwhile.
         drop(listeners);
-        let binary = program("sammati")?;
-        let mut system = Self {
+        Ok(Self {
             addresses,
             configs,
             children: BTreeMap::new(),
-            binary,
+            binary: program("sammati")?,
             _temporary: temporary,
-        };
+        })
+    }
+
+    /// Starts them all, and waits until each is ready.
+    ///
+    /// # Errors
+    /// The first that did not start.
+    pub async fn launch_all(&mut self) -> Result<(), Failure> {
         // The sandbox first: identity calls it; then identity, whose facts the others follow.
-        let names: Vec<_> = system.configs.keys().cloned().collect();
+        let names: Vec<_> = self.configs.keys().cloned().collect();
         for wave in ["sandbox", "identity", "audit", "consent"] {
             for name in names.iter().filter(|name| name.split('-').next() == Some(wave)) {
-                system.launch(name).await?;
+                self.launch(name).await?;
             }
         }
-        Ok(system)
+        Ok(())
     }
 
     /// The names of the processes.
@@ -231,12 +249,21 @@ impl Processes {
     /// # Errors
     /// When it ends instead.
     pub async fn launch(&mut self, name: &str) -> Result<(), Failure> {
+        let program = Command::new(&self.binary);
+        self.launch_as(name, program).await
+    }
+
+    /// Starts the process called `name` by a command that runs the program, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends instead.
+    pub async fn launch_as(&mut self, name: &str, mut program: Command) -> Result<(), Failure> {
         let service = name.split('-').next().unwrap_or(name);
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.addresses.folder.join(format!("{name}.log")))?;
-        let mut child = Command::new(&self.binary)
+        let mut child = program
             .arg(service)
             .arg("--config")
             .arg(&self.configs[name])
