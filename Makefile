@@ -5,7 +5,7 @@ CARGO ?= cargo
 TOOLS := $(CURDIR)/.tools
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help run tour test lint bench fmt proto-check deny deploy-check image build
+.PHONY: help run tour test lint bench chaos fmt proto-check deny deploy-check image build
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,12 @@ deny: ## Licences, bans and sources of dependencies
 bench: ## Measures, and writes target/bench/summary.json
 	$(CARGO) build --release --bin sammati --bin bench
 	target/release/bench
+
+CYCLES ?= 14
+SEED ?=
+chaos: ## Breaks running systems CYCLES times each (faults drawn from SEED), and looks for what was acknowledged
+	$(CARGO) build --bin sammati --bin chaos
+	target/debug/chaos --cycles $(CYCLES) $(if $(SEED),--seed $(SEED))
 
 deploy-check: ## Validates the image and the manifests, offline
 	deploy/validate.sh

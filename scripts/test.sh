@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All tests: the workspace's, then the story told by the real processes. Postgres is one throwaway server for the whole
+# All tests: the workspace's, then the story told by the real processes, then the same processes broken again and again. Postgres is one throwaway server for the whole
 # run; SAMMATI_TEST_POSTGRES points at another one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,3 +21,4 @@ else
 fi
 deploy/validate.sh
 "${CARGO_TARGET_DIR:-target}/debug/tour"
+"${CARGO_TARGET_DIR:-target}/debug/chaos"
