@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Installs what the test suite needs on a Debian machine and is not there: a C compiler, Postgres, strace, Python's venv,
-# npm.
+# Installs what the test suite needs on a Debian machine and is not there: a C compiler, Postgres and a pooler, strace, a file
+# system to break, Python's venv, npm.
 # Does nothing where all of it is present; needs root where something is missing.
 set -euo pipefail
 
 missing=()
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing+=(postgresql postgresql-client)
+ls /usr/sbin/pgbouncer /usr/bin/pgbouncer 2>/dev/null | grep -q . || missing+=(pgbouncer)
+[ -x /sbin/mkfs.ext4 ] || command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
 command -v psql >/dev/null || missing+=(postgresql-client)
 command -v setpriv >/dev/null || missing+=(util-linux)
 command -v strace >/dev/null || missing+=(strace)

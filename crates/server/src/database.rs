@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use sammati_kernel::Key;
+use sammati_store::verbs::Needs;
 use sammati_store::{Budget, Location, Options};
 use serde::Deserialize;
 
@@ -19,8 +20,12 @@ const DISK_FLOOR: u64 = 128 << 20;
 pub struct DatabaseConfig {
     /// `sqlite:{path}` or `postgres://{user}@{host}:{port}/{database}`, without a password.
     pub url: String,
-    /// Writing connections; absent: 1 for SQLite, 2 for Postgres.
+    /// Writing connections; absent: 1 for SQLite, 2 for Postgres. A lane takes all that has gathered in one transaction, and
+    /// while one waits for its commit the other decides; more make smaller batches, each of which waits for a disk.
     pub lanes: Option<usize>,
+    /// Reading connections, made when first needed; absent: 2 for SQLite, 8 for Postgres. Beside them Postgres has one that
+    /// confirms for all checks at once: a replica opens `lanes + readers + 1` connections.
+    pub readers: Option<usize>,
     /// How the subjects are divided, a power of two, fixed for the life of a database; absent: 4 for SQLite, 64 for
     /// Postgres.
     pub partitions: Option<u16>,
@@ -37,6 +42,14 @@ pub struct DatabaseConfig {
     pub root_certificate: Option<PathBuf>,
     /// A file with the password of Postgres's user.
     pub password_file: Option<PathBuf>,
+    /// Where a deposed primary cannot be fenced: each confirmation commits something, which a synchronous standby must follow
+    /// in before a check is answered. Postgres with `synchronous_standby_names` alone.
+    #[serde(default)]
+    pub confirm_by_write: bool,
+    /// Whether to be ready although a standby follows that commits do not wait for: a failover to it loses what was
+    /// acknowledged.
+    #[serde(default)]
+    pub allow_asynchronous_standby: bool,
     /// `server.insecure_plaintext`.
     #[serde(skip)]
     pub(crate) insecure_plaintext: bool,
@@ -70,6 +83,9 @@ impl DatabaseConfig {
     pub fn options_at(&self, url: &str, key: Key) -> Result<Options, ConfigError> {
         let mut options = Options::new(self.location_at(url)?, key);
         options.lanes = self.lanes.unwrap_or(options.lanes);
+        options.readers = self.readers.or(options.readers);
+        options.confirm_by_write = self.confirm_by_write;
+        options.allow_asynchronous_standby = self.allow_asynchronous_standby;
         options.partitions = self.partitions;
         options.budget = self.budget();
         Ok(options)
@@ -81,6 +97,15 @@ impl DatabaseConfig {
         Budget {
             bytes: self.disk_budget_bytes,
             free: self.url.starts_with("sqlite:").then_some(free),
+        }
+    }
+
+    /// What a doctor holds a server against.
+    pub(crate) fn needs(&self) -> Needs {
+        Needs {
+            connections: self.lanes.unwrap_or(2) + self.readers.unwrap_or(8) + 1,
+            confirm_by_write: self.confirm_by_write,
+            allow_asynchronous_standby: self.allow_asynchronous_standby,
         }
     }
 
@@ -116,6 +141,15 @@ impl DatabaseConfig {
         }
         if self.lanes == Some(0) {
             return Err("database.lanes must be at least 1".to_owned());
+        }
+        if self.readers == Some(0) {
+            return Err("database.readers must be at least 1".to_owned());
+        }
+        if self.url.starts_with("sqlite:") && (self.confirm_by_write || self.allow_asynchronous_standby) {
+            return Err(
+                "database.confirm_by_write and database.allow_asynchronous_standby are for Postgres: SQLite has no standby"
+                    .to_owned(),
+            );
         }
         Ok(())
     }
@@ -278,6 +312,16 @@ mod tests {
         ] {
             assert_eq!(error(url, ""), None);
         }
+    }
+
+    #[test]
+    fn what_only_a_server_can_do_is_refused_for_a_file() {
+        for key in ["confirm_by_write", "allow_asynchronous_standby"] {
+            let rest = format!("{key} = true");
+            assert!(error("sqlite:x.db", &rest).is_some_and(|what| what.contains(key)));
+            assert_eq!(error("postgres://u@localhost/x", &rest), None);
+        }
+        assert!(error("sqlite:x.db", "readers = 0").is_some_and(|what| what.contains("database.readers")));
     }
 
     #[test]

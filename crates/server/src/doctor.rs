@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use sammati_kernel::{Clock, SystemClock};
-use sammati_store::verbs::{Health, Remark, look, room};
+use sammati_store::verbs::{Health, Remark, look, primary, room};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -66,6 +66,9 @@ pub(crate) fn run<S>(config: &Config<S>, keeps: &Keeps) -> ExitCode {
         let budget = config.database.as_ref().map(|database| database.budget());
         let remark = room(&database.location, budget.unwrap_or_default());
         add(&about, remark.into_iter().collect());
+        if let Some(settings) = &config.database {
+            add(&about, primary(&database.location, &settings.needs()));
+        }
     }
     add("peers", peers(config, credentials.as_ref()));
     for (about, remark) in &all {

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use sammati_kernel::{Micros, Reason, Refusal};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::shared::{Reached, Shared};
+use crate::standby::{Standbys, Wanted};
 use crate::{AnyConn, clock, heads, sql};
 
 /// How often heads are asked for while somebody watches, though nobody checks.
@@ -30,7 +32,8 @@ pub(crate) struct Confirmer {
 }
 
 impl Confirmer {
-    pub(crate) fn start(shared: &Arc<Shared>) -> Result<Self, Error> {
+    /// One thread with one connection: all who wait share an answer, so a second would only ask the same twice.
+    pub(crate) fn start(shared: &Arc<Shared>, wanted: Wanted) -> Result<Self, Error> {
         let at = Arc::new(AtomicI64::new(shared.clock.now().0));
         if shared.location.is_embedded() {
             return Ok(Self {
@@ -44,6 +47,8 @@ impl Confirmer {
             shared: Arc::clone(shared),
             conn: None,
             asked: 0,
+            by_write: wanted.confirm_by_write,
+            standbys: Standbys::new(wanted),
             at: Arc::clone(&at),
         };
         let poller = sender.downgrade();
@@ -97,6 +102,8 @@ struct Worker {
     shared: Arc<Shared>,
     conn: Option<AnyConn>,
     asked: u64,
+    by_write: bool,
+    standbys: Standbys,
     at: Arc<AtomicI64>,
 }
 
@@ -114,8 +121,8 @@ impl Worker {
     fn confirm(&mut self) -> Result<(), Refusal> {
         let (began, at) = (self.shared.clock.now(), Instant::now());
         let result = self.guarded().or_else(|error| {
-            // Asking again is always safe: once for a connection that died while idle.
-            if error.lost_connection() {
+            // Asking again is always safe: once for a connection that died while idle, not for a server that hangs.
+            if error.lost_connection() && at.elapsed() < Duration::from_secs(1) {
                 self.guarded()
             } else {
                 Err(error)
@@ -126,23 +133,25 @@ impl Worker {
                 self.at.fetch_max(began.0, Ordering::SeqCst);
                 self.shared.stats.confirmations.inc();
                 self.shared.stats.confirmation.observe(at.elapsed().as_secs_f64());
-                self.tell(Ok(()));
+                self.tell(self.standbys.seen());
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot confirm heads on the primary");
-                self.tell(Err(format!("database: {error}")));
+                if self.tell(Err(format!("database: {error}"))) {
+                    tracing::warn!(%error, "cannot confirm heads on the primary");
+                }
                 Err(error.refusal())
             }
         }
     }
 
-    fn tell(&self, now: Result<(), String>) {
+    /// Whoever asks for readiness; tells whether it changed.
+    fn tell(&self, now: Result<(), String>) -> bool {
         self.shared.readiness.send_if_modified(|known| {
             let changes = *known != now;
             *known = now;
             changes
-        });
+        })
     }
 
     /// A panic must not end the thread that all checks wait for.
@@ -154,10 +163,13 @@ impl Worker {
     /// Asks for the heads alone, which is ten times cheaper than for their events too; only then for the events of those
     /// that moved. The second answer may hold later ones: then a cache loads once more than it must.
     fn ask(&mut self) -> Result<(), Error> {
-        let mut conn = self.conn.take().map_or_else(|| self.shared.location.connect(), Ok)?;
+        let mut conn = self
+            .conn
+            .take()
+            .map_or_else(|| self.shared.location.connect_to_confirm(), Ok)?;
         let applied: HashMap<i64, i64> = self.shared.applied().into_iter().collect();
         let began = self.shared.clock.now();
-        let (heads, time) = heads::heads_now(&mut conn)?;
+        let (heads, time) = heads::heads_now(&mut conn, self.by_write)?;
         let reached: Vec<_> = heads
             .into_iter()
             .map(|head| Reached {
@@ -174,6 +186,10 @@ impl Worker {
         };
         self.asked += 1;
         sql::refresh_plans(&mut conn, self.asked);
+        // What it may not see, or what such a server does not have, is no reason to confirm nothing.
+        if let Err(error) = self.standbys.look(&mut conn) {
+            tracing::debug!(%error, "cannot look at the standbys");
+        }
         self.conn = Some(conn);
         // Before anything is taken over: a replica whose clock is off must not decide.
         time.map_or(Ok(()), |time| clock::compare(self.shared.clock.as_ref(), began, time))?;

@@ -1,30 +1,23 @@
 //! A connection to either database, and how one is opened.
 
-use std::cell::RefCell;
-use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
-use diesel_async::AsyncPgConnection;
-use diesel_async::async_connection_wrapper::{AsyncConnectionWrapper, BlockOn};
-use tokio::runtime::Runtime;
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::Error;
+use crate::postgres::{Diesel, Purpose, Server};
 
 /// Postgres behind diesel's synchronous face; lives on a thread of its own, never on a runtime's.
 pub struct PgConn {
-    conn: AsyncConnectionWrapper<AsyncPgConnection, ThreadRuntime>,
+    conn: Diesel,
     one_partition: bool,
 }
 
 impl PgConn {
     /// What diesel's statements run on.
     #[doc(hidden)]
-    pub const fn diesel(&mut self) -> &mut AsyncConnectionWrapper<AsyncPgConnection, ThreadRuntime> {
+    pub const fn diesel(&mut self) -> &mut Diesel {
         &mut self.conn
     }
 }
@@ -148,7 +141,7 @@ impl Location {
     /// A connection that only looks: it takes no lock and makes no file, and another process may serve meanwhile.
     pub(crate) fn look(&self) -> Result<AnyConn, Error> {
         let Self::Sqlite(path) = self else {
-            return self.connect();
+            return self.connect_for(Purpose::Look);
         };
         let shown = path.display();
         let path = std::path::absolute(path).map_err(|e| Error::File(format!("{shown}: {e}")))?;
@@ -164,17 +157,34 @@ impl Location {
     /// # Errors
     /// When the database is away or does not let us in.
     pub fn connect(&self) -> Result<AnyConn, Error> {
+        self.connect_for(Purpose::Work)
+    }
+
+    pub(crate) fn connect_for(&self, purpose: Purpose) -> Result<AnyConn, Error> {
         match self {
             Self::Sqlite(path) => sqlite(path).map(AnyConn::Sqlite),
-            Self::Postgres {
-                url,
-                root,
-                password,
-                one_partition,
-            } => {
-                let conn = postgres(url, root.as_deref(), password.as_ref())?;
-                let one_partition = *one_partition;
+            Self::Postgres { one_partition, .. } => {
+                let Some(server) = self.server() else {
+                    return Err(Error::Broken("a server without a URL".into()));
+                };
+                let (conn, one_partition) = (server.connect(purpose)?, *one_partition);
                 Ok(AnyConn::Pg(PgConn { conn, one_partition }))
+            }
+        }
+    }
+
+    /// Refuses a way to Postgres that shares sessions between clients; before anything is read or written over it.
+    pub(crate) fn expect_sessions(&self, purpose: Purpose) -> Result<(), Error> {
+        self.server().map_or(Ok(()), |server| server.expect_sessions(purpose))
+    }
+
+    fn server(&self) -> Option<Server<'_>> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres {
+                url, root, password, ..
+            } => {
+                Some(Server::of(url, root.as_deref(), password.as_ref()))
             }
         }
     }
@@ -202,117 +212,4 @@ fn sqlite(path: &Path) -> Result<SqliteConnection, Error> {
          PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=16384;",
     )?;
     Ok(conn)
-}
-
-/// The runtime that drives one Postgres connection: `block_on` must drive the very runtime its driver task lives on.
-pub struct ThreadRuntime(Arc<Runtime>);
-
-thread_local! { static NEXT: RefCell<Option<Arc<Runtime>>> = const { RefCell::new(None) }; }
-
-impl BlockOn for ThreadRuntime {
-    fn block_on<F: Future>(&self, f: F) -> F::Output {
-        self.0.block_on(f)
-    }
-
-    fn get_runtime() -> Self {
-        Self(
-            NEXT.with(|next| next.borrow_mut().take())
-                .unwrap_or_else(current_thread),
-        )
-    }
-}
-
-#[expect(
-    clippy::expect_used,
-    reason = "a process that cannot make an epoll handle cannot go on"
-)]
-fn current_thread() -> Arc<Runtime> {
-    Arc::new(
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime"),
-    )
-}
-
-fn postgres(
-    url: &str,
-    root: Option<&Path>,
-    password: Option<&sammati_kernel::Secret<String>>,
-) -> Result<AsyncConnectionWrapper<AsyncPgConnection, ThreadRuntime>, Error> {
-    let mut config: tokio_postgres::Config = url
-        .parse()
-        .map_err(|_| Error::Connect("the database URL cannot be read".into()))?;
-    if let Some(password) = password {
-        config.password(password.expose());
-    }
-    config.connect_timeout(Duration::from_secs(5));
-    // A server that is cut off is found out long before TCP gives up: what waits for it is told in time.
-    config.keepalives_idle(Duration::from_secs(5));
-    config.keepalives_interval(Duration::from_secs(2));
-    config.keepalives_retries(3);
-    config.tcp_user_timeout(Duration::from_secs(10));
-    config.application_name("sammati");
-    let runtime = current_thread();
-    let inner = runtime.block_on(async {
-        match root {
-            Some(root) => {
-                config.ssl_mode(tokio_postgres::config::SslMode::Require);
-                let (client, driver) = config
-                    .connect(MakeRustlsConnect::new(tls(root)?))
-                    .await
-                    .map_err(pg_error)?;
-                AsyncPgConnection::try_from_client_and_connection(client, driver)
-                    .await
-                    .map_err(|e| Error::Connect(e.to_string()))
-            }
-            None => {
-                config.ssl_mode(tokio_postgres::config::SslMode::Disable);
-                let (client, driver) = config.connect(tokio_postgres::NoTls).await.map_err(pg_error)?;
-                AsyncPgConnection::try_from_client_and_connection(client, driver)
-                    .await
-                    .map_err(|e| Error::Connect(e.to_string()))
-            }
-        }
-    })?;
-    NEXT.with(|next| *next.borrow_mut() = Some(runtime));
-    let mut conn = AsyncConnectionWrapper::from(inner);
-    // The statements join small sets of keys with large tables: without these the planner likes to read whole tables,
-    // and to make the same plan anew for each batch.
-    conn.batch_execute(
-        "SET synchronous_commit=on; SET enable_hashjoin=off; SET enable_mergejoin=off; SET enable_seqscan=off; \
-         SET jit=off; SET plan_cache_mode=force_generic_plan; SET statement_timeout='20s'; SET lock_timeout='15s'; \
-         SET idle_in_transaction_session_timeout='30s';",
-    )?;
-    // What diesel tells of some failures is their text alone. An ordinary role may not choose its language: then the
-    // server's own must be English, as it is by default.
-    if conn.batch_execute("SET lc_messages='C'").is_err() {
-        tracing::debug!("this role may not set lc_messages; the server's must be C or English");
-    }
-    Ok(conn)
-}
-
-fn pg_error(error: tokio_postgres::Error) -> Error {
-    use std::error::Error as _;
-    let cause = error.source().map(|s| format!(": {s}")).unwrap_or_default();
-    Error::Connect(format!("{error}{cause}"))
-}
-
-fn tls(root: &Path) -> Result<rustls::ClientConfig, Error> {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject;
-    let bad = |why: String| Error::Connect(format!("{}: {why}", root.display()));
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(root).map_err(|e| bad(e.to_string()))? {
-        roots
-            .add(certificate.map_err(|e| bad(e.to_string()))?)
-            .map_err(|e| bad(e.to_string()))?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| bad(e.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
 }

@@ -27,6 +27,12 @@ pub enum Error {
     /// The clock of this process and the database's are more than a second apart.
     #[error("this machine's clock is {0} ms from the database's; set it by NTP")]
     ClockSkew(i64),
+    /// The server only reads: a standby, or a primary that was deposed.
+    #[error("the database server only reads: it is a standby, or was the primary once")]
+    OnlyReads,
+    /// The server, or the way to it, is not one that can be relied on.
+    #[error("the database server cannot be relied on: {0}")]
+    Unfit(String),
     /// The schema is not one that this binary serves.
     #[error("{0}")]
     Schema(String),
@@ -40,6 +46,8 @@ impl Error {
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::ClaimTaken | Self::CommitUnknown(_) | Self::Connect(_) | Self::ClockSkew(_) => true,
+            // Another server may stand there in a moment.
+            Self::OnlyReads | Self::Unfit(_) => true,
             Self::Database(error) => is_passing(error),
             Self::Missed(_) | Self::Broken(_) | Self::Schema(_) | Self::File(_) => false,
         }
@@ -67,7 +75,7 @@ impl Error {
     /// Whether the connection is of no more use.
     pub(crate) fn lost_connection(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::CommitUnknown(_) => true,
+            Self::Connect(_) | Self::CommitUnknown(_) | Self::OnlyReads | Self::Unfit(_) => true,
             Self::Database(error) => lost(error),
             _ => false,
         }

@@ -1,6 +1,6 @@
 //! Heads: a partition's lock, and where its feed stands.
 
-use diesel::sql_types::{BigInt, Binary, Nullable};
+use diesel::sql_types::{BigInt, Binary, Bool, Nullable};
 use diesel::{QueryableByName, RunQueryDsl};
 
 use crate::error::Error;
@@ -104,18 +104,36 @@ struct HeadNow {
     head: HeadRow,
     #[diesel(sql_type = Nullable<BigInt>)]
     database_time: Option<i64>,
+    #[diesel(sql_type = Bool)]
+    only_reads: bool,
 }
 
-/// All heads, and what time the database says it is; `None` where that is this process's own clock.
-pub(crate) fn heads_now(conn: &mut AnyConn) -> Result<(Vec<HeadRow>, Option<i64>), Error> {
-    let text = match conn {
-        AnyConn::Pg(_) => {
+/// All heads on the primary, and what time it says it is; `None` where that is this process's own clock. A server that only
+/// reads is none. With `by_write` it must also commit something, which a synchronous standby must follow in before there is
+/// an answer: so it is the primary that the standby knows.
+pub(crate) fn heads_now(conn: &mut AnyConn, by_write: bool) -> Result<(Vec<HeadRow>, Option<i64>), Error> {
+    let text = match (&*conn, by_write) {
+        (AnyConn::Pg(_), false) => {
             "SELECT partition,epoch,next,time,chain,floor,\
-             (extract(epoch FROM clock_timestamp())*1000000)::bigint AS database_time FROM head"
+             (extract(epoch FROM clock_timestamp())*1000000)::bigint AS database_time,s.only_reads FROM head,\
+             (SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS only_reads) s"
         }
-        AnyConn::Sqlite(_) => "SELECT partition,epoch,next,time,chain,floor,NULL AS database_time FROM head",
+        // Nothing but a record in the log: no row, so nobody waits for another's confirmation.
+        (AnyConn::Pg(_), true) => {
+            "WITH w AS MATERIALIZED (SELECT pg_logical_emit_message(true,'sammati','') IS NULL AS nothing) \
+             SELECT partition,epoch,next,time,chain,floor,\
+             (extract(epoch FROM clock_timestamp())*1000000)::bigint AS database_time,\
+             w.nothing OR pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS only_reads \
+             FROM head,w"
+        }
+        (AnyConn::Sqlite(_), _) => {
+            "SELECT partition,epoch,next,time,chain,floor,NULL AS database_time,FALSE AS only_reads FROM head"
+        }
     };
     let rows: Vec<HeadNow> = on_conn!(conn, |c| prepared(text, &[]).load(c))?;
+    if rows.iter().any(|row| row.only_reads) {
+        return Err(Error::OnlyReads);
+    }
     // The earliest of the rows' times: the statement had begun by then.
     let time = rows.iter().filter_map(|row| row.database_time).min();
     Ok((rows.into_iter().map(|row| row.head).collect(), time))

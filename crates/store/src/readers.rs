@@ -79,7 +79,11 @@ impl Readers {
         });
         let result = task.await.map_err(|_| Refusal::new(Reason::Internal))?;
         result.map_err(|error| {
-            tracing::warn!(%error, "a read failed");
+            // That nobody can be reached is told where it is tried.
+            match &error {
+                Error::Connect(_) => tracing::debug!(%error, "a read failed"),
+                _ => tracing::warn!(%error, "a read failed"),
+            }
             error.refusal()
         })
     }

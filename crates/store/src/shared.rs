@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use sammati_kernel::{Clock, Key};
 use tokio::sync::watch;
 
+use crate::dial::Dial;
 use crate::heads::HeadRow;
 use crate::room::Room;
 use crate::setup::FileLock;
 use crate::stats::Stats;
-use crate::{Location, Partitions, Revision};
+use crate::{Partitions, Revision};
 
 /// Where a partition's feed stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub(crate) struct Reached {
 }
 
 pub(crate) struct Shared {
-    pub(crate) location: Location,
+    pub(crate) location: Dial,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) partitions: Partitions,
     pub(crate) key: Key,
@@ -65,7 +66,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(
-        location: Location,
+        location: Dial,
         clock: Arc<dyn Clock>,
         partitions: Partitions,
         key: Key,

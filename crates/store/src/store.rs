@@ -12,15 +12,18 @@ use tokio::sync::{oneshot, watch};
 use crate::checkpoint;
 use crate::command::{Command, Outcome, Pending};
 use crate::confirm::Confirmer;
+use crate::dial::Dial;
 use crate::entrance::{Entrance, Waiting, start_lane};
 use crate::error::Error;
 use crate::lane::not_taken;
+use crate::postgres::Purpose;
 use crate::prune::{self, Pruned};
 use crate::readers::{Reader, Readers};
 use crate::request::RequestKey;
 use crate::room::{self, Budget, Room};
 use crate::setup::{self, FileLock, PREDECESSOR};
 use crate::shared::{Head, Reached, Shared};
+use crate::standby::Wanted;
 use crate::{AnyConn, Location, Partitions, Revision, SubjectCache};
 
 /// How a store is opened.
@@ -28,7 +31,8 @@ use crate::{AnyConn, Location, Partitions, Revision, SubjectCache};
 pub struct Options {
     /// Where the data is.
     pub location: Location,
-    /// Lanes on Postgres, each with a connection of its own; SQLite has one. Default 2.
+    /// Lanes on Postgres, each with a connection of its own; SQLite has one. Default 2: while one waits for its commit the
+    /// other decides. More make smaller batches of the same load, and each batch waits for a disk.
     pub lanes: usize,
     /// Partitions of a new database; an old one keeps what it has. `None`: 4 on SQLite, 64 on Postgres.
     pub partitions: Option<u16>,
@@ -38,10 +42,15 @@ pub struct Options {
     pub queue: usize,
     /// The most bytes of commands that wait in one lane. Default 64 MiB.
     pub queue_bytes: usize,
-    /// Connections for reads. `None`: 2 on SQLite, 8 on Postgres.
+    /// Connections for reads, made when they are first needed and kept. `None`: 2 on SQLite, 8 on Postgres: reads that no
+    /// cache answers are short, and what waits for a connection here would wait for a core there.
     pub readers: Option<usize>,
     /// How much room it may take. Default: no bound.
     pub budget: Budget,
+    /// Whether a confirmation commits something: where a deposed primary cannot be fenced. It needs a synchronous standby.
+    pub confirm_by_write: bool,
+    /// Whether standbys that commits do not wait for leave the store ready.
+    pub allow_asynchronous_standby: bool,
     /// The key that seals revisions and hashes request bodies.
     pub key: Key,
 }
@@ -61,6 +70,8 @@ impl Options {
                 bytes: None,
                 free: None,
             },
+            confirm_by_write: false,
+            allow_asynchronous_standby: false,
             key,
         }
     }
@@ -98,9 +109,10 @@ impl Store {
             Location::Sqlite(path) => Some(FileLock::take(path, PREDECESSOR)?),
             Location::Postgres { .. } => None,
         };
+        options.location.expect_sessions(Purpose::Work)?;
         let partitions = setup::prepare(&options.location, options.partitions, migrations)?.partitions;
         let key = options.key.derive("store");
-        let mut shared = Shared::new(options.location.clone(), clock, partitions, key, lock);
+        let mut shared = Shared::new(Dial::new(options.location.clone()), clock, partitions, key, lock);
         shared.room = Room::new(options.budget);
         let shared = Arc::new(shared);
         let mut conn = options.location.connect()?;
@@ -124,10 +136,14 @@ impl Store {
         let readers = options
             .readers
             .unwrap_or(if options.location.is_embedded() { 2 } else { 8 });
+        let wanted = Wanted {
+            asynchronous: options.allow_asynchronous_standby,
+            confirm_by_write: options.confirm_by_write,
+        };
         Ok(Self {
             lanes: Arc::new(lanes),
             readers: Arc::new(Readers::new(Arc::clone(&shared), readers)),
-            confirmer: Confirmer::start(&shared)?,
+            confirmer: Confirmer::start(&shared, wanted)?,
             shared,
         })
     }
@@ -390,10 +406,7 @@ impl Store {
 
     /// The file of an embedded database.
     pub fn path(&self) -> Option<&Path> {
-        match &self.shared.location {
-            Location::Sqlite(path) => Some(path),
-            Location::Postgres { .. } => None,
-        }
+        self.shared.location.file()
     }
 }
 

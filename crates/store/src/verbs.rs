@@ -6,6 +6,7 @@ mod backup;
 mod feed;
 mod fsck;
 mod look;
+mod primary;
 mod restore;
 mod room;
 
@@ -14,11 +15,13 @@ use diesel_migrations::EmbeddedMigrations;
 pub use backup::backup;
 pub use fsck::{Disagreement, Fsck, Keyed, Known, More, Summary, fsck};
 pub use look::{Health, Remark, look};
+pub use primary::{Needs, primary};
 pub use restore::{Restored, restore};
 pub use room::room;
 
 use crate::Location;
 use crate::error::Error;
+use crate::postgres::Purpose;
 use crate::setup::{self, FileLock, PREDECESSOR};
 
 /// Brings the schema to where `migrations` end, as a store does that is opened; tells the migrations that were run.
@@ -34,5 +37,6 @@ pub fn migrate(
         Location::Sqlite(path) => Some(FileLock::take(path, PREDECESSOR)?),
         Location::Postgres { .. } => None,
     };
+    location.expect_sessions(Purpose::Work)?;
     Ok(setup::prepare(location, partitions, migrations)?.applied)
 }

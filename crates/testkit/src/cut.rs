@@ -1,13 +1,19 @@
-//! A line to Postgres that can be cut: around a COMMIT, where it hurts, or altogether for a while.
+//! A line to Postgres that can be cut: where it hurts, around a COMMIT or anywhere in a transaction, or altogether for a while.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tempfile::TempDir;
+
+mod held;
+mod inside;
+
+pub use held::Held;
+use held::Holder;
+use inside::Inside;
 
 /// Where the next COMMIT is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,26 +29,30 @@ pub enum Cut {
 const DURABLE: &[u8] = b"SET synchronous_commit=on; ";
 const LOSSY: &[u8] = b"SET synchronous_commit=off;";
 
-/// Stands between a store and a throwaway server. Ends with the process.
+/// Stands between a store and a server. Ends with the process.
 #[derive(Debug)]
 pub struct Line {
     folder: TempDir,
+    user: String,
     state: Arc<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     next: AtomicU8,
+    inside: Inside,
+    held: Arc<Holder>,
     is_down: AtomicBool,
     makes_lossy: bool,
-    carried: Mutex<Vec<Weak<UnixStream>>>,
+    calls: AtomicU64,
+    carried: Mutex<Vec<Weak<dyn Socket>>>,
 }
 
 impl Line {
-    /// A line to the server that `Database::url` or `Postgres::url` names: one on a Unix socket.
+    /// A line to the server that `Database::url` or `Postgres::url` names, without TLS.
     ///
     /// # Panics
-    /// When the server is not on a Unix socket.
+    /// When that is no URL of a server.
     pub fn to(server_url: &str) -> Self {
         Self::with(server_url, false)
     }
@@ -51,17 +61,17 @@ impl Line {
     /// disk. For the control of a test that must notice it.
     ///
     /// # Panics
-    /// When the server is not on a Unix socket.
+    /// When that is no URL of a server.
     pub fn without_durability(server_url: &str) -> Self {
         Self::with(server_url, true)
     }
 
     fn with(server_url: &str, makes_lossy: bool) -> Self {
-        let encoded = server_url
-            .strip_prefix("postgres://postgres@")
-            .expect("a throwaway server");
-        let host = encoded.split('/').next().unwrap_or_default().replace("%2F", "/");
-        let server = PathBuf::from(host).join(".s.PGSQL.5432");
+        let (_, rest) = server_url.split_once("://").expect("a URL");
+        let place = rest.split('/').next().unwrap_or_default();
+        let (user, host) = place.rsplit_once('@').unwrap_or(("postgres", place));
+        let (host, port) = host.rsplit_once(':').unwrap_or((host, "5432"));
+        let (user, host, port) = (user.to_owned(), host.replace("%2F", "/"), port.to_owned());
         let folder = tempfile::tempdir().expect("a temporary folder");
         let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).expect("a socket");
         let state = Arc::new(State {
@@ -71,23 +81,28 @@ impl Line {
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
+                shared.calls.fetch_add(1, Ordering::SeqCst);
                 if shared.is_down.load(Ordering::SeqCst) {
                     continue;
                 }
                 // A server that is away looks like one: the connection ends.
-                let Ok(server) = UnixStream::connect(&server) else {
-                    continue;
-                };
-                carry(client, server, &shared);
+                if let Ok(server) = connect(&host, &port) {
+                    carry(Arc::new(client), server, &shared);
+                }
             }
         });
-        Self { folder, state }
+        Self { folder, user, state }
     }
 
     /// The URL of `database` over this line.
     pub fn url(&self, database: &str) -> String {
         let encoded = self.folder.path().display().to_string().replace('/', "%2F");
-        format!("postgres://postgres@{encoded}/{database}")
+        format!("postgres://{}@{encoded}/{database}", self.user)
+    }
+
+    /// How often somebody connected, whether or not the server was there.
+    pub fn calls(&self) -> u64 {
+        self.state.calls.load(Ordering::SeqCst)
     }
 
     /// Cuts the connection that next sends a COMMIT.
@@ -105,12 +120,22 @@ impl Line {
         self.state.next.store(0, Ordering::SeqCst);
     }
 
+    /// Cuts the connection whose transaction next sends its `n`th message, BEGIN being the 0th; or asks for no such cut.
+    pub fn cut_inside(&self, at: Option<(usize, Cut)>) {
+        self.state.inside.ask(at);
+    }
+
+    /// Holds every answer of the server until the value is dropped.
+    pub fn hold_answers(&self) -> Held {
+        self.state.held.hold()
+    }
+
     /// Cuts every connection; new ones end at once until [`Self::mend`].
     pub fn cut_all(&self) {
         self.state.is_down.store(true, Ordering::SeqCst);
         let mut carried = self.state.carried.lock().unwrap_or_else(PoisonError::into_inner);
-        for stream in carried.drain(..).filter_map(|stream| stream.upgrade()) {
-            let _ = stream.shutdown(Shutdown::Both);
+        for socket in carried.drain(..).filter_map(|socket| socket.upgrade()) {
+            socket.close();
         }
     }
 
@@ -120,36 +145,88 @@ impl Line {
     }
 }
 
+/// One end of a connection; used by two threads at a time.
+trait Socket: std::fmt::Debug + Send + Sync {
+    fn take(&self, buffer: &mut [u8]) -> std::io::Result<usize>;
+    fn give(&self, bytes: &[u8]) -> std::io::Result<()>;
+    fn close(&self);
+}
+
+macro_rules! socket {
+    ($stream:ty) => {
+        impl Socket for $stream {
+            fn take(&self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                (&*self).read(buffer)
+            }
+
+            fn give(&self, bytes: &[u8]) -> std::io::Result<()> {
+                (&*self).write_all(bytes)
+            }
+
+            fn close(&self) {
+                let _ = self.shutdown(Shutdown::Both);
+            }
+        }
+    };
+}
+
+socket!(UnixStream);
+socket!(TcpStream);
+
+fn connect(host: &str, port: &str) -> std::io::Result<Arc<dyn Socket>> {
+    if host.starts_with('/') {
+        let path = format!("{host}/.s.PGSQL.{port}");
+        UnixStream::connect(path).map(|socket| Arc::new(socket) as _)
+    } else {
+        TcpStream::connect(format!("{host}:{port}")).map(|socket| Arc::new(socket) as _)
+    }
+}
+
 /// One connection, two threads; `lost` is set when the answer must not come through any more.
-fn carry(client: UnixStream, server: UnixStream, state: &Arc<State>) {
-    let lost = Arc::new(AtomicU8::new(0));
-    let (client, server) = (Arc::new(client), Arc::new(server));
+fn carry(client: Arc<dyn Socket>, server: Arc<dyn Socket>, state: &Arc<State>) {
     {
         let mut carried = state.carried.lock().unwrap_or_else(PoisonError::into_inner);
-        carried.retain(|stream| stream.strong_count() > 0);
+        carried.retain(|socket| socket.strong_count() > 0);
         carried.extend([&client, &server].map(Arc::downgrade));
         // It may have gone down since it was looked at.
         if state.is_down.load(Ordering::SeqCst) {
             return;
         }
     }
-    let (from, to, seen, state) = (client.clone(), server.clone(), Arc::clone(&lost), Arc::clone(state));
+    let lost = Arc::new(AtomicU8::new(0));
+    let (from, to, seen, there) = (
+        Arc::clone(&client),
+        Arc::clone(&server),
+        Arc::clone(&lost),
+        Arc::clone(state),
+    );
     std::thread::spawn(move || {
-        copy(&from, &to, |sent| {
-            if state.makes_lossy {
+        let mut message = None;
+        copy(from.as_ref(), to.as_ref(), |sent| {
+            if there.makes_lossy {
                 give_up_durability(sent);
             }
-            let commits = sent.windows(7).any(|text| text == b"COMMIT\0");
-            let cut = if commits {
-                state.next.swap(0, Ordering::SeqCst)
-            } else {
-                0
-            };
+            let cut = there.cut(&mut message, sent);
             seen.store(cut, Ordering::SeqCst);
             cut != Cut::Before as u8
         });
     });
-    std::thread::spawn(move || copy(&server, &client, |_| lost.load(Ordering::SeqCst) == 0));
+    let back = Arc::clone(state);
+    std::thread::spawn(move || {
+        copy(server.as_ref(), client.as_ref(), |_| {
+            back.held.pass();
+            lost.load(Ordering::SeqCst) == 0
+        });
+    });
+}
+
+impl State {
+    /// Whether the connection is cut at what is being sent, and how.
+    fn cut(&self, message: &mut Option<usize>, sent: &[u8]) -> u8 {
+        let commits = sent.windows(7).any(|text| text == b"COMMIT\0");
+        let next = if commits { self.next.swap(0, Ordering::SeqCst) } else { 0 };
+        self.inside.cut(message, sent).map_or(next, |cut| cut as u8)
+    }
 }
 
 /// A session is set up by one short message, which comes in one piece.
@@ -161,13 +238,13 @@ fn give_up_durability(sent: &mut [u8]) {
 }
 
 /// Carries bytes until an end, or until `passes` says no.
-fn copy(mut from: &UnixStream, mut to: &UnixStream, passes: impl Fn(&mut [u8]) -> bool) {
+fn copy(from: &dyn Socket, to: &dyn Socket, mut passes: impl FnMut(&mut [u8]) -> bool) {
     let mut buffer = [0; 64 * 1024];
-    while let Ok(n) = from.read(&mut buffer) {
-        if n == 0 || !passes(&mut buffer[..n]) || to.write_all(&buffer[..n]).is_err() {
+    while let Ok(n) = from.take(&mut buffer) {
+        if n == 0 || !passes(&mut buffer[..n]) || to.give(&buffer[..n]).is_err() {
             break;
         }
     }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
+    from.close();
+    to.close();
 }

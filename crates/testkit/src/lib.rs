@@ -4,8 +4,12 @@ pub mod certificates;
 pub mod cut;
 pub mod databases;
 pub mod development;
+pub mod pgbouncer;
+pub mod postgres;
 
 pub use certificates::{Authority, Identity};
 pub use cut::{Cut, Line};
-pub use databases::{Database, Postgres, databases};
+pub use databases::{Database, databases};
 pub use development::{Configs, DatabaseKind, Development, Port, Ports};
+pub use pgbouncer::PgBouncer;
+pub use postgres::{Postgres, Setup};

@@ -9,6 +9,7 @@ use sammati_kernel::Micros;
 
 use crate::clock::SKEW;
 use crate::error::Error;
+use crate::postgres::{Purpose, is_english};
 use crate::schema::Schema;
 use crate::{AnyConn, Location, damage, heads};
 
@@ -74,8 +75,16 @@ pub fn look(location: &Location, migrations: &EmbeddedMigrations, now: impl Fn()
             return remarks;
         }
     }
-    let mut conn = match location.look() {
+    let found = location.look().and_then(|conn| {
+        location.expect_sessions(Purpose::Look)?;
+        Ok(conn)
+    });
+    let mut conn = match found {
         Ok(conn) => conn,
+        Err(Error::Unfit(what)) => {
+            remarks.push(Remark::fail(what, "change that first: nothing is served over it"));
+            return remarks;
+        }
         Err(error) => {
             let advice =
                 "is it up, does a network policy let us through, and are user, password and certificate right?";
@@ -221,10 +230,6 @@ fn server(conn: &mut AnyConn, now: impl Fn() -> Micros) -> Result<Vec<Remark>, E
                 EXISTS (SELECT 1 FROM pg_extension WHERE extname='citus') AS citus";
     let seen: Server = diesel::sql_query(text).get_result(c.diesel())?;
     let lost = "turn it on at the server: without it a crash loses or tears what was acknowledged";
-    let english = ["C", "POSIX", "en_", "English"]
-        .iter()
-        .any(|good| seen.messages.starts_with(good))
-        || seen.messages.is_empty();
     let mut remarks = vec![
         Remark::must(
             seen.version >= 150_000,
@@ -248,7 +253,7 @@ fn server(conn: &mut AnyConn, now: impl Fn() -> Micros) -> Result<Vec<Remark>, E
             "something between here and there changes the session's settings; connect directly, without a pooler",
         ),
         Remark::must(
-            english,
+            is_english(&seen.messages),
             format!("lc_messages is {}", seen.messages),
             "the store reads messages: GRANT SET ON PARAMETER lc_messages to this role, or set it to C at the server",
         ),

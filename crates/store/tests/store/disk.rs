@@ -1,13 +1,15 @@
 //! The file of an embedded database: how it grows, and a disk without room: told as such, with nothing half-written, and over when there is room again.
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use sammati_kernel::{ManualClock, Reason};
+use sammati_store::Location;
 use sammati_testkit::Database;
 use tempfile::TempDir;
 
-use crate::world::{Count, START, World, account, open};
+use crate::world::{Count, START, World, account, open, open_with, options};
 
 /// A file system of a few megabytes in memory; `None` where this process may not mount one.
 struct SmallDisk(TempDir);
@@ -103,4 +105,125 @@ async fn the_write_ahead_log_is_moved_into_the_file_behind_the_commits() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     panic!("{before} pages before, {} after 640 commands and ten seconds", pages());
+}
+
+/// A file system on a device of its own, so that it can be made to fail; `None` where this process may not mount one.
+struct Device {
+    folder: TempDir,
+    mounted: TempDir,
+}
+
+impl Device {
+    fn new() -> Option<Self> {
+        let device = Self {
+            folder: tempfile::tempdir().unwrap(),
+            mounted: tempfile::tempdir().unwrap(),
+        };
+        let image = std::fs::File::create(device.image()).unwrap();
+        image.set_len(32 << 20).unwrap();
+        let made = run("mkfs.ext4", &["-q", "-F"], &device.image()) && device.mount();
+        assert!(
+            made || !is_ci(),
+            "a test of a read-only disk needs mkfs.ext4 and the right to mount a file"
+        );
+        if !made {
+            eprintln!("SKIPPED: a read-only disk: this user may not mount a file, or there is no mkfs.ext4");
+        }
+        made.then_some(device)
+    }
+
+    fn image(&self) -> std::path::PathBuf {
+        self.folder.path().join("image")
+    }
+
+    fn mount(&self) -> bool {
+        let image = self.image().display().to_string();
+        run("mount", &["-o", "loop", &image], self.mounted.path())
+    }
+
+    /// As the kernel does at an error: nothing is written any more, not even to files that are open.
+    fn fail(&self) -> bool {
+        run("mount", &["-o", "remount,abort"], self.mounted.path())
+    }
+
+    fn unmount(&self) -> bool {
+        run("umount", &[], self.mounted.path())
+    }
+
+    fn url(&self) -> String {
+        format!("sqlite:{}", self.mounted.path().join("test.db").display())
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        run("umount", &["-l"], self.mounted.path());
+    }
+}
+
+/// Tells the second process of the test below which file it serves.
+const SERVES: &str = "SAMMATI_TEST_SERVES";
+
+/// The disk turns read-only under a service: what SQLite's memory then holds is not what a disk has, so the process ends,
+/// with nobody told of a commit that is none; a new one refuses to start until the disk is well, and has all that was told.
+#[tokio::test(flavor = "multi_thread")]
+async fn o1_a_disk_that_turns_read_only_ends_the_process_and_loses_nothing_that_was_answered() {
+    let Some(device) = Device::new() else { return };
+    let mut serving = serve_in_another_process(&device.url());
+    let mut orders = serving.stdin.take().unwrap();
+    let mut told = BufReader::new(serving.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    // One after another: a kernel that gives a disk up may say of a flush that is on its way that it was done.
+    for n in 0..200 {
+        writeln!(orders, "{n}").unwrap();
+        assert!(told.any(|line| line.ends_with("answered")), "it ended after {n}");
+    }
+    assert!(device.fail(), "the disk cannot be made to fail");
+    writeln!(orders, "200").unwrap();
+    drop(orders);
+    assert!(
+        !told.any(|line| line.ends_with("answered")),
+        "it answers without a disk"
+    );
+    assert!(!serving.wait().unwrap().success(), "it goes on without a disk");
+    let clock = ManualClock::at(START);
+    let options = || options(Location::parse(&device.url()).unwrap());
+    let refused = open_with(&options(), &clock).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("Read-only file system"), "{refused}");
+    assert!(device.unmount() && device.mount(), "the disk cannot be made well");
+    let store = open_with(&options(), &clock).unwrap();
+    let (head, feed) = store
+        .snapshot(|r| Ok((r.head(1)?, r.feed(1, 0, i64::MAX)?)))
+        .await
+        .unwrap();
+    assert_eq!(
+        (head.next, feed.len()),
+        (200, 200),
+        "one event for each that was answered"
+    );
+    assert_eq!(store.apply(Count::up(account(1, u64::MAX))).await.unwrap(), 1);
+}
+
+fn serve_in_another_process(url: &str) -> Child {
+    let me = std::env::current_exe().unwrap();
+    let mut serving = Command::new(me);
+    serving.args(["--exact", "--nocapture", "disk::serves_until_the_disk_fails"]);
+    serving.env(SERVES, url).stdin(Stdio::piped());
+    serving.stdout(Stdio::piped()).stderr(Stdio::null());
+    serving.spawn().unwrap()
+}
+
+/// Not a test of its own: what the second process of the test above does.
+#[tokio::test(flavor = "multi_thread")]
+async fn serves_until_the_disk_fails() {
+    let Some(url) = std::env::var_os(SERVES) else { return };
+    let store = open(url.to_str().unwrap(), &ManualClock::at(START));
+    for order in std::io::stdin().lines() {
+        let n = order.unwrap().parse().unwrap();
+        match store.apply(Count::up(account(1, n))).await {
+            Ok(_) => println!("{n} answered"),
+            Err(refusal) => println!("{n} {refusal:?}"),
+        }
+    }
 }

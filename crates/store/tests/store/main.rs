@@ -1,16 +1,21 @@
 //! The store's promises, each shown on SQLite and on Postgres, with two replicas where Postgres allows it.
 
 mod ahead;
+mod away;
 mod batches;
 mod citus;
 mod crash;
 mod disk;
 mod freshness;
+mod language;
 mod migrations;
 mod model;
+mod pooler;
 mod pruning;
 mod requests;
 mod room;
 mod rules;
+mod standby;
+mod tls;
 mod verbs;
 mod world;

@@ -101,11 +101,20 @@ pub(crate) fn open_at(url: &str, clock: &ManualClock, migrations: EmbeddedMigrat
     open_as(Location::parse(url).unwrap(), clock, migrations)
 }
 
+/// The usual options, for a test to change.
+pub(crate) fn options(location: Location) -> Options {
+    Options {
+        partitions: Some(8),
+        ..Options::new(location, Key::from_bytes([7; 32]))
+    }
+}
+
+pub(crate) fn open_with(options: &Options, clock: &ManualClock) -> Result<Store, Error> {
+    Store::open(options, Arc::new(clock.clone()), MIGRATIONS)
+}
+
 fn open_as(location: Location, clock: &ManualClock, migrations: EmbeddedMigrations) -> Result<Store, Error> {
-    let mut options = Options::new(location, Key::from_bytes([7; 32]));
-    options.partitions = Some(8);
-    let clock: Arc<dyn Clock> = Arc::new(clock.clone());
-    Store::open(&options, clock, migrations)
+    Store::open(&options(location), Arc::new(clock.clone()), migrations)
 }
 
 /// An account whose slot is `slot`.

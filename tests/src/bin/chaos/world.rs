@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sammati_kernel::SystemClock;
 use sammati_testkit::databases::psql;
 use sammati_testkit::development::DatabaseKind;
-use sammati_testkit::{Line, Postgres};
+use sammati_testkit::{Line, Postgres, Setup};
 use sammati_tests::retry::until_answered;
 use sammati_tests::story::{Failure, Story};
 use sammati_tests::system::{Processes, Setting};
@@ -68,7 +68,12 @@ impl World {
                 } else {
                     &["wal_writer_delay=10s", "wal_writer_flush_after=1GB"]
                 };
-                let Some(server) = tokio::task::block_in_place(|| Postgres::start_with(settings)) else {
+                let Some(server) = tokio::task::block_in_place(|| {
+                    Postgres::start_with(&Setup {
+                        settings,
+                        ..Setup::default()
+                    })
+                }) else {
                     return Ok(None);
                 };
                 Some(server)
