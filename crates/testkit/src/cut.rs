@@ -1,4 +1,4 @@
-//! A line to Postgres that can be cut where it hurts: around a COMMIT.
+//! A line to Postgres that can be cut where it hurts: around a COMMIT, or anywhere in a transaction.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -8,6 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use tempfile::TempDir;
+
+mod held;
+mod inside;
+
+pub use held::Held;
+use held::Holder;
+use inside::Inside;
 
 /// Where the next COMMIT is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +31,8 @@ pub enum Cut {
 pub struct Line {
     folder: TempDir,
     next: Arc<AtomicU8>,
+    inside: Arc<Inside>,
+    held: Arc<Holder>,
 }
 
 impl Line {
@@ -41,16 +50,31 @@ impl Line {
         let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).expect("a socket");
         let next = Arc::new(AtomicU8::new(0));
         let cut = Arc::clone(&next);
+        let held = Arc::<Holder>::default();
+        let holder = Arc::clone(&held);
+        let inside = Arc::<Inside>::default();
+        let within = Arc::clone(&inside);
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 // A server that is away looks like one: the connection ends.
                 let Ok(server) = UnixStream::connect(&server) else {
                     continue;
                 };
-                carry(client, server, Arc::clone(&cut));
+                carry(
+                    client,
+                    server,
+                    Arc::clone(&cut),
+                    Arc::clone(&within),
+                    Arc::clone(&holder),
+                );
             }
         });
-        Self { folder, next }
+        Self {
+            folder,
+            next,
+            inside,
+            held,
+        }
     }
 
     /// The URL of `database` over this line.
@@ -64,6 +88,16 @@ impl Line {
         self.next.store(cut as u8, Ordering::SeqCst);
     }
 
+    /// Cuts the connection whose transaction next sends its `n`th message, BEGIN being the 0th; or asks for no such cut.
+    pub fn cut_inside(&self, at: Option<(usize, Cut)>) {
+        self.inside.ask(at);
+    }
+
+    /// Holds every answer of the server until the value is dropped.
+    pub fn hold_answers(&self) -> Held {
+        self.held.hold()
+    }
+
     /// Whether the cut that was asked for is still to come.
     pub fn is_whole(&self) -> bool {
         self.next.load(Ordering::SeqCst) != 0
@@ -71,22 +105,29 @@ impl Line {
 }
 
 /// One connection, two threads; `lost` is set when the answer must not come through any more.
-fn carry(client: UnixStream, server: UnixStream, next: Arc<AtomicU8>) {
+fn carry(client: UnixStream, server: UnixStream, next: Arc<AtomicU8>, inside: Arc<Inside>, held: Arc<Holder>) {
     let lost = Arc::new(AtomicU8::new(0));
     let (from, to, seen) = (clone(&client), clone(&server), Arc::clone(&lost));
     std::thread::spawn(move || {
+        let mut message = None;
         copy(&from, &to, |sent| {
             let commits = sent.windows(7).any(|text| text == b"COMMIT\0");
             let cut = if commits { next.swap(0, Ordering::SeqCst) } else { 0 };
+            let cut = inside.cut(&mut message, sent).map_or(cut, |cut| cut as u8);
             seen.store(cut, Ordering::SeqCst);
             cut != Cut::Before as u8
         });
     });
-    std::thread::spawn(move || copy(&server, &client, |_| lost.load(Ordering::SeqCst) == 0));
+    std::thread::spawn(move || {
+        copy(&server, &client, |_| {
+            held.pass();
+            lost.load(Ordering::SeqCst) == 0
+        });
+    });
 }
 
 /// Carries bytes until an end, or until `passes` says no.
-fn copy(mut from: &UnixStream, mut to: &UnixStream, passes: impl Fn(&[u8]) -> bool) {
+fn copy(mut from: &UnixStream, mut to: &UnixStream, mut passes: impl FnMut(&[u8]) -> bool) {
     let mut buffer = [0; 64 * 1024];
     while let Ok(n) = from.read(&mut buffer) {
         if n == 0 || !passes(&buffer[..n]) || to.write_all(&buffer[..n]).is_err() {

@@ -6,6 +6,6 @@ pub mod databases;
 pub mod development;
 
 pub use certificates::{Authority, Identity};
-pub use cut::{Cut, Line};
+pub use cut::{Cut, Held, Line};
 pub use databases::{Database, Postgres, databases};
 pub use development::{Configs, DatabaseKind, Development, Port, Ports};

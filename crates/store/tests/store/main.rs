@@ -1,11 +1,13 @@
 //! The store's promises, each shown on SQLite and on Postgres, with two replicas where Postgres allows it.
 
+mod aborts;
 mod ahead;
 mod batches;
 mod citus;
 mod crash;
 mod disk;
 mod freshness;
+mod interleavings;
 mod migrations;
 mod model;
 mod pruning;
