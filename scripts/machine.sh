@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the test suite needs on a Debian machine and is not there: a C compiler, Postgres, Python's venv, npm.
+# Installs what the test suite needs on a Debian machine and is not there: a C compiler, Postgres, strace, Python's venv,
+# npm.
 # Does nothing where all of it is present; needs root where something is missing.
 set -euo pipefail
 
@@ -8,6 +9,8 @@ command -v cc >/dev/null || missing+=(gcc libc6-dev)
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing+=(postgresql postgresql-client)
 command -v psql >/dev/null || missing+=(postgresql-client)
 command -v setpriv >/dev/null || missing+=(util-linux)
+command -v strace >/dev/null || missing+=(strace)
+command -v mount >/dev/null || missing+=(mount)
 command -v make >/dev/null || missing+=(make)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 command -v npm >/dev/null || missing+=(npm)
