@@ -8,7 +8,7 @@ pub mod pgbouncer;
 pub mod postgres;
 
 pub use certificates::{Authority, Identity};
-pub use cut::{Cut, Line};
+pub use cut::{Cut, Held, Line};
 pub use databases::{Database, databases};
 pub use development::{Configs, DatabaseKind, Development, Port, Ports};
 pub use pgbouncer::PgBouncer;

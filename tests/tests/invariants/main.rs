@@ -1,6 +1,7 @@
 //! The invariants of the whole system, each by its id, over real sockets: on SQLite, and on two replicas over Postgres.
 
 mod crash;
+mod durable;
 mod history;
 mod races;
 mod revoked;

@@ -122,7 +122,7 @@ async fn a_database_that_lost_commits_makes_every_cache_load_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c4_what_was_loaded_before_a_change_is_not_kept() {
+async fn c4_a_stale_cache_fill_is_not_kept() {
     for world in World::all() {
         let store = world.replica(0).clone();
         let cache = store.cache::<i64>(1 << 20);

@@ -1,5 +1,6 @@
 //! The store's promises, each shown on SQLite and on Postgres, with two replicas where Postgres allows it.
 
+mod aborts;
 mod ahead;
 mod away;
 mod batches;
@@ -7,6 +8,7 @@ mod citus;
 mod crash;
 mod disk;
 mod freshness;
+mod interleavings;
 mod language;
 mod migrations;
 mod model;

@@ -1,15 +1,20 @@
 //! The store against a model: random commands, some of them at once and on any replica, repeats and reused ids among
-//! them; what they answered must be what plain counting in memory allows.
+//! them; what they answered must be what plain counting in memory allows. On Postgres the connection may end at any message
+//! of a transaction, before the server saw it or after it did it. What once failed is tried first, ever after.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::{Config, TestRunner};
-use sammati_kernel::{AccountId, Reason, Refusal};
+use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
+use sammati_kernel::{AccountId, ManualClock, Reason, Refusal};
 use sammati_store::Outcome;
+use sammati_testkit::{Cut, Database, Line, databases};
 
-use crate::world::{Count, Mood, World, account, request_id};
+use crate::world::{Count, Mood, START, World, account, open, request_id};
+
+/// The seeds of lists that failed once.
+pub(crate) const FAILED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/store/failed.txt");
 
 /// Lists of commands that are tried, on each kind of database.
 const CASES: u32 = 40;
@@ -44,9 +49,21 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Groups of commands that run at once, one group after another.
-fn groups() -> impl Strategy<Value = Vec<Vec<Op>>> {
-    prop::collection::vec(prop::collection::vec(op(), 1..12), 1..8)
+/// Commands that run at once, and where the line to the database is cut meanwhile.
+#[derive(Debug, Clone)]
+struct Group {
+    ops: Vec<Op>,
+    cut: Option<(usize, Cut)>,
+}
+
+/// More than the messages of a transaction: some cuts never come.
+const MESSAGES: usize = 24;
+
+/// Groups of commands, one group after another.
+fn groups() -> impl Strategy<Value = Vec<Group>> {
+    let cut = (0..MESSAGES, prop_oneof![Just(Cut::Before), Just(Cut::After)]);
+    let group = (prop::collection::vec(op(), 1..12), prop::option::of(cut));
+    prop::collection::vec(group.prop_map(|(ops, cut)| Group { ops, cut }), 1..8)
 }
 
 /// A call that had its effect.
@@ -190,10 +207,11 @@ fn claim_key(case: u64, claim: u8) -> [u8; 32] {
     key
 }
 
-async fn run(world: &World, case: u64, groups: &[Vec<Op>]) -> usize {
+async fn run(world: &World, line: Option<&Line>, case: u64, groups: &[Group]) -> usize {
     let mut model = Model::default();
-    for group in groups {
-        let calls: Vec<Call> = group.iter().map(|op| model.call(world, case, op)).collect();
+    for Group { ops, cut } in groups {
+        line.inspect(|line| line.cut_inside(*cut));
+        let calls: Vec<Call> = ops.iter().map(|op| model.call(world, case, op)).collect();
         let runs = calls.iter().enumerate().map(|(n, call)| {
             let store = world.replica(n);
             let key = store.request(
@@ -209,24 +227,39 @@ async fn run(world: &World, case: u64, groups: &[Vec<Op>]) -> usize {
             model.take(case, call, result);
         }
     }
+    line.inspect(|line| line.cut_inside(None));
     model.check(world, case).await;
     model.done.len()
+}
+
+/// A world whose stores reach their database over `line`.
+fn over(line: Option<&Line>, database: Database) -> World {
+    let Some(line) = line else { return World::on(database) };
+    let clock = ManualClock::at(START);
+    let url = line.url(database.url.rsplit_once('/').unwrap().1);
+    World {
+        replicas: vec![open(&url, &clock), open(&url, &clock)],
+        clock,
+        database,
+    }
 }
 
 #[test]
 fn i1_o1_any_list_of_commands_is_answered_as_plain_counting_allows() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _entered = runtime.enter();
-    for world in World::all() {
+    for database in databases() {
+        let line = (!database.url.starts_with("sqlite:")).then(|| Line::to(database.url.rsplit_once('/').unwrap().0));
+        let world = over(line.as_ref(), database);
         let (case, effects) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
         let config = Config {
             cases: CASES,
-            failure_persistence: None,
+            failure_persistence: Some(Box::new(FileFailurePersistence::Direct(FAILED))),
             ..Config::default()
         };
         let tried = TestRunner::new(config).run(&groups(), |groups| {
             case.set(case.get() + 1);
-            effects.set(effects.get() + runtime.block_on(run(&world, case.get(), &groups)));
+            effects.set(effects.get() + runtime.block_on(run(&world, line.as_ref(), case.get(), &groups)));
             Ok(())
         });
         tried.unwrap();

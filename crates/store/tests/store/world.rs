@@ -117,6 +117,9 @@ fn open_as(location: Location, clock: &ManualClock, migrations: EmbeddedMigratio
     Store::open(&options(location), Arc::new(clock.clone()), migrations)
 }
 
+/// Whose all counters are: with a NUL, which a column of text could not hold.
+pub(crate) const OWNER: &[u8] = b"all\0of them";
+
 /// An account whose slot is `slot`.
 pub(crate) fn account(slot: u16, n: u64) -> AccountId {
     AccountId::new(START, Slot::new(slot), n.to_be_bytes())
@@ -191,7 +194,7 @@ impl Command for Count {
     fn reads(&self, keys: &mut Keys) {
         assert!(self.mood != Mood::PanicsReading, "as asked");
         keys.row::<Counter>(self.id.to_vec());
-        keys.group::<Counter>("owner", b"all".to_vec());
+        keys.group::<Counter>("owner", OWNER.to_vec());
         if let Some(claim) = self.claim {
             keys.claim(claim);
         }
@@ -199,14 +202,14 @@ impl Command for Count {
 
     fn decide(&self, view: &mut View<'_>) -> Result<i64, Refusal> {
         let known = view
-            .group::<Counter>("owner", b"all")
+            .group::<Counter>("owner", OWNER)
             .iter()
             .any(|c| c.id == self.id.to_vec());
         let found = view.get::<Counter>(&self.id.to_vec());
         assert_eq!(known, found.is_some(), "a group shows what its batch created");
         let mut counter = found.unwrap_or_else(|| Counter {
             id: self.id.to_vec(),
-            owner: b"all".to_vec(),
+            owner: OWNER.to_vec(),
             count: 0,
         });
         counter.count += 1;
