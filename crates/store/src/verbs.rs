@@ -6,6 +6,7 @@ mod backup;
 mod feed;
 mod fsck;
 mod look;
+mod recover;
 mod restore;
 mod room;
 
@@ -14,6 +15,8 @@ use diesel_migrations::EmbeddedMigrations;
 pub use backup::backup;
 pub use fsck::{Disagreement, Fsck, Keyed, Known, More, Summary, fsck};
 pub use look::{Health, Remark, look};
+pub(crate) use recover::is_unfinished;
+pub use recover::{Cut, Recovery, Standing, finish};
 pub use restore::{Restored, restore};
 pub use room::room;
 

@@ -3,5 +3,6 @@
 mod crash;
 mod history;
 mod races;
+mod restored;
 mod revoked;
 mod worlds;

@@ -9,6 +9,7 @@ mod freshness;
 mod migrations;
 mod model;
 mod pruning;
+mod recovering;
 mod requests;
 mod room;
 mod rules;

@@ -11,7 +11,7 @@ use sammati_log::proof::{parse_path, verify_consistency};
 use sammati_tests::story::Story;
 
 /// The newest checkpoint.
-pub(super) async fn checkpoint(story: &Story) -> String {
+pub(crate) async fn checkpoint(story: &Story) -> String {
     let mut client = ProofServiceClient::new(story.operator.audit());
     let log = story.log().await.unwrap().name;
     let request = GetCheckpointRequest { log, size: 0 };
@@ -19,7 +19,7 @@ pub(super) async fn checkpoint(story: &Story) -> String {
 }
 
 /// The first checkpoint and the last are of one log, and every leaf is in it.
-pub(super) async fn check(story: &Story, first: String) {
+pub(crate) async fn check(story: &Story, first: String) {
     let mut client = ProofServiceClient::new(story.operator.audit());
     let log = story.log().await.unwrap();
     let keys = [Verifier::parse(&log.vkey).unwrap()];

@@ -2,7 +2,7 @@
 
 mod deciding;
 mod enrolling;
-mod log;
+pub(crate) mod log;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
