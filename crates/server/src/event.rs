@@ -80,6 +80,20 @@ impl Draft {
         self.object(id.name())
     }
 
+    /// This event caused it.
+    #[must_use]
+    pub fn because_of(mut self, event_id: &str) -> Self {
+        event_id.clone_into(&mut self.event.causation_event_id);
+        self
+    }
+
+    /// With it this was given away for ever: after a restore that loses the event it is not given to another.
+    #[must_use]
+    pub fn claims<C: Into<Vec<u8>>>(mut self, claims: impl IntoIterator<Item = C>) -> Self {
+        self.payload().claims.extend(claims.into_iter().map(Into::into));
+        self
+    }
+
     /// It was refused, for this reason.
     #[must_use]
     pub fn refused(mut self, outcome: event::Outcome, reason: &str) -> Self {

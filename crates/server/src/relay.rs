@@ -185,7 +185,8 @@ impl Relay {
         let moved = |(partition, place): (&i64, &mut Place)| {
             let moves = place.told && place.next > place.noted;
             place.noted = place.next.max(place.noted);
-            moves.then_some((*partition, place.next))
+            let epoch = place.head.as_ref().map(|head| head.epoch)?;
+            moves.then_some((*partition, epoch, place.next))
         };
         let reached: Vec<_> = self.places.iter_mut().filter_map(moved).collect();
         if !reached.is_empty() && self.sender.store.advance_cursor(CONSUMER, reached).await.is_err() {
@@ -248,11 +249,15 @@ impl Relay {
         let failure = match result {
             Ok(sent) => {
                 self.stats.relayed.inc_by(sent.events);
+                let went_back = sent.next < place.next;
                 // That it told where it stands is not that it takes what comes then.
                 place.stuck &= !place.told;
                 place.reached(sent.next, sent.last, self.sender.store.clock().now());
                 let caught_up = sent.events > 0 && !place.is_behind();
                 place.not_before = caught_up.then(|| Instant::now() + PACE);
+                if went_back {
+                    self.ask_again();
+                }
                 return self.count_stuck();
             }
             Err(failure) => failure,
@@ -265,6 +270,17 @@ impl Relay {
         let epoch = place.head.as_ref().map_or(0, |head| head.epoch);
         failure.report(self.sender.service, partition, epoch, place.next);
         self.count_stuck();
+    }
+
+    /// The log has less of a partition than it had told: its database was restored. What it lost of the others would
+    /// otherwise be sent only with their next event.
+    fn ask_again(&mut self) {
+        tracing::error!(
+            "the audit log lost events that it had: it was restored; sending again what is still in the feed"
+        );
+        for place in self.places.values_mut().filter(|place| !place.busy) {
+            (place.next, place.told) = (0, false);
+        }
     }
 
     fn count_stuck(&self) {

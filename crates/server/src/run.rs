@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use sammati_kernel::{Clock, SystemClock};
+use sammati_kernel::{Clock, Refusal, SystemClock};
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::served::Served;
 use crate::stack::{Parts, stack};
 use crate::tls::Peers;
-use crate::verbs::Keeps;
+use crate::verbs::{Again, Keeps};
 
 /// A service: its name, its settings, and how it is made.
 pub trait Service: Sized + 'static {
@@ -48,6 +48,12 @@ pub trait Service: Sized + 'static {
     /// What is not good in the configuration.
     fn keeps(_config: &Config<Self::Settings>) -> Result<Keeps, ConfigError> {
         Ok(Keeps::default())
+    }
+
+    /// Does again what its database lost in a restore and the log proves, as far as it took something away from somebody:
+    /// time only takes away. Harmless when it is done twice. Tells what it did, a line for each.
+    fn again(_again: Again) -> impl Future<Output = Result<Vec<String>, Refusal>> + Send {
+        async { Ok(Vec::new()) }
     }
 
     /// Opens what it needs and makes its RPCs. Health says NOT_SERVING until it returns.

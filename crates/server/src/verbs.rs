@@ -1,17 +1,22 @@
 //! What else can the binary do than serve? The operator's verbs, alike for all services.
 
+mod lost;
+mod recover;
+mod restore;
+
 use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use sammati_kernel::{Clock, SystemClock};
 use sammati_store::verbs::{self, Known, More};
 use sammati_store::{EmbeddedMigrations, Location};
 
 use crate::config::{Config, ConfigError, DatabaseConfig};
 use crate::doctor;
 use crate::run::Service;
+
+pub use recover::Again;
 
 /// Where the configuration is.
 #[derive(Debug, Clone, clap::Args)]
@@ -39,7 +44,7 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
-    /// Put a backup in the database's place. SQLite only; the service must be stopped
+    /// Put a backup in the database's place, and recover it. SQLite only; the service must be stopped
     Restore {
         /// Where the configuration is.
         #[command(flatten)]
@@ -50,6 +55,20 @@ pub enum Verb {
         /// Move a database that is there aside, to its name with .replaced- and the time
         #[arg(long)]
         replace: bool,
+        /// How it is recovered.
+        #[command(flatten)]
+        how: How,
+    },
+    /// After a restore or a failover that lost commits: open a new epoch of the feed, ask the audit log what was lost, and
+    /// take back again what was taken back. Harmless when nothing was lost, and when done twice. On SQLite the service
+    /// must be stopped
+    Recover {
+        /// Where the configuration is.
+        #[command(flatten)]
+        at: At,
+        /// How it is recovered.
+        #[command(flatten)]
+        how: How,
     },
     /// Check that the database agrees with itself, changing nothing. Ends with 0 if it does, 1 if not, 2 if it cannot say
     Fsck {
@@ -69,11 +88,24 @@ pub enum Verb {
     },
 }
 
+/// How a database is recovered.
+#[derive(Debug, Clone, clap::Args)]
+pub struct How {
+    /// Who does it, for the log: your name as colleagues know it
+    #[arg(long, value_name = "NAME")]
+    pub by: Option<String>,
+    /// Do not ask the audit log, which is gone for good. Consents that were taken back since are then in force AGAIN, ended
+    /// sessions live, and an address that was given away since can be given to another: nobody can tell which
+    #[arg(long)]
+    pub without_log: bool,
+}
+
 impl Verb {
     fn config(&self) -> &Path {
         let (Self::Migrate { at }
         | Self::Backup { at, .. }
         | Self::Restore { at, .. }
+        | Self::Recover { at, .. }
         | Self::Fsck { at, .. }
         | Self::Doctor { at }) = self;
         &at.config
@@ -89,6 +121,8 @@ pub struct Keeps {
     pub keys: Vec<&'static str>,
     /// Files of Ed25519 keys.
     pub signing_keys: Vec<String>,
+    /// Whether its first database has a feed that goes to the audit log.
+    pub has_feed: bool,
 }
 
 /// A database of a service.
@@ -167,7 +201,15 @@ pub fn operate<S: Service>(verb: &Verb) -> ExitCode {
     let done = match verb {
         Verb::Migrate { .. } => migrate(databases),
         Verb::Backup { to, .. } => backup(&databases, to),
-        Verb::Restore { from, replace, .. } => restore(S::NAME, &databases, from, *replace),
+        Verb::Restore { from, replace, how, .. } => {
+            let done = restore::restore(&databases, from, *replace, keeps.has_feed);
+            done.and_then(|()| restore::then::<S>(&config, how, keeps.has_feed))
+        }
+        Verb::Recover { how, .. } if keeps.has_feed => recover::recover::<S>(&config, how),
+        Verb::Recover { .. } => {
+            say(restore::OF_THE_LOG);
+            Ok(())
+        }
         Verb::Fsck { file, .. } => return fsck(databases, file.as_deref()),
         Verb::Doctor { .. } => Ok(()),
     };
@@ -221,51 +263,6 @@ fn backup(databases: &[Database], to: &Path) -> Result<(), sammati_store::Error>
         ));
     }
     say("Keep it on another machine. `fsck --file` checks it.");
-    Ok(())
-}
-
-/// What a restore means as long as it does not open a new epoch.
-const MEANS: &str = "\
-Know this before you start it. Whatever was committed after the backup is undone: consents that were revoked since are
-granted again, and calls that are repeated are done again.
-Positions of the feed that were used since the backup will be USED AGAIN, with other events, for a restore does not open a
-new epoch yet. The audit log has the first ones: it refuses the others, and the relay of those partitions stands
-(metric relay_stuck_partitions) with nothing that lets it go on. Consumers that are further have caches that are wrong, and
-revisions that clients hold name what is not there.
-None of this happens if nothing was committed after the backup was made.";
-
-/// The same for the log itself.
-const MEANS_FOR_THE_LOG: &str = "\
-Know this before you start it. Events that the log took in after the backup are gone from it, and it will sign OTHER trees
-at sizes that it has signed already: whoever kept a checkpoint or a proof since the backup can show that the log contradicts
-itself, and nothing mends that. Services that have relayed further are refused (metric relay_stuck_partitions), and what they
-have pruned since cannot be sent again.
-None of this happens if the log took in nothing after the backup was made.";
-
-fn restore(service: &str, databases: &[Database], from: &Path, replace: bool) -> Result<(), sammati_store::Error> {
-    let now = SystemClock.now();
-    for database in databases {
-        let file = database.file(from);
-        if matches!(database.location, Location::Sqlite(_)) && !file.is_file() {
-            let what = format!("there is no backup {} of {}", file.display(), database.name);
-            return Err(sammati_store::Error::File(what));
-        }
-    }
-    for database in databases {
-        let file = database.file(from);
-        let done = verbs::restore(&database.location, &file, &database.migrations, replace, now)?;
-        say(format_args!(
-            "{}: restored from {}, {} bytes",
-            database.name,
-            file.display(),
-            done.bytes
-        ));
-        if let Some(aside) = done.aside {
-            let what = "the database before it is kept; to go back, move it and its -wal to their old names";
-            say(format_args!("{}: {}: {what}", database.name, aside.display()));
-        }
-    }
-    say(if service == "audit" { MEANS_FOR_THE_LOG } else { MEANS });
     Ok(())
 }
 

@@ -33,16 +33,19 @@ struct Position {
     position: i64,
 }
 
-/// Notes that `consumer` has durably got all before these positions. One that is further by now stays there.
-pub(crate) fn advance_cursor(conn: &mut AnyConn, consumer: &str, reached: &[(i64, i64)]) -> Result<(), Error> {
+/// Notes that `consumer` has durably got all before these positions, each with its partition and epoch. One that is further
+/// by now stays there; what is said of another epoch than the partition's is about other events, and not noted.
+pub(crate) fn advance_cursor(conn: &mut AnyConn, consumer: &str, reached: &[(i64, i64, i64)]) -> Result<(), Error> {
     // By itself it is one transaction for each: a consumer tells of its place now and then, not at each event.
-    let text = "INSERT INTO cursor(partition,consumer,next) VALUES ($1,$2,$3) \
+    let text = "INSERT INTO cursor(partition,consumer,next) SELECT h.partition,$1,$2 FROM head h \
+                WHERE h.partition=$3 AND h.epoch=$4 \
                 ON CONFLICT (partition,consumer) DO UPDATE SET next=excluded.next WHERE excluded.next>cursor.next";
-    for (partition, next) in reached {
+    for (partition, epoch, next) in reached {
         on_conn!(&mut *conn, |c| diesel::sql_query(text)
-            .bind::<BigInt, _>(*partition)
             .bind::<Binary, _>(consumer.as_bytes())
             .bind::<BigInt, _>(*next)
+            .bind::<BigInt, _>(*partition)
+            .bind::<BigInt, _>(*epoch)
             .execute(c))?;
     }
     Ok(())

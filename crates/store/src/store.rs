@@ -24,7 +24,7 @@ use crate::room::{self, Budget, Room};
 use crate::setup::{self, FileLock, PREDECESSOR};
 use crate::shared::{Head, Reached, Shared};
 use crate::standby::Wanted;
-use crate::{AnyConn, Location, Partitions, Revision, SubjectCache};
+use crate::{AnyConn, Location, Partitions, Revision, SubjectCache, verbs};
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
@@ -92,9 +92,30 @@ impl Store {
     /// # Errors
     /// When the database is away, is held by another process (SQLite), or has a schema that this binary cannot serve.
     pub fn open(options: &Options, clock: Arc<dyn Clock>, migrations: EmbeddedMigrations) -> Result<Self, Error> {
-        // A Postgres connection drives a runtime of its own, which must not happen on a runtime's thread.
+        Self::open_aside(options, clock, migrations, false)
+    }
+
+    /// The same for a database that is being recovered, which nobody may serve yet.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_unfinished(
+        options: &Options,
+        clock: Arc<dyn Clock>,
+        migrations: EmbeddedMigrations,
+    ) -> Result<Self, Error> {
+        Self::open_aside(options, clock, migrations, true)
+    }
+
+    /// A Postgres connection drives a runtime of its own, which must not happen on a runtime's thread.
+    fn open_aside(
+        options: &Options,
+        clock: Arc<dyn Clock>,
+        migrations: EmbeddedMigrations,
+        unfinished: bool,
+    ) -> Result<Self, Error> {
         let runtime = Handle::try_current().ok();
-        let open = || Self::open_here(options, clock, migrations, runtime);
+        let open = || Self::open_here(options, clock, migrations, runtime, unfinished);
         std::thread::scope(|scope| scope.spawn(open).join())
             .unwrap_or_else(|_| Err(Error::Broken("opening the database panicked".into())))
     }
@@ -104,6 +125,7 @@ impl Store {
         clock: Arc<dyn Clock>,
         migrations: EmbeddedMigrations,
         runtime: Option<Handle>,
+        unfinished: bool,
     ) -> Result<Self, Error> {
         let lock = match &options.location {
             Location::Sqlite(path) => Some(FileLock::take(path, PREDECESSOR)?),
@@ -116,6 +138,9 @@ impl Store {
         shared.room = Room::new(options.budget);
         let shared = Arc::new(shared);
         let mut conn = options.location.connect()?;
+        if !unfinished && verbs::is_unfinished(&mut conn)? {
+            return Err(Error::Schema(UNFINISHED.to_owned()));
+        }
         let heads = crate::heads::read_heads(&mut conn, &partitions.all().collect::<Vec<_>>())?;
         let heads: Vec<_> = heads
             .into_iter()
@@ -281,11 +306,12 @@ impl Store {
         self.confirmer.confirm().await
     }
 
-    /// Notes that `consumer` has durably got every event before these positions of its partitions.
+    /// Notes that `consumer` has durably got every event of these partitions before these positions: each partition with
+    /// the epoch that is spoken of, and the position.
     ///
     /// # Errors
     /// STORAGE_UNAVAILABLE.
-    pub async fn advance_cursor(&self, consumer: &'static str, reached: Vec<(i64, i64)>) -> Result<(), Refusal> {
+    pub async fn advance_cursor(&self, consumer: &'static str, reached: Vec<(i64, i64, i64)>) -> Result<(), Refusal> {
         let told = self
             .readers
             .with(move |conn| prune::advance_cursor(conn, consumer, &reached));
@@ -409,6 +435,10 @@ impl Store {
         self.shared.location.file()
     }
 }
+
+/// Why a database is not served.
+const UNFINISHED: &str = "the database was restored, and its recovery has not come to its end: what was taken back since \
+    the backup could be in force again. Run the verb recover; it says what is in its way";
 
 /// Marks the ids of what is done once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,6 +7,7 @@ mod feed;
 mod fsck;
 mod look;
 mod primary;
+mod recover;
 mod restore;
 mod room;
 
@@ -16,6 +17,8 @@ pub use backup::backup;
 pub use fsck::{Disagreement, Fsck, Keyed, Known, More, Summary, fsck};
 pub use look::{Health, Remark, look};
 pub use primary::{Needs, primary};
+pub(crate) use recover::is_unfinished;
+pub use recover::{Cut, Recovery, Standing, finish};
 pub use restore::{Restored, restore};
 pub use room::room;
 

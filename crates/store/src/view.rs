@@ -326,7 +326,7 @@ impl<'a> View<'a> {
 
 /// Marks the ids of events: UUIDv7 like all others, without a resource name of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct AnyEvent;
+pub(crate) struct AnyEvent;
 
 impl IdKind for AnyEvent {
     const COLLECTION: &'static str = "events";

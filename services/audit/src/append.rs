@@ -38,28 +38,44 @@ pub struct Stretch {
     pub chains: Vec<Vec<u8>>,
 }
 
-/// How many epochs back the log looks for where it stands in a partition: one epoch is one restore of a database.
-const EPOCHS: usize = 64;
-
 impl Stretch {
-    /// Its own row and, in case the log has nothing of its epoch, those of the epochs before, the last first.
-    fn sources(&self) -> impl Iterator<Item = SourceRow> {
-        (1..=self.epoch).rev().take(EPOCHS).map(|epoch| SourceRow {
+    /// The row of its partition in `epoch`, as it begins.
+    fn row(&self, epoch: i64) -> SourceRow {
+        SourceRow {
             service: self.service.clone(),
             epoch,
             partition: self.partition,
             next: 0,
             chain: vec![0; 32],
-        })
+        }
+    }
+
+    /// The rows that are read at once: its own, and the first epoch's, which old code wrote.
+    fn reads(&self, keys: &mut Keys) {
+        for epoch in [1, self.epoch] {
+            keys.row::<SourceRow>(self.row(epoch).key());
+        }
+    }
+
+    /// In case the log has nothing of its epoch, those of all others.
+    fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
+        if loaded.get::<SourceRow>(&self.row(self.epoch).key()).is_none() {
+            keys.group::<SourceRow>("feed", SourceRow::feed(&self.service, self.partition));
+        }
     }
 
     /// Where the log stands in this partition and epoch. A new epoch begins at most where the log stands in the one
     /// before, or below: a restore may have lost events that the log has, and the chain there is then the feed's word.
     fn source(&self, view: &View<'_>) -> SourceRow {
-        let known = self.sources().find_map(|source| view.get::<SourceRow>(&source.key()));
-        let Some(mut source) = known.or_else(|| self.sources().next()) else {
-            return SourceRow::default();
-        };
+        if let Some(own) = view.get::<SourceRow>(&self.row(self.epoch).key()) {
+            return own;
+        }
+        let others = view.group::<SourceRow>("feed", &SourceRow::feed(&self.service, self.partition));
+        let first = view.get::<SourceRow>(&self.row(1).key());
+        let before = others.into_iter().chain(first).filter(|row| row.epoch < self.epoch);
+        let mut source = before
+            .max_by_key(|row| row.epoch)
+            .unwrap_or_else(|| self.row(self.epoch));
         if source.epoch != self.epoch && self.first < source.next {
             source.next = self.first;
             source.chain = self.chains.first().cloned().unwrap_or_default();
@@ -143,9 +159,13 @@ impl Command for Append {
             }
         }
         if let Some(stretch) = &self.stretch {
-            for source in stretch.sources() {
-                keys.row::<SourceRow>(source.key());
-            }
+            stretch.reads(keys);
+        }
+    }
+
+    fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
+        if let Some(stretch) = &self.stretch {
+            stretch.then(loaded, keys);
         }
     }
 

@@ -15,6 +15,7 @@ mod proof;
 pub mod rows;
 mod rpc;
 mod service;
+mod sources;
 mod stats;
 pub mod tags;
 mod tree;

@@ -235,14 +235,25 @@ pub struct SourceRow {
     pub chain: Vec<u8>,
 }
 
+impl SourceRow {
+    /// By what all epochs of one partition are found.
+    pub fn feed(service: &str, partition: i32) -> Vec<u8> {
+        format!("{service}/{partition}").into_bytes()
+    }
+}
+
 impl Record for SourceRow {
     const TABLE: Table = Table {
         name: "source",
-        columns: &[],
+        columns: &[Column::bytes("feed")],
     };
 
     fn key(&self) -> Vec<u8> {
         format!("{}/{}/{}", self.service, self.epoch, self.partition).into_bytes()
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![Self::feed(&self.service, self.partition).into()]
     }
 }
 

@@ -77,6 +77,8 @@ impl Service for Audit {
             databases: vec![log, keys],
             keys: vec!["kek", "lookup"],
             signing_keys: vec!["log_key.pem".to_owned()],
+            // The log tells nobody of itself.
+            has_feed: false,
         })
     }
 

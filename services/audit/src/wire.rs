@@ -4,6 +4,7 @@ mod append;
 mod event;
 mod list;
 mod proof;
+mod sources;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use sammati_kernel::{Refusal, Violations};
 pub(crate) use append::{Mended, batch};
 pub(crate) use list::{Filter, filter};
 pub(crate) use proof::{Leaves, inclusion, which_leaves};
+pub(crate) use sources::{feeds, index_of, position};
 
 use crate::keyring::Opened;
 use crate::rows::{CheckpointRow, LeafRow};

@@ -3,6 +3,7 @@
 //! All of one person lives in one partition and changes under one lock; a decision reads either what is locked or what
 //! memory holds and the store has confirmed.
 
+mod again;
 pub mod artefact;
 pub mod consent;
 pub mod decision;

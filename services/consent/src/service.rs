@@ -11,15 +11,16 @@ use sammati_api::consent::v1::link_service_server::LinkServiceServer;
 use sammati_api::consent::v1::notice_service_server::NoticeServiceServer;
 use sammati_api::consent::v1::notification_service_server::NotificationServiceServer;
 use sammati_api::consent::v1::transfer_service_server::TransferServiceServer;
-use sammati_kernel::{Key, Micros};
+use sammati_kernel::{Key, Micros, Refusal};
 use sammati_server::relay::{CONSUMER, Relay};
 use sammati_server::{
-    Built, Config, ConfigError, Database, IdentityFacts, Keeps, Served, Service, Start, StartError, upkeep,
+    Again, Built, Config, ConfigError, Database, IdentityFacts, Keeps, Served, Service, Start, StartError, upkeep,
 };
 use sammati_store::Store;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::again;
 use crate::artefact::{ArtefactKey, ArtefactKeys};
 use crate::directory::identity::{Follower, IdentityResolver};
 use crate::directory::{Directory, Resolver};
@@ -153,7 +154,12 @@ impl Service for Consent {
             )?],
             keys: vec!["kek", "lookup"],
             signing_keys: std::iter::once("artefact_key.pem".to_owned()).chain(retired).collect(),
+            has_feed: true,
         })
+    }
+
+    async fn again(lost: Again) -> Result<Vec<String>, Refusal> {
+        again::again(lost).await
     }
 
     async fn build(start: Start<Settings>) -> Result<Built, StartError> {

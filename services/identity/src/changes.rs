@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use prost::Message;
 use sammati_api::audit::v1::Event;
 use sammati_kernel::{AccountId, Key, Micros, ParticipantId, Reason, Refusal, SessionId, Slot};
-use sammati_store::{FeedEvent, Reader, Record, Store};
+use sammati_store::{FeedEvent, Head, Reader, Record, Store};
 
 use crate::rows::{AccountRow, EndedSession, ParticipantRow, SessionRow};
 
@@ -116,12 +116,25 @@ impl Cursor {
         if known && heads.len() == self.0.len() {
             Ok(())
         } else {
-            Err(Refusal::new(Reason::PositionUnknown).saying("drop everything and begin without a resume token"))
+            Err(begin_anew())
         }
     }
 
+    /// Refuses when a partition is in another epoch by now: it was restored, and what was told may never have happened.
+    fn check_epochs(&self, store: &Store) -> Result<(), Refusal> {
+        let is_other = |(partition, head): &(i64, Head)| self.0.get(partition).is_none_or(|at| at.epoch != head.epoch);
+        if store.heads().iter().any(is_other) {
+            return Err(begin_anew());
+        }
+        Ok(())
+    }
+
     /// Reads what was committed since, and moves on.
+    ///
+    /// # Errors
+    /// POSITION_UNKNOWN in another epoch; STORAGE_UNAVAILABLE.
     pub(crate) async fn advance(&mut self, store: &Store) -> Result<News, Refusal> {
+        self.check_epochs(store)?;
         let behind: Vec<(i64, i64)> = store
             .heads()
             .into_iter()
@@ -168,6 +181,11 @@ impl Cursor {
             .all(|(p, head)| self.0.get(p).is_some_and(|at| at.next >= head.next));
         Ok(News { items, drained })
     }
+}
+
+/// To whom another epoch, or a place that is gone, is all that is known.
+pub(crate) fn begin_anew() -> Refusal {
+    Refusal::new(Reason::PositionUnknown).saying("drop everything and begin without a resume token")
 }
 
 /// Reads the snapshot, all in one view of the database.

@@ -44,22 +44,7 @@ struct State {
 impl Facts {
     /// As the database has them.
     pub(crate) async fn load(store: &Store, keys: Arc<KeyRing>, issuer: String, now: Micros) -> Result<Self, Refusal> {
-        let as_of = Instant::now();
-        let snapshot = changes::snapshot(store, now).await?;
-        let mut state = State {
-            cursor: snapshot.cursor,
-            as_of,
-            ended: HashMap::new(),
-            stopped: HashSet::new(),
-            inactive: HashSet::new(),
-        };
-        snapshot.participants.iter().for_each(|row| state.participant(row));
-        snapshot.accounts.iter().for_each(|row| state.account(row));
-        snapshot
-            .sessions
-            .iter()
-            .filter_map(|row| row.id())
-            .for_each(|id| state.end(id, now));
+        let state = State::load(store, now).await?;
         Ok(Self {
             keys,
             issuer,
@@ -97,8 +82,11 @@ impl Facts {
         let mut cursor = self.state.read().unwrap_or_else(PoisonError::into_inner).cursor.clone();
         let as_of = Instant::now();
         store.confirm().await?;
-        let news = cursor.advance(store).await?;
         let now = clock.now();
+        let news = match cursor.advance(store).await {
+            Err(refusal) if refusal.reason == Reason::PositionUnknown => return self.reload(store, now).await,
+            news => news?,
+        };
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.ended.retain(|_, until| now < *until);
         for (_, what, _) in &news.items {
@@ -115,6 +103,15 @@ impl Facts {
         Ok(news.drained)
     }
 
+    /// The database was restored: nothing that was known counts. Sessions whose end it forgot stay ended here.
+    async fn reload(&self, store: &Store, now: Micros) -> Result<bool, Refusal> {
+        let mut fresh = State::load(store, now).await?;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        fresh.ended.extend(std::mem::take(&mut state.ended));
+        *state = fresh;
+        Ok(true)
+    }
+
     /// Refuses when at `at` the facts are too old to judge by.
     pub(crate) fn fresh_at(&self, at: Instant) -> Result<(), Refusal> {
         let as_of = self.state.read().unwrap_or_else(PoisonError::into_inner).as_of;
@@ -127,6 +124,23 @@ impl Facts {
 }
 
 impl State {
+    async fn load(store: &Store, now: Micros) -> Result<Self, Refusal> {
+        let as_of = Instant::now();
+        let snapshot = changes::snapshot(store, now).await?;
+        let mut state = Self {
+            cursor: snapshot.cursor,
+            as_of,
+            ended: HashMap::new(),
+            stopped: HashSet::new(),
+            inactive: HashSet::new(),
+        };
+        snapshot.participants.iter().for_each(|row| state.participant(row));
+        snapshot.accounts.iter().for_each(|row| state.account(row));
+        let ended = snapshot.sessions.iter().filter_map(|row| row.id());
+        ended.for_each(|id| state.end(id, now));
+        Ok(state)
+    }
+
     fn end(&mut self, session: SessionId, now: Micros) {
         self.ended.insert(session, now.plus(ENDED_WITHIN));
     }

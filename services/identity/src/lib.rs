@@ -5,6 +5,7 @@
 //! (how it is kept), and shows the outcome with `wire` again.
 
 mod account;
+mod again;
 mod changes;
 mod facts;
 mod keyring;

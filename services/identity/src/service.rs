@@ -13,11 +13,12 @@ use sammati_kernel::{AddressSuffix, Clock, Key, Micros, Refusal};
 use sammati_server::authn::TokenFacts;
 use sammati_server::page::PageTokens;
 use sammati_server::relay::{CONSUMER, Relay};
-use sammati_server::{Built, Config, ConfigError, Database, Keeps, Served, Service, Start, StartError, upkeep};
+use sammati_server::{Again, Built, Config, ConfigError, Database, Keeps, Served, Service, Start, StartError, upkeep};
 use sammati_store::{Options, Store};
 use serde::Deserialize;
 use tokio::time::MissedTickBehavior;
 
+use crate::again;
 use crate::facts::Facts;
 use crate::keyring::{ACTIVE, KeyRing};
 use crate::lookup::Lookup;
@@ -197,7 +198,12 @@ impl Service for Identity {
             databases: vec![Database::of(config.database()?, Self::NAME, MIGRATIONS, tables)?],
             keys: vec!["kek", "lookup"],
             signing_keys: vec![ACTIVE.to_owned()],
+            has_feed: true,
         })
+    }
+
+    async fn again(lost: Again) -> Result<Vec<String>, Refusal> {
+        again::again(lost).await
     }
 
     async fn build(start: Start<Settings>) -> Result<Built, StartError> {

@@ -4,5 +4,6 @@ mod crash;
 mod durable;
 mod history;
 mod races;
+mod restored;
 mod revoked;
 mod worlds;

@@ -89,6 +89,9 @@ fn in_payload(payload: &mut Payload, look: &mut impl FnMut(Kind, &'static str, &
     for field in &mut payload.changed_fields {
         look(Kind::Word, "payload.changed_fields", field);
     }
+    if let Some(cut) = &mut payload.cut {
+        look(Kind::Word, "payload.cut.operator", &mut cut.operator);
+    }
     if let Some(client) = &mut payload.client {
         look(Kind::Name, "payload.client.network", &mut client.network);
         look(Kind::Name, "payload.client.app", &mut client.app);

@@ -7,13 +7,14 @@ use diesel_migrations::EmbeddedMigrations;
 use sammati_kernel::Micros;
 
 use super::backup::{beside, copy, failed, refuse_existing, sync_folder};
+use super::recover::mark_file;
 use crate::error::Error;
 use crate::schema::Schema;
 use crate::setup::{FileLock, PREDECESSOR};
 use crate::{Location, damage};
 
 const ON_POSTGRES: &str = "Postgres is restored by its own tools: a base backup with its archived WAL to the latest point, \
-    or `pg_restore --clean --if-exists --single-transaction` of a dump; stop all replicas of the service first";
+    or `pg_restore --clean --if-exists --single-transaction` of a dump; stop all replicas of the service first, and run the verb recover before they start";
 
 /// What a database consists of, as ends of its file's name.
 const PARTS: [&str; 3] = ["", "-wal", "-shm"];
@@ -28,7 +29,7 @@ pub struct Restored {
 }
 
 /// Puts the database in the file `from` where `location` says, once it has shown to be whole and this service's. One that
-/// is there is refused or, with `replace`, moved aside.
+/// is there is refused or, with `replace`, moved aside. With `recover` nobody serves it before it was recovered.
 ///
 /// # Errors
 /// When a process serves the database, when there is one and it is not to be replaced, when `from` is not good, and on
@@ -38,6 +39,7 @@ pub fn restore(
     from: &Path,
     migrations: &EmbeddedMigrations,
     replace: bool,
+    recover: bool,
     now: Micros,
 ) -> Result<Restored, Error> {
     let Location::Sqlite(path) = location else {
@@ -53,6 +55,10 @@ pub fn restore(
     check(from, migrations)?;
     let fresh = beside(path, &format!(".{}.restored", std::process::id()));
     let bytes = copy(from, &fresh)?;
+    if recover {
+        // Before it has its name: whoever dies in between leaves nothing that could be served.
+        mark_file(&fresh).inspect_err(|_| drop(fs::remove_file(&fresh)))?;
+    }
     let aside = set_aside(path, now).inspect_err(|_| drop(fs::remove_file(&fresh)))?;
     fs::rename(&fresh, path).map_err(|error| failed(path, &error))?;
     sync_folder(path)?;

@@ -14,6 +14,7 @@ mod migrations;
 mod model;
 mod pooler;
 mod pruning;
+mod recovering;
 mod requests;
 mod room;
 mod rules;

@@ -30,12 +30,12 @@ async fn o1_an_event_stays_until_every_consumer_has_it_and_it_is_old() {
         }
         let all: Vec<i64> = (0..10).collect();
         assert_eq!(store.prune(LOG).await.unwrap().events, 0, "the log has not told yet");
-        store.advance_cursor("log", vec![(1, 4)]).await.unwrap();
-        store.advance_cursor("log", vec![(1, 2)]).await.unwrap();
+        store.advance_cursor("log", vec![(1, 1, 4)]).await.unwrap();
+        store.advance_cursor("log", vec![(1, 1, 2)]).await.unwrap();
         // The log needs 4, and the chain hash of 3 to go on from.
         assert_eq!(store.prune(LOG).await.unwrap().events, 3);
         assert_eq!(span(&world).await, (3, all[3..].to_vec()));
-        store.advance_cursor("log", vec![(1, 10)]).await.unwrap();
+        store.advance_cursor("log", vec![(1, 1, 10)]).await.unwrap();
         assert_eq!(
             world.replica(1).prune(LOG).await.unwrap().events,
             2,

@@ -13,11 +13,11 @@ use sammati_testkit::{Database, databases};
 use crate::world::{Count, Counter, MIGRATIONS, START, World, account, open, request_id};
 
 /// Verbs are for a process without a runtime.
-fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(work).join().unwrap())
 }
 
-fn fsck(location: &Location) -> (Summary, Vec<Disagreement>) {
+pub(crate) fn fsck(location: &Location) -> (Summary, Vec<Disagreement>) {
     let mut found = Vec::new();
     let tell = &mut |one: &Disagreement| found.push(one.clone());
     let summary = verbs::fsck(location, &MIGRATIONS, &[Known::of::<Counter>()], None, tell).unwrap();
@@ -26,7 +26,7 @@ fn fsck(location: &Location) -> (Summary, Vec<Disagreement>) {
 }
 
 /// Runs statements beside the store, with `{…}` as a literal of those hexadecimal digits.
-fn execute(location: &Location, sql: &str) {
+pub(crate) fn execute(location: &Location, sql: &str) {
     let mut conn = location.connect().unwrap();
     let literal = if matches!(conn, AnyConn::Pg(_)) { r"'\x" } else { "X'" };
     let sql = sql.replace('{', literal).replace('}', "'");
@@ -210,7 +210,8 @@ async fn a_restore_refuses_what_it_should_and_keeps_what_it_replaces() {
     assert_eq!(count(&database.url, &clock, 3).await, 3);
     aside(|| verbs::backup(&location, &saved).unwrap());
     let restore = |from: &Path, to: &Location, replace| {
-        aside(|| verbs::restore(to, from, &MIGRATIONS, replace, Micros::from_seconds(7))).map_err(|e| e.to_string())
+        aside(|| verbs::restore(to, from, &MIGRATIONS, replace, false, Micros::from_seconds(7)))
+            .map_err(|e| e.to_string())
     };
     let served = open(&database.url, &clock);
     assert!(
@@ -293,7 +294,7 @@ fn postgres_is_saved_by_its_own_tools() {
         refused.contains("pg_basebackup") && refused.contains("pg_dump"),
         "{refused}"
     );
-    let refused = verbs::restore(&location, Path::new("x"), &MIGRATIONS, true, START)
+    let refused = verbs::restore(&location, Path::new("x"), &MIGRATIONS, true, false, START)
         .unwrap_err()
         .to_string();
     assert!(refused.contains("pg_restore"), "{refused}");

@@ -13,6 +13,7 @@ use crate::keyring::Opened;
 use crate::log::queried;
 use crate::policy;
 use crate::rows::LeafRow;
+use crate::sources::Ends;
 use crate::wire::{self, Which};
 
 #[tonic::async_trait]
@@ -42,6 +43,17 @@ impl LogService for Rpc {
     ) -> Result<Response<audit::ListEventsResponse>, Status> {
         let caller = authz::caller(&request)?.clone();
         self.list(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    async fn list_source_events(
+        &self,
+        request: Request<audit::ListSourceEventsRequest>,
+    ) -> Result<Response<audit::ListSourceEventsResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.own(&caller, request.into_inner())
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -146,6 +158,54 @@ impl Rpc {
         Ok(audit::ListEventsResponse {
             events: events.collect(),
             next_page_token,
+        })
+    }
+
+    async fn own(
+        &self,
+        caller: &Caller,
+        request: audit::ListSourceEventsRequest,
+    ) -> Result<audit::ListSourceEventsResponse, Refusal> {
+        let service = policy::appender(caller, None)?;
+        let query = audit::ListSourceEventsRequest {
+            page_size: 0,
+            page_token: String::new(),
+            ..request.clone()
+        };
+        let page = self.pages.page(
+            caller,
+            "ListSourceEvents",
+            &query,
+            request.page_size,
+            &request.page_token,
+        );
+        let (feeds, page) = Refusal::both(wire::feeds(request.feeds), page)?;
+        let ends = Ends { feeds, size: page.size };
+        let from = page.after.as_deref().and_then(wire::index_of);
+        let positions = match from {
+            None => self.log.positions(service, &ends).await?,
+            Some(_) => Vec::new(),
+        };
+        let own = self.log.own(service, &ends, from).await?;
+        let payloads = self.log.payloads(&own.rows).await?;
+        let mut read = queried(caller, &self.log.name());
+        read.payload().counts = Some(audit::Counts {
+            records: wire::number(own.rows.len() as u64),
+            ..audit::Counts::default()
+        });
+        self.log.record(read).await?;
+        let next_page_token = match own.next {
+            Some(next) => page.next(&next.to_be_bytes()).map_err(|_| Reason::Internal)?,
+            None => String::new(),
+        };
+        let name = self.log.name();
+        let rows = own.rows.iter().zip(payloads);
+        // It gets what it wrote, all of it.
+        let events = rows.map(|(row, (header, opened))| wire::log_event(&name, row, header, opened));
+        Ok(audit::ListSourceEventsResponse {
+            events: events.collect(),
+            next_page_token,
+            positions: positions.iter().map(wire::position).collect(),
         })
     }
 

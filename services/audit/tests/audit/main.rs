@@ -8,3 +8,4 @@ mod reading;
 mod relay;
 mod relaying;
 mod serving;
+mod sources;

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::fixture::{Feed, some_event};
-use crate::serving::{Did, SOURCE, channel, lay_out, serve};
+use crate::serving::{Did, SOURCE, channel, lay_out, serve, serve_at};
 
 /// An audit service, and a service whose feed is to reach it.
 struct World {
@@ -293,6 +293,77 @@ async fn o1_a_new_epoch_goes_on_from_its_cut() {
     for index in 10..13 {
         let id = world.did(1).await;
         assert_eq!(world.proved(&id).await.index, index);
+    }
+    world.end(stop, relay).await;
+}
+
+/// Epochs are numbered by time: the one before may be far below, and none is asked for twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn o1_an_epoch_may_be_far_above_the_one_before() {
+    let world = World::new().await;
+    let (_, stop, relay) = world.relay();
+    let first = world.did(1).await;
+    assert_eq!(world.proved(&first).await.index, 0);
+    for (index, epoch) in [(1, 217_000_000), (2, 217_000_999)] {
+        world.alter(&[&format!("UPDATE head SET epoch={epoch} WHERE partition=1")]);
+        let id = world.did(1).await;
+        let proof = world.proved(&id).await;
+        let source = audit::Leaf::decode(proof.leaf.as_slice()).unwrap().source.unwrap();
+        assert_eq!((proof.index, source.epoch, source.position), (index, epoch, index));
+    }
+    world.end(stop, relay).await;
+}
+
+/// A log whose database was restored gets again what its sources still have: of the partition that has news, and of all
+/// others too.
+#[tokio::test(flavor = "multi_thread")]
+async fn o1_a_log_that_was_restored_is_sent_what_it_lost() {
+    let world = World::new().await;
+    let (_, stop, relay) = world.relay();
+    let kept = world.did(1).await;
+    world.proved(&kept).await;
+    let World {
+        folder,
+        authority,
+        running,
+        source,
+    } = world;
+    let address = running.address;
+    running.shutdown().await;
+    let (log, saved) = (folder.path().join("audit.db"), folder.path().join("saved.db"));
+    std::fs::copy(&log, &saved).unwrap();
+    let running = serve_at(folder.path(), address).await;
+    let world = World {
+        folder,
+        authority,
+        running,
+        source,
+    };
+    let mut lost = Vec::new();
+    for slot in [1, 2, 3, 1] {
+        lost.push(world.did(slot).await);
+    }
+    for id in &lost {
+        world.proved(id).await;
+    }
+    let World {
+        folder,
+        authority,
+        running,
+        source,
+    } = world;
+    running.shutdown().await;
+    std::fs::copy(&saved, &log).unwrap();
+    let running = serve_at(folder.path(), address).await;
+    let world = World {
+        folder,
+        authority,
+        running,
+        source,
+    };
+    lost.push(world.did(1).await);
+    for id in lost.iter().rev() {
+        world.proved(id).await;
     }
     world.end(stop, relay).await;
 }

@@ -70,10 +70,16 @@ pub(crate) fn lay_out(folder: &Path) -> Authority {
 }
 
 pub(crate) async fn serve(folder: &Path) -> Running {
+    serve_at(folder, ([127, 0, 0, 1], 0).into()).await
+}
+
+/// The same on the port that it had before.
+pub(crate) async fn serve_at(folder: &Path, address: std::net::SocketAddr) -> Running {
     let config: Config<_> = Config::parse(CONFIG, &folder.join("audit.toml")).unwrap();
-    let port = || async { TcpListener::bind("127.0.0.1:0").await.unwrap() };
+    let bind = |address| async move { TcpListener::bind(address).await.unwrap() };
+    let admin = bind(([127, 0, 0, 1], 0).into()).await;
     let clock = ManualClock::at(Micros::from_seconds(1_795_305_600));
-    serve_on::<Audit>(config, port().await, port().await, Arc::new(clock))
+    serve_on::<Audit>(config, bind(address).await, admin, Arc::new(clock))
         .await
         .unwrap()
 }

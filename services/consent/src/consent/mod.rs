@@ -111,6 +111,8 @@ pub(crate) struct Ending<'a> {
     /// When it happened: now, or when it was due.
     pub(crate) at: Micros,
     pub(crate) legal_basis: &'a str,
+    /// The event that caused it; empty without one.
+    pub(crate) cause: &'a str,
 }
 
 /// Needs the group of its open transfers. What time has ended by then is expired, as everybody read it.
@@ -120,7 +122,9 @@ pub(crate) fn end(view: &mut View<'_>, row: &mut ConsentRow, ending: &Ending<'_>
     row.ended = ending.at.0;
     row.touch(view.now());
     view.put(row);
-    let mut draft = draft(ending.event, Action::Update, ending.caller, row)?.occurred(ending.at);
+    let mut draft = draft(ending.event, Action::Update, ending.caller, row)?
+        .occurred(ending.at)
+        .because_of(ending.cause);
     ending.legal_basis.clone_into(&mut draft.payload().legal_basis);
     let told = draft.emit(view);
     let recipients = Recipients::new().participant(&row.hip).participant(&row.hiu);
@@ -176,6 +180,7 @@ pub fn expire(view: &mut View<'_>, row: &mut ConsentRow) -> Result<bool, Refusal
                 caller,
                 at,
                 legal_basis: "",
+                cause: "",
             },
         )?;
     }

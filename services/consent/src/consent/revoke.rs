@@ -107,6 +107,7 @@ impl RevokeConsents {
             caller: &self.caller,
             at,
             legal_basis: &self.legal_basis,
+            cause: "",
         };
         end(view, row, &ending)?;
         Ok(true)

@@ -93,6 +93,18 @@ impl Uses {
         }
     }
 
+    /// One more that was taken in `window`, which may be over.
+    #[must_use]
+    pub const fn take_in(self, window: i64) -> Self {
+        if window >= self.window {
+            return self.take(window);
+        }
+        Self {
+            count: self.count + 1,
+            ..self
+        }
+    }
+
     /// One that was taken in `window` comes back.
     #[must_use]
     pub fn give_back(self, window: i64) -> Self {

@@ -78,10 +78,15 @@ impl Core {
         }
         self.store.confirm().await?;
         if self.store.has_applied(&wanted) {
-            Ok(())
-        } else {
-            Err(Reason::StorageUnavailable.into())
+            return Ok(());
         }
+        // A revision of an epoch that is over names what may never have happened.
+        let slot = Slot::new(u16::try_from(wanted.partition).unwrap_or_default());
+        if self.store.head(slot).is_some_and(|head| head.epoch != wanted.epoch) {
+            return Err(Refusal::new(Reason::PositionUnknown)
+                .saying("the service was restored since this revision; ask without at_least, and keep the newer one"));
+        }
+        Err(Reason::StorageUnavailable.into())
     }
 
     async fn look(&self, caller: &Caller, asked: &mut Asked) -> Result<Found, Refusal> {

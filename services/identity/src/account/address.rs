@@ -66,7 +66,9 @@ impl Command for CreateAddress {
         });
         row.touch(view.now());
         view.put(&row);
-        told("identity.address_assigned", Action::Create, &row, &self.caller).emit(view);
+        told("identity.address_assigned", Action::Create, &row, &self.caller)
+            .claims([self.claim])
+            .emit(view);
         if self.preferred {
             let last = row.addresses.len() - 1;
             prefer(&mut row, last, &self.caller, view);

@@ -151,7 +151,9 @@ impl Enrol {
         let number = self.claim_number(id, view)?;
         let row = self.row(id, number, transaction, view)?;
         view.put(&row);
-        told("identity.enrolled", Action::Create, &row, &self.caller).emit(view);
+        told("identity.enrolled", Action::Create, &row, &self.caller)
+            .claims(row.addresses.iter().map(|address| address.claim.clone()))
+            .emit(view);
         for _ in &row.addresses {
             told("identity.address_assigned", Action::Create, &row, &self.caller).emit(view);
         }

@@ -28,7 +28,7 @@ impl AccountRow {
 }
 
 /// An event about an account.
-fn told(event_type: &str, action: Action, row: &AccountRow, caller: &Caller) -> Draft {
+pub(crate) fn told(event_type: &str, action: Action, row: &AccountRow, caller: &Caller) -> Draft {
     let draft = Draft::new(event_type, action, RetentionClass::General, caller).resource(&row.name(), row.version);
     match row.id() {
         Some(id) => draft.subject(id),

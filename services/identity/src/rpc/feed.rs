@@ -78,9 +78,7 @@ impl Watcher {
             })));
             snapshot.cursor
         } else {
-            let unknown =
-                || Refusal::new(Reason::PositionUnknown).saying("drop everything and begin without a resume token");
-            let cursor = Cursor::open(inner.store.key(), token).ok_or_else(unknown)?;
+            let cursor = Cursor::open(inner.store.key(), token).ok_or_else(changes::begin_anew)?;
             cursor.check(&inner.store).await?;
             // Keys are not in the feed: they change only with a restart, and a watcher comes back after one.
             let keys = Kind::KeySet(api::KeySet {

@@ -69,12 +69,19 @@ pub(crate) fn told(event_type: &str, action: Action, row: &SessionRow, caller: &
 
 /// Ends a live session, and tells it.
 pub(crate) fn end(row: &mut SessionRow, event_type: &str, caller: &Caller, view: &mut View<'_>) {
+    end_because(row, event_type, caller, "", view);
+}
+
+/// The same because of another event.
+pub(crate) fn end_because(row: &mut SessionRow, event_type: &str, caller: &Caller, cause: &str, view: &mut View<'_>) {
     let now = view.now();
     row.end_time = now.0;
     row.version += 1;
     row.update_time = now.0;
     view.put(row);
-    told(event_type, Action::Delete, row, caller).emit(view);
+    told(event_type, Action::Delete, row, caller)
+        .because_of(cause)
+        .emit(view);
 }
 
 /// Lets go of sessions that have run out, so that the group of the live ones stays small.

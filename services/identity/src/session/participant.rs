@@ -74,6 +74,7 @@ impl Command for OpenParticipantSession {
             &session,
             &self.caller,
         )
+        .claims(self.assertion)
         .emit(view);
         Ok(id)
     }

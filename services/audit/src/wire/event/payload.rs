@@ -12,6 +12,9 @@ const MAX_LIST: usize = 100;
 /// The most entries of a list of words.
 const MAX_WORDS: usize = 16;
 
+/// The most characters of an operator's name.
+const MAX_OPERATOR: usize = 64;
+
 /// The most characters of a sealed revision.
 const MAX_REVISION: usize = 512;
 
@@ -54,6 +57,32 @@ pub(super) fn check(payload: &mut audit::Payload, judge: &mut Judge<'_>) {
     if let Some(client) = &mut payload.client {
         check_client(client, judge);
     }
+    let is_hash = |claim: &Vec<u8>| claim.len() == 32;
+    judge.list(
+        ("payload.claims", MAX_LIST),
+        &mut payload.claims,
+        is_hash,
+        "at most 100, each 32 bytes",
+    );
+    if let Some(cut) = &mut payload.cut {
+        check_cut(cut, judge);
+    }
+}
+
+fn check_cut(cut: &mut audit::Cut, judge: &mut Judge<'_>) {
+    let epoch = &mut cut.epoch;
+    judge.must(*epoch >= 1, "payload.cut.epoch", epoch, "1 and up");
+    let next = &mut cut.next_position;
+    judge.must(*next >= 0, "payload.cut.next_position", next, "0 and up");
+    let chain = &mut cut.chain;
+    judge.must(chain.len() == 32, "payload.cut.chain", chain, "32 bytes");
+    let operator = &mut cut.operator;
+    judge.must(
+        !operator.is_empty() && operator.chars().count() <= MAX_OPERATOR && is_name(operator),
+        "payload.cut.operator",
+        operator,
+        "required: who ran recover, at most 64 characters",
+    );
 }
 
 fn check_actor(actor: &mut audit::Actor, judge: &mut Judge<'_>) {

@@ -1,4 +1,4 @@
-use sammati_api::audit::v1::{Actor, Client, Counts, DecisionRecord, OnBehalfOf, Payload};
+use sammati_api::audit::v1::{Actor, Client, Counts, Cut, DecisionRecord, OnBehalfOf, Payload};
 use sammati_api::types::v1::{CareContextRef, NoticeRef, Purpose, Scope};
 use sammati_kernel::Violations;
 
@@ -107,6 +107,13 @@ fn bad() -> audit::Event {
             network: "203.0.113.7".to_owned(),
             app: "Asha's phone".to_owned(),
         }),
+        claims: vec![vec![7; 31]],
+        cut: Some(Cut {
+            epoch: 0,
+            next_position: -1,
+            chain: vec![7; 33],
+            operator: String::new(),
+        }),
     });
     event
 }
@@ -187,6 +194,11 @@ fn a_direct_appender_is_told_of_every_field_of_the_payload() {
         "payload.counts.repeats",
         "payload.client.network",
         "payload.client.app",
+        "payload.claims",
+        "payload.cut.epoch",
+        "payload.cut.next_position",
+        "payload.cut.chain",
+        "payload.cut.operator",
     ];
     assert_eq!(refused(&bad()), fields);
 }
