@@ -5,10 +5,10 @@ CARGO ?= cargo
 TOOLS := $(CURDIR)/.tools
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help run tour test lint bench chaos fmt proto-check deny deploy-check image build
+.PHONY: help run tour test lint bench bench-lanes bench-growth bench-growth-large bench-idle bench-overload chaos fmt proto-check deny deploy-check image build
 
 help: ## Lists the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
 
 run: ## Builds, starts the four services on SQLite under var/, walks the tour, serves until Ctrl-C
 	$(CARGO) build --release --bin sammati --bin sammati-verify --bin tour
@@ -35,9 +35,25 @@ deny: ## Licences, bans and sources of dependencies
 	scripts/tools.sh deny
 	cargo-deny --offline --log-level error check bans licenses sources
 
+BENCH = $(CARGO) build --release --bin sammati --bin bench && target/release/bench
+
 bench: ## Measures, and writes target/bench/summary.json
-	$(CARGO) build --release --bin sammati --bin bench
-	target/release/bench
+	$(BENCH)
+
+bench-lanes: ## What the default number of lanes on Postgres rests on
+	$(BENCH) --only lanes --out target/bench/lanes.json
+
+bench-growth: ## What an approve and a check cost with 10,000 and with a million rows
+	$(BENCH) --only growth --rows 10000,1000000 --out target/bench/growth.json
+
+bench-growth-large: ## The same with ten million rows: half an hour, and 20 GB of disk
+	$(BENCH) --only growth --rows 10000,10000000 --out target/bench/growth-large.json
+
+bench-idle: ## Memory and time to start, on empty databases and with a million consents: 20 GB of disk
+	$(BENCH) --only idle --out target/bench/idle.json
+
+bench-overload: ## Three times of what the service can do, for a minute
+	$(BENCH) --only overload --out target/bench/overload.json
 
 CYCLES ?= 14
 SEED ?=

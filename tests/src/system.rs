@@ -50,6 +50,9 @@ impl Setting {
     }
 }
 
+/// How long a start may take.
+const START: Duration = Duration::from_secs(60);
+
 /// The four services in the order they start, then replicas.
 const NAMES: [&str; 4] = ["identity", "consent", "audit", "sandbox"];
 
@@ -244,20 +247,43 @@ impl Processes {
         self.configs.keys().map(String::as_str)
     }
 
+    /// The process called `name`, while it runs.
+    pub fn pid(&self, name: &str) -> Option<u32> {
+        self.children.get(name).and_then(Child::id)
+    }
+
+    /// The configuration of the process called `name`.
+    pub fn config(&self, name: &str) -> Option<&Path> {
+        self.configs.get(name).map(PathBuf::as_path)
+    }
+
     /// Starts the process called `name` and waits until it is ready.
     ///
     /// # Errors
     /// When it ends instead.
     pub async fn launch(&mut self, name: &str) -> Result<(), Failure> {
         let program = Command::new(&self.binary);
-        self.launch_as(name, program).await
+        self.launch_by(name, program, START).await
     }
 
-    /// Starts the process called `name` by a command that runs the program, and waits until it is ready.
+    /// The same, for one that may take longer: SQLite reads a large file through before it serves.
+    ///
+    /// # Errors
+    /// When it ends instead, or takes longer than that.
+    pub async fn launch_within(&mut self, name: &str, patience: Duration) -> Result<(), Failure> {
+        let program = Command::new(&self.binary);
+        self.launch_by(name, program, patience).await
+    }
+
+    /// The same, by a command that runs the program.
     ///
     /// # Errors
     /// When it ends instead.
-    pub async fn launch_as(&mut self, name: &str, mut program: Command) -> Result<(), Failure> {
+    pub async fn launch_as(&mut self, name: &str, program: Command) -> Result<(), Failure> {
+        self.launch_by(name, program, START).await
+    }
+
+    async fn launch_by(&mut self, name: &str, mut program: Command, patience: Duration) -> Result<(), Failure> {
         let service = name.split('-').next().unwrap_or(name);
         let log = std::fs::File::options()
             .create(true)
@@ -274,7 +300,7 @@ impl Processes {
             .spawn()?;
         let out = child.stdout.take().ok_or("no output")?;
         let mut lines = BufReader::new(out).lines();
-        let ready = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await;
+        let ready = tokio::time::timeout(patience, lines.next_line()).await;
         match ready {
             Ok(Ok(Some(line))) if line.starts_with("ready:") => {
                 self.children.insert(name.to_owned(), child);
@@ -304,6 +330,17 @@ impl Processes {
         Ok(())
     }
 
+    /// SIGTERM, and waits for its end.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub async fn end(&mut self, name: &str) -> Result<(), Failure> {
+        let mut child = self.children.remove(name).ok_or("no such process")?;
+        terminate(&child);
+        child.wait().await?;
+        Ok(())
+    }
+
     /// Waits for Ctrl-C or SIGTERM.
     pub async fn until_interrupted(&mut self) {
         let Ok(mut terminate) = signal(SignalKind::terminate()) else {
@@ -318,9 +355,7 @@ impl Processes {
     /// SIGTERM to all, and waits; whoever does not end within 20 s is killed.
     pub async fn stop(&mut self) {
         for child in self.children.values() {
-            if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
-            }
+            terminate(child);
         }
         for (_, mut child) in std::mem::take(&mut self.children) {
             if tokio::time::timeout(Duration::from_secs(20), child.wait())
@@ -330,6 +365,12 @@ impl Processes {
                 let _ = child.kill().await;
             }
         }
+    }
+}
+
+fn terminate(child: &Child) {
+    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 const MOST: usize = 64 * 1024;
 
 /// Nor is waited longer for it.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A request's body; what nobody read of it is read when it is dropped.
 pub(crate) struct ReadOut(Option<Incoming>);

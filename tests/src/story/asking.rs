@@ -54,27 +54,15 @@ impl Story {
         self.range(365, DAY)
     }
 
-    /// The clinic asks.
-    ///
-    /// # Errors
-    /// The service's refusal.
-    pub async fn ask(&self, person: &Person, scope: types::Scope) -> Result<consent::ConsentRequest, Status> {
-        let request = self.asking(person, scope);
-        Ok(ConsentRequestServiceClient::new(self.clinic.consent())
-            .create_consent_request(request)
-            .await?
-            .into_inner())
-    }
-
-    /// How the clinic asks.
-    pub fn asking(&self, person: &Person, scope: types::Scope) -> consent::CreateConsentRequestRequest {
+    /// How the clinic asks whoever has this address.
+    pub fn asking(&self, address: &str, scope: types::Scope) -> consent::CreateConsentRequestRequest {
         let identifier = types::RequesterIdentifier {
             r#type: "REGNO".into(),
             value: "MH1001".into(),
             system: "https://www.nmc.org.in".into(),
         };
         consent::CreateConsentRequestRequest {
-            patient: person.address(),
+            patient: address.to_owned(),
             hips: vec!["participants/hospital".into()],
             requester: Some(types::Requester {
                 name: "Dr Meera Joshi".into(),
@@ -86,6 +74,18 @@ impl Story {
             request_id: self.rid(),
             ..Default::default()
         }
+    }
+
+    /// The clinic asks.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn ask(&self, person: &Person, scope: types::Scope) -> Result<consent::ConsentRequest, Status> {
+        let request = self.asking(&person.address(), scope);
+        Ok(ConsentRequestServiceClient::new(self.clinic.consent())
+            .create_consent_request(request)
+            .await?
+            .into_inner())
     }
 
     /// How she would approve `request`: for the hospital, within `scope`, or as asked.

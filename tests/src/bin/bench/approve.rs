@@ -9,6 +9,7 @@ use sammati_testkit::Database;
 use sammati_testkit::development::DatabaseKind;
 use sammati_tests::story::Person;
 
+use crate::goal::Goal;
 use crate::hollow::PerRequest;
 use crate::measure::{CALLERS, Contender, Failure, Pace, Sample, interleave, work_off};
 use crate::rpc;
@@ -24,7 +25,8 @@ const REQUESTS: usize = 384;
 /// `consent.approve.sqlite…`.
 pub(crate) async fn sqlite(pace: Pace, summary: &mut Summary) -> Result<(), Failure> {
     let names = ("consent.approve.sqlite.per_request", "consent.approve.sqlite");
-    compare(names, (system::sqlite(), system::sqlite()), pace, summary).await
+    let goals = [Goal::AtLeast(3.0), Goal::AtLeast(0.15)];
+    compare(names, (system::sqlite(), system::sqlite()), goals, pace, summary).await
 }
 
 /// `consent.approve.postgres…`.
@@ -36,6 +38,7 @@ pub(crate) async fn postgres(pace: Pace, summary: &mut Summary) -> Result<(), Fa
     compare(
         ("consent.approve.postgres.per_request", "consent.approve.postgres"),
         (first, second),
+        [Goal::AtLeast(5.0), Goal::AtLeast(0.20)],
         pace,
         summary,
     )
@@ -44,9 +47,11 @@ pub(crate) async fn postgres(pace: Pace, summary: &mut Summary) -> Result<(), Fa
 
 type Home = (DatabaseKind, Vec<Database>);
 
+/// Held against one transaction a request, and against an empty call.
 async fn compare(
     names: (&'static str, &'static str),
     homes: (Home, Home),
+    goals: [Goal; 2],
     pace: Pace,
     summary: &mut Summary,
 ) -> Result<(), Failure> {
@@ -62,7 +67,9 @@ async fn compare(
     if let [first, second, empty] = &measured[..] {
         summary.alone(first, "1/s");
         summary.compared(second, "1/s", first);
-        summary.ratio(second, empty);
+        summary.goal(names.1, goals[0]);
+        let ratio = summary.ratio(second, empty);
+        summary.goal(&ratio, goals[1]);
     }
     for approvals in [each, grouped] {
         approvals.stop().await;
@@ -79,8 +86,8 @@ struct Approvals {
 
 impl Approvals {
     async fn start<C: Service>(home: Home) -> Result<Self, Failure> {
-        let system = Arc::new(System::start::<C>(home).await?);
-        let people = system.enrol(PEOPLE).await?.into();
+        let system = Arc::new(System::start::<C>(home, 1).await?);
+        let people = system::enrol(&system.story, PEOPLE).await?.into();
         Ok(Self { system, people })
     }
 
@@ -90,7 +97,7 @@ impl Approvals {
         }
     }
 
-    fn contender(&self, name: &'static str) -> Contender {
+    fn contender(&self, name: &str) -> Contender {
         let this = self.clone();
         Contender::new(name, move || this.clone().round())
     }

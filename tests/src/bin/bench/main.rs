@@ -4,10 +4,17 @@
 //! numbers mean little: compare entries of one run, never runs. Nothing is asserted.
 
 mod approve;
+mod goal;
+mod growth;
 mod hollow;
+mod idle;
+mod load;
 mod measure;
+mod open_loop;
+mod overload;
 mod password;
 mod pgbench;
+mod process;
 mod rows;
 mod rpc;
 mod store;
@@ -24,7 +31,7 @@ use measure::{Failure, Pace};
 use summary::Summary;
 
 /// However slow the machine is, it ends.
-const BOUND: Duration = Duration::from_secs(15 * 60);
+const BOUND: Duration = Duration::from_secs(120 * 60);
 
 /// Measures, and writes a summary.
 #[derive(Parser)]
@@ -35,13 +42,27 @@ struct Options {
     /// Milliseconds of one contender in one round.
     #[arg(long, default_value_t = 1200)]
     time: u64,
-    /// Only these parts: store, rpc, approve, password. Without it: all.
-    #[arg(long, value_delimiter = ',')]
+    /// Only these parts: store, rpc, approve, password; or, which are not of the usual ones, lanes, overload, growth, idle.
+    #[arg(long, value_delimiter = ',', value_parser = PARTS)]
     only: Vec<String>,
+    /// Seconds of each flood of the part overload.
+    #[arg(long, default_value_t = 60)]
+    flood: u64,
+    /// Rows in the databases that the part growth compares.
+    #[arg(long, value_delimiter = ',', default_value = "10000,1000000")]
+    rows: Vec<usize>,
+    /// Consents in the full database of the part idle.
+    #[arg(long, default_value_t = 1_000_000)]
+    consents: usize,
     /// Where the summary goes.
     #[arg(long, default_value = "target/bench/summary.json")]
     out: PathBuf,
 }
+
+/// What can be measured.
+const PARTS: [&str; 8] = [
+    "store", "rpc", "approve", "password", "lanes", "overload", "growth", "idle",
+];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -64,7 +85,8 @@ async fn run(options: &Options, summary: &mut Summary) -> Result<(), Failure> {
         rounds: options.rounds,
         time: Duration::from_millis(options.time),
     };
-    let wanted = |part: &str| options.only.is_empty() || options.only.iter().any(|only| only == part);
+    let named = |part: &str| options.only.iter().any(|only| only == part);
+    let wanted = |part: &str| options.only.is_empty() || named(part);
     if wanted("store") {
         store::sqlite(pace, summary).await?;
         store::postgres(pace, summary).await?;
@@ -78,6 +100,18 @@ async fn run(options: &Options, summary: &mut Summary) -> Result<(), Failure> {
     }
     if wanted("password") {
         password::run(pace, summary).await?;
+    }
+    if named("lanes") {
+        store::lanes(pace, summary).await?;
+    }
+    if named("growth") {
+        growth::run(pace, &options.rows, summary).await?;
+    }
+    if named("idle") {
+        idle::run(options.consents, summary).await?;
+    }
+    if named("overload") {
+        overload::run(pace, Duration::from_secs(options.flood), summary).await?;
     }
     Ok(())
 }

@@ -59,20 +59,20 @@ impl From<f64> for Sample {
 
 /// One of those who are compared.
 pub(crate) struct Contender {
-    name: &'static str,
+    name: String,
     run: Box<dyn FnMut() -> BoxFuture<'static, Result<Sample, Failure>>>,
 }
 
 impl Contender {
     /// Called `name`.
-    pub(crate) fn new<F, Fut, S>(name: &'static str, mut run: F) -> Self
+    pub(crate) fn new<F, Fut, S>(name: impl Into<String>, mut run: F) -> Self
     where
         F: FnMut() -> Fut + 'static,
         Fut: Future<Output = Result<S, Failure>> + Send + 'static,
         S: Into<Sample>,
     {
         Self {
-            name,
+            name: name.into(),
             run: Box::new(move || {
                 let run = run();
                 Box::pin(async move { Ok(run.await?.into()) })
@@ -85,7 +85,7 @@ impl Contender {
 #[derive(Debug, Clone)]
 pub(crate) struct Measured {
     /// Its name.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     samples: Vec<Sample>,
 }
 
@@ -122,6 +122,11 @@ impl Measured {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 of anything here")]
+pub(crate) const fn f64_of(n: usize) -> f64 {
+    n as f64
+}
+
 /// The middle; 0 of nothing.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
@@ -136,7 +141,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
 /// Runs all contenders in turn, round after round. The first round is not counted.
 pub(crate) async fn interleave(rounds: usize, contenders: &mut [Contender]) -> Result<Vec<Measured>, Failure> {
     let empty = |contender: &Contender| Measured {
-        name: contender.name,
+        name: contender.name.clone(),
         samples: Vec::new(),
     };
     let mut all: Vec<_> = contenders.iter().map(empty).collect();
@@ -183,8 +188,7 @@ where
     while let Some(task) = tasks.join_next().await {
         done.append(&mut task??);
     }
-    let count = f64::from(u32::try_from(done.len())?);
-    Ok(Sample::of(count / time.as_secs_f64(), done))
+    Ok(Sample::of(f64_of(done.len()) / time.as_secs_f64(), done))
 }
 
 /// `callers` work off `items`; tells how many per second from the first call to the last answer.
@@ -217,6 +221,6 @@ where
     while let Some(task) = tasks.join_next().await {
         done.append(&mut task??);
     }
-    let rate = f64::from(u32::try_from(count)?) / begun.elapsed().as_secs_f64();
+    let rate = f64_of(count) / begun.elapsed().as_secs_f64();
     Ok(Sample::of(rate, done))
 }

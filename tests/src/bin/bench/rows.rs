@@ -63,7 +63,28 @@ fn emit(view: &mut View<'_>, subject: &AccountId) {
     view.emit(event);
 }
 
-/// Inserts one row of about 200 bytes and appends one event.
+/// Inserts one row of about 200 bytes under a unique id, and nothing else: what any insert must do.
+pub(crate) struct Insert(pub(crate) AccountId);
+
+impl Command for Insert {
+    type Answer = ();
+
+    const NAME: &'static str = "bench.insert";
+
+    fn slot(&self) -> Slot {
+        self.0.slot()
+    }
+
+    fn reads(&self, _: &mut Keys) {}
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        let entry = Entry::new(view, "entry", &self.0, 160);
+        view.put(&entry);
+        Ok(())
+    }
+}
+
+/// Inserts the same row and appends one event.
 pub(crate) struct Append(pub(crate) AccountId);
 
 impl Command for Append {

@@ -14,9 +14,10 @@ use sammati_kernel::{Clock, Seed, Slot, SystemClock, TransactionId};
 use sammati_tests::caller::Wire;
 use sammati_tests::story::{Story, Who};
 
+use crate::goal::Goal;
 use crate::measure::{CALLERS, Contender, Failure, Pace, interleave, rate};
 use crate::summary::Summary;
-use crate::system::{self, HOLLOW, System};
+use crate::system::{self, HOLLOW, SECOND, System};
 
 /// People whose consents are asked about, one each.
 const PEOPLE: usize = 32;
@@ -26,9 +27,9 @@ const BATCH: (usize, usize) = (256, 4);
 
 /// `rpc.empty`, `consent.check…` and `audit.append…`.
 pub(crate) async fn run(pace: Pace, summary: &mut Summary) -> Result<(), Failure> {
-    let embedded = Subject::new(System::start::<Consent>(system::sqlite()).await?).await?;
+    let embedded = Subject::new(System::start::<Consent>(system::sqlite(), 1).await?).await?;
     let served = match system::postgres() {
-        Some(database) => Some(Subject::new(System::start::<Consent>(database).await?).await?),
+        Some(database) => Some(Subject::new(System::start::<Consent>(database, 2).await?).await?),
         None => {
             eprintln!("SKIPPED: consent.check.postgres: no Postgres to be had");
             None
@@ -50,15 +51,21 @@ async fn checks(
 ) -> Result<(), Failure> {
     let mut contenders = vec![
         embedded.empty(pace.time),
-        embedded.check("rpc.empty_handler", HOLLOW, pace.time),
-        embedded.check("consent.check", 0, pace.time),
+        embedded.check("rpc.empty_handler", &[HOLLOW], pace.time),
+        embedded.check("consent.check.sqlite", &[0], pace.time),
     ];
-    contenders.extend(served.map(|served| served.check("consent.check.postgres", 0, pace.time)));
+    if let Some(served) = served {
+        contenders.push(served.check("consent.check.postgres", &[0], pace.time));
+        contenders.push(served.check("consent.check.postgres.two_replicas", &[0, SECOND], pace.time));
+    }
     let measured = interleave(pace.rounds, &mut contenders).await?;
     if let [empty, others @ ..] = &measured[..] {
         summary.alone(empty, "1/s");
         others.iter().for_each(|other| summary.compared(other, "1/s", empty));
     }
+    summary.goal("consent.check.sqlite", Goal::AtLeast(0.90));
+    summary.goal("consent.check.sqlite.p99", Goal::AtMost(1.5));
+    summary.goal("consent.check.postgres.two_replicas", Goal::AtLeast(0.75));
     Ok(())
 }
 
@@ -85,15 +92,8 @@ struct Subject {
 impl Subject {
     async fn new(system: System) -> Result<Self, Failure> {
         let system = Arc::new(system);
-        let mut questions = Vec::with_capacity(PEOPLE);
-        for person in system.enrol(PEOPLE).await? {
-            let consent = system.story.consent(&person, system.story.scope()).await?;
-            // A provider that has not acknowledged the consent gives nothing under it.
-            let told = system.story.notification(&system.story.hospital, &consent.name).await?;
-            system.story.acknowledge(&system.story.hospital, &told.name).await?;
-            questions.push(system.story.question(&consent.name));
-        }
-        system.quiet().await?;
+        let consents = system::consents(&system.story, PEOPLE).await?;
+        let questions: Vec<_> = consents.iter().map(|name| system.story.question(name)).collect();
         Ok(Self {
             system,
             questions: questions.into(),
@@ -114,17 +114,19 @@ impl Subject {
         empty(&self.system, time)
     }
 
-    /// A question to the `replica`th consent service; the real one must permit.
-    fn check(&self, name: &'static str, replica: usize, time: Duration) -> Contender {
-        let (client, questions) = (self.clinic(replica), Arc::clone(&self.questions));
+    /// A question to these of the consent services, each caller to one of them; a real one must permit.
+    fn check(&self, name: &str, replicas: &[usize], time: Duration) -> Contender {
+        let clients: Arc<[_]> = replicas.iter().map(|n| self.clinic(*n)).collect();
+        let (hollow, questions) = (replicas == [HOLLOW], Arc::clone(&self.questions));
         Contender::new(name, move || {
-            let (client, questions) = (client.clone(), Arc::clone(&questions));
+            let (clients, questions) = (Arc::clone(&clients), Arc::clone(&questions));
             rate(CALLERS, time, move |caller| {
-                let (mut client, question) = (client.clone(), questions[caller % questions.len()].clone());
+                let mut client = clients[caller % clients.len()].clone();
+                let question = questions[caller % questions.len()].clone();
                 async move {
                     let decision = client.check_access(question).await?.into_inner();
                     let permits = decision.outcome() == decision::Outcome::Permit;
-                    if permits || replica == HOLLOW {
+                    if permits || hollow {
                         Ok(())
                     } else {
                         Err(format!("refused: {decision:?}").into())
@@ -135,7 +137,7 @@ impl Subject {
     }
 
     /// `callers` append `size` events a call.
-    fn append(&self, name: &'static str, callers: usize, size: usize, time: Duration) -> Result<Contender, Failure> {
+    fn append(&self, name: &str, callers: usize, size: usize, time: Duration) -> Result<Contender, Failure> {
         let client = LogServiceClient::new(service(&self.system.story)?.audit());
         Ok(Contender::new(name, move || {
             let client = client.clone();

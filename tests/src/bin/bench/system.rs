@@ -27,13 +27,19 @@ use crate::measure::{Failure, work_off};
 /// Which of [`Addresses::consents`] answers without doing anything.
 pub(crate) const HOLLOW: usize = 1;
 
+/// Fifths of a second within which the relay comes to rest.
+const RELAYED: usize = 600;
+
+/// Which of them is the second replica.
+pub(crate) const SECOND: usize = 2;
+
 /// How many enrol at once.
 const ENROLLING: usize = 8;
 
 /// Services that run, and callers that are registered.
 pub(crate) struct System {
     /// The callers.
-    pub(crate) story: Story,
+    pub(crate) story: Arc<Story>,
     running: Vec<Running>,
     _databases: Vec<Database>,
     _folder: TempDir,
@@ -58,9 +64,11 @@ pub(crate) fn postgres() -> Option<(DatabaseKind, Vec<Database>)> {
 }
 
 impl System {
-    /// Starts it, with `C` as the consent service, and beside that one that answers without doing anything.
+    /// Starts it, with `C` as the consent service, so many replicas of it, and beside them one that answers without
+    /// doing anything: in [`Addresses::consents`] the first, that one, and the others.
     pub(crate) async fn start<C: Service>(
         (database, databases): (DatabaseKind, Vec<Database>),
+        replicas: usize,
     ) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
         let ports = Ports::free()?;
@@ -76,6 +84,9 @@ impl System {
         running.push(serve::<Audit>(&configs.audit, Some(ports.audit.rpc)).await?);
         running.push(serve::<C>(&configs.consent, Some(ports.consent.rpc)).await?);
         running.push(serve::<Hollow>(&configs.consent, None).await?);
+        for _ in 1..replicas {
+            running.push(serve::<C>(&configs.consent, None).await?);
+        }
         let at = |n: usize| format!("https://{}", running[n].address);
         let addresses = Addresses {
             folder: folder.path().to_owned(),
@@ -84,60 +95,21 @@ impl System {
             identities: vec![at(1)],
             audit: at(2),
             consent: at(3),
-            consents: vec![at(3), at(4)],
+            consents: (3..running.len()).map(at).collect(),
         };
         let mut story = Story::new(&addresses, Arc::new(SystemClock))?;
         story.open().await?;
         Ok(Self {
-            story,
+            story: Arc::new(story),
             running,
             _databases: databases,
             _folder: folder,
         })
     }
 
-    /// Enrols the first `count` of the register.
-    pub(crate) async fn enrol(self: &Arc<Self>, count: usize) -> Result<Vec<Person>, Failure> {
-        let mut mobiles = HashSet::new();
-        let mut entries = self.story.people().await?;
-        // Adults with a mobile of their own: nobody takes another's OTP.
-        entries.retain(|p| p.parents.is_empty() && !p.mobile.is_empty() && mobiles.insert(p.mobile.clone()));
-        entries.truncate(count);
-        if entries.len() < count {
-            return Err(format!("the register has only {} people to enrol", entries.len()).into());
-        }
-        let (sender, mut enrolled) = tokio::sync::mpsc::unbounded_channel();
-        let system = Arc::clone(self);
-        work_off(ENROLLING, entries, move |entry| {
-            let (system, sender) = (Arc::clone(&system), sender.clone());
-            async move { Ok(sender.send(system.story.enrol(&entry).await?)?) }
-        })
-        .await?;
-        let mut people = Vec::with_capacity(count);
-        while let Some(person) = enrolled.recv().await {
-            people.push(person);
-        }
-        Ok(people)
-    }
-
     /// Waits until the log has taken in what was relayed, so that one measurement's events are not another's load.
     pub(crate) async fn quiet(&self) -> Result<(), Failure> {
-        let log = self.story.log().await?.name;
-        let mut client = ProofServiceClient::new(self.story.operator.audit());
-        let mut known = -1;
-        for _ in 0..100 {
-            let request = GetCheckpointRequest {
-                log: log.clone(),
-                size: 0,
-            };
-            let size = client.get_checkpoint(request).await?.into_inner().size;
-            if size == known {
-                return Ok(());
-            }
-            known = size;
-            sleep(Duration::from_millis(200)).await;
-        }
-        Err("the relay does not come to rest".into())
+        quiet(&self.story).await
     }
 
     /// Drains and stops all of it.
@@ -146,6 +118,63 @@ impl System {
             service.shutdown().await;
         }
     }
+}
+
+/// Enrols the first `count` of the register.
+pub(crate) async fn enrol(story: &Arc<Story>, count: usize) -> Result<Vec<Person>, Failure> {
+    let mut mobiles = HashSet::new();
+    let mut entries = story.people().await?;
+    // Adults with a mobile of their own: nobody takes another's OTP.
+    entries.retain(|p| p.parents.is_empty() && !p.mobile.is_empty() && mobiles.insert(p.mobile.clone()));
+    entries.truncate(count);
+    if entries.len() < count {
+        return Err(format!("the register has only {} people to enrol", entries.len()).into());
+    }
+    let (sender, mut enrolled) = tokio::sync::mpsc::unbounded_channel();
+    let story = Arc::clone(story);
+    work_off(ENROLLING, entries, move |entry| {
+        let (story, sender) = (Arc::clone(&story), sender.clone());
+        async move { Ok(sender.send(story.enrol(&entry).await?)?) }
+    })
+    .await?;
+    let mut people = Vec::with_capacity(count);
+    while let Some(person) = enrolled.recv().await {
+        people.push(person);
+    }
+    Ok(people)
+}
+
+/// A consent of each of `count` people, that the hospital has acknowledged: one that has not gives nothing under it.
+pub(crate) async fn consents(story: &Arc<Story>, count: usize) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::with_capacity(count);
+    for person in enrol(story, count).await? {
+        let consent = story.consent(&person, story.scope()).await?;
+        let told = story.notification(&story.hospital, &consent.name).await?;
+        story.acknowledge(&story.hospital, &told.name).await?;
+        names.push(consent.name);
+    }
+    quiet(story).await?;
+    Ok(names)
+}
+
+/// Waits until the log has taken in what was relayed.
+pub(crate) async fn quiet(story: &Story) -> Result<(), Failure> {
+    let log = story.log().await?.name;
+    let mut client = ProofServiceClient::new(story.operator.audit());
+    let mut known = -1;
+    for _ in 0..RELAYED {
+        let request = GetCheckpointRequest {
+            log: log.clone(),
+            size: 0,
+        };
+        let size = client.get_checkpoint(request).await?.into_inner().size;
+        if size == known {
+            return Ok(());
+        }
+        known = size;
+        sleep(Duration::from_millis(200)).await;
+    }
+    Err("the relay does not come to rest".into())
 }
 
 /// Serves on `port`, or on a free one.

@@ -36,7 +36,7 @@ impl Case {
         let max_uses = 5 + dice.below(30);
         let mut scope = clients.story.scope();
         scope.max_uses = i32::try_from(max_uses)?;
-        let message = clients.story.asking(person, scope);
+        let message = clients.story.asking(&person.address(), scope);
         let asked = Asked {
             object: &person.account.name,
             op: Op::Ask,

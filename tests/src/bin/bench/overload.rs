@@ -1,0 +1,318 @@
+//! Three times of what the consent service can do, for a minute: what becomes of the served, of the rest, of memory, and
+//! of the service afterwards. Real processes; where there are two processors, theirs is one and the callers' the other,
+//! so that the service is what is short.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use sammati_api::consent::v1::decision_service_client::DecisionServiceClient;
+use sammati_kernel::SystemClock;
+use sammati_testkit::Database;
+use sammati_testkit::development::DatabaseKind;
+use sammati_tests::caller::Wire;
+use sammati_tests::story::{Story, Who};
+use sammati_tests::system::{Processes, Setting};
+use tokio::time::{Instant, sleep};
+use tonic::Status;
+
+use crate::goal::Goal;
+use crate::measure::{CALLERS, Failure, Pace, Sample, rate};
+use crate::open_loop::{Flood, flood};
+use crate::process::{self, Memory};
+use crate::summary::Summary;
+use crate::system;
+
+/// How many times of what it can do it is asked for.
+const TIMES: f64 = 3.0;
+
+/// Of what it can do, the part at which it counts as unloaded.
+const UNLOADED: f64 = 0.2;
+
+/// Consents that are asked about.
+const CONSENTS: usize = 32;
+
+/// Connections of the one who calls: one carries at most 256 calls at once.
+const CONNECTIONS: usize = 16;
+
+/// `overload.{check,authorize}.{sqlite,postgres}…`, each flooded for `time`.
+pub(crate) async fn run(pace: Pace, time: Duration, summary: &mut Summary) -> Result<(), Failure> {
+    on("sqlite", system::sqlite(), pace, time, summary).await?;
+    match system::postgres() {
+        Some(home) => on("postgres", home, pace, time, summary).await,
+        None => {
+            eprintln!("SKIPPED: overload on Postgres: no Postgres to be had");
+            Ok(())
+        }
+    }
+}
+
+async fn on(
+    database: &str,
+    (kind, _databases): (DatabaseKind, Vec<Database>),
+    pace: Pace,
+    time: Duration,
+    summary: &mut Summary,
+) -> Result<(), Failure> {
+    let setting = Setting {
+        database: kind,
+        ..Setting::new()
+    };
+    let mut processes = Processes::start(setting).await?;
+    let apart = Apart::of(&processes).await?;
+    let mut story = Story::new(&processes.addresses, Arc::new(SystemClock))?;
+    story.open().await?;
+    let consents: Arc<[String]> = system::consents(&Arc::new(story), CONSENTS).await?.into();
+    for what in [What::Check, What::Authorize] {
+        let mut story = Story::new(&processes.addresses, Arc::new(SystemClock))?;
+        story.renew().await?;
+        let caller = Caller::new(Arc::new(story), what, Arc::clone(&consents))?;
+        let pid = processes.pid("consent").ok_or("the consent service is gone")?;
+        let tried = Trial {
+            caller,
+            pid,
+            pace,
+            time,
+        };
+        tried
+            .run(&format!("overload.{}.{database}", what.name()), summary)
+            .await?;
+    }
+    apart.end().await?;
+    processes.stop().await;
+    Ok(())
+}
+
+/// Keeps this process and the services on processors of their own.
+struct Apart(Option<String>);
+
+impl Apart {
+    async fn of(processes: &Processes) -> Result<Self, Failure> {
+        let count = std::thread::available_parallelism()?.get();
+        if count < 2 {
+            eprintln!("  one processor: callers and services share it");
+            return Ok(Self(None));
+        }
+        for name in processes.names() {
+            let pid = processes.pid(name).ok_or("a service is gone")?;
+            process::pin(pid, "0").await?;
+        }
+        process::pin(std::process::id(), &format!("1-{}", count - 1)).await?;
+        Ok(Self(Some(format!("0-{}", count - 1))))
+    }
+
+    /// This process may use all of them again.
+    async fn end(self) -> Result<(), Failure> {
+        match self.0 {
+            Some(all) => process::pin(std::process::id(), &all).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// From memory.
+    Check,
+    /// A write.
+    Authorize,
+}
+
+impl What {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Authorize => "authorize",
+        }
+    }
+}
+
+/// Somebody who calls over many connections.
+#[derive(Clone)]
+struct Caller {
+    story: Arc<Story>,
+    what: What,
+    clients: Arc<[DecisionServiceClient<Wire>]>,
+    consents: Arc<[String]>,
+    next: Arc<AtomicUsize>,
+}
+
+impl Caller {
+    fn new(story: Arc<Story>, what: What, consents: Arc<[String]>) -> Result<Self, Failure> {
+        let (name, who) = match what {
+            What::Check => ("clinic", &story.clinic),
+            What::Authorize => ("hospital", &story.hospital),
+        };
+        let client = |_| -> Result<_, Failure> {
+            let mut again = Who::new(&story.addresses, Some(name))?;
+            again.tokens.clone_from(&who.tokens);
+            Ok(DecisionServiceClient::new(again.consent()))
+        };
+        let clients = (0..CONNECTIONS).map(client).collect::<Result<Vec<_>, _>>()?.into();
+        Ok(Self {
+            what,
+            clients,
+            consents,
+            next: Arc::default(),
+            story,
+        })
+    }
+
+    /// One call, on the next connection and about the next consent.
+    fn call(&self) -> BoxFuture<'static, Result<(), Status>> {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut client = self.clients[n % self.clients.len()].clone();
+        let consent = &self.consents[n % self.consents.len()];
+        match self.what {
+            What::Check => {
+                let question = self.story.question(consent);
+                Box::pin(async move { client.check_access(question).await.map(drop) })
+            }
+            What::Authorize => {
+                let request = self.story.authorization(consent);
+                Box::pin(async move { client.authorize_access(request).await.map(drop) })
+            }
+        }
+    }
+
+    /// As many calls as it answers, from callers who wait.
+    async fn closed(&self, time: Duration) -> Result<Sample, Failure> {
+        let this = self.clone();
+        rate(CALLERS, time, move |_| {
+            let call = this.call();
+            async move { Ok(call.await?) }
+        })
+        .await
+    }
+
+    async fn open(&self, per_second: f64, time: Duration) -> Result<Flood, Failure> {
+        let this = self.clone();
+        flood(per_second, time, move |_| this.call()).await
+    }
+}
+
+/// What is found out about one kind of call.
+struct Trial {
+    caller: Caller,
+    pid: u32,
+    pace: Pace,
+    time: Duration,
+}
+
+impl Trial {
+    async fn run(&self, name: &str, summary: &mut Summary) -> Result<(), Failure> {
+        let short = self.pace.time * 4;
+        self.caller.closed(short).await?;
+        let can = self.caller.closed(short).await?;
+        summary.value(&format!("{name}.capacity"), can.rate, "1/s");
+        let unloaded = self.caller.open(can.rate * UNLOADED, short).await?;
+        told(&format!("{name}.unloaded"), &unloaded, summary);
+        let before = process::memory(self.pid)?;
+        process::forget_peak(self.pid)?;
+
+        let loaded = self.caller.open(can.rate * TIMES, self.time).await?;
+        self.flooded(name, &loaded, &unloaded, before, summary)?;
+
+        let ended = Instant::now();
+        system::quiet(&self.caller.story).await?;
+        summary.value(&format!("{name}.relay_behind"), ended.elapsed().as_secs_f64(), "s");
+        sleep(Duration::from_secs(1)).await;
+        let again = self.caller.open(can.rate * UNLOADED, short).await?;
+        let can_again = self.caller.closed(short).await?;
+        let after = process::memory(self.pid)?;
+        summary.quotient(
+            &format!("{name}.after.p99"),
+            micros(again.served()[1]),
+            "µs",
+            (&format!("{name}.unloaded.p99"), micros(unloaded.served()[1])),
+        );
+        summary.quotient(
+            &format!("{name}.after.capacity"),
+            can_again.rate,
+            "1/s",
+            (&format!("{name}.capacity"), can.rate),
+        );
+        summary.quotient(
+            &format!("{name}.after.memory"),
+            mib(after.now),
+            "MiB",
+            (&format!("{name}.memory"), mib(before.now)),
+        );
+        Ok(())
+    }
+
+    fn flooded(
+        &self,
+        name: &str,
+        loaded: &Flood,
+        unloaded: &Flood,
+        before: Memory,
+        summary: &mut Summary,
+    ) -> Result<(), Failure> {
+        let name = &format!("{name}.3x");
+        told(name, loaded, summary);
+        summary.value(
+            &format!("{name}.due"),
+            f64::from(u32::try_from(loaded.due)?) / self.time.as_secs_f64(),
+            "1/s",
+        );
+        summary.value(&format!("{name}.refused"), loaded.refused_rate(), "1/s");
+        summary.value(&format!("{name}.refused.p99"), micros(loaded.refused()[1]), "µs");
+        let count = |n: usize| u32::try_from(n).map(f64::from);
+        summary.value(&format!("{name}.without_retry_info"), count(loaded.silent)?, "");
+        summary.value(
+            &format!("{name}.other_answers"),
+            count(loaded.others.values().sum())?,
+            "",
+        );
+        for name in [format!("{name}.without_retry_info"), format!("{name}.other_answers")] {
+            summary.goal(&name, Goal::AtMost(0.0));
+        }
+        for (what, count) in &loaded.others {
+            eprintln!("    {count} times: {what}");
+        }
+        let p99 = format!("{name}.served.p99");
+        summary.quotient(
+            &p99,
+            micros(loaded.served()[1]),
+            "µs",
+            ("unloaded p99", micros(unloaded.served()[1])),
+        );
+        summary.goal(&p99, Goal::AtMost(3.0));
+        let peak = process::memory(self.pid)?.peak;
+        summary.quotient(
+            &format!("{name}.memory.peak"),
+            mib(peak),
+            "MiB",
+            ("memory before", mib(before.now)),
+        );
+        Ok(())
+    }
+}
+
+/// What both ends of a flood saw.
+fn told(name: &str, flood: &Flood, summary: &mut Summary) {
+    let [half, most] = flood.served();
+    summary.value(&format!("{name}.served"), flood.served_rate(), "1/s");
+    summary.value(&format!("{name}.p50"), micros(half), "µs");
+    summary.value(&format!("{name}.p99"), micros(most), "µs");
+    summary.value(&format!("{name}.sent_late.p99"), micros(flood.lag()), "µs");
+    if flood.is_generators() {
+        let late = flood.lag().as_millis();
+        eprintln!(
+            "    the generator was the limit: {} calls not sent, others up to {late} ms late",
+            flood.unsent
+        );
+        summary.value(&format!("{name}.generator_was_the_limit"), 1.0, "");
+    }
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+fn mib(bytes: f64) -> f64 {
+    bytes / f64::from(1 << 20)
+}

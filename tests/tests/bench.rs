@@ -1,0 +1,40 @@
+//! The benchmarks at toy size, each part once: that they run and tell what they are to tell. Their figures mean nothing.
+
+use std::process::Command;
+
+/// What each part must have told, where there is no Postgres too.
+const TOLD: [&str; 12] = [
+    "store.insert.sqlite.grouped",
+    "store.approve.sqlite.per_request",
+    "rpc.empty",
+    "consent.check.sqlite",
+    "audit.append.batched",
+    "consent.approve.sqlite ÷ rpc.empty",
+    "overload.check.sqlite.after.capacity",
+    "overload.authorize.sqlite.3x.served.p99",
+    "growth.sqlite.2000.approve",
+    "growth.sqlite.2000.disk",
+    "idle.sqlite.audit.memory",
+    "idle.sqlite.consent.100.checked.memory",
+];
+
+#[test]
+fn every_part_runs_and_tells_its_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("summary.json");
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
+    bench.args(["--rounds", "1", "--time", "60", "--flood", "1"]);
+    bench.args(["--rows", "500,2000", "--consents", "100"]);
+    bench.args(["--only", "store,lanes,rpc,approve,growth,idle,overload", "--out"]);
+    let ran = bench.arg(&out).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    let summary: Vec<serde_json::Value> = serde_json::from_str(&std::fs::read_to_string(&out).unwrap()).unwrap();
+    for name in TOLD {
+        let entry = summary.iter().find(|entry| entry["name"] == name);
+        let value = entry.and_then(|entry| entry["value"].as_f64());
+        assert!(value.is_some(), "{name} is not told\n{said}");
+    }
+    let goals = summary.iter().filter(|entry| entry["met"].is_boolean()).count();
+    assert!(goals >= 12, "{goals} goals");
+}
