@@ -41,6 +41,11 @@ impl Dial {
         self.location.is_embedded()
     }
 
+    /// As [`Location::keeps_to_one_partition`].
+    pub(crate) const fn keeps_to_one_partition(&self) -> bool {
+        self.location.keeps_to_one_partition()
+    }
+
     /// The file of an embedded database.
     pub(crate) fn file(&self) -> Option<&Path> {
         match &self.location {

@@ -115,8 +115,8 @@ pub(crate) fn heads_now(conn: &mut AnyConn, by_write: bool) -> Result<(Vec<HeadR
     let text = match (&*conn, by_write) {
         (AnyConn::Pg(_), false) => {
             "SELECT partition,epoch,next,time,chain,floor,\
-             (extract(epoch FROM clock_timestamp())*1000000)::bigint AS database_time,s.only_reads FROM head,\
-             (SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS only_reads) s"
+             (extract(epoch FROM clock_timestamp())*1000000)::bigint AS database_time,\
+             pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS only_reads FROM head"
         }
         // Nothing but a record in the log: no row, so nobody waits for another's confirmation.
         (AnyConn::Pg(_), true) => {
