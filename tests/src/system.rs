@@ -247,16 +247,6 @@ impl Processes {
         self.configs.keys().map(String::as_str)
     }
 
-    /// The process called `name`, while it runs.
-    pub fn pid(&self, name: &str) -> Option<u32> {
-        self.children.get(name).and_then(Child::id)
-    }
-
-    /// The configuration of the process called `name`.
-    pub fn config(&self, name: &str) -> Option<&Path> {
-        self.configs.get(name).map(PathBuf::as_path)
-    }
-
     /// Starts the process called `name` and waits until it is ready.
     ///
     /// # Errors

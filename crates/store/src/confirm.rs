@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use sammati_kernel::{Micros, Reason, Refusal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::shared::{Reached, Shared};

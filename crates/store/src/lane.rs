@@ -266,7 +266,7 @@ mod tests {
     fn batches(one_partition: bool, slots: &[u16]) -> Vec<Vec<u16>> {
         let location = Location::parse("postgres://u@127.0.0.1/x").unwrap();
         let shared = Shared::new(
-            location.keeping_to_one_partition(one_partition),
+            Dial::new(location.keeping_to_one_partition(one_partition)),
             Arc::new(ManualClock::at(Micros::from_seconds(1))),
             Partitions::new(4).unwrap(),
             Key::from_bytes([1; 32]),

@@ -62,7 +62,7 @@ async fn on(
     let names: Vec<_> = processes.names().map(ToOwned::to_owned).collect();
     sleep(REST).await;
     for name in &names {
-        let held = process::memory(pid(&processes, name)?)?;
+        let held = process::memory(pid(&mut processes, name)?)?;
         summary.value(&format!("idle.{database}.{name}.memory"), held.now / MIB, "MiB");
     }
     for name in &names {
@@ -76,7 +76,7 @@ async fn on(
     let name = format!("idle.{database}.consent.{consents}");
     started(&mut processes, "consent", &format!("{name}.start"), summary).await?;
     sleep(REST).await;
-    let consent = pid(&processes, "consent")?;
+    let consent = pid(&mut processes, "consent")?;
     let before = process::memory(consent)?;
     summary.value(&format!("{name}.memory"), before.now / MIB, "MiB");
     check_all(&processes, ids).await?;
@@ -94,13 +94,13 @@ async fn on(
     Ok(())
 }
 
-fn pid(processes: &Processes, name: &str) -> Result<u32, Failure> {
-    Ok(processes.pid(name).ok_or_else(|| format!("{name} is gone"))?)
+fn pid(processes: &mut Processes, name: &str) -> Result<u32, Failure> {
+    Ok(u32::try_from(processes.pid(name)?)?)
 }
 
 /// Starts a service again, and tells the time from exec to ready.
 async fn started(processes: &mut Processes, name: &str, entry: &str, summary: &mut Summary) -> Result<(), Failure> {
-    let address = admin_address(processes.config(name).ok_or("no such service")?)?;
+    let address = admin_address(processes.config(name))?;
     processes.end(name).await?;
     let (launched, ready) = tokio::join!(
         processes.launch_within(name, PATIENCE),

@@ -60,7 +60,7 @@ async fn on(
         ..Setting::new()
     };
     let mut processes = Processes::start(setting).await?;
-    let apart = Apart::of(&processes).await?;
+    let apart = Apart::of(&mut processes).await?;
     let mut story = Story::new(&processes.addresses, Arc::new(SystemClock))?;
     story.open().await?;
     let consents: Arc<[String]> = system::consents(&Arc::new(story), CONSENTS).await?.into();
@@ -68,7 +68,7 @@ async fn on(
         let mut story = Story::new(&processes.addresses, Arc::new(SystemClock))?;
         story.renew().await?;
         let caller = Caller::new(Arc::new(story), what, Arc::clone(&consents))?;
-        let pid = processes.pid("consent").ok_or("the consent service is gone")?;
+        let pid = u32::try_from(processes.pid("consent")?)?;
         let tried = Trial {
             caller,
             pid,
@@ -88,14 +88,15 @@ async fn on(
 struct Apart(Option<String>);
 
 impl Apart {
-    async fn of(processes: &Processes) -> Result<Self, Failure> {
+    async fn of(processes: &mut Processes) -> Result<Self, Failure> {
         let count = std::thread::available_parallelism()?.get();
         if count < 2 {
             eprintln!("  one processor: callers and services share it");
             return Ok(Self(None));
         }
-        for name in processes.names() {
-            let pid = processes.pid(name).ok_or("a service is gone")?;
+        let names: Vec<_> = processes.names().map(ToOwned::to_owned).collect();
+        for name in names {
+            let pid = u32::try_from(processes.pid(&name)?)?;
             process::pin(pid, "0").await?;
         }
         process::pin(std::process::id(), &format!("1-{}", count - 1)).await?;
