@@ -183,9 +183,7 @@ impl Location {
             Self::Sqlite(_) => None,
             Self::Postgres {
                 url, root, password, ..
-            } => {
-                Some(Server::of(url, root.as_deref(), password.as_ref()))
-            }
+            } => Some(Server::of(url, root.as_deref(), password.as_ref())),
         }
     }
 }

@@ -229,6 +229,7 @@ mod tests {
 
     use super::*;
     use crate::command::{Command, Pending};
+    use crate::dial::Dial;
     use crate::gate::Gate;
     use crate::keys::Keys;
     use crate::view::View;

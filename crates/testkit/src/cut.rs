@@ -224,7 +224,11 @@ impl State {
     /// Whether the connection is cut at what is being sent, and how.
     fn cut(&self, message: &mut Option<usize>, sent: &[u8]) -> u8 {
         let commits = sent.windows(7).any(|text| text == b"COMMIT\0");
-        let next = if commits { self.next.swap(0, Ordering::SeqCst) } else { 0 };
+        let next = if commits {
+            self.next.swap(0, Ordering::SeqCst)
+        } else {
+            0
+        };
         self.inside.cut(message, sent).map_or(next, |cut| cut as u8)
     }
 }

@@ -32,16 +32,13 @@ pub(crate) async fn again(again: Again) -> Result<Vec<String>, Refusal> {
         let (name, at) = (payload.resource.clone(), time(header));
         match header.event_type.as_str() {
             "identity.session_revoked" | "identity.session_reuse_detected" | "identity.session_refreshed" => {
-                if end(store, header, &name).await? {
-                    lines.push(format!("{name} was ended or refreshed, and is ended"));
-                }
+                let done = end(store, header, &name).await?;
+                lines.extend(done.then(|| format!("{name} was ended or refreshed, and is ended")));
             }
             "identity.credential_set" => {
-                if forget(store, header, &name).await? {
-                    lines.push(format!(
-                        "{name} was given another password, and has none until it is set again"
-                    ));
-                }
+                let done = forget(store, header, &name).await?;
+                let line = || format!("{name} was given another password, and has none until it is set again");
+                lines.extend(done.then(line));
             }
             "identity.participant_suspended" => drop(last.insert(name, Some((at, payload.legal_basis.clone())))),
             "identity.participant_activated" => drop(last.insert(name, None)),

@@ -168,7 +168,7 @@ fn what(client: usize, step: usize) -> What {
     let reads = [What::Check, What::Check, What::GetRequest, What::GetConsent];
     let stage = [What::Approve, What::Authorize, What::Authorize, What::Revoke][step * 4 / CALLS];
     match below(12) {
-        0 if step < CALLS / 2 && client % 3 == 0 => What::Deny,
+        0 if step < CALLS / 2 && client.is_multiple_of(3) => What::Deny,
         n if n < 4 && stage != What::Revoke => stage,
         0 => What::Revoke,
         n => reads[n % reads.len()],

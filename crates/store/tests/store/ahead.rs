@@ -136,7 +136,7 @@ async fn older_code_serves_beside_newer_code_one_schema_ahead() {
                 before + i64::try_from(n).unwrap() + 1
             );
             store.confirm().await.unwrap();
-            store.advance_cursor("log", vec![(3, 1)]).await.unwrap();
+            store.advance_cursor("log", vec![(3, 1, 1)]).await.unwrap();
             store.prune(&["log"]).await.unwrap();
             let group = store
                 .read(move |r| r.group::<Counter>(id.slot(), "owner", b"all"))

@@ -102,7 +102,7 @@ async fn a_database_serves_again_by_itself_once_there_is_room() {
         let store = open(&url, &clock, Some(full - 1), None);
         store.check_room().await.unwrap();
         expect_shed(&store).await;
-        store.advance_cursor("log", vec![(1, 4001)]).await.unwrap();
+        store.advance_cursor("log", vec![(1, 1, 4001)]).await.unwrap();
         assert!(store.prune(LOG).await.unwrap().events > 3000);
         if !location.is_embedded() {
             // Postgres gives files back by this alone.

@@ -11,10 +11,12 @@ use sammati_api::audit::v1::log_service_client::LogServiceClient;
 use sammati_api::audit::v1::proof_service_client::ProofServiceClient;
 use sammati_api::audit::v1::{self as audit, get_event_request, get_proof_request};
 use sammati_api::types::v1::RetentionClass;
+use sammati_audit::rows::MIGRATIONS;
 use sammati_kernel::{Key, ManualClock, Micros, Refusal, Slot};
 use sammati_server::Running;
 use sammati_server::event::{Draft, WITHHELD, system};
 use sammati_server::relay::Relay;
+use sammati_store::verbs;
 use sammati_store::{AnyConn, Command, Keys, Location, NewEvent, Options, Store, View};
 use sammati_testkit::Authority;
 use tokio::task::JoinHandle;
@@ -331,7 +333,8 @@ async fn o1_a_log_that_was_restored_is_sent_what_it_lost() {
     let address = running.address;
     running.shutdown().await;
     let (log, saved) = (folder.path().join("audit.db"), folder.path().join("saved.db"));
-    std::fs::copy(&log, &saved).unwrap();
+    let log = Location::Sqlite(log);
+    verbs::backup(&log, &saved).unwrap();
     let running = serve_at(folder.path(), address).await;
     let world = World {
         folder,
@@ -353,7 +356,7 @@ async fn o1_a_log_that_was_restored_is_sent_what_it_lost() {
         source,
     } = world;
     running.shutdown().await;
-    std::fs::copy(&saved, &log).unwrap();
+    verbs::restore(&log, &saved, &MIGRATIONS, true, false, Micros::from_seconds(1)).unwrap();
     let running = serve_at(folder.path(), address).await;
     let world = World {
         folder,
