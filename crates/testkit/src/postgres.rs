@@ -175,14 +175,17 @@ impl Postgres {
         panic!("postgres does not take {name} over");
     }
 
-    /// Kills the server as a power cut would: no shutdown, no checkpoint.
+    /// Kills the server as a power cut would: no shutdown, no checkpoint, and no session that works on until it notices.
     pub fn kill(&mut self) {
-        self.resume();
-        let Some(pid) = self.pid.take() else { return };
-        // The postmaster's children notice that it is gone and end.
-        let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
-        while is_alive(pid) {
-            std::thread::yield_now();
+        self.pause();
+        self.pid = None;
+        for pid in &self.paused {
+            let _ = nix::sys::signal::kill(*pid, Signal::SIGKILL);
+        }
+        for pid in self.paused.drain(..) {
+            while !is_gone(pid) {
+                std::thread::yield_now();
+            }
         }
     }
 
@@ -335,6 +338,13 @@ fn process(pid: u32) -> Pid {
 
 fn is_alive(pid: Pid) -> bool {
     nix::sys::signal::kill(pid, None).is_ok()
+}
+
+/// Whether it has ended, though its new parent may not have asked how.
+fn is_gone(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_none_or(|state| matches!(state, 'Z' | 'X'))
 }
 
 fn is_root() -> bool {
