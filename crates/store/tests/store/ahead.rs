@@ -7,7 +7,7 @@ use sammati_store::{
 };
 use sammati_testkit::databases;
 
-use crate::world::{Count, Counter, MIGRATIONS, START, World, account, open, open_at, request_id};
+use crate::world::{Count, Counter, MIGRATIONS, OWNER, START, World, account, open, open_at, request_id};
 
 /// The present version's, and an expand.
 const NEXT: EmbeddedMigrations = embed_migrations!("tests/next");
@@ -69,7 +69,7 @@ impl Command for Paint {
     fn decide(&self, view: &mut View<'_>) -> Result<i64, Refusal> {
         let mut counter = view.get::<Coloured>(&self.0.to_vec()).unwrap_or_else(|| Coloured {
             id: self.0.to_vec(),
-            owner: b"all".to_vec(),
+            owner: OWNER.to_vec(),
             count: 0,
         });
         counter.count += 1;
@@ -138,9 +138,7 @@ async fn older_code_serves_beside_newer_code_one_schema_ahead() {
             store.confirm().await.unwrap();
             store.advance_cursor("log", vec![(3, 1, 1)]).await.unwrap();
             store.prune(&["log"]).await.unwrap();
-            let group = store
-                .read(move |r| r.group::<Counter>(id.slot(), "owner", b"all"))
-                .await;
+            let group = store.read(move |r| r.group::<Counter>(id.slot(), "owner", OWNER)).await;
             assert!(!group.unwrap().is_empty());
         }
         assert_eq!(
