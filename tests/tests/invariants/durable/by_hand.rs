@@ -26,6 +26,12 @@ fn an_answer_after_its_sync_is_right() {
 }
 
 #[test]
+fn a_short_number_of_a_thread_is_padded() {
+    let padded = [READ, WRITTEN, SYNCED, ANSWERED].map(|line| line.replacen(' ', "   ", 1));
+    assert_eq!(judged(&padded.each_ref().map(String::as_str)), Vec::<String>::new());
+}
+
+#[test]
 fn an_answer_that_leaves_first_is_found() {
     let early = ANSWERED.replace("8 4.0", "8 2.5");
     assert!(judged(&[READ, WRITTEN, &early, SYNCED])[0].contains("before it was durable"));

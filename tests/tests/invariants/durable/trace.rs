@@ -28,8 +28,11 @@ pub(super) struct Asked {
 pub(super) fn parse(text: &str) -> Vec<Call> {
     let (mut open, mut calls) = (HashMap::new(), Vec::new());
     for line in text.lines() {
-        let mut words = line.trim_start().splitn(3, ' ');
-        let (Some(thread), Some(time), Some(rest)) = (words.next(), words.next(), words.next()) else {
+        // Numbers of threads are padded, so there may be several blanks.
+        let Some((thread, rest)) = line.trim_start().split_once(' ') else {
+            continue;
+        };
+        let Some((time, rest)) = rest.trim_start().split_once(' ') else {
             continue;
         };
         let Some(time) = micros(time) else { continue };
