@@ -1,5 +1,6 @@
 //! The signed form of a consent: claims as RFC 8785 JSON, one copy for each audience.
 
+pub mod issue;
 mod keys;
 
 pub use keys::{ArtefactKey, ArtefactKeys};
@@ -73,6 +74,8 @@ pub struct Claims<'a> {
     pub hiu_name: &'a str,
     /// The event of the grant.
     pub event_id: &'a str,
+    /// The version whose place it takes: of this consent, or of the one it renews.
+    pub supersedes: Option<(ConsentId, i32)>,
     /// Who granted.
     pub caller: &'a Caller,
 }
@@ -130,6 +133,7 @@ pub fn fits(ask: &Ask) -> bool {
         hip_name: &name,
         hiu_name: &name,
         event_id: &reference,
+        supersedes: Some((ConsentId::new(Micros(0), Slot::new(0), [0; 8]), i32::MAX)),
         caller: &Caller::ANYONE,
     };
     let kid = "x".repeat(KID);
@@ -147,16 +151,16 @@ impl Claims<'_> {
             Audience::Hip => &consent.hip,
             Audience::Hiu => &consent.hiu,
         };
-        let granted = Micros(consent.granted);
+        let (granted, made) = (Micros(consent.granted), Micros(consent.made()));
         let kind = if self.caller.account().is_some() {
             "PERSON"
         } else {
             "UNKNOWN"
         };
-        Ok(json!({
+        let mut claims = json!({
             "iss": self.manager,
-            "iat": granted.seconds(),
-            "nbf": granted.seconds(),
+            "iat": made.seconds(),
+            "nbf": made.seconds(),
             "exp": Micros(consent.expire).seconds(),
             "jti": format!("{id}.{}.{}", consent.grant_version, audience.as_str()),
             "aud": format!("participants/{to}"),
@@ -164,7 +168,7 @@ impl Claims<'_> {
             "consent_id": id.to_string(),
             "version": consent.grant_version,
             "created_at": text(granted)?,
-            "last_updated": text(granted)?,
+            "last_updated": text(made)?,
             "patient": { "id": self.patient },
             "hip": { "id": consent.hip, "name": self.hip_name, "type": "HIP" },
             "hiu": { "id": consent.hiu, "name": self.hiu_name, "type": "HIU" },
@@ -179,7 +183,12 @@ impl Claims<'_> {
             "origin": "REQUEST",
             "event_id": self.event_id,
             "log_origin": self.log_origin,
-        }))
+        });
+        if let (Some((id, version)), Value::Object(members)) = (self.supersedes, &mut claims) {
+            let jti = format!("{id}.{version}.{}", audience.as_str());
+            members.insert("supersedes".to_owned(), Value::from(jti));
+        }
+        Ok(claims)
     }
 
     fn requester(&self, audience: Audience) -> Value {
