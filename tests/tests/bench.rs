@@ -3,11 +3,14 @@
 use std::process::Command;
 
 /// What each part must have told, where there is no Postgres too.
-const TOLD: [&str; 12] = [
+const TOLD: [&str; 15] = [
     "store.insert.sqlite.grouped",
     "store.approve.sqlite.per_request",
     "rpc.empty",
     "consent.check.sqlite",
+    "consent.batch.sqlite",
+    "consent.stream.sqlite",
+    "consent.explain.sqlite",
     "audit.append.batched",
     "consent.approve.sqlite ÷ rpc.empty",
     "overload.check.sqlite.after.capacity",

@@ -146,6 +146,7 @@ reasons! {
     StateConflict "STATE_CONFLICT" FailedPrecondition;
     StepUpRequired "STEP_UP_REQUIRED" PermissionDenied;
     StorageUnavailable "STORAGE_UNAVAILABLE" Unavailable;
+    StreamWindow "STREAM_WINDOW" ResourceExhausted;
     SubjectInactive "SUBJECT_INACTIVE" FailedPrecondition;
     TokenExpired "TOKEN_EXPIRED" Unauthenticated;
     TokenMissing "TOKEN_MISSING" Unauthenticated;
