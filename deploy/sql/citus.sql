@@ -19,7 +19,8 @@ DECLARE
         -- identity
         'account', 'data_key', 'guard', 'participant', 'portrait', 'session', 'txn',
         -- consent; `data_key` is named above
-        'artefact', 'care_context', 'consent', 'consent_request', 'link', 'link_try', 'notification', 'transfer',
+        'artefact', 'care_context', 'consent', 'consent_request', 'link', 'discovery', 'link_try', 'notification',
+        'policy', 'profile_share', 'subscription', 'transfer',
         -- audit
         'checkpoint', 'leaf', 'log', 'mention', 'source', 'subject', 'tile',
         -- audit's payload keys

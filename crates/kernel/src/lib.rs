@@ -23,7 +23,10 @@ pub use caller::{Actor, Caller, CallerKind, ParticipantId, Peer, Role};
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use contact::{MobileNumber, masked_mobile};
 pub use hi_type::{AccessMode, HiType};
-pub use id::{AccountId, ConsentId, ConsentRequestId, Id, IdKind, LinkId, NotificationId, SLOTS};
+pub use id::{
+    AccountId, ConsentId, ConsentRequestId, DiscoveryId, Id, IdKind, LinkId, NotificationId, PolicyId, ProfileShareId,
+    SLOTS, SubscriptionId,
+};
 pub use id::{SessionId, Slot, TransactionId, TransferId};
 pub use key::Key;
 pub use password::weakness_of_password;

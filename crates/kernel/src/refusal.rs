@@ -58,9 +58,12 @@ reasons! {
     AssertionReplayed "ASSERTION_REPLAYED" Unauthenticated;
     BatchLimit "BATCH_LIMIT" InvalidArgument;
     BatchSubjects "BATCH_SUBJECTS" InvalidArgument;
+    BlockedBySubject "BLOCKED_BY_SUBJECT" FailedPrecondition;
     CallerKind "CALLER_KIND" PermissionDenied;
+    CandidateUnknown "CANDIDATE_UNKNOWN" FailedPrecondition;
     CareContextNotGranted "CARE_CONTEXT_NOT_GRANTED" FailedPrecondition;
     CareContextNotLinked "CARE_CONTEXT_NOT_LINKED" FailedPrecondition;
+    ChallengeExpired "CHALLENGE_EXPIRED" FailedPrecondition;
     ChannelDisabled "CHANNEL_DISABLED" FailedPrecondition;
     CheckpointUnknown "CHECKPOINT_UNKNOWN" NotFound;
     CommitUnknown "COMMIT_UNKNOWN" Unavailable;
@@ -68,6 +71,7 @@ reasons! {
     ConsentPaused "CONSENT_PAUSED" FailedPrecondition;
     ConsentRevoked "CONSENT_REVOKED" FailedPrecondition;
     ConsentSuperseded "CONSENT_SUPERSEDED" FailedPrecondition;
+    ContextUnknown "CONTEXT_UNKNOWN" FailedPrecondition;
     CredentialMismatch "CREDENTIAL_MISMATCH" FailedPrecondition;
     CredentialReused "CREDENTIAL_REUSED" FailedPrecondition;
     CredentialWeak "CREDENTIAL_WEAK" InvalidArgument;
@@ -83,6 +87,7 @@ reasons! {
     GrantEmpty "GRANT_EMPTY" InvalidArgument;
     GrantWider "GRANT_WIDER" FailedPrecondition;
     HipRequired "HIP_REQUIRED" InvalidArgument;
+    HipUnavailable "HIP_UNAVAILABLE" Unavailable;
     HipUnknown "HIP_UNKNOWN" FailedPrecondition;
     HiTypeNotGranted "HI_TYPE_NOT_GRANTED" FailedPrecondition;
     IdentityStale "IDENTITY_STALE" Unavailable;
@@ -100,10 +105,12 @@ reasons! {
     LinkTokenExpired "LINK_TOKEN_EXPIRED" FailedPrecondition;
     LinkTokenInvalid "LINK_TOKEN_INVALID" FailedPrecondition;
     LinkTokenLimit "LINK_TOKEN_LIMIT" ResourceExhausted;
+    LockerActive "LOCKER_ACTIVE" AlreadyExists;
     LogFrozen "LOG_FROZEN" DataLoss;
     LogSealed "LOG_SEALED" FailedPrecondition;
     MessageUnavailable "MESSAGE_UNAVAILABLE" Unavailable;
     MobileLimit "MOBILE_LIMIT" FailedPrecondition;
+    NoticeIncomplete "NOTICE_INCOMPLETE" InvalidArgument;
     NoticeMismatch "NOTICE_MISMATCH" FailedPrecondition;
     NotificationUnknown "NOTIFICATION_UNKNOWN" NotFound;
     NotAvailable "NOT_AVAILABLE" PermissionDenied;
@@ -117,8 +124,11 @@ reasons! {
     Overloaded "OVERLOADED" ResourceExhausted;
     ParticipantExists "PARTICIPANT_EXISTS" AlreadyExists;
     ParticipantNotActive "PARTICIPANT_NOT_ACTIVE" FailedPrecondition;
+    PolicyDuplicate "POLICY_DUPLICATE" AlreadyExists;
+    PolicyPurpose "POLICY_PURPOSE" InvalidArgument;
     PositionUnknown "POSITION_UNKNOWN" OutOfRange;
     ProbeLimit "PROBE_LIMIT" ResourceExhausted;
+    ProfileMismatch "PROFILE_MISMATCH" FailedPrecondition;
     ProviderMismatch "PROVIDER_MISMATCH" FailedPrecondition;
     ProviderNotAcknowledged "PROVIDER_NOT_ACKNOWLEDGED" FailedPrecondition;
     ProviderNotActive "PROVIDER_NOT_ACTIVE" FailedPrecondition;
@@ -143,6 +153,7 @@ reasons! {
     ResendTooEarly "RESEND_TOO_EARLY" ResourceExhausted;
     ScopeInvalid "SCOPE_INVALID" InvalidArgument;
     SelectionRequired "SELECTION_REQUIRED" FailedPrecondition;
+    SourceRequired "SOURCE_REQUIRED" InvalidArgument;
     StateConflict "STATE_CONFLICT" FailedPrecondition;
     StepUpRequired "STEP_UP_REQUIRED" PermissionDenied;
     StorageUnavailable "STORAGE_UNAVAILABLE" Unavailable;

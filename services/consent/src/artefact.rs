@@ -8,6 +8,7 @@ pub use keys::{ArtefactKey, ArtefactKeys};
 
 use chrono::{DateTime, SecondsFormat};
 use ring::digest::{SHA256, digest};
+use sammati_api::consent::v1::consent::Origin;
 use sammati_api::types::v1::CareContextRef;
 use sammati_kernel::jws::{MAX_TOKEN, signing_input};
 use sammati_kernel::{Caller, ConsentId, Micros, Refusal, Slot};
@@ -153,7 +154,9 @@ impl Claims<'_> {
             Audience::Hiu => &consent.hiu,
         };
         let (granted, made) = (Micros(consent.granted), Micros(consent.made()));
-        let kind = if self.caller.account().is_some() {
+        let by_policy = consent.origin == i32::from(Origin::Policy);
+        // A policy is her own word, given beforehand.
+        let kind = if by_policy || self.caller.account().is_some() {
             "PERSON"
         } else {
             "UNKNOWN"
@@ -181,7 +184,7 @@ impl Claims<'_> {
             "permission": permission(&scope)?,
             "granted_by": { "kind": kind },
             "notice": { "notice": consent.notice.notice, "version": consent.notice.version, "language": consent.notice.language, "sha256": consent.notice.sha256 },
-            "origin": "REQUEST",
+            "origin": if by_policy { "POLICY" } else { "REQUEST" },
             "event_id": self.event_id,
             "log_origin": self.log_origin,
         });

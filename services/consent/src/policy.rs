@@ -5,7 +5,10 @@ use std::time::Duration;
 use sammati_kernel::{Actor, Caller, Micros, ParticipantId, Reason, Refusal};
 
 use crate::artefact::Audience;
-use crate::rows::{ConsentRow, NotificationRow, RequestRow, TransferRow};
+use crate::rows::{
+    ConsentRow, DiscoveryRow, LinkRow, NotificationRow, PolicyRow, ProfileShareRow, RequestRow, SubscriptionRow,
+    TransferRow,
+};
 
 /// How old a person's authentication may be when she grants.
 pub const STEP_UP: Duration = Duration::from_secs(300);
@@ -23,7 +26,8 @@ fn is_hers(caller: &Caller, owner: &[u8]) -> bool {
     caller.account().is_some_and(|account| account.as_bytes() == owner)
 }
 
-fn is(caller: &Caller, id: &str) -> bool {
+/// Whether the caller is the participant with this bare id.
+pub fn is(caller: &Caller, id: &str) -> bool {
     caller
         .participant()
         .is_some_and(|participant| participant.as_str() == id)
@@ -126,6 +130,98 @@ pub fn may_see_transfer(caller: &Caller, row: Option<TransferRow>) -> Result<Tra
 /// NOT_AVAILABLE.
 pub fn may_acknowledge(caller: &Caller, row: Option<TransferRow>) -> Result<TransferRow, Refusal> {
     keep(caller, row, |r| is(caller, &r.hip))
+}
+
+/// Either end of a transfer.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_report(caller: &Caller, row: Option<TransferRow>) -> Result<TransferRow, Refusal> {
+    keep(caller, row, |r| is(caller, &r.hip) || is(caller, &r.hiu))
+}
+
+/// The HIP of a link.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_announce(caller: &Caller, row: Option<LinkRow>) -> Result<LinkRow, Refusal> {
+    keep(caller, row, |r| is(caller, &r.hip))
+}
+
+/// Whoever looks for her records, or the HIP where she looks.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_see_discovery(caller: &Caller, row: Option<DiscoveryRow>) -> Result<DiscoveryRow, Refusal> {
+    keep(caller, row, |r| is(caller, &r.hip) || is_hers(caller, &r.subject))
+}
+
+/// The HIP where she looks.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_answer(caller: &Caller, row: Option<DiscoveryRow>) -> Result<DiscoveryRow, Refusal> {
+    keep(caller, row, |r| is(caller, &r.hip))
+}
+
+/// Whoever looks for her records.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_choose(caller: &Caller, row: Option<DiscoveryRow>) -> Result<DiscoveryRow, Refusal> {
+    keep(caller, row, |r| is_hers(caller, &r.subject))
+}
+
+/// Whoever shares her profile, or the HIP with whom.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_see_share(caller: &Caller, row: Option<ProfileShareRow>) -> Result<ProfileShareRow, Refusal> {
+    keep(caller, row, |r| is(caller, &r.hip) || is_hers(caller, &r.subject))
+}
+
+/// The HIP with whom a profile is shared.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_acknowledge_share(caller: &Caller, row: Option<ProfileShareRow>) -> Result<ProfileShareRow, Refusal> {
+    keep(caller, row, |r| is(caller, &r.hip))
+}
+
+/// The person whose policy it is.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_switch(caller: &Caller, row: Option<PolicyRow>) -> Result<PolicyRow, Refusal> {
+    keep(caller, row, |r| is_hers(caller, &r.subject))
+}
+
+/// The holder of a subscription, the person asked, or an operator.
+///
+/// # Errors
+/// NOT_AVAILABLE; NOT_FOUND to an operator.
+pub fn may_see_subscription(caller: &Caller, row: Option<SubscriptionRow>) -> Result<SubscriptionRow, Refusal> {
+    keep(caller, row, |r| {
+        caller.is_operator() || is(caller, &r.holder) || (r.known && is_hers(caller, &r.owner))
+    })
+}
+
+/// The person whom a subscription asks.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_decide_subscription(caller: &Caller, row: Option<SubscriptionRow>) -> Result<SubscriptionRow, Refusal> {
+    keep(caller, row, |r| r.known && is_hers(caller, &r.owner))
+}
+
+/// The same, or its holder.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_end_subscription(caller: &Caller, row: Option<SubscriptionRow>) -> Result<SubscriptionRow, Refusal> {
+    keep(caller, row, |r| {
+        is(caller, &r.holder) || (r.known && is_hers(caller, &r.owner))
+    })
 }
 
 /// The recipient of a notification.

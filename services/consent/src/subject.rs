@@ -10,7 +10,8 @@ use sammati_store::{Store, SubjectCache};
 
 use crate::decision::Granted;
 use crate::lookup::ContextKey;
-use crate::rows::{CareContextRow, ConsentRow, DataKeyRow};
+use crate::rows::{CareContextRow, ConsentRow, DataKeyRow, PolicyRow};
+use crate::standing::Block;
 use crate::vault::{Ring, Vault};
 
 /// How many consents' parties are remembered.
@@ -53,6 +54,8 @@ pub struct Subject {
     pub consents: Vec<Arc<Held>>,
     /// Her linked care contexts.
     pub linked: HashSet<ContextKey>,
+    /// What she denies.
+    pub blocks: Vec<Block>,
 }
 
 impl Subject {
@@ -106,9 +109,12 @@ impl Subjects {
         let read = self.store.snapshot(move |r| {
             let consents = r.group::<ConsentRow>(slot, "live", account.as_bytes())?;
             let contexts = r.group::<CareContextRow>(slot, "subject", account.as_bytes())?;
-            Ok((consents, contexts, r.get::<DataKeyRow>(slot, account.as_bytes())?))
+            let policies = r.group::<PolicyRow>(slot, "enabled", account.as_bytes())?;
+            let key = r.get::<DataKeyRow>(slot, account.as_bytes())?;
+            Ok((consents, contexts, policies, key))
         });
-        let (consents, contexts, key) = read.await?;
+        let (consents, contexts, policies, key) = read.await?;
+        let blocks = Block::all(policies.iter().map(|row| &row.record))?;
         let ring = self
             .vault
             .ring(&key.map(|key| key.record).into_iter().collect::<Vec<_>>())?;
@@ -121,11 +127,13 @@ impl Subjects {
             .filter_map(|row| row.record.key.try_into().ok())
             .collect();
         let named: usize = consents.iter().map(|held| held.care_contexts.len()).sum();
-        let bytes = 128 + consents.len() * 640 + named * 640 + linked.len() * 48;
-        Ok((
-            Arc::new(Subject { consents, linked }),
-            u64::try_from(bytes).unwrap_or(u64::MAX),
-        ))
+        let bytes = 128 + consents.len() * 640 + named * 640 + linked.len() * 48 + blocks.len() * 512;
+        let subject = Subject {
+            consents,
+            linked,
+            blocks,
+        };
+        Ok((Arc::new(subject), u64::try_from(bytes).unwrap_or(u64::MAX)))
     }
 
     /// Whose a consent is and between whom; `None` when there is none.

@@ -235,12 +235,8 @@ impl Story {
             .into_inner())
     }
 
-    /// The hospital links `references` of hers.
-    ///
-    /// # Errors
-    /// The service's refusal.
-    pub async fn link(&self, person: &Person, references: &[&str]) -> Result<consent::Link, Status> {
-        let mut client = LinkServiceClient::new(self.hospital.consent());
+    /// How the hospital, or she herself, describes her: her number, and what stands on her card.
+    pub fn described(&self, person: &Person) -> consent::IssueLinkTokenRequest {
         let entry = &person.entry;
         let names = entry.names.clone().unwrap_or_default();
         let name = [names.first, names.middle, names.last]
@@ -254,15 +250,23 @@ impl Story {
             year_of_birth: entry.birth.unwrap_or_default().year,
             mobile: None,
         };
-        let issue = consent::IssueLinkTokenRequest {
+        let number = types::identifier::Identifier::AbhaNumber(person.account.abha_number.clone());
+        consent::IssueLinkTokenRequest {
             identifier: Some(types::Identifier {
-                identifier: Some(types::identifier::Identifier::AbhaNumber(
-                    person.account.abha_number.clone(),
-                )),
+                identifier: Some(number),
             }),
             demographics: Some(demographics),
             request_id: self.rid(),
-        };
+        }
+    }
+
+    /// The hospital links `references` of hers.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn link(&self, person: &Person, references: &[&str]) -> Result<consent::Link, Status> {
+        let mut client = LinkServiceClient::new(self.hospital.consent());
+        let issue = self.described(person);
         let token = client.issue_link_token(issue).await?.into_inner().link_token;
         let contexts = references.iter().map(|reference| types::CareContextRef {
             patient_reference: "MRN-1001".into(),

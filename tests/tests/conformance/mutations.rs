@@ -85,12 +85,14 @@ fn every_mutation_keeps_its_promises() {
 }
 
 /// Changes without an etag: they name many at once or a secret, add to a record, or take what is there as it is then.
-const WITHOUT_ETAG: [&str; 6] = [
+const WITHOUT_ETAG: [&str; 8] = [
+    "SubscriptionService.SetupLocker",
     "SessionService.RefreshSession",
     "SessionService.RevokeSessions",
     "DecisionService.AuthorizeAccess",
     "LinkService.IssueLinkToken",
     "LinkService.LinkCareContexts",
+    "LinkService.AnnounceCareContexts",
     "NotificationService.AcknowledgeNotifications",
 ];
 

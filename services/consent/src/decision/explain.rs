@@ -104,6 +104,10 @@ pub(super) fn account() -> Compared {
     ("her account".to_owned(), "active".to_owned())
 }
 
+pub(super) fn blocked() -> Compared {
+    ("what is asked".to_owned(), "nothing that she denies".to_owned())
+}
+
 pub(super) fn state(consent: &Granted, now: Micros) -> Compared {
     let until = consent.resume.map(|at| format!(" until {}", time(at)));
     let found = format!(

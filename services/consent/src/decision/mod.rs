@@ -19,6 +19,7 @@ use crate::consent::State;
 use crate::lookup::ContextKey;
 use crate::rows::ConsentRow;
 use crate::scope::Scope;
+use crate::standing::Block;
 use uses::{Left, Uses};
 
 /// How long a permit may be relied on before it is asked again.
@@ -111,6 +112,8 @@ pub trait Facts {
     fn is_active(&self, account: AccountId) -> bool;
     /// Whether a care context is linked.
     fn is_linked(&self, key: &ContextKey) -> bool;
+    /// What she denies whatever she has granted.
+    fn blocks(&self) -> &[Block];
 }
 
 /// The answer.
@@ -216,7 +219,7 @@ fn run(
 ) -> Verdict {
     // A stranger learns nothing of a consent, not even by which rule fails.
     let mut order: Vec<usize> = (0..candidates.len())
-        .filter(|i| question.may_know(candidates[*i]))
+        .filter(|i| question.may_know(candidates[*i]) && !is_hidden(question, facts, candidates[*i]))
         .collect();
     recorder.begin(None);
     let asked = asked(question, facts, !order.is_empty(), recorder).and_then(|()| recorder.end());
@@ -290,7 +293,11 @@ fn judge(
     r: &mut impl Recorder,
 ) -> Result<(), Failed> {
     parties(question, facts, consent, r)?;
-    state(facts, consent, now, r)?;
+    let is_active = facts.is_active(consent.subject);
+    r.rule(6, is_active, Reason::SubjectInactive, explain::account)?;
+    let blocked = is_blocked(question, facts, consent);
+    r.rule(7, !blocked, Reason::BlockedBySubject, explain::blocked)?;
+    state(consent, now, r)?;
     scope(question, facts, consent, r)?;
     let bound = consent.scope.bind_requester && question.user.as_ref() != Some(&consent.user);
     r.rule(18, !bound, Reason::UserMismatch, || explain::user(question, consent))?;
@@ -325,10 +332,8 @@ fn parties(question: &Question, facts: &impl Facts, consent: &Granted, r: &mut i
     })
 }
 
-/// Rules 7 and 12 keep their numbers: nothing can block or study yet.
-fn state(facts: &impl Facts, consent: &Granted, now: Micros, r: &mut impl Recorder) -> Result<(), Failed> {
-    let is_active = facts.is_active(consent.subject);
-    r.rule(6, is_active, Reason::SubjectInactive, explain::account)?;
+/// Rule 12 keeps its number: nothing can study yet.
+fn state(consent: &Granted, now: Micros, r: &mut impl Recorder) -> Result<(), Failed> {
     let state = consent.state;
     let compared = || explain::state(consent, now);
     r.rule(8, state != State::Revoked, Reason::ConsentRevoked, compared)?;
@@ -368,6 +373,18 @@ fn scope(question: &Question, facts: &impl Facts, consent: &Granted, r: &mut imp
         Reason::CareContextNotGranted,
         || explain::contexts(question, consent),
     )
+}
+
+/// Whether a policy of hers forbids it.
+fn is_blocked(question: &Question, facts: &impl Facts, consent: &Granted) -> bool {
+    let mut blocks = facts.blocks().iter();
+    blocks.any(|block| block.forbids(consent, &question.care_contexts))
+}
+
+/// Whether the one who would look is told of this consent what a stranger is told: that she blocks him is hers to tell.
+fn is_hidden(question: &Question, facts: &impl Facts, consent: &Granted) -> bool {
+    let receives = question.asker.is(&consent.hiu) && !question.asker.is(&consent.hip);
+    receives && is_blocked(question, facts, consent)
 }
 
 /// Whether a participant is active in a role that may ask for `purpose`; for `None`, as any that asks.

@@ -103,13 +103,11 @@ pub fn draft(
     if !verdict.permits() {
         draft = draft.refused(event::Outcome::Serious, reason_text(verdict.reason));
     }
-    for id in question
-        .requester
-        .iter()
-        .chain(&question.provider)
-        .chain(by.map(|c| &c.hip))
-        .chain(by.map(|c| &c.hiu))
-    {
+    // Whom she blocks is no party to the event that says so: it would read there what it is not told.
+    let tells = verdict.reason != Reason::BlockedBySubject;
+    let requester = question.requester.iter().chain(by.map(|c| &c.hiu)).filter(|_| tells);
+    let provider = question.provider.iter().chain(by.map(|c| &c.hip));
+    for id in requester.chain(provider) {
         let known = draft.payload().object_refs.contains(&id.name());
         if !known {
             draft = draft.participant(id);

@@ -1,6 +1,7 @@
 //! Which provider keeps records of whom.
 
 pub mod add;
+pub mod announce;
 pub mod issue;
 mod linked;
 pub mod token;

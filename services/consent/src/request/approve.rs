@@ -1,6 +1,7 @@
 //! Granting a request, whole or in part: one consent for each HIP, two copies each, all in one commit or nothing.
 
 use sammati_api::audit::v1::event::Action;
+use sammati_api::consent::v1::consent::Origin;
 use sammati_api::consent::v1::notification::Kind;
 use sammati_api::types::v1::{CallerKind, CareContextRef, NoticeRef};
 use sammati_kernel::{AccountId, Caller, ConsentId, ConsentRequestId, Key, ParticipantId, Reason, Refusal, Slot};
@@ -169,7 +170,13 @@ impl ApproveRequest {
     }
 
     /// Keeps the consent, tells of it and issues its artefacts.
-    fn grant(&self, view: &mut View<'_>, row: &ConsentRow, private: &Private, key: &Key) -> Result<(), Refusal> {
+    pub(super) fn grant(
+        &self,
+        view: &mut View<'_>,
+        row: &ConsentRow,
+        private: &Private,
+        key: &Key,
+    ) -> Result<(), Refusal> {
         view.put(row);
         let mut granted =
             consent::draft("consent.granted", Action::Create, &self.caller, row)?.object(self.request.name());
@@ -207,7 +214,7 @@ impl ApproveRequest {
         })
     }
 
-    fn row(
+    pub(super) fn row(
         &self,
         view: &View<'_>,
         request: &RequestRow,
@@ -243,6 +250,11 @@ impl ApproveRequest {
             pair: self.lookup.parties(&request.owner, &given.hip, &hiu).to_vec(),
             renews: old.map(|old| old.id.clone()).unwrap_or_default(),
             renews_version: old.map_or(0, |old| old.grant_version),
+            origin: if request.policy.is_empty() {
+                0
+            } else {
+                Origin::Policy.into()
+            },
             ..ConsentRow::default()
         };
         Ok((row, private))

@@ -11,6 +11,7 @@ use sammati_store::{Command, Keys, View};
 
 use super::ask::Ask;
 use super::{State, draft, renew, subject};
+use crate::artefact::issue::Issuer;
 use crate::directory::Directory;
 use crate::lookup::Lookup;
 use crate::notification::{Recipients, notify};
@@ -39,6 +40,8 @@ pub struct CreateRequest {
     pub lookup: Lookup,
     /// Seals.
     pub vault: Vault,
+    /// Makes the artefacts of what a policy grants.
+    pub issuer: Issuer,
 }
 
 impl Command for CreateRequest {
@@ -56,6 +59,7 @@ impl Command for CreateRequest {
             keys.row::<ConsentRow>(renews.to_vec());
         }
         Vault::reads(keys, &self.place.owner);
+        self.reads_policies(keys);
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<RequestRow, Refusal> {
@@ -70,7 +74,7 @@ impl Command for CreateRequest {
         let row = self.row(view, &scope, &key)?;
         view.put(&row);
         self.tell(view, &row)?;
-        Ok(row)
+        self.by_policy(view, row)
     }
 
     fn outcome(&self, row: &RequestRow) -> Vec<u8> {

@@ -2,6 +2,7 @@
 
 pub mod approve;
 pub mod ask;
+mod by_policy;
 pub mod cancel;
 pub mod create;
 pub mod deny;

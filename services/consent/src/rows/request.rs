@@ -73,6 +73,9 @@ pub struct RequestRow {
     /// The consent that an approval takes the place of; empty: none.
     #[prost(bytes = "vec", tag = "21")]
     pub renews: Vec<u8>,
+    /// The policy that decided it; empty: she did.
+    #[prost(bytes = "vec", tag = "30")]
+    pub policy: Vec<u8>,
 }
 
 impl RequestRow {

@@ -14,6 +14,7 @@ use crate::directory::Directory;
 use crate::lookup::ContextKey;
 use crate::place::Place;
 use crate::policy;
+use crate::standing::Block;
 use crate::subject::{Held, Subject};
 use crate::wire::Person;
 use crate::wire::decision::{Asked, Consistency, Target, parse, render, wanted};
@@ -83,6 +84,7 @@ impl Core {
         Remembered {
             directory: self.directory.as_ref(),
             linked: found.hers.as_ref().map(|subject| &subject.linked),
+            blocks: found.hers.as_ref().map_or(&[][..], |subject| subject.blocks.as_slice()),
         }
     }
 
@@ -284,6 +286,7 @@ pub(super) fn parties(asked: &Asked) -> Result<(ParticipantId, ParticipantId), R
 pub(super) struct Remembered<'a> {
     directory: &'a dyn Directory,
     linked: Option<&'a HashSet<ContextKey>>,
+    blocks: &'a [Block],
 }
 
 impl Facts for Remembered<'_> {
@@ -297,5 +300,9 @@ impl Facts for Remembered<'_> {
 
     fn is_linked(&self, key: &ContextKey) -> bool {
         self.linked.is_some_and(|linked| linked.contains(key))
+    }
+
+    fn blocks(&self) -> &[Block] {
+        self.blocks
     }
 }

@@ -4,6 +4,7 @@ mod artefact;
 mod check;
 mod consent;
 mod decision;
+mod discovery;
 mod link;
 mod list;
 mod live;
@@ -12,6 +13,9 @@ mod notice;
 mod notification;
 mod prove;
 mod request;
+mod share;
+mod standing;
+mod subscription;
 mod transfer;
 mod why;
 

@@ -119,6 +119,7 @@ impl Core {
             directory: Arc::clone(&self.directory),
             lookup: self.lookup.clone(),
             vault: self.vault.clone(),
+            issuer: self.issuer(),
         };
         let id = match self.store.run(command, Some(key)).await? {
             Outcome::Fresh(row) => row.id,

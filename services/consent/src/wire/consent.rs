@@ -114,7 +114,7 @@ pub fn render(
     Ok(api::Consent {
         name: row.id()?.name(),
         request: crate::rows::request_id(&row.request)?.name(),
-        origin: api::consent::Origin::Request.into(),
+        origin: row.origin.max(api::consent::Origin::Request.into()),
         patient: private.patient,
         subject: if to.is_none() {
             row.subject()?.name()

@@ -3,11 +3,15 @@
 pub mod ask;
 pub mod consent;
 pub mod decision;
+pub mod discovery;
 pub mod explain;
 pub mod link;
 pub mod notification;
 pub mod request;
 pub mod scope;
+pub mod share;
+pub mod standing;
+pub mod subscription;
 pub mod transfer;
 
 use sammati_api::types::v1 as types;

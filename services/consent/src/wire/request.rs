@@ -10,7 +10,7 @@ use super::{check_text, optional_participant, participant, scope, stamp};
 use crate::artefact::Audience;
 use crate::link::fits;
 use crate::request::approve::Grant;
-use crate::rows::{CareContextRow, RequestRow, consent_id, etag, time as maybe};
+use crate::rows::{CareContextRow, RequestRow, consent_id, etag, policy_id, time as maybe};
 use crate::vault::Ring;
 
 /// HIPs of one request, and grants of one approval.
@@ -218,6 +218,11 @@ pub fn render(
             String::new()
         } else {
             consent(&row.renews)?
+        },
+        policy: match row.policy.as_slice() {
+            [] => String::new(),
+            _ if to.is_some() => String::new(),
+            id => policy_id(id)?.name(),
         },
     })
 }

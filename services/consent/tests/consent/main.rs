@@ -2,7 +2,9 @@
 
 mod artefacts;
 mod asking;
+mod cases;
 mod deciding;
+mod discovering;
 mod giving;
 mod graph;
 mod links;
@@ -11,9 +13,13 @@ mod live;
 mod many;
 mod notifications;
 mod pairs;
+mod policies;
 mod proving;
 mod races;
 mod renewing;
+mod reports;
+mod sharing;
+mod subscriptions;
 mod time;
 mod transfers;
 mod verbs;

@@ -65,6 +65,7 @@ impl Directory for People {
             id if id.starts_with("hospital-") => BTreeSet::from([Role::Hip]),
             "clinic" | "insurer" => BTreeSet::from([Role::Hiu]),
             "both" => BTreeSet::from([Role::Hip, Role::Hiu]),
+            "locker" => BTreeSet::from([Role::Locker]),
             _ => return None,
         };
         let active = !self.suspended.lock().unwrap().contains(id.as_str());
@@ -520,6 +521,7 @@ pub(crate) fn participant(id: &str) -> Caller {
     let roles = match id {
         id if id == "lab" || id.starts_with("hospital") => BTreeSet::from([Role::Hip]),
         "both" => BTreeSet::from([Role::Hip, Role::Hiu]),
+        "locker" => BTreeSet::from([Role::Locker]),
         _ => BTreeSet::from([Role::Hiu]),
     };
     let actor = Actor::Participant {

@@ -250,6 +250,16 @@ impl Pen {
         })
     }
 
+    /// What artefacts are made with.
+    fn issuer(&self) -> Issuer {
+        Issuer {
+            directory: Arc::clone(&self.directory),
+            keys: Arc::clone(&self.keys),
+            manager: Arc::clone(&self.manager),
+            log_origin: Arc::clone(&self.log_origin),
+        }
+    }
+
     /// Two kinds of record of the last ten years, until some day of the next year.
     fn ask(&self, person: usize, now: Micros) -> Ask {
         let days = u32::try_from(mix(person as u64) % 365).unwrap_or(0) + 1;
@@ -310,6 +320,7 @@ impl Give {
             directory: Arc::clone(&pen.directory),
             lookup: pen.lookup.clone(),
             vault: pen.vault.clone(),
+            issuer: pen.issuer(),
         }
     }
 
@@ -360,12 +371,7 @@ impl Command for Give {
             is_written: true,
             etag: String::new(),
             dry_run: false,
-            issuer: Issuer {
-                directory: Arc::clone(&pen.directory),
-                keys: Arc::clone(&pen.keys),
-                manager: Arc::clone(&pen.manager),
-                log_origin: Arc::clone(&pen.log_origin),
-            },
+            issuer: pen.issuer(),
             lookup: pen.lookup.clone(),
             vault: pen.vault.clone(),
         };

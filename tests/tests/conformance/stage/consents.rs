@@ -242,13 +242,34 @@ impl Stage {
             r.consent = other.name;
         }))
     }
-    pub(super) async fn acknowledge_transfer(&self) -> Result<Made, Failure> {
+
+    async fn two_transfers(&self) -> Result<(consent::Transfer, consent::Transfer), Failure> {
         let open = async || {
             let granted = self.granted().await?;
             self.acknowledged(&granted.name).await?;
             Ok(self.story.open_transfer(self.story.transfer(&granted.name)).await?)
         };
-        let (one, other) = apart(open, |transfer| &transfer.name).await?;
+        apart(open, |transfer| &transfer.name).await
+    }
+
+    /// Before it was taken on nothing can have flowed: the clinic gives it up.
+    pub(super) async fn report_transfer(&self) -> Result<Made, Failure> {
+        let (one, other) = self.two_transfers().await?;
+        let report = consent::TransferReport {
+            outcome: consent::transfer_report::Outcome::Failed.into(),
+            ..Default::default()
+        };
+        let request = consent::ReportTransferRequest {
+            name: one.name,
+            report: Some(report),
+            etag: String::new(),
+            request_id: self.story.rid(),
+        };
+        Ok(made(&self.story.clinic, request, |r| r.name = other.name))
+    }
+
+    pub(super) async fn acknowledge_transfer(&self) -> Result<Made, Failure> {
+        let (one, other) = self.two_transfers().await?;
         let request = consent::AcknowledgeTransferRequest {
             name: one.name,
             etag: String::new(),

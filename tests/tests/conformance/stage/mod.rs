@@ -2,8 +2,10 @@
 //! cannot know.
 
 mod consents;
+pub(crate) mod links;
 mod people;
 mod sessions;
+pub(crate) mod subscriptions;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -132,9 +134,28 @@ impl Stage {
             "DecisionService.AuthorizeAccess" => self.authorize_access().await?,
             "LinkService.IssueLinkToken" => self.issue_link_token().await?,
             "LinkService.LinkCareContexts" => self.link_care_contexts().await?,
+            "LinkService.AnnounceCareContexts" => self.announce_care_contexts().await?,
+            "LinkService.CreateDiscovery" => self.create_discovery().await?,
+            "LinkService.AnswerDiscovery" => self.answer_discovery().await?,
+            "LinkService.SelectCareContexts" => self.select_care_contexts().await?,
+            "LinkService.ConfirmCareContexts" => self.confirm_care_contexts().await?,
+            "ProfileShareService.CreateProfileShare" => self.create_profile_share().await?,
+            "ProfileShareService.AcknowledgeProfileShare" => self.acknowledge_profile_share().await?,
+            "SubscriptionService.CreateSubscription" => self.create_subscription().await?,
+            "SubscriptionService.ApproveSubscription" => self.approve_subscription().await?,
+            "SubscriptionService.DenySubscription" => self.deny_subscription().await?,
+            "SubscriptionService.UpdateSubscription" => self.update_subscription().await?,
+            "SubscriptionService.PauseSubscription" => self.pause_subscription().await?,
+            "SubscriptionService.ResumeSubscription" => self.resume_subscription().await?,
+            "SubscriptionService.RevokeSubscription" => self.revoke_subscription().await?,
+            "SubscriptionService.SetupLocker" => self.setup_locker().await?,
+            "PolicyService.CreatePolicy" => self.create_policy().await?,
+            "PolicyService.EnablePolicy" => self.enable_policy().await?,
+            "PolicyService.DisablePolicy" => self.disable_policy().await?,
             "NotificationService.AcknowledgeNotifications" => self.acknowledge_notifications().await?,
             "TransferService.CreateTransfer" => self.create_transfer().await?,
             "TransferService.AcknowledgeTransfer" => self.acknowledge_transfer().await?,
+            "TransferService.ReportTransfer" => self.report_transfer().await?,
             _ => return Ok(None),
         };
         Ok(Some(made))

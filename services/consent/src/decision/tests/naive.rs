@@ -4,12 +4,30 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// Whether she denies it: whom, where, what for and what of all fit one of her denials.
+fn blocked(q: &Question, w: &World, c: &Granted) -> bool {
+    let mut hits = 0;
+    for b in &w.blocks {
+        let whom = b.hiu.is_none() || b.hiu == Some(c.hiu.clone());
+        let place = b.hips.is_empty() || b.hips.iter().any(|h| *h == c.hip);
+        let purpose = b.purposes.is_empty() || b.purposes.iter().any(|p| *p == c.scope.purpose);
+        let what = match (q.care_contexts.is_empty(), c.scope.care_contexts.is_empty()) {
+            _ if b.care_contexts.is_empty() => true,
+            (true, true) => true,
+            (true, false) => c.scope.care_contexts.intersection(&b.care_contexts).count() > 0,
+            (false, _) => q.care_contexts.intersection(&b.care_contexts).count() > 0,
+        };
+        hits += i32::from(whom && place && purpose && what);
+    }
+    hits > 0
+}
+
 /// The rules once more: all of them for every consent, then the lowest that fails, then the best consent.
 fn naive(q: &Question, w: &World, consents: &[Granted]) -> (Reason, Option<ConsentId>) {
     let known: Vec<&Granted> = consents
         .iter()
         .filter(|c| match &q.asker {
-            Asker::Participant(me) => *me == c.hip || *me == c.hiu,
+            Asker::Participant(me) => *me == c.hip || (*me == c.hiu && !blocked(q, w, c)),
             Asker::Person(me) => *me == c.subject,
             Asker::Service => true,
         })
@@ -65,6 +83,7 @@ fn naive(q: &Question, w: &World, consents: &[Granted]) -> (Reason, Option<Conse
             (5, q.requester.iter().any(|r| *r != c.hiu), Reason::RequesterMismatch),
             (5, q.provider.iter().any(|p| *p != c.hip), Reason::ProviderMismatch),
             (6, !w.her_active, Reason::SubjectInactive),
+            (7, blocked(q, w, c), Reason::BlockedBySubject),
             (8, c.state == State::Revoked, Reason::ConsentRevoked),
             (9, c.state == State::Superseded, Reason::ConsentSuperseded),
             (10, c.state == State::Expired || c.expire <= NOW, Reason::ConsentExpired),
@@ -160,9 +179,23 @@ fn world() -> impl Strategy<Value = World> {
         "nobody".into(),
         "nobody".into(),
     ]);
-    (somebody, prop::bool::weighted(0.9)).prop_map(|(who, her_active)| World {
+    let block = (
+        prop::sample::select(vec![None, Some(id("clinic")), Some(id("clinic2"))]),
+        prop::sample::select(vec!["", "hospital", "hospital2"]),
+        prop::sample::select(vec![None, Some(PurposeCode::Caremgt), Some(PurposeCode::Btg)]),
+        prop::collection::btree_set((1..4_u8).prop_map(|n| [n; 32]), 0..2),
+    );
+    let block = block.prop_map(|(hiu, hip, purpose, care_contexts)| Block {
+        hiu,
+        hips: Some(hip).filter(|hip| !hip.is_empty()).map(id).into_iter().collect(),
+        purposes: purpose.into_iter().collect(),
+        care_contexts,
+    });
+    let blocks = prop::collection::vec(block, 0..2);
+    (somebody, prop::bool::weighted(0.9), blocks).prop_map(|(who, her_active, blocks)| World {
         inactive: BTreeSet::from([who]),
         her_active,
+        blocks,
         ..well()
     })
 }
