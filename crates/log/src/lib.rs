@@ -11,9 +11,11 @@
 pub mod bundle;
 pub mod checkpoint;
 pub mod edge;
+pub mod entries;
 mod error;
 pub mod hash;
 mod note;
+pub mod path;
 pub mod proof;
 mod text;
 pub mod tile;

@@ -22,6 +22,7 @@ mod log;
 pub mod metrics;
 mod pace;
 pub mod page;
+pub mod plain;
 pub mod relay;
 mod run;
 mod secrets;

@@ -42,6 +42,16 @@ impl Log {
         Ok(row.map(|row| row.record))
     }
 
+    /// The note of the newest checkpoint that there is. Nothing is signed for it.
+    ///
+    /// # Errors
+    /// `CHECKPOINT_UNKNOWN` before the first, `LOG_FROZEN`, `STORAGE_UNAVAILABLE`.
+    pub async fn published(&self) -> Result<String, Refusal> {
+        let newest = self.good_enough(0).await?;
+        let none = || Refusal::new(Reason::CheckpointUnknown).saying("nothing was signed yet");
+        newest.map(|row| row.note).ok_or_else(none)
+    }
+
     async fn signed(&self, size: u64) -> Result<CheckpointRow, Refusal> {
         if let Some(row) = self.good_enough(size).await? {
             return Ok(row);

@@ -7,6 +7,7 @@ mod append;
 mod checkpoint;
 pub mod fsck;
 mod head;
+pub mod http;
 pub mod keyring;
 mod list;
 pub mod log;
@@ -18,6 +19,7 @@ mod service;
 mod sources;
 mod stats;
 pub mod tags;
+mod tiles;
 mod tree;
 mod wire;
 

@@ -1,5 +1,6 @@
 //! How is it started? The settings, the two databases, the key, and the task that signs.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +10,14 @@ use sammati_api::audit::v1::proof_service_server::ProofServiceServer;
 use sammati_kernel::{Clock, Key, Reason};
 use sammati_server::config::DatabaseConfig;
 use sammati_server::{
-    Built, Config, ConfigError, Database, IdentityFacts, Keeps, Served, Service, Start, StartError, upkeep,
+    Built, Config, ConfigError, Database, IdentityFacts, Keeps, Served, Service, Start, StartError, plain, upkeep,
 };
 use sammati_store::{Options, Store};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use crate::http;
 use crate::keyring::Keyring;
 use crate::log::{Log, SERVICE};
 use crate::rows::{self, KEY_MIGRATIONS, MIGRATIONS};
@@ -33,6 +35,9 @@ pub struct Settings {
     /// The database of payload keys, apart from the log's so that its backups can be short-lived:
     /// `sqlite:{path}`, relative to the log's own file, or `postgres://…` with the password and authority of `[database]`.
     pub keys_database: String,
+    /// Address and port of the log over plain HTTP, for mirrors and monitors (`c2sp.org/tlog-tiles`). Without it the log
+    /// is read by RPC alone.
+    pub tiles_listen: Option<SocketAddr>,
 }
 
 /// What the service is made of.
@@ -92,6 +97,12 @@ impl Service for Audit {
             log = log.origin(),
             "no witness cosigns this log: a rollback of its database would not be seen by it, only by whoever kept a checkpoint"
         );
+        if let Some(address) = start.config.service.tiles_listen {
+            let listener = plain::listen("service.tiles_listen", address).await?;
+            start
+                .tasks
+                .spawn(http::serve(Arc::clone(&log), listener, start.shutdown.clone()));
+        }
         start.tasks.spawn(sign(Arc::clone(&log), start.shutdown.clone()));
         let ready = facts.ready();
         for store in [&parts.store, &parts.keys] {

@@ -5,6 +5,7 @@ mod event;
 mod list;
 mod proof;
 mod sources;
+mod tile;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ pub(crate) use append::{Mended, batch};
 pub(crate) use list::{Filter, filter};
 pub(crate) use proof::{Leaves, inclusion, which_leaves};
 pub(crate) use sources::{feeds, index_of, position};
+pub(crate) use tile::{Asked, which_tile};
 
 use crate::keyring::Opened;
 use crate::rows::{CheckpointRow, LeafRow};

@@ -4,6 +4,7 @@ mod bundle;
 mod checkpoint;
 mod cli;
 mod edge;
+mod entries;
 mod fixture;
 mod proof;
 mod tile;

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::Rpc;
 use crate::rows::CheckpointRow;
-use crate::wire::{self, Leaves};
+use crate::wire::{self, Asked, Leaves};
 
 #[tonic::async_trait]
 impl ProofService for Rpc {
@@ -38,6 +38,13 @@ impl ProofService for Rpc {
         request: Request<audit::GetConsistencyProofRequest>,
     ) -> Result<Response<audit::ConsistencyProof>, Status> {
         self.consistency(request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    async fn get_tile(&self, request: Request<audit::GetTileRequest>) -> Result<Response<audit::Tile>, Status> {
+        self.tile(request.into_inner())
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -98,6 +105,20 @@ impl Rpc {
             proof: format_path(&path),
             path: path.iter().map(|hash| hash.0.to_vec()).collect(),
             checkpoint: row.note,
+        })
+    }
+
+    async fn tile(&self, request: audit::GetTileRequest) -> Result<audit::Tile, Refusal> {
+        let asked = wire::which_tile(&request)?;
+        self.is_ours(&request.log)?;
+        let (path, content) = match asked {
+            Asked::Hashes(id) => (id.path(), self.log.tile(id).await?),
+            Asked::Leaves(id) => (id.path(), self.log.entries(id).await?),
+        };
+        Ok(audit::Tile {
+            log: self.log.name(),
+            path,
+            content,
         })
     }
 

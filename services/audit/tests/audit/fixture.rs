@@ -1,5 +1,7 @@
 //! An audit service in this process, with its two databases and a clock in the hand.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -146,6 +148,14 @@ impl Audit {
         append(&self.rpc, events).await
     }
 
+    /// The same without a checkpoint: nothing is signed for it.
+    pub(crate) async fn append_unsigned(
+        &self,
+        events: Vec<audit::Event>,
+    ) -> Result<audit::AppendEventsResponse, Refusal> {
+        send(&self.rpc, events, false).await
+    }
+
     pub(crate) async fn relay(&self, relayed: audit::RelayedEvents) -> Result<audit::AppendEventsResponse, Refusal> {
         let request = audit::AppendEventsRequest {
             batch: Some(Batch::Relayed(relayed)),
@@ -201,11 +211,16 @@ impl Audit {
 }
 
 pub(crate) async fn append(rpc: &Rpc, events: Vec<audit::Event>) -> Result<audit::AppendEventsResponse, Refusal> {
+    send(rpc, events, true).await
+}
+
+async fn send(
+    rpc: &Rpc,
+    events: Vec<audit::Event>,
+    with_checkpoint: bool,
+) -> Result<audit::AppendEventsResponse, Refusal> {
     let batch = Some(Batch::Direct(audit::DirectEvents { events }));
-    let request = audit::AppendEventsRequest {
-        batch,
-        with_checkpoint: true,
-    };
+    let request = audit::AppendEventsRequest { batch, with_checkpoint };
     said(rpc.append_events(of(service("identity"), request)).await)
 }
 
@@ -357,4 +372,44 @@ impl Feed {
             events: events.collect(),
         }
     }
+}
+
+/// What an HTTP server answered.
+pub(crate) struct Got {
+    pub status: u16,
+    head: String,
+    pub body: Vec<u8>,
+}
+
+impl Got {
+    /// A header of it, or nothing.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines
+            .find(|(is, _)| is.eq_ignore_ascii_case(name))
+            .map_or("", |(_, value)| value)
+    }
+}
+
+/// Fetches a path with nothing but a socket.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Got {
+    exchange(address, &format!("GET {path} HTTP/1.0\r\n\r\n"), b"")
+}
+
+fn exchange(address: SocketAddr, head: &str, body: &[u8]) -> Got {
+    tokio::task::block_in_place(|| {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.write_all(head.as_bytes()).unwrap();
+        socket.write_all(body).unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Got {
+            status,
+            head,
+            body: answer[end + 4..].to_vec(),
+        }
+    })
 }

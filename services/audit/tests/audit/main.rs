@@ -3,6 +3,7 @@
 mod appending;
 mod fixture;
 mod fsck;
+mod mirror;
 mod proving;
 mod reading;
 mod relay;
