@@ -5,7 +5,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 
 use crate::Error;
 use crate::note::{KEY_LEN, check_name, parse_vkey, private_key};
@@ -191,7 +191,10 @@ fn split_line(line: &str) -> Option<(&str, Vec<u8>)> {
 
 /// Time and signature of a line's bytes.
 fn timed(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let (time, signature) = bytes.get(4..).filter(|_| bytes.len() == LINE_LEN)?.split_first_chunk()?;
+    let (time, signature) = bytes
+        .get(4..)
+        .filter(|_| bytes.len() == LINE_LEN)?
+        .split_first_chunk()?;
     Some((u64::from_be_bytes(*time), signature))
 }
 

@@ -80,7 +80,9 @@ impl AddCheckpoint {
             Error::Malformed { .. } => Rejected::Malformed(error),
             error => Rejected::NotSigned(error),
         })?;
-        let text = split_note(&self.note).map(|(text, _)| text.to_owned()).unwrap_or_default();
+        let text = split_note(&self.note)
+            .map(|(text, _)| text.to_owned())
+            .unwrap_or_default();
         if self.old > checkpoint.size() {
             return Err(Rejected::Malformed(Error::SizesReversed {
                 first: self.old,

@@ -23,6 +23,7 @@ pub mod metrics;
 mod pace;
 pub mod page;
 pub mod plain;
+pub mod post;
 pub mod relay;
 mod run;
 mod secrets;

@@ -5,6 +5,7 @@
 
 mod append;
 mod checkpoint;
+mod cosigned;
 pub mod fsck;
 mod head;
 pub mod http;
@@ -22,6 +23,8 @@ pub mod tags;
 mod tiles;
 mod tree;
 mod wire;
+pub mod witness;
+pub mod witnesses;
 
 pub use rpc::Rpc;
-pub use service::{Audit, Parts, Settings, open, served, sign};
+pub use service::{Audit, Parts, Settings, open, open_witnessed, served, sign};

@@ -9,3 +9,4 @@ mod fixture;
 mod proof;
 mod tile;
 mod vectors;
+mod witness;

@@ -2,12 +2,14 @@
 
 use sammati_api::audit::v1 as audit;
 use sammati_api::audit::v1::proof_service_server::ProofService;
-use sammati_kernel::{Reason, Refusal};
+use sammati_kernel::{Caller, Reason, Refusal};
 use sammati_log::proof::format_path;
-use sammati_server::error;
+use sammati_server::{authz, error};
 use tonic::{Request, Response, Status};
 
 use super::Rpc;
+use crate::cosigned::unknown;
+use crate::log::cosigned;
 use crate::rows::CheckpointRow;
 use crate::wire::{self, Asked, Leaves};
 
@@ -43,6 +45,17 @@ impl ProofService for Rpc {
             .map_err(error::status)
     }
 
+    async fn add_cosignature(
+        &self,
+        request: Request<audit::AddCosignatureRequest>,
+    ) -> Result<Response<audit::Checkpoint>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.cosign(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
     async fn get_tile(&self, request: Request<audit::GetTileRequest>) -> Result<Response<audit::Tile>, Status> {
         self.tile(request.into_inner())
             .await
@@ -53,13 +66,9 @@ impl ProofService for Rpc {
 
 impl Rpc {
     async fn checkpoint(&self, request: audit::GetCheckpointRequest) -> Result<audit::Checkpoint, Refusal> {
-        let size = wire::checkpoint_size(&request)?;
+        let (size, at_least) = wire::which_checkpoint(&request)?;
         self.is_ours(&request.log)?;
-        let row = if size == 0 {
-            self.log.newest().await?
-        } else {
-            self.signed_at(size).await?
-        };
+        let row = self.log.checkpoint_with(size, at_least).await?;
         Ok(wire::checkpoint(&self.log.name(), row))
     }
 
@@ -82,6 +91,7 @@ impl Rpc {
         } else {
             self.signed_at(asked.tree_size).await?
         };
+        let row = self.log.noted(row).await?;
         let proved = self.log.prove_inclusion(&indexes, &row).await?;
         Ok(wire::inclusion(self.log.name(), row.size, proved, request.event_ids))
     }
@@ -97,6 +107,7 @@ impl Rpc {
         } else {
             self.signed_at(second).await?
         };
+        let row = self.log.noted(row).await?;
         let path = self.log.prove_consistency(first, &row).await?;
         Ok(audit::ConsistencyProof {
             log: self.log.name(),
@@ -106,6 +117,21 @@ impl Rpc {
             path: path.iter().map(|hash| hash.0.to_vec()).collect(),
             checkpoint: row.note,
         })
+    }
+
+    async fn cosign(
+        &self,
+        caller: &Caller,
+        request: audit::AddCosignatureRequest,
+    ) -> Result<audit::Checkpoint, Refusal> {
+        let size = wire::cosigned_size(&request)?;
+        self.is_ours(&request.log)?;
+        let (row, is_new) = self.log.add_cosignature(size, &request.cosignature).await?;
+        let checkpoint = wire::checkpoint(&self.log.name(), row);
+        if is_new {
+            self.log.record(cosigned(caller, &checkpoint.name)).await?;
+        }
+        Ok(checkpoint)
     }
 
     async fn tile(&self, request: audit::GetTileRequest) -> Result<audit::Tile, Refusal> {
@@ -123,10 +149,6 @@ impl Rpc {
     }
 
     async fn signed_at(&self, size: u64) -> Result<CheckpointRow, Refusal> {
-        let unknown = || {
-            Refusal::new(Reason::CheckpointUnknown)
-                .saying("no checkpoint was signed at this size; 0 asks for the newest")
-        };
         self.log.checkpoint(size).await?.ok_or_else(unknown)
     }
 }

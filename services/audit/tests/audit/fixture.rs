@@ -14,14 +14,15 @@ use sammati_api::audit::v1::{self as audit, event};
 use sammati_api::types::v1 as types;
 use sammati_audit::log::Log;
 use sammati_audit::rows::{KEY_MIGRATIONS, MIGRATIONS};
-use sammati_audit::{Parts, Rpc, open};
+use sammati_audit::witnesses::Witnesses;
+use sammati_audit::{Parts, Rpc, open, open_witnessed};
 use sammati_kernel::{
-    AccountId, Actor, Caller, Key, ManualClock, Micros, ParticipantId, Peer, Refusal, Role, SessionId, Slot,
+    AccountId, Actor, Caller, Clock, Key, ManualClock, Micros, ParticipantId, Peer, Refusal, Role, SessionId, Slot,
 };
 use sammati_log::checkpoint::Verifier;
 use sammati_server::error::refusal_of;
 use sammati_server::event::timestamp;
-use sammati_store::{EmbeddedMigrations, Location, Options, Store, chain};
+use sammati_store::{EmbeddedMigrations, Location, Options, Store, chain, verbs};
 use sammati_testkit::databases::{Database, databases};
 use tonic::{Request, Response, Status};
 
@@ -38,6 +39,20 @@ pub(crate) struct Audit {
     log_key: Vec<u8>,
 }
 
+/// What a database held once.
+pub(crate) enum Backup {
+    File(tempfile::TempDir),
+    Schema,
+}
+
+/// A statement for each table.
+fn each_table(first: &str, statement: &str) -> String {
+    format!(
+        "DO $$ DECLARE one TEXT; BEGIN {first} FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' \
+         LOOP EXECUTE format('{statement}', one); END LOOP; END $$"
+    )
+}
+
 /// A new one on every kind of database.
 pub(crate) async fn everywhere() -> Vec<Audit> {
     let mut all = Vec::new();
@@ -46,7 +61,7 @@ pub(crate) async fn everywhere() -> Vec<Audit> {
             .unwrap()
             .as_ref()
             .to_vec();
-        all.push(Audit::start(vec![log, keys], log_key, ManualClock::at(START)).await);
+        all.push(Audit::start(vec![log, keys], log_key, ManualClock::at(START), Witnesses::default()).await);
     }
     all
 }
@@ -69,7 +84,7 @@ fn open_store(url: &str, clock: &ManualClock, migrations: fn() -> EmbeddedMigrat
 }
 
 impl Audit {
-    async fn start(databases: Vec<Database>, log_key: Vec<u8>, clock: ManualClock) -> Self {
+    async fn start(databases: Vec<Database>, log_key: Vec<u8>, clock: ManualClock, witnesses: Witnesses) -> Self {
         let store = open_store(&databases[0].url, &clock, || MIGRATIONS);
         let keys = open_store(&databases[1].url, &clock, || KEY_MIGRATIONS);
         let lookup = Key::from_bytes([5; 32]);
@@ -81,7 +96,7 @@ impl Audit {
             kek: Key::from_bytes([4; 32]),
             lookup: lookup.clone(),
         };
-        let log = open(&parts).await.unwrap();
+        let log = open_witnessed(&parts, witnesses).await.unwrap();
         let rpc = Rpc::new(Arc::clone(&log), &lookup);
         Self {
             log,
@@ -100,6 +115,11 @@ impl Audit {
 
     /// Ends it and starts it again on the same databases.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_witnessed(Witnesses::default()).await
+    }
+
+    /// The same with witnesses.
+    pub(crate) async fn restart_witnessed(self, witnesses: Witnesses) -> Self {
         let Self {
             log,
             rpc,
@@ -109,7 +129,7 @@ impl Audit {
             log_key,
         } = self;
         drop((rpc, log, store));
-        Self::start(databases, log_key, clock).await
+        Self::start(databases, log_key, clock, witnesses).await
     }
 
     /// Ends it and starts it again with an empty key database: all keys are destroyed.
@@ -119,6 +139,62 @@ impl Audit {
             false => Database::sqlite(),
         };
         self.restart().await
+    }
+
+    /// Whether the log is on Postgres.
+    pub(crate) fn is_postgres(&self) -> bool {
+        self.databases[0].url.starts_with("postgres")
+    }
+
+    /// What the log's database holds now.
+    pub(crate) async fn backup(&self) -> Backup {
+        if self.is_postgres() {
+            self.databases[0].execute(&each_table(
+                "CREATE SCHEMA saved;",
+                "CREATE TABLE saved.%1$I AS SELECT * FROM public.%1$I",
+            ));
+            return Backup::Schema;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        verbs::backup(&self.location(), &folder.path().join("backup")).unwrap();
+        Backup::File(folder)
+    }
+
+    /// Ends it, puts a backup of its log back, and starts it again.
+    pub(crate) async fn restart_from(self, backup: Backup, witnesses: Witnesses) -> Self {
+        let (location, now) = (self.location(), self.clock.now());
+        let Self {
+            log,
+            rpc,
+            store,
+            clock,
+            databases,
+            log_key,
+        } = self;
+        drop((rpc, log, store));
+        match backup {
+            Backup::Schema => databases[0].execute(&each_table(
+                "",
+                "DELETE FROM public.%1$I; INSERT INTO public.%1$I SELECT * FROM saved.%1$I",
+            )),
+            // A lane that is ending still holds the file for a moment.
+            Backup::File(folder) => {
+                let from = folder.path().join("backup");
+                while verbs::restore(&location, &from, &MIGRATIONS, true, false, now).is_err() {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        Self::start(databases, log_key, clock, witnesses).await
+    }
+
+    /// Ends it and starts it again, under the same key, on a database with nothing in it.
+    pub(crate) async fn restart_empty(mut self, witnesses: Witnesses) -> Self {
+        self.databases[0] = match self.is_postgres() {
+            true => Database::postgres().unwrap(),
+            false => Database::sqlite(),
+        };
+        self.restart_witnessed(witnesses).await
     }
 
     /// Another replica over the same databases.
@@ -168,6 +244,7 @@ impl Audit {
         let request = audit::GetCheckpointRequest {
             log: self.log.name(),
             size,
+            min_cosignatures: 0,
         };
         said(self.rpc.get_checkpoint(of(Caller::ANYONE, request)).await)
     }
@@ -412,4 +489,13 @@ fn exchange(address: SocketAddr, head: &str, body: &[u8]) -> Got {
             body: answer[end + 4..].to_vec(),
         }
     })
+}
+
+/// Sends a body to a path.
+pub(crate) fn post(address: SocketAddr, path: &str, body: &[u8]) -> Got {
+    exchange(
+        address,
+        &format!("POST {path} HTTP/1.0\r\ncontent-length: {}\r\n\r\n", body.len()),
+        body,
+    )
 }

@@ -10,3 +10,4 @@ mod relay;
 mod relaying;
 mod serving;
 mod sources;
+mod witnessing;
