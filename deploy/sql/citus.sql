@@ -21,9 +21,11 @@ DECLARE
         -- consent; `data_key` is named above
         'artefact', 'care_context', 'consent', 'consent_request', 'link', 'link_try', 'notification', 'transfer',
         -- audit
-        'checkpoint', 'leaf', 'log', 'mention', 'source', 'subject', 'tile',
+        'checkpoint', 'cosignature', 'leaf', 'log', 'mention', 'source', 'subject', 'tile',
         -- audit's payload keys
-        'payload_key'
+        'payload_key',
+        -- a witness
+        'witnessed'
     ];
     -- A row or a few, the same for all: every server has them.
     everywhere CONSTANT TEXT[] := ARRAY['database', 'needed'];

@@ -68,6 +68,8 @@ reasons! {
     ConsentPaused "CONSENT_PAUSED" FailedPrecondition;
     ConsentRevoked "CONSENT_REVOKED" FailedPrecondition;
     ConsentSuperseded "CONSENT_SUPERSEDED" FailedPrecondition;
+    CosignatureInvalid "COSIGNATURE_INVALID" InvalidArgument;
+    CosignaturesMissing "COSIGNATURES_MISSING" FailedPrecondition;
     CredentialMismatch "CREDENTIAL_MISMATCH" FailedPrecondition;
     CredentialReused "CREDENTIAL_REUSED" FailedPrecondition;
     CredentialWeak "CREDENTIAL_WEAK" InvalidArgument;
@@ -142,10 +144,12 @@ reasons! {
     ResendTooEarly "RESEND_TOO_EARLY" ResourceExhausted;
     ScopeInvalid "SCOPE_INVALID" InvalidArgument;
     SelectionRequired "SELECTION_REQUIRED" FailedPrecondition;
+    SizeConflict "SIZE_CONFLICT" Aborted;
     StateConflict "STATE_CONFLICT" FailedPrecondition;
     StepUpRequired "STEP_UP_REQUIRED" PermissionDenied;
     StorageUnavailable "STORAGE_UNAVAILABLE" Unavailable;
     SubjectInactive "SUBJECT_INACTIVE" FailedPrecondition;
+    TileUnknown "TILE_UNKNOWN" NotFound;
     TokenExpired "TOKEN_EXPIRED" Unauthenticated;
     TokenMissing "TOKEN_MISSING" Unauthenticated;
     TokenRevoked "TOKEN_REVOKED" Unauthenticated;

@@ -22,6 +22,8 @@ mod log;
 pub mod metrics;
 mod pace;
 pub mod page;
+pub mod plain;
+pub mod post;
 pub mod relay;
 mod run;
 mod secrets;

@@ -29,6 +29,7 @@ use crate::config::{Config, ConfigError};
 use crate::credentials::Credentials;
 use crate::life::Life;
 use crate::metrics::Metrics;
+use crate::plain::listen;
 use crate::served::Served;
 use crate::stack::{Parts, stack};
 use crate::tls::Peers;
@@ -212,12 +213,6 @@ pub async fn serve<S: Service>(config: &Path) -> Result<(), StartError> {
     tracing::info!("draining");
     running.shutdown().await;
     Ok(())
-}
-
-async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| StartError::Listen { key, address, error })
 }
 
 fn stop_signal() -> Result<impl Future<Output = ()>, StartError> {

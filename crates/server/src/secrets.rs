@@ -61,6 +61,14 @@ impl Secrets {
         Ok((key, der))
     }
 
+    /// What the file `name` holds, as PEM.
+    ///
+    /// # Errors
+    /// Which file cannot be read.
+    pub fn pem(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
+        self.file(name).map(|(_, bytes)| bytes)
+    }
+
     fn file(&self, name: &str) -> Result<(PathBuf, Zeroizing<Vec<u8>>), ConfigError> {
         let directory = self.directory.as_deref().ok_or_else(|| {
             ConfigError(format!(

@@ -5,8 +5,10 @@
 
 mod append;
 mod checkpoint;
+mod cosigned;
 pub mod fsck;
 mod head;
+pub mod http;
 pub mod keyring;
 mod list;
 pub mod log;
@@ -20,8 +22,11 @@ mod stats;
 mod subject;
 mod summary;
 pub mod tags;
+mod tiles;
 mod tree;
 mod wire;
+pub mod witness;
+pub mod witnesses;
 
 pub use rpc::Rpc;
-pub use service::{Audit, Parts, Settings, open, served, sign};
+pub use service::{Audit, Parts, Settings, open, open_witnessed, served, sign};

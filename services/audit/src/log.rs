@@ -19,6 +19,7 @@ use crate::rows::{LeafRow, LogRow, SLOT, event_key};
 use crate::stats::Stats;
 use crate::tags::Tagger;
 use crate::tree::frozen;
+use crate::witnesses::Witnesses;
 
 /// How often another replica's appends are looked for by whoever waits for an event.
 const POLL: Duration = Duration::from_millis(200);
@@ -38,6 +39,7 @@ pub struct Log {
     tags: Tagger,
     grown: watch::Sender<()>,
     pub(crate) stats: Stats,
+    pub(crate) witnesses: Witnesses,
 }
 
 /// An event and its bytes, as the caller sent it.
@@ -109,7 +111,14 @@ impl Log {
             tags,
             grown,
             stats: Stats::default(),
+            witnesses: Witnesses::default(),
         })
+    }
+
+    /// With these witnesses.
+    #[must_use]
+    pub fn witnessed(self, witnesses: Witnesses) -> Self {
+        Self { witnesses, ..self }
     }
 
     /// Adds its metrics.
@@ -290,7 +299,13 @@ impl Log {
 
     /// Freezes the log: from here on it takes nothing and signs nothing. Returns what callers are told.
     pub async fn freeze(&self, why: String) -> Refusal {
-        tracing::error!(log = self.origin, why, "the log is frozen");
+        tracing::error!(
+            log = self.origin,
+            why,
+            "the log is FROZEN: nothing is taken and nothing signed. Keep its database, its key and the last checkpoints as \
+             they are. To go on, open the next log: an empty database, a new log_key.pem and another \
+             service.origin (docs/OPERATIONS.md, A frozen log)"
+        );
         self.stats.frozen.set(1);
         match self.store.apply(Freeze { why }).await {
             Ok(()) => frozen(),
@@ -338,4 +353,10 @@ impl sammati_kernel::IdKind for Own {
 pub fn queried(caller: &Caller, resource: &str) -> Draft {
     let class = sammati_api::types::v1::RetentionClass::Admin;
     Draft::new("audit.queried", audit::event::Action::Read, class, caller).resource(resource, 0)
+}
+
+/// A draft of the event that says that a witness brought a cosignature of `checkpoint`.
+pub(crate) fn cosigned(caller: &Caller, checkpoint: &str) -> Draft {
+    let class = sammati_api::types::v1::RetentionClass::Admin;
+    Draft::new("audit.cosigned", audit::event::Action::Create, class, caller).resource(checkpoint, 0)
 }

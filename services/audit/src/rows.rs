@@ -3,6 +3,7 @@
 use prost::Message;
 use sammati_api::audit::v1::Leaf;
 use sammati_kernel::Slot;
+use sammati_log::cosignature::Witness;
 use sammati_store::verbs::Known;
 use sammati_store::{Cell, Column, EmbeddedMigrations, Reader, Record, Table, embed_migrations};
 
@@ -22,6 +23,7 @@ pub fn log_tables() -> Vec<Known> {
         Known::of::<SubjectRow>(),
         Known::of::<TileRow>(),
         Known::of::<CheckpointRow>(),
+        Known::of::<CosignatureRow>(),
     ]
 }
 
@@ -345,6 +347,64 @@ impl Record for CheckpointRow {
 
     fn key(&self) -> Vec<u8> {
         self.size.to_be_bytes().to_vec()
+    }
+}
+
+/// What a witness signed.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct CosignatureRow {
+    /// The size of the checkpoint.
+    #[prost(uint64, tag = "1")]
+    pub size: u64,
+    /// The witness.
+    #[prost(string, tag = "2")]
+    pub witness: String,
+    /// The id of its key.
+    #[prost(uint32, tag = "3")]
+    pub key_id: u32,
+    /// When, by its own clock, seconds since 1970.
+    #[prost(uint64, tag = "4")]
+    pub time: u64,
+    /// The signature line, with its newline.
+    #[prost(string, tag = "5")]
+    pub line: String,
+}
+
+impl CosignatureRow {
+    /// The look-up value of a witness's key.
+    pub fn witness_key(witness: &Witness) -> Vec<u8> {
+        Self::key_value(witness.key_id(), witness.name())
+    }
+
+    /// Whether it is of this key.
+    pub fn is_of(&self, witness: &Witness) -> bool {
+        (self.key_id, self.witness.as_str()) == (witness.key_id(), witness.name())
+    }
+
+    fn key_value(key_id: u32, name: &str) -> Vec<u8> {
+        [&key_id.to_be_bytes(), name.as_bytes()].concat()
+    }
+}
+
+impl Record for CosignatureRow {
+    const TABLE: Table = Table {
+        name: "cosignature",
+        columns: &[Column::bytes("size"), Column::bytes("witness")],
+    };
+
+    fn key(&self) -> Vec<u8> {
+        [
+            self.size.to_be_bytes().as_slice(),
+            &Self::key_value(self.key_id, &self.witness),
+        ]
+        .concat()
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![
+            self.size.to_be_bytes().as_slice().into(),
+            Self::key_value(self.key_id, &self.witness).as_slice().into(),
+        ]
     }
 }
 

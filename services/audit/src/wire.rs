@@ -6,6 +6,7 @@ mod list;
 mod proof;
 mod sources;
 mod subject;
+mod tile;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ pub(crate) use sources::{feeds, index_of, position};
 pub(crate) use subject::{occurred, subject};
 
 use sammati_log::subject::Head;
+pub(crate) use tile::{Asked, which_tile};
 
 use crate::keyring::Opened;
 use crate::rows::{CheckpointRow, LeafRow};
@@ -77,15 +79,40 @@ pub(crate) fn sizes(request: &audit::GetConsistencyProofRequest) -> Result<(u64,
     done(wrong, found)
 }
 
-/// Reads the size of a `GetCheckpointRequest`; 0 is the newest.
+/// The most cosignatures that can be asked for.
+const MAX_COSIGNATURES: usize = 16;
+
+/// The longest line of a cosignature: a name and its base64.
+const MAX_LINE: usize = 512;
+
+/// Reads a `GetCheckpointRequest`: the size, 0 for the newest, and how many cosignatures it must have.
 ///
 /// # Errors
-/// `FIELD_INVALID`.
-pub(crate) fn checkpoint_size(request: &audit::GetCheckpointRequest) -> Result<u64, Refusal> {
+/// `FIELD_INVALID` with everything that is wrong.
+pub(crate) fn which_checkpoint(request: &audit::GetCheckpointRequest) -> Result<(u64, usize), Refusal> {
     let mut wrong = Violations::new();
     log_name(&request.log, &mut wrong);
-    let found = size("size", request.size, &mut wrong);
+    let size = size("size", request.size, &mut wrong);
+    let at_least = usize::try_from(request.min_cosignatures).ok();
+    let at_least = at_least.filter(|n| *n <= MAX_COSIGNATURES).ok_or("0 to 16");
+    let found = size.zip(wrong.keep("min_cosignatures", at_least));
     done(wrong, found)
+}
+
+/// Reads the size in an `AddCosignatureRequest`.
+///
+/// # Errors
+/// `FIELD_INVALID` with everything that is wrong.
+pub(crate) fn cosigned_size(request: &audit::AddCosignatureRequest) -> Result<u64, Refusal> {
+    let mut wrong = Violations::new();
+    log_name(&request.log, &mut wrong);
+    let size = u64::try_from(request.size).ok().filter(|size| *size > 0);
+    let size = wrong.keep("size", size.ok_or("1 and up"));
+    let line = &request.cosignature;
+    if line.is_empty() || line.chars().count() > MAX_LINE || line.contains('\0') {
+        wrong.add("cosignature", "a signature line, at most 512 characters");
+    }
+    done(wrong, size)
 }
 
 /// `logs/{id}`, whether there is one or not.

@@ -199,6 +199,7 @@ impl Service for Identity {
             keys: vec!["kek", "lookup"],
             signing_keys: vec![ACTIVE.to_owned()],
             has_feed: true,
+            ..Keeps::default()
         })
     }
 

@@ -3,6 +3,7 @@
 mod appending;
 mod fixture;
 mod fsck;
+mod mirror;
 mod proving;
 mod reading;
 mod relay;
@@ -10,3 +11,4 @@ mod relaying;
 mod serving;
 mod sources;
 mod subject;
+mod witnessing;

@@ -166,6 +166,7 @@ pub(crate) async fn quiet(story: &Story) -> Result<(), Failure> {
         let request = GetCheckpointRequest {
             log: log.clone(),
             size: 0,
+            min_cosignatures: 0,
         };
         let size = client.get_checkpoint(request).await?.into_inner().size;
         if size == known {
