@@ -1,27 +1,12 @@
 //! Appending: one command assigns indexes, extends the tree and advances the source, all or nothing.
 
-use prost::Message;
-use sammati_api::audit::v1::{EventSource, Leaf};
+use sammati_api::audit::v1::EventSource;
 use sammati_kernel::{Fact, Micros, Reason, Refusal, Slot};
-use sammati_log::hash::leaf_hash;
-use sammati_server::event::timestamp;
 use sammati_store::{Command, Keys, Record, View};
 
-use crate::rows::{LeafRow, LogRow, MentionRow, SLOT, SourceRow, SubjectRow, Tags, event_key};
+use crate::entry::Entry;
+use crate::rows::{LeafRow, LogRow, SLOT, SourceRow, SubjectRow};
 use crate::tree::{Tree, frozen};
-
-/// An event that is ready to be appended: checked, sealed, hashed for look-up.
-#[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    /// The leaf, without what is known only under the lock.
-    pub header: Leaf,
-    /// Its payload, sealed.
-    pub payload: Vec<u8>,
-    /// A keyed hash of the event as it was sent.
-    pub digest: Vec<u8>,
-    /// What it is looked up by.
-    pub tags: Tags,
-}
 
 /// Where a relayed stretch stands in its feed. Its chain hashes were computed, not believed.
 #[derive(Debug, Clone)]
@@ -142,7 +127,7 @@ impl Command for Append {
 
     fn bytes(&self) -> usize {
         let entries = self.entries.iter();
-        1024 + entries.map(|entry| 1024 + entry.payload.len()).sum::<usize>()
+        1024 + entries.map(Entry::bytes).sum::<usize>()
     }
 
     /// An event is never given up for room: who tells them sheds before.
@@ -153,9 +138,9 @@ impl Command for Append {
     fn reads(&self, keys: &mut Keys) {
         keys.row::<LogRow>(LogRow::KEY);
         for entry in &self.entries {
-            keys.group::<LeafRow>("event_id", event_key(&entry.header.event_id));
-            if !entry.header.subject_tag.is_empty() {
-                keys.row::<SubjectRow>(entry.header.subject_tag.clone());
+            keys.group::<LeafRow>("event_id", entry.key());
+            if !entry.subject.is_empty() {
+                keys.row::<SubjectRow>(entry.subject.clone());
             }
         }
         if let Some(stretch) = &self.stretch {
@@ -191,9 +176,7 @@ impl Append {
     fn find(&self, view: &View<'_>) -> Result<Vec<Option<Placed>>, Refusal> {
         let mut found = Vec::with_capacity(self.entries.len());
         for entry in &self.entries {
-            let known = view
-                .group::<LeafRow>("event_id", &event_key(&entry.header.event_id))
-                .pop();
+            let known = view.group::<LeafRow>("event_id", entry.key()).pop();
             found.push(known.map(|row| entry.same_as(&row)).transpose()?);
         }
         Ok(found)
@@ -209,7 +192,7 @@ impl Append {
             .enumerate()
             .position(|(at, place)| place.is_some() != (at < known))
         {
-            let sent = self.entries.get(at).map_or("", |entry| &entry.header.event_id);
+            let sent = self.entries.get(at).map_or("", |entry| &entry.event_id);
             return Err(Refusal::new(Reason::EventConflict)
                 .saying("the log has another event at this position, or this event at another")
                 .with(Fact::EventId, sent));
@@ -233,18 +216,9 @@ impl Append {
         for (entry, place) in self.entries.iter().zip(placed).filter(|(_, place)| place.is_none()) {
             let index = tree.size() + hashes.len() as u64;
             let row = entry.row(index, accepted, chain(view, entry, index));
-            let hash = leaf_hash(&row.leaf);
+            let hash = row.hash();
             hashes.push(hash);
-            view.put(&LeafRow {
-                hash: hash.0.to_vec(),
-                ..row
-            });
-            for party in &entry.tags.parties {
-                view.put(&MentionRow {
-                    party: party.clone(),
-                    index,
-                });
-            }
+            view.put(&row);
             *place = Some(Placed {
                 index,
                 hash: hash.0,
@@ -259,51 +233,9 @@ impl Append {
     }
 }
 
-impl Entry {
-    /// Its place, if `row` is the same event.
-    fn same_as(&self, row: &LeafRow) -> Result<Placed, Refusal> {
-        if row.digest != self.digest {
-            return Err(Refusal::new(Reason::EventConflict)
-                .saying("this event id is in the log with another body; an event is never changed, send a new one")
-                .with(Fact::EventId, &self.header.event_id)
-                .with(Fact::KnownDigest, hex(&row.digest))
-                .with(Fact::SentDigest, hex(&self.digest)));
-        }
-        let accepted = row
-            .header()
-            .accept_time
-            .as_ref()
-            .and_then(sammati_server::event::micros);
-        let hash = row.hash.as_slice().try_into().map_err(|_| Reason::Internal)?;
-        Ok(Placed {
-            index: row.index,
-            hash,
-            accepted: accepted.unwrap_or_default(),
-        })
-    }
-
-    /// The row, with the leaf encoded once and for ever; its hash is put in by whoever appends it.
-    fn row(&self, index: u64, accepted: Micros, subject: (i64, Option<u64>)) -> LeafRow {
-        let header = Leaf {
-            accept_time: Some(timestamp(accepted)),
-            subject_seq: subject.0,
-            subject_prev: subject.1.and_then(|prev| i64::try_from(prev).ok()),
-            ..self.header.clone()
-        };
-        LeafRow {
-            index,
-            leaf: header.encode_to_vec(),
-            hash: Vec::new(),
-            payload: self.payload.clone(),
-            digest: self.digest.clone(),
-            tags: self.tags.clone(),
-        }
-    }
-}
-
 /// The place of an event among those of its subject, and the index of the one before.
 fn chain(view: &mut View<'_>, entry: &Entry, index: u64) -> (i64, Option<u64>) {
-    let tag = &entry.header.subject_tag;
+    let tag = &entry.subject;
     if tag.is_empty() {
         return (0, None);
     }

@@ -5,12 +5,14 @@
 
 mod append;
 mod checkpoint;
+mod entry;
 pub mod fsck;
 mod head;
 pub mod keyring;
 mod list;
 pub mod log;
 mod policy;
+mod posting;
 mod proof;
 pub mod rows;
 mod rpc;

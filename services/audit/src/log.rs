@@ -12,7 +12,8 @@ use sammati_store::Store;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
-use crate::append::{Append, Appended, Entry, Stretch, source};
+use crate::append::{Append, Appended, Stretch, source};
+use crate::entry::Entry;
 use crate::head::{Begin, Freeze};
 use crate::keyring::{Keyring, Opened};
 use crate::rows::{LeafRow, LogRow, SLOT, event_key};
@@ -36,7 +37,7 @@ pub struct Log {
     origin: String,
     keyring: Keyring,
     tags: Tagger,
-    grown: watch::Sender<()>,
+    pub(crate) grown: watch::Sender<()>,
     pub(crate) stats: Stats,
 }
 
@@ -169,14 +170,12 @@ impl Log {
             .collect();
         let sealed = self.keyring.seal(self.store.clock().now(), &mut leaves).await?;
         let entries = leaves
-            .into_iter()
+            .iter()
             .zip(sealed)
             .zip(events)
-            .map(|(((header, payload), sealed), received)| Entry {
-                header,
-                payload: sealed,
-                digest: self.tags.digest(&received.body),
-                tags: self.tags.of(payload),
+            .map(|(((header, payload), sealed), received)| {
+                let digest = self.tags.digest(&received.body);
+                Entry::new(header, sealed, digest, self.tags.of(payload))
             });
         let entries = entries.collect();
         let appended = self.store.apply(Append { entries, stretch }).await?;

@@ -93,6 +93,10 @@ impl Service for Audit {
             "no witness cosigns this log: a rollback of its database would not be seen by it, only by whoever kept a checkpoint"
         );
         start.tasks.spawn(sign(Arc::clone(&log), start.shutdown.clone()));
+        start.tasks.spawn({
+            let (log, stop) = (Arc::clone(&log), start.shutdown.clone());
+            async move { log.follow(stop).await }
+        });
         let ready = facts.ready();
         for store in [&parts.store, &parts.keys] {
             let pruning = upkeep(store.clone(), &[], start.shutdown.clone());

@@ -153,7 +153,7 @@ pub(crate) fn log_event(log: &str, row: &LeafRow, header: audit::Leaf, opened: O
         name: event_name(log, row.index),
         log: log.to_owned(),
         index: number(row.index),
-        leaf_hash: row.hash.clone(),
+        leaf_hash: row.hash().0.to_vec(),
         header: Some(header),
         payload,
         payload_state: state.into(),
