@@ -24,6 +24,21 @@ pub struct Stretch {
 }
 
 impl Stretch {
+    /// How many entries it has.
+    pub fn entries(&self) -> usize {
+        self.chains.len().saturating_sub(1)
+    }
+
+    /// The source of its entries, in order.
+    fn sources(&self) -> impl Iterator<Item = EventSource> {
+        (self.first..).take(self.entries()).map(|position| EventSource {
+            service: self.service.clone(),
+            epoch: self.epoch,
+            partition: self.partition,
+            position,
+        })
+    }
+
     /// The row of its partition in `epoch`, as it begins.
     fn row(&self, epoch: i64) -> SourceRow {
         SourceRow {
@@ -86,6 +101,27 @@ impl Stretch {
             _ => Ok(known),
         }
     }
+
+    /// Moves its source on. What lies before the position it expects must be in the log, what lies after must not.
+    fn advance(&self, view: &mut View<'_>, entries: &[Entry], placed: &[Option<Placed>]) -> Result<i64, Refusal> {
+        let mut source = self.source(view);
+        let known = self.known(&source)?;
+        let mut places = placed.iter().enumerate();
+        if let Some((at, _)) = places.find(|(at, place)| place.is_some() != (*at < known)) {
+            let sent = entries.get(at).map_or("", |entry| &entry.event_id);
+            return Err(Refusal::new(Reason::EventConflict)
+                .saying("the log has another event at this position, or this event at another")
+                .with(Fact::EventId, sent));
+        }
+        if known < entries.len() {
+            source.next = self
+                .first
+                .saturating_add(i64::try_from(entries.len()).unwrap_or(i64::MAX));
+            source.chain = self.chains.last().cloned().unwrap_or_default();
+            view.put(&source);
+        }
+        Ok(source.next)
+    }
 }
 
 /// Appends all of `entries` or none.
@@ -93,8 +129,8 @@ impl Stretch {
 pub(crate) struct Append {
     /// In order.
     pub entries: Vec<Entry>,
-    /// Where they come from, if from a feed.
-    pub stretch: Option<Stretch>,
+    /// Where they come from, if from a feed: each partition once, one stretch's entries after the other's.
+    pub stretches: Vec<Stretch>,
 }
 
 /// Where an event is.
@@ -113,8 +149,8 @@ pub struct Placed {
 pub struct Appended {
     /// One for each entry.
     pub placed: Vec<Placed>,
-    /// For a stretch: the position that is expected next.
-    pub next_position: i64,
+    /// For each stretch: the position that is expected next.
+    pub next_positions: Vec<i64>,
 }
 
 impl Command for Append {
@@ -143,15 +179,11 @@ impl Command for Append {
                 keys.row::<SubjectRow>(entry.subject.clone());
             }
         }
-        if let Some(stretch) = &self.stretch {
-            stretch.reads(keys);
-        }
+        self.stretches.iter().for_each(|stretch| stretch.reads(keys));
     }
 
     fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
-        if let Some(stretch) = &self.stretch {
-            stretch.then(loaded, keys);
-        }
+        self.stretches.iter().for_each(|stretch| stretch.then(loaded, keys));
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<Appended, Refusal> {
@@ -160,14 +192,14 @@ impl Command for Append {
             return Err(frozen());
         }
         let mut placed = self.find(view)?;
-        let next_position = self.advance(view, &placed)?;
+        let next_positions = self.advance(view, &placed)?;
         let new = placed.iter().filter(|p| p.is_none()).count();
         if new > 0 {
             self.add(view, &mut log, &mut placed)?;
             view.put(&log);
         }
         let placed = placed.into_iter().flatten().collect();
-        Ok(Appended { placed, next_position })
+        Ok(Appended { placed, next_positions })
     }
 }
 
@@ -182,29 +214,17 @@ impl Append {
         Ok(found)
     }
 
-    /// Moves the source on. What lies before the position it expects must be in the log, what lies after must not.
-    fn advance(&self, view: &mut View<'_>, placed: &[Option<Placed>]) -> Result<i64, Refusal> {
-        let Some(stretch) = &self.stretch else { return Ok(0) };
-        let mut source = stretch.source(view);
-        let known = stretch.known(&source)?;
-        if let Some(at) = placed
-            .iter()
-            .enumerate()
-            .position(|(at, place)| place.is_some() != (at < known))
-        {
-            let sent = self.entries.get(at).map_or("", |entry| &entry.event_id);
-            return Err(Refusal::new(Reason::EventConflict)
-                .saying("the log has another event at this position, or this event at another")
-                .with(Fact::EventId, sent));
+    /// Moves the sources on; tells what each expects then.
+    fn advance(&self, view: &mut View<'_>, placed: &[Option<Placed>]) -> Result<Vec<i64>, Refusal> {
+        let (mut entries, mut placed, mut next) = (&self.entries[..], placed, Vec::new());
+        for stretch in &self.stretches {
+            let count = stretch.entries().min(entries.len());
+            let (own, others) = entries.split_at(count);
+            let (here, rest) = placed.split_at(count);
+            next.push(stretch.advance(view, own, here)?);
+            (entries, placed) = (others, rest);
         }
-        if known < self.entries.len() {
-            source.next = stretch
-                .first
-                .saturating_add(i64::try_from(self.entries.len()).unwrap_or(i64::MAX));
-            source.chain = stretch.chains.last().cloned().unwrap_or_default();
-            view.put(&source);
-        }
-        Ok(source.next)
+        Ok(next)
     }
 
     /// Appends the entries that have no place yet.
@@ -249,18 +269,16 @@ fn chain(view: &mut View<'_>, entry: &Entry, index: u64) -> (i64, Option<u64>) {
     (seq, before.map(|row| row.last))
 }
 
-/// The source of a leaf: the service, and its position if it was relayed.
-pub(crate) fn source(service: &str, stretch: Option<&Stretch>, at: usize) -> EventSource {
-    let mut source = EventSource {
+/// The sources of the leaves of a call: their places in the feed, or the service alone where they were sent directly.
+pub(crate) fn sources(service: &str, stretches: &[Stretch]) -> impl Iterator<Item = EventSource> {
+    let direct = EventSource {
         service: service.to_owned(),
         ..EventSource::default()
     };
-    if let Some(stretch) = stretch {
-        source.epoch = stretch.epoch;
-        source.partition = stretch.partition;
-        source.position = stretch.first.saturating_add(i64::try_from(at).unwrap_or(i64::MAX));
-    }
-    source
+    stretches
+        .iter()
+        .flat_map(Stretch::sources)
+        .chain(std::iter::repeat(direct))
 }
 
 /// Lower-case hexadecimal digits.

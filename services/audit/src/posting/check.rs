@@ -17,7 +17,9 @@ impl Sum {
         let tag = u64::from_be_bytes([0, 0, 0, a, b, c, d, e]);
         // Two rounds of a multiplicative hash, so that what is exchanged between postings shows.
         let mixed = (tag ^ leaf.rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.sum = self.sum.wrapping_add((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9));
+        self.sum = self
+            .sum
+            .wrapping_add((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9));
         self.count += 1;
     }
 

@@ -50,7 +50,11 @@ impl Tag {
     /// Of a trace; `None` of none.
     pub(crate) fn of_trace(trace: &str) -> Option<Self> {
         let hash = digest(&SHA256, trace.as_bytes());
-        if trace.is_empty() { None } else { Self::of(hash.as_ref()) }
+        if trace.is_empty() {
+            None
+        } else {
+            Self::of(hash.as_ref())
+        }
     }
 
     /// Of the day that something occurred on.
@@ -181,11 +185,13 @@ struct Merge {
 impl Merge {
     /// Those that are done when there are `at` runs of level 0, a multiple of [`FAN`]; lower levels first.
     fn due(at: u64) -> impl Iterator<Item = Self> {
-        (1..LEVELS).take_while(move |level| at >= span(*level)).map(move |level| Self {
-            level,
-            run: at / span(level) - 1,
-            page: at % span(level) / FAN,
-        })
+        (1..LEVELS)
+            .take_while(move |level| at >= span(*level))
+            .map(move |level| Self {
+                level,
+                run: at / span(level) - 1,
+                page: at % span(level) / FAN,
+            })
     }
 
     fn from(self) -> impl Iterator<Item = Place> {

@@ -18,7 +18,11 @@ impl Kept {
         assert!(!all.is_empty() || merge.level > 1, "{merge:?} has nothing to merge");
         all.sort_unstable();
         for place in merge.into() {
-            let of: Vec<_> = all.iter().copied().filter(|p| p.0.page(merge.level) == place.page).collect();
+            let of: Vec<_> = all
+                .iter()
+                .copied()
+                .filter(|p| p.0.page(merge.level) == place.page)
+                .collect();
             let before = self.0.insert(place, page::encode(&of, place.first()));
             assert_eq!(before, None, "{place:?} is made once");
         }
@@ -35,7 +39,9 @@ fn tag(n: u64) -> Tag {
     match n {
         0 => Tag([0; 5]),
         1 => Tag([255; 5]),
-        n => Tag((n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24).to_be_bytes()[3..].try_into().unwrap()),
+        n => Tag((n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24).to_be_bytes()[3..]
+            .try_into()
+            .unwrap()),
     }
 }
 
@@ -74,7 +80,11 @@ fn every_posting_is_found_at_every_length() {
     let looked = reach.pages(tag(2)).count();
     assert!(looked < 80, "700 runs are looked for in {looked} pages");
     // Each posting is kept once.
-    let all: usize = kept.0.iter().map(|(place, page)| page::decode(page, place.first()).unwrap().len()).sum();
+    let all: usize = kept
+        .0
+        .iter()
+        .map(|(place, page)| page::decode(page, place.first()).unwrap().len())
+        .sum();
     assert_eq!(all, wanted.values().map(Vec::len).sum::<usize>());
 }
 

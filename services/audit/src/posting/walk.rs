@@ -32,13 +32,7 @@ impl Walk {
 
     /// The next rows below the leaf `below`, the newest first; none when there are no more. All that have `tag` are among
     /// them; others may be.
-    pub(crate) fn rows(
-        self,
-        r: &mut Reader<'_>,
-        tag: Tag,
-        below: u64,
-        limit: usize,
-    ) -> Result<Vec<LeafRow>, Error> {
+    pub(crate) fn rows(self, r: &mut Reader<'_>, tag: Tag, below: u64, limit: usize) -> Result<Vec<LeafRow>, Error> {
         let (posted, below) = (self.reach.posted * RUN, below.min(self.size));
         let leaves = if below > posted {
             let from = below.saturating_sub(limit as u64).max(posted);

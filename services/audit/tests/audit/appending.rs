@@ -135,7 +135,7 @@ async fn an_id_with_another_body_is_refused_with_both_digests() {
         assert_eq!(leaves(&audit).await.len(), 1);
         let body = prost::Message::encode_to_vec(&event);
         let received = Received { event, body };
-        let refused = audit.log.append("identity", &[received], None).await.unwrap_err();
+        let refused = audit.log.append("identity", &[received], Vec::new()).await.unwrap_err();
         let names: Vec<_> = refused.metadata.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["event_id", "known_digest", "sent_digest"]);
         assert_ne!(refused.metadata[1].1, refused.metadata[2].1);

@@ -150,6 +150,19 @@ impl Audit {
         let request = audit::AppendEventsRequest {
             batch: Some(Batch::Relayed(relayed)),
             with_checkpoint: false,
+            ..audit::AppendEventsRequest::default()
+        };
+        said(self.rpc.append_events(of(service("consent"), request)).await)
+    }
+
+    /// Stretches of several partitions in one call.
+    pub(crate) async fn relay_all(
+        &self,
+        stretches: Vec<audit::RelayedEvents>,
+    ) -> Result<audit::AppendEventsResponse, Refusal> {
+        let request = audit::AppendEventsRequest {
+            batch: Some(Batch::Stretches(audit::RelayedStretches { stretches })),
+            ..audit::AppendEventsRequest::default()
         };
         said(self.rpc.append_events(of(service("consent"), request)).await)
     }
@@ -205,6 +218,7 @@ pub(crate) async fn append(rpc: &Rpc, events: Vec<audit::Event>) -> Result<audit
     let request = audit::AppendEventsRequest {
         batch,
         with_checkpoint: true,
+        ..audit::AppendEventsRequest::default()
     };
     said(rpc.append_events(of(service("identity"), request)).await)
 }
