@@ -2,6 +2,7 @@
 
 mod log;
 mod proof;
+mod stream;
 
 use std::sync::Arc;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sammati_api::audit::v1 as audit;
 use sammati_kernel::{Refusal, Violations};
 
-pub(crate) use append::{Mended, batch};
+pub(crate) use append::{Mended, batch, direct_events};
 pub(crate) use list::{Filter, filter};
 pub(crate) use proof::{Leaves, inclusion, which_leaves};
 pub(crate) use sources::{feeds, index_of, position};

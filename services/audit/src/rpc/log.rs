@@ -5,9 +5,10 @@ use sammati_api::audit::v1::log_service_server::LogService;
 use sammati_kernel::{Caller, Reason, Refusal};
 use sammati_server::event::timestamp;
 use sammati_server::{authz, error};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::Rpc;
+use super::stream::Answers;
 use crate::append::{Appended, Placed};
 use crate::keyring::Opened;
 use crate::log::queried;
@@ -27,6 +28,16 @@ impl LogService for Rpc {
             .await
             .map(Response::new)
             .map_err(error::status)
+    }
+
+    type StreamEventsStream = Answers;
+
+    async fn stream_events(
+        &self,
+        request: Request<Streaming<audit::StreamEventsRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        Ok(Response::new(self.clone().append_all(caller, request.into_inner())))
     }
 
     async fn get_event(&self, request: Request<audit::GetEventRequest>) -> Result<Response<audit::LogEvent>, Status> {
@@ -256,7 +267,7 @@ fn covers(appended: &Appended) -> u64 {
     appended.placed.iter().map(|placed| placed.index + 1).max().unwrap_or(0)
 }
 
-fn placed_event(event_id: String, placed: &Placed) -> audit::AppendedEvent {
+pub(super) fn placed_event(event_id: String, placed: &Placed) -> audit::AppendedEvent {
     audit::AppendedEvent {
         event_id,
         index: wire::number(placed.index),

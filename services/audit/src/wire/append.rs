@@ -57,7 +57,7 @@ pub(crate) fn batch(batch: Option<append_events_request::Batch>) -> Result<Batch
     use append_events_request::Batch as Sent;
     match batch {
         None => Err(Refusal::field("direct", "set direct or relayed")),
-        Some(Sent::Direct(direct)) => read_direct(direct),
+        Some(Sent::Direct(direct)) => direct_events(direct.events, "direct.events"),
         Some(Sent::Relayed(relayed)) => read_relayed(vec![relayed], |_| "relayed".to_owned()),
         Some(Sent::Stretches(sent)) => {
             let count = sent.stretches.len();
@@ -69,16 +69,20 @@ pub(crate) fn batch(batch: Option<append_events_request::Batch>) -> Result<Batch
     }
 }
 
-fn read_direct(direct: audit::DirectEvents) -> Result<Batch, Refusal> {
-    if direct.events.is_empty() {
-        return Err(Refusal::field("direct.events", "at least one event"));
+/// Reads events of the caller's own; `field` names them in the request.
+///
+/// # Errors
+/// As [`batch`].
+pub(crate) fn direct_events(sent: Vec<audit::Event>, field: &'static str) -> Result<Batch, Refusal> {
+    if sent.is_empty() {
+        return Err(Refusal::field(field, "at least one event"));
     }
-    check_count("direct.events", direct.events.len())?;
+    check_count(field, sent.len())?;
     let (mut wrong, mut large, mut found) = (Violations::new(), Violations::new(), Violations::new());
     let mut seen = HashSet::new();
-    let mut events = Vec::with_capacity(direct.events.len());
-    for (at, mut event) in direct.events.into_iter().enumerate() {
-        let path = format!("direct.events[{at}]");
+    let mut events = Vec::with_capacity(sent.len());
+    for (at, mut event) in sent.into_iter().enumerate() {
+        let path = format!("{field}[{at}]");
         let body = event.encode_to_vec();
         if !seen.insert(event.event_id.clone()) {
             wrong.add(format!("{path}.event_id"), "each id once in a call");
@@ -235,4 +239,138 @@ fn check_count(field: impl Into<std::borrow::Cow<'static, str>>, count: usize) -
 
 fn fits(payload: &audit::Payload) -> bool {
     payload.encoded_len() <= MAX_PAYLOAD
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sammati_api::types::v1::{NoticeRef, Purpose, Scope};
+    use sammati_kernel::AadhaarNumber;
+
+    use super::*;
+
+    /// Where somebody else's text could come in, by its path; whether a number of 16 digits is told there, and six digits.
+    const TEXTS: [(&str, bool, bool); 8] = [
+        ("payload.actor.id", false, false),
+        ("payload.resource", false, false),
+        ("payload.object_refs", false, false),
+        ("payload.legal_basis", true, false),
+        ("payload.notice.notice", false, false),
+        ("payload.changed_fields", true, true),
+        ("payload.decision.checked.purpose.text", true, true),
+        ("payload.decision.checked.purpose.ref_uri", false, false),
+    ];
+
+    /// An event in which nothing is wrong, but for `text` at a place of [`TEXTS`].
+    fn event(at: usize, text: &str) -> audit::Event {
+        let mut payload = audit::Payload {
+            actor: Some(audit::Actor {
+                kind: 1,
+                id: "services/consent".to_owned(),
+                ..audit::Actor::default()
+            }),
+            ..audit::Payload::default()
+        };
+        let (notice, purpose) = (
+            |notice| NoticeRef {
+                notice,
+                version: 1,
+                language: "hi".to_owned(),
+                sha256: "a".repeat(64),
+            },
+            |text, ref_uri| {
+                Some(audit::DecisionRecord {
+                    id: event::stand_in(&[2; 32]),
+                    checked: Some(Scope {
+                        purpose: Some(Purpose {
+                            text,
+                            ref_uri,
+                            ..Purpose::default()
+                        }),
+                        ..Scope::default()
+                    }),
+                    ..audit::DecisionRecord::default()
+                })
+            },
+        );
+        let text = text.to_owned();
+        match at {
+            0 => payload.actor.as_mut().unwrap().id = text,
+            1 => payload.resource = text,
+            2 => payload.object_refs = vec!["participants/one".to_owned(), text],
+            3 => payload.legal_basis = text,
+            4 => payload.notice = Some(notice(format!("notices/{text}"))),
+            5 => payload.changed_fields = vec![text],
+            6 => payload.decision = purpose(text, String::new()),
+            _ => payload.decision = purpose(String::new(), text),
+        }
+        audit::Event {
+            schema_version: 1,
+            event_id: event::stand_in(&[1; 32]),
+            event_type: "access.denied".to_owned(),
+            action: 1,
+            outcome: 1,
+            class: 1,
+            occurred_time: Some(prost_types::Timestamp::default()),
+            payload: Some(payload),
+            ..audit::Event::default()
+        }
+    }
+
+    /// What a direct appender is told, and what becomes of it in a feed.
+    fn taken(at: usize, text: &str) -> (Result<(), Vec<String>>, audit::Event) {
+        let sent = event(at, text);
+        let direct = direct_events(vec![sent.clone()], "direct.events")
+            .map(drop)
+            .map_err(|refusal| {
+                assert_eq!(refusal.reason, Reason::EventForbiddenField);
+                assert!(refusal.violations.iter().all(|v| !v.description.contains(text)));
+                refusal.violations.iter().map(|v| v.field.to_string()).collect()
+            });
+        let mended = mend(sent.encode_to_vec(), &[1; 32], (0, 0), &mut Vec::new());
+        (direct, mended.event)
+    }
+
+    /// The check digit that makes a number of `body`.
+    fn checked(body: &str) -> String {
+        let with = |digit: u32| format!("{body}{digit}");
+        (0..10)
+            .map(with)
+            .find(|text| AadhaarNumber::virtual_id_found_in(text))
+            .unwrap()
+    }
+
+    proptest! {
+        /// I13: wherever a text could bring it in, an Aadhaar number in any spelling, a PID block, and where nothing else
+        /// looks so a virtual id or an OTP, is named to who sends it, and is not in what is kept of a feed.
+        #[test]
+        fn i13_what_must_never_be_in_an_event_is_named_by_its_field(
+            body in prop::array::uniform11(0_u8..10),
+            vid in "[2-9][0-9]{14}",
+            otp in "[0-9]{6}",
+            sep in prop::sample::select(vec!["", " ", "-"]),
+            before in "[g-z /]{0,5}",
+            after in "[g-z ]{0,5}",
+            at in 0..TEXTS.len(),
+        ) {
+            let mut body = body;
+            body[0] = 2 + body[0] % 8;
+            let number = AadhaarNumber::from_body(&body).unwrap();
+            let (d, vid) = (number.expose(), checked(&vid));
+            let (field, tells_vid, tells_otp) = TEXTS[at];
+            for (found, told) in [
+                (format!("{}{sep}{}{sep}{}", &d[..4], &d[4..8], &d[8..]), true),
+                ("<Pid ts=\"".to_owned(), true),
+                (vid, tells_vid),
+                (otp, tells_otp),
+            ] {
+                // The six digits stand alone, as those of an OTP do.
+                let text = format!("{before} {found} {after}");
+                let (direct, kept) = taken(at, &text);
+                let named = Err(vec![format!("direct.events[0].{field}")]);
+                prop_assert_eq!(direct, if told { named } else { Ok(()) }, "{}: {}", field, text);
+                prop_assert_eq!(format!("{kept:?}").contains(&format!("{found:?}")[1..found.len() + 1]), !told);
+            }
+        }
+    }
 }

@@ -22,7 +22,9 @@ use sammati_store::{Location, on_conn};
 use sammati_tests::caller::Wire;
 use sammati_tests::story::Who;
 use tempfile::TempDir;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use crate::goal::Goal;
 use crate::measure::{CALLERS, Contender, Failure, Pace, f64_of, interleave, rate, work_off};
@@ -32,6 +34,12 @@ use crate::system::{self, System};
 
 /// Events in one call of `audit.append.batched`, and how many such calls are on their way.
 const BATCH: (usize, usize) = (256, 4);
+
+/// Streams at once, messages of each that are on their way, and events in one.
+const STREAMS: (usize, usize, usize) = (4, 16, 64);
+
+/// Appends for each empty call, one by one and together: 10,000 and 50,000 a second where 17,000 empty calls are made.
+const GOALS: (f64, f64) = (0.6, 3.0);
 
 /// Who asks for proofs, and reads lists, at once.
 const READERS: usize = 4;
@@ -66,12 +74,18 @@ async fn appends(pace: Pace, summary: &mut Summary, subject: &Subject) -> Result
         rpc::empty(&subject.system, pace.time),
         subject.append("audit.append", CALLERS, 1, pace.time),
         subject.append("audit.append.batched", BATCH.1, BATCH.0, pace.time),
+        subject.stream("audit.append.streamed", pace.time),
     ];
-    if let [empty, append, batched] = &interleave(pace.rounds, &mut contenders).await?[..] {
+    if let [empty, append, batched, streamed] = &interleave(pace.rounds, &mut contenders).await?[..] {
         summary.alone(empty, "1/s");
         summary.compared(append, "events/s", empty);
+        summary.goal("audit.append", Goal::AtLeast(GOALS.0));
         summary.compared(batched, "events/s", append);
-        summary.ratio(batched, empty);
+        summary.compared(streamed, "events/s", append);
+        for more in [batched, streamed] {
+            let ratio = summary.ratio(more, empty);
+            summary.goal(&ratio, Goal::AtLeast(GOALS.1));
+        }
     }
     for (contender, what) in contenders
         .iter_mut()
@@ -114,6 +128,22 @@ impl Subject {
             let calls = rate(callers, time, move |_| {
                 let (client, next) = (client.clone(), Arc::clone(&next));
                 async move { send(client, events(&next, size)?).await }
+            });
+            async move { Ok(calls.await?.times(f64_of(size))) }
+        })
+    }
+
+    /// Some streams send as fast as they are answered.
+    fn stream(&self, name: &str, time: Duration) -> Contender {
+        let (client, next) = (self.service.clone(), Arc::clone(&self.next));
+        let (streams, window, size) = STREAMS;
+        Contender::new(name, move || {
+            let streams: Vec<_> = (0..streams)
+                .map(|_| Stream::new(client.clone(), Arc::clone(&next), size))
+                .collect();
+            let calls = rate(streams.len() * window, time, move |caller| {
+                let stream = streams[caller % streams.len()].clone();
+                async move { stream.send().await }
             });
             async move { Ok(calls.await?.times(f64_of(size))) }
         })
@@ -187,6 +217,60 @@ impl Subject {
         summary.value(&format!("audit.proof.{leaves}.verify"), each, "µs");
         Ok(())
     }
+}
+
+/// One stream of events; who sends waits for the acknowledgement of what was sent.
+#[derive(Clone)]
+struct Stream {
+    messages: mpsc::UnboundedSender<(Vec<audit::Event>, oneshot::Sender<()>)>,
+    next: Arc<AtomicUsize>,
+    size: usize,
+}
+
+impl Stream {
+    fn new(client: LogServiceClient<Wire>, next: Arc<AtomicUsize>, size: usize) -> Self {
+        let (messages, waiting) = mpsc::unbounded_channel();
+        tokio::spawn(run_stream(client, waiting));
+        Self { messages, next, size }
+    }
+
+    async fn send(self) -> Result<(), Failure> {
+        let (done, acknowledged) = oneshot::channel();
+        let events = events(&self.next, self.size)?;
+        self.messages.send((events, done)).map_err(|_| "the stream has ended")?;
+        Ok(acknowledged.await?)
+    }
+}
+
+/// Sends what comes, and wakes who sent it when it is acknowledged; when it ends, who waits is told by that.
+async fn run_stream(
+    mut client: LogServiceClient<Wire>,
+    mut waiting: mpsc::UnboundedReceiver<(Vec<audit::Event>, oneshot::Sender<()>)>,
+) -> Result<(), Failure> {
+    let (sender, mut sent) = mpsc::unbounded_channel();
+    let (messages, outgoing) = mpsc::unbounded_channel();
+    let feeding = tokio::spawn(async move {
+        let mut client_seq = 0;
+        while let Some((events, done)) = waiting.recv().await {
+            client_seq += 1;
+            let message = audit::StreamEventsRequest { client_seq, events };
+            if sender.send((client_seq, done)).is_err() || messages.send(message).is_err() {
+                return;
+            }
+        }
+    });
+    let outgoing = UnboundedReceiverStream::new(outgoing);
+    let mut answers = client.stream_events(outgoing).await?.into_inner();
+    while let Some(answer) = answers.message().await? {
+        while let Ok((seq, done)) = sent.try_recv() {
+            drop(done.send(()));
+            if seq == answer.acknowledged_seq {
+                break;
+            }
+        }
+    }
+    feeding.abort();
+    Ok(())
 }
 
 async fn send(mut client: LogServiceClient<Wire>, events: Vec<audit::Event>) -> Result<(), Failure> {
