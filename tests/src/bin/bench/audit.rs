@@ -152,7 +152,7 @@ impl Subject {
     /// Appends until there are about so many leaves.
     async fn fill(&self, leaves: usize, summary: &mut Summary) -> Result<(), Failure> {
         let (client, next) = (self.service.clone(), Arc::clone(&self.next));
-        let calls = work_off(BATCH.1, vec![BATCH.0; leaves / BATCH.0], move |size| {
+        let calls = work_off(BATCH.1, vec![BATCH.0; leaves.div_ceil(BATCH.0)], move |size| {
             let (client, next) = (client.clone(), Arc::clone(&next));
             async move { send(client, events(&next, size)?).await }
         });
