@@ -49,7 +49,7 @@ bench-growth: ## What an approve and a check cost with 10,000 and with a million
 bench-growth-large: ## The same with ten million rows: half an hour, and 20 GB of disk
 	$(BENCH) --only growth --rows 10000,10000000 --out target/bench/growth-large.json
 
-bench-proofs-large: ## Proofs, lists and bytes of a log of ten million leaves: half an hour, and 15 GB of disk
+bench-proofs-large: ## Proofs, lists and bytes of a log of ten million leaves: it takes long
 	$(BENCH) --only audit --leaves 10000000 --out target/bench/proofs-large.json
 
 bench-idle: ## Memory and time to start, on empty databases and with a million consents: 20 GB of disk
