@@ -25,7 +25,7 @@ pub use contact::{MobileNumber, masked_mobile};
 pub use hi_type::{AccessMode, HiType};
 pub use id::{AccountId, ConsentId, ConsentRequestId, Id, IdKind, LinkId, NotificationId, SLOTS};
 pub use id::{SessionId, Slot, TransactionId, TransferId};
-pub use key::Key;
+pub use key::{Key, Mac};
 pub use password::weakness_of_password;
 pub use purpose::PurposeCode;
 pub use refusal::{Code, Fact, Reason, Refusal, Resource, Violation, Violations};

@@ -6,6 +6,7 @@
 mod append;
 mod checkpoint;
 mod cosigned;
+mod entry;
 pub mod fsck;
 mod head;
 pub mod http;
@@ -13,6 +14,7 @@ pub mod keyring;
 mod list;
 pub mod log;
 mod policy;
+mod posting;
 mod proof;
 pub mod rows;
 mod rpc;

@@ -3,6 +3,7 @@
 mod log;
 mod proof;
 mod subject;
+mod stream;
 
 use std::sync::Arc;
 

@@ -187,6 +187,10 @@ impl Service for Audit {
         }
         start.tasks.spawn(sign(Arc::clone(&log), start.shutdown.clone()));
         start.tasks.spawn(cosign(Arc::clone(&log), start.shutdown.clone()));
+        start.tasks.spawn({
+            let (log, stop) = (Arc::clone(&log), start.shutdown.clone());
+            async move { log.follow(stop).await }
+        });
         let ready = facts.ready();
         for store in [&parts.store, &parts.keys] {
             let pruning = upkeep(store.clone(), &[], start.shutdown.clone());

@@ -13,7 +13,7 @@ use std::time::Duration;
 use sammati_api::audit::v1 as audit;
 use sammati_kernel::{Refusal, Violations};
 
-pub(crate) use append::{Mended, batch};
+pub(crate) use append::{Mended, batch, direct_events};
 pub(crate) use list::{Filter, filter};
 pub(crate) use proof::{Leaves, inclusion, which_leaves};
 pub(crate) use sources::{feeds, index_of, position};
@@ -184,7 +184,7 @@ pub(crate) fn log_event(log: &str, row: &LeafRow, header: audit::Leaf, opened: O
         name: event_name(log, row.index),
         log: log.to_owned(),
         index: number(row.index),
-        leaf_hash: row.hash.clone(),
+        leaf_hash: row.hash().0.to_vec(),
         header: Some(header),
         payload,
         payload_state: state.into(),

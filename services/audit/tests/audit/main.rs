@@ -12,3 +12,4 @@ mod serving;
 mod sources;
 mod subject;
 mod witnessing;
+mod streaming;

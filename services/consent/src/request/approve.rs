@@ -239,8 +239,7 @@ impl ApproveRequest {
             caller: &self.caller,
         };
         let kid = self.keys.active().kid();
-        for audience in Audience::ALL {
-            let input = artefact::input(kid, &claims, audience)?;
+        for (audience, input) in Audience::ALL.into_iter().zip(artefact::inputs(kid, &claims)?) {
             // The signature is the same whenever it is made, so its digest can be told before anybody reads it.
             let sha256 = artefact::sha256(&self.keys.active().sign_input(&input));
             let row_key = ArtefactRow::key_of(&row.id, row.grant_version, audience.number());
