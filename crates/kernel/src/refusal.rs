@@ -134,6 +134,7 @@ reasons! {
     RefreshExpired "REFRESH_EXPIRED" Unauthenticated;
     RefreshReused "REFRESH_REUSED" Unauthenticated;
     RegistrationUnverified "REGISTRATION_UNVERIFIED" FailedPrecondition;
+    RenewalWider "RENEWAL_WIDER" FailedPrecondition;
     RequesterMismatch "REQUESTER_MISMATCH" FailedPrecondition;
     RequesterNotActive "REQUESTER_NOT_ACTIVE" FailedPrecondition;
     RequestExpired "REQUEST_EXPIRED" FailedPrecondition;

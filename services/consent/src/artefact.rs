@@ -1,5 +1,6 @@
 //! The signed form of a consent: claims as RFC 8785 JSON, one copy for each audience.
 
+pub mod issue;
 mod keys;
 
 pub use keys::{ArtefactKey, ArtefactKeys};
@@ -73,6 +74,8 @@ pub struct Claims<'a> {
     pub hiu_name: &'a str,
     /// The event of the grant.
     pub event_id: &'a str,
+    /// The version whose place it takes: of this consent, or of the one it renews.
+    pub supersedes: Option<(ConsentId, i32)>,
     /// Who granted.
     pub caller: &'a Caller,
 }
@@ -161,6 +164,7 @@ fn fits_at_the_longest(ask: &Ask, hip: &ParticipantId) -> bool {
         hip_name: &name,
         hiu_name: &name,
         event_id: &reference,
+        supersedes: Some((ConsentId::new(Micros(0), Slot::new(0), [0; 8]), i32::MAX)),
         caller: &Caller::ANYONE,
     };
     inputs(&"x".repeat(KID), &claims).is_ok()
@@ -172,7 +176,7 @@ impl Claims<'_> {
         let consent = self.consent;
         let id: ConsentId = consent.id()?;
         let scope = consent.scope.read()?;
-        let granted = Micros(consent.granted);
+        let (granted, made) = (Micros(consent.granted), Micros(consent.made()));
         let kind = if self.caller.account().is_some() {
             "PERSON"
         } else {
@@ -180,14 +184,14 @@ impl Claims<'_> {
         };
         Ok(json!({
             "iss": self.manager,
-            "iat": granted.seconds(),
-            "nbf": granted.seconds(),
+            "iat": made.seconds(),
+            "nbf": made.seconds(),
             "exp": Micros(consent.expire).seconds(),
             "schema_version": "v3",
             "consent_id": id.to_string(),
             "version": consent.grant_version,
             "created_at": text(granted)?,
-            "last_updated": text(granted)?,
+            "last_updated": text(made)?,
             "patient": { "id": self.patient },
             "hip": { "id": consent.hip, "name": self.hip_name, "type": "HIP" },
             "hiu": { "id": consent.hiu, "name": self.hiu_name, "type": "HIU" },
@@ -215,6 +219,9 @@ impl Claims<'_> {
         value["aud"] = format!("participants/{to}").into();
         value["requester"] = self.requester(audience);
         value["care_contexts"] = Value::Array(contexts);
+        if let Some((id, version)) = self.supersedes {
+            value["supersedes"] = format!("{id}.{version}.{}", audience.as_str()).into();
+        }
         Ok(())
     }
 

@@ -74,6 +74,22 @@ pub fn may_see_consent(caller: &Caller, row: Option<ConsentRow>) -> Result<Conse
     })
 }
 
+/// The patient herself.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn hers(caller: &Caller, row: Option<ConsentRow>) -> Result<ConsentRow, Refusal> {
+    keep(caller, row, |r| is_hers(caller, &r.subject))
+}
+
+/// The asker named in a request.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_cancel(caller: &Caller, row: Option<RequestRow>) -> Result<RequestRow, Refusal> {
+    keep(caller, row, |r| is(caller, &r.hiu))
+}
+
 /// The patient herself, or an operator.
 ///
 /// # Errors

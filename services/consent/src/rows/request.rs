@@ -70,6 +70,9 @@ pub struct RequestRow {
     /// One hash of owner and asker, for the limit of open requests.
     #[prost(bytes = "vec", tag = "20")]
     pub pair: Vec<u8>,
+    /// The consent that an approval takes the place of; empty: none.
+    #[prost(bytes = "vec", tag = "21")]
+    pub renews: Vec<u8>,
 }
 
 impl RequestRow {

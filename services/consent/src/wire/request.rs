@@ -214,5 +214,10 @@ pub fn render(
         update_time: stamp(row.updated),
         etag: etag(row.version),
         revision,
+        renews: if row.renews.is_empty() {
+            String::new()
+        } else {
+            consent(&row.renews)?
+        },
     })
 }
