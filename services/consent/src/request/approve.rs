@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
-use sammati_api::types::v1::{CallerKind, CareContextRef, NoticeRef};
+use sammati_api::types::v1::{CareContextRef, NoticeRef};
 use sammati_kernel::{AccountId, Caller, ConsentId, ConsentRequestId, Key, ParticipantId, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
@@ -16,6 +16,7 @@ use crate::directory::Directory;
 use crate::lookup::Lookup;
 use crate::notification::{Recipients, notify};
 use crate::policy;
+use crate::representative;
 use crate::rows::{self, ArtefactRow, CareContextRow, ConsentRow, LinkRow, RequestRow};
 use crate::scope::Scope;
 use crate::vault::{Private, Vault, open, seal};
@@ -106,6 +107,9 @@ impl Command for ApproveRequest {
         let key = self.vault.key(view, &request.owner)?;
         let private = open(&key, "request", &request.id, &request.sealed)?;
         let given = self.given(view, &request, &private, &key)?;
+        for one in &given {
+            representative::within(&self.caller, Some(one.scope.purpose), [one.hip.as_str(), &request.hiu])?;
+        }
         self.tell_shown(view, &request)?;
         let mut consents = Vec::with_capacity(given.len());
         for given in &given {
@@ -113,7 +117,8 @@ impl Command for ApproveRequest {
         }
         let asked = request.scope.read()?;
         request.narrowed = given.iter().any(|g| g.scope != asked) || given.len() < request.hips.len();
-        request.decided_by = CallerKind::Person.into();
+        request.decided_by = representative::kind(&self.caller);
+        request.decided_under = representative::representation(&self.caller);
         request.consents = consents.iter().map(|consent| consent.id.clone()).collect();
         view.put(&request);
         Ok(Approved { request, consents, key })
@@ -201,8 +206,9 @@ impl ApproveRequest {
             grant_version: 1,
             state: consent::State::Granted.number(),
             granted: now,
-            expire: given.scope.erase_time.0,
-            granted_by: CallerKind::Person.into(),
+            expire: representative::ends(&self.caller, given.scope.erase_time.0),
+            granted_by: representative::kind(&self.caller),
+            granted_under: representative::representation(&self.caller),
             notice: self.notice.clone(),
             updated: now,
             version: 1,

@@ -85,6 +85,9 @@ pub struct ConsentRow {
     /// One hash of person, HIP and HIU.
     #[prost(bytes = "vec", tag = "25")]
     pub pair: Vec<u8>,
+    /// The representation it was granted under, 16 bytes; empty: by herself.
+    #[prost(bytes = "vec", tag = "40")]
+    pub granted_under: Vec<u8>,
 }
 
 impl ConsentRow {

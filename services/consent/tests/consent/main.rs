@@ -8,6 +8,7 @@ mod links;
 mod lists;
 mod notifications;
 mod races;
+mod representing;
 mod time;
 mod transfers;
 mod world;
