@@ -17,7 +17,7 @@ DECLARE
         -- the store's, in each database; `head` first, the others go where it goes
         'head', 'feed', 'cursor', 'request', 'claim',
         -- identity
-        'account', 'data_key', 'guard', 'participant', 'portrait', 'session', 'txn',
+        'account', 'data_key', 'guard', 'participant', 'portrait', 'representation', 'session', 'txn',
         -- consent; `data_key` is named above
         'artefact', 'care_context', 'consent', 'consent_request', 'link', 'link_try', 'notification', 'transfer',
         -- audit

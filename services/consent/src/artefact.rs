@@ -177,10 +177,10 @@ impl Claims<'_> {
         let id: ConsentId = consent.id()?;
         let scope = consent.scope.read()?;
         let (granted, made) = (Micros(consent.granted), Micros(consent.made()));
-        let kind = if self.caller.account().is_some() {
-            "PERSON"
-        } else {
-            "UNKNOWN"
+        let granted_by = match (self.caller.representing(), self.caller.account()) {
+            (Some(acting), _) => json!({ "kind": "REPRESENTATIVE", "representation": acting.representation.name() }),
+            (None, Some(_)) => json!({ "kind": "PERSON" }),
+            (None, None) => json!({ "kind": "UNKNOWN" }),
         };
         Ok(json!({
             "iss": self.manager,
@@ -199,7 +199,7 @@ impl Claims<'_> {
             "purpose": { "code": scope.purpose.code(), "text": scope.purpose.text(), "refUri": scope.purpose.ref_uri() },
             "hi_types": scope.hi_types.iter().map(|t| t.as_str()).collect::<Vec<_>>(),
             "permission": permission(&scope)?,
-            "granted_by": { "kind": kind },
+            "granted_by": granted_by,
             "notice": { "notice": consent.notice.notice, "version": consent.notice.version, "language": consent.notice.language, "sha256": consent.notice.sha256 },
             "origin": "REQUEST",
             "event_id": self.event_id,

@@ -9,7 +9,7 @@ use super::{check_text, name, optional_name, optional_participant, request, scop
 use crate::artefact::Audience;
 use crate::consent::State;
 use crate::decision::Granted;
-use crate::rows::{ConsentRow, etag};
+use crate::rows::{self, ConsentRow, etag};
 use crate::vault::Ring;
 
 /// Consents of one revocation.
@@ -117,7 +117,7 @@ pub fn render(
     let ended = if state == State::Expired { row.expire } else { row.ended };
     Ok(api::Consent {
         name: row.id()?.name(),
-        request: crate::rows::request_id(&row.request)?.name(),
+        request: rows::request_id(&row.request)?.name(),
         origin: api::consent::Origin::Request.into(),
         patient: private.patient,
         subject: if to.is_none() {
@@ -135,7 +135,10 @@ pub fn render(
         revoke_time: stamp(row.revoked),
         end_time: stamp(ended),
         effective_expire_time: stamp(row.expire),
-        granted_by: Some(api::Decider { kind: row.granted_by }),
+        granted_by: Some(api::Decider {
+            kind: row.granted_by,
+            representation: rows::representation(&row.granted_under),
+        }),
         notice: Some(row.notice.clone()),
         uses: Some(uses(&granted, now)),
         hip_acknowledge_time: stamp(row.hip_acknowledged),

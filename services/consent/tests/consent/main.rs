@@ -12,6 +12,7 @@ mod notifications;
 mod pairs;
 mod races;
 mod renewing;
+mod representing;
 mod time;
 mod transfers;
 mod verbs;
