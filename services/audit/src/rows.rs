@@ -3,8 +3,8 @@
 use prost::Message;
 use sammati_api::audit::v1::Leaf;
 use sammati_kernel::Slot;
-use sammati_log::cosignature::Witness;
 use sammati_log::Hash32;
+use sammati_log::cosignature::Witness;
 use sammati_log::hash::leaf_hash;
 use sammati_store::verbs::Known;
 use sammati_store::{Cell, Column, EmbeddedMigrations, Reader, Record, Table, embed_migrations};

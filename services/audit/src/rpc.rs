@@ -2,8 +2,8 @@
 
 mod log;
 mod proof;
-mod subject;
 mod stream;
+mod subject;
 
 use std::sync::Arc;
 

@@ -3,7 +3,6 @@
 
 use sammati_kernel::{Reason, Refusal};
 use sammati_log::entries::{self, EntriesId};
-use sammati_log::hash::leaf_hash;
 use sammati_log::tile::{HEIGHT, Tile, TileId};
 use sammati_log::{Error, Hash32};
 use sammati_store::Reader;
@@ -37,20 +36,24 @@ impl Log {
     /// As [`Self::tile`].
     pub async fn entries(&self, id: EntriesId) -> Result<Vec<u8>, Refusal> {
         let read = self.store.snapshot(move |r| {
-            if beyond(&head(r)?, 0, id.index(), id.width()) {
+            let log = head(r)?;
+            if beyond(&log, 0, id.index(), id.width()) {
                 return Ok(None);
             }
             let keys: Vec<_> = id.leaves().map(|index| (SLOT, index.to_be_bytes().to_vec())).collect();
-            r.many::<LeafRow>(&keys).map(Some)
+            let hashes = match TileId::new(0, id.index(), id.width()) {
+                Ok(tile) => hashes(r, &log, tile)?,
+                Err(error) => Err(error),
+            };
+            Ok(Some((r.many::<LeafRow>(&keys)?, hashes)))
         });
-        let rows = read.await?.ok_or_else(|| unknown(id.path()))?;
+        let (rows, hashes) = read.await?.ok_or_else(|| unknown(id.path()))?;
         let mut leaves: Vec<_> = rows.into_iter().map(|row| row.record).collect();
         leaves.sort_unstable_by_key(|leaf| leaf.index);
-        // A leaf that was changed is not given away as what was signed.
+        // A leaf that was changed is not given away as what was signed: the tile beside it has its hash.
+        let hash = |leaf: &LeafRow| leaf.hash().0;
         let sound = leaves.iter().map(|leaf| leaf.index).eq(id.leaves())
-            && leaves
-                .iter()
-                .all(|leaf| leaf_hash(&leaf.leaf).0 == leaf.hash.as_slice());
+            && hashes.is_ok_and(|hashes| hashes == leaves.iter().flat_map(hash).collect::<Vec<_>>());
         let bundle = entries::encode(leaves.iter().map(|leaf| &leaf.leaf)).ok();
         match bundle.filter(|_| sound) {
             Some(bundle) => Ok(bundle),

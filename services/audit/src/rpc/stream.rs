@@ -17,7 +17,7 @@ use crate::wire;
 const WINDOW: usize = 32;
 
 /// Answers on their way to the caller.
-pub type Answers = Pin<Box<dyn Stream<Item = Result<audit::StreamEventsResponse, Status>> + Send>>;
+pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<audit::StreamEventsResponse, Status>> + Send>>;
 
 impl Rpc {
     /// Appends what comes, and answers in its order, until something is refused.

@@ -10,6 +10,6 @@ mod relay;
 mod relaying;
 mod serving;
 mod sources;
+mod streaming;
 mod subject;
 mod witnessing;
-mod streaming;

@@ -159,7 +159,7 @@ fn maybe(id: &[u8]) -> Result<String, Refusal> {
     if id.is_empty() {
         return Ok(String::new());
     }
-    Ok(crate::rows::consent_id(id)?.name())
+    Ok(rows::consent_id(id)?.name())
 }
 
 fn uses(granted: &Granted, now: Micros) -> api::Uses {
