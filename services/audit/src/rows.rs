@@ -10,7 +10,7 @@ use sammati_store::verbs::Known;
 use sammati_store::{Cell, Column, EmbeddedMigrations, Reader, Record, Table, embed_migrations};
 
 pub use crate::posting::PostingRow;
-use crate::posting::{Reach, Tag};
+use crate::posting::{Reach, Tag, Walk};
 
 /// The tables of the log.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/log");
@@ -39,6 +39,9 @@ pub fn key_tables() -> Vec<Known> {
 
 /// A log is one partition: everything of it is in this slot.
 pub const SLOT: Slot = Slot::new(0);
+
+/// Rows of one query.
+const CHUNK: usize = 256;
 
 /// Microseconds of a day.
 const DAY: i64 = 86_400_000_000;
@@ -301,13 +304,21 @@ impl Record for SubjectRow {
     }
 }
 
-/// The index of the newest event of a subject by the look-up, which the chain of its leaves does not rest on.
+/// The index of the newest event of a subject by the look-up, which the chain of its leaves does not rest on. In a snapshot.
 ///
 /// # Errors
 /// When the database fails.
 pub fn newest_of_subject(r: &mut Reader<'_>, tag: &[u8]) -> Result<Option<u64>, sammati_store::Error> {
-    let newest = r.page::<LeafRow>("subject", tag, None, 1)?;
-    Ok(newest.first().map(|row| row.record.index))
+    let (walk, mut below) = (Walk::begin(r)?, u64::MAX);
+    let Some(posting) = Tag::of(tag) else { return Ok(None) };
+    loop {
+        let rows = walk.rows(r, posting, below, CHUNK)?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        below = last.index;
+        if let Some(row) = rows.iter().find(|row| row.header().subject_tag == tag) {
+            return Ok(Some(row.index));
+        }
+    }
 }
 
 /// A hash tile, full in its table, partial in the head.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sammati_api::audit::v1::log_event::PayloadState;
 use sammati_api::audit::v1::{self as audit, LogEvent};
 use sammati_api::types::v1::TimeRange;
-use sammati_audit::rows::{LogRow, SLOT};
+use sammati_audit::rows::{LogRow, SLOT, newest_of_subject};
 use sammati_kernel::{Caller, Reason};
 use sammati_server::event::timestamp;
 
@@ -254,6 +254,15 @@ async fn what_is_listed_is_the_same_with_postings_and_without() {
         let made = head().await.unwrap().unwrap().record;
         assert_eq!((made.posted, made.merged), (17, 16));
         assert_eq!(seen().await, before);
+        let tag = audit.log.tags().subject(&account(3).name());
+        let newest = audit.store.snapshot(move |r| newest_of_subject(r, &tag)).await.unwrap();
+        assert_eq!(
+            newest,
+            all(&audit, &operator(), &of(3, None))
+                .await
+                .first()
+                .map(|e| e.index as u64)
+        );
         // Another replica finds nothing left to do, and the log goes on from there.
         audit.log.post().await.unwrap();
         let audit = audit.restart().await;
