@@ -7,6 +7,8 @@ mod edge;
 mod entries;
 mod fixture;
 mod proof;
+mod smoke;
 mod tile;
 mod vectors;
+mod whole;
 mod witness;
