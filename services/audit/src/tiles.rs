@@ -37,20 +37,24 @@ impl Log {
     /// As [`Self::tile`].
     pub async fn entries(&self, id: EntriesId) -> Result<Vec<u8>, Refusal> {
         let read = self.store.snapshot(move |r| {
-            if beyond(&head(r)?, 0, id.index(), id.width()) {
+            let log = head(r)?;
+            if beyond(&log, 0, id.index(), id.width()) {
                 return Ok(None);
             }
             let keys: Vec<_> = id.leaves().map(|index| (SLOT, index.to_be_bytes().to_vec())).collect();
-            r.many::<LeafRow>(&keys).map(Some)
+            let rows = r.many::<LeafRow>(&keys)?;
+            let signed = match TileId::new(0, id.index(), id.width()) {
+                Ok(tile) => hashes(r, &log, tile)?,
+                Err(error) => Err(error),
+            };
+            Ok(Some((rows, signed)))
         });
-        let rows = read.await?.ok_or_else(|| unknown(id.path()))?;
+        let (rows, signed) = read.await?.ok_or_else(|| unknown(id.path()))?;
         let mut leaves: Vec<_> = rows.into_iter().map(|row| row.record).collect();
         leaves.sort_unstable_by_key(|leaf| leaf.index);
         // A leaf that was changed is not given away as what was signed.
-        let sound = leaves.iter().map(|leaf| leaf.index).eq(id.leaves())
-            && leaves
-                .iter()
-                .all(|leaf| leaf_hash(&leaf.leaf).0 == leaf.hash.as_slice());
+        let hashed: Vec<u8> = leaves.iter().flat_map(|leaf| leaf_hash(&leaf.leaf).0).collect();
+        let sound = signed.is_ok_and(|signed| signed == hashed);
         let bundle = entries::encode(leaves.iter().map(|leaf| &leaf.leaf)).ok();
         match bundle.filter(|_| sound) {
             Some(bundle) => Ok(bundle),

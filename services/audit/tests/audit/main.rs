@@ -3,6 +3,7 @@
 mod appending;
 mod fixture;
 mod fsck;
+mod keys;
 mod mirror;
 mod proving;
 mod reading;
@@ -10,4 +11,5 @@ mod relay;
 mod relaying;
 mod serving;
 mod sources;
+mod watching;
 mod witnessing;
