@@ -17,11 +17,11 @@ DECLARE
         -- the store's, in each database; `head` first, the others go where it goes
         'head', 'feed', 'cursor', 'request', 'claim',
         -- identity
-        'account', 'data_key', 'guard', 'participant', 'portrait', 'session', 'txn',
+        'account', 'data_key', 'guard', 'participant', 'portrait', 'representation', 'session', 'txn',
         -- consent; `data_key` is named above
         'artefact', 'care_context', 'consent', 'consent_request', 'link', 'link_try', 'notification', 'transfer',
         -- audit
-        'checkpoint', 'cosignature', 'leaf', 'log', 'log_key', 'mention', 'source', 'subject', 'tile',
+        'checkpoint', 'cosignature', 'leaf', 'log', 'log_key', 'posting', 'source', 'subject', 'tile',
         -- audit's payload keys
         'payload_key',
         -- a witness

@@ -143,6 +143,7 @@ ids! {
     ConsentRequest ConsentRequestId "consentRequests" "a consent request";
     Link LinkId "links" "a link of care contexts";
     Notification NotificationId "notifications" "a notification";
+    Representation RepresentationId "representations" "a representation: who may act for whom";
     Session SessionId "sessions" "a session";
     Transaction TransactionId "transactions" "a transaction, ABDM txnId";
     Transfer TransferId "transfers" "a transfer, ABDM transactionId";

@@ -78,6 +78,7 @@ reasons! {
     EventConflict "EVENT_CONFLICT" AlreadyExists;
     EventForbiddenField "EVENT_FORBIDDEN_FIELD" InvalidArgument;
     EventTooLarge "EVENT_TOO_LARGE" InvalidArgument;
+    EvidenceRequired "EVIDENCE_REQUIRED" InvalidArgument;
     FactorNotAllowed "FACTOR_NOT_ALLOWED" FailedPrecondition;
     FeedGap "FEED_GAP" FailedPrecondition;
     FieldInvalid "FIELD_INVALID" InvalidArgument;
@@ -120,6 +121,8 @@ reasons! {
     ParticipantExists "PARTICIPANT_EXISTS" AlreadyExists;
     ParticipantNotActive "PARTICIPANT_NOT_ACTIVE" FailedPrecondition;
     PositionUnknown "POSITION_UNKNOWN" OutOfRange;
+    PowerMissing "POWER_MISSING" PermissionDenied;
+    PowerNotDelegable "POWER_NOT_DELEGABLE" FailedPrecondition;
     ProbeLimit "PROBE_LIMIT" ResourceExhausted;
     ProviderMismatch "PROVIDER_MISMATCH" FailedPrecondition;
     ProviderNotAcknowledged "PROVIDER_NOT_ACKNOWLEDGED" FailedPrecondition;
@@ -134,6 +137,9 @@ reasons! {
     RefreshExpired "REFRESH_EXPIRED" Unauthenticated;
     RefreshReused "REFRESH_REUSED" Unauthenticated;
     RegistrationUnverified "REGISTRATION_UNVERIFIED" FailedPrecondition;
+    RenewalWider "RENEWAL_WIDER" FailedPrecondition;
+    RepresentationNotActive "REPRESENTATION_NOT_ACTIVE" FailedPrecondition;
+    RepresentativeNotEligible "REPRESENTATIVE_NOT_ELIGIBLE" FailedPrecondition;
     RequesterMismatch "REQUESTER_MISMATCH" FailedPrecondition;
     RequesterNotActive "REQUESTER_NOT_ACTIVE" FailedPrecondition;
     RequestExpired "REQUEST_EXPIRED" FailedPrecondition;

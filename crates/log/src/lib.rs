@@ -3,7 +3,7 @@
 //! stored hashes. Formats are C2SP's: `tlog-tiles`, `tlog-checkpoint`, `signed-note`, `tlog-cosignature`, `tlog-witness`,
 //! `tlog-proof`.
 //!
-//! Leaves are opaque bytes here. A writer hashes them with [`hash::leaf_hash`], extends the
+//! Leaves are opaque bytes here, but for what [`subject`] reads of them. A writer hashes them with [`hash::leaf_hash`], extends the
 //! [`edge::RightEdge`], keeps the hashes that [`edge::RightEdge::append`] returns (one by one, or as
 //! [`tile`]s) and signs a [`checkpoint::Checkpoint`] once its size and root are committed. A prover asks
 //! [`proof`] which hashes it needs, loads them, and ships a [`bundle::Bundle`]. A reader verifies with
@@ -19,6 +19,7 @@ pub mod hash;
 mod note;
 pub mod path;
 pub mod proof;
+pub mod subject;
 mod text;
 pub mod tile;
 pub mod witness;

@@ -41,8 +41,17 @@ impl Sign for Signer {
     }
 }
 
+/// A text that ends in a newline, as a note that all of `signers` signed.
+pub(crate) fn signed(text: &str, signers: &[&dyn Sign]) -> Result<String, Error> {
+    let mut note = format!("{text}\n");
+    for signer in signers {
+        note.push_str(&line(text, *signer)?);
+    }
+    Ok(note)
+}
+
 /// The signature line of a note's text, with its newline.
-pub(crate) fn line(text: &str, signer: &dyn Sign) -> Result<String, Error> {
+fn line(text: &str, signer: &dyn Sign) -> Result<String, Error> {
     let key = signer.verifier();
     let mut line = key.key_id.to_be_bytes().to_vec();
     line.extend_from_slice(&signer.sign(text.as_bytes())?);
@@ -102,7 +111,7 @@ impl Signer {
             let why = "a note's text ends in a newline and has no other control characters";
             return Err(Error::malformed("note", why));
         }
-        Ok(format!("{text}\n{}", line(text, self)?))
+        signed(text, &[self])
     }
 }
 

@@ -201,7 +201,10 @@ impl Tile {
     /// The hashes one after the other: the bytes that `tlog-tiles` serves.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        self.hashes.iter().flat_map(|hash| hash.0).collect()
+        let mut bytes = Vec::with_capacity(self.hashes.len() * Hash32::LEN);
+        // Piece by piece, not byte by byte: whoever appends does this each time.
+        self.hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.0));
+        bytes
     }
 
     /// The inverse of [`Tile::encode`] for the tile of this name.

@@ -12,7 +12,8 @@ use sammati_store::Store;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
-use crate::append::{Append, Appended, Entry, Stretch, source};
+use crate::append::{Append, Appended, Stretch, sources};
+use crate::entry::Entry;
 use crate::head::{Begin, Freeze};
 use crate::keyring::{Keyring, Opened};
 use crate::keys::{self, LogKeys, Replace};
@@ -38,7 +39,7 @@ pub struct Log {
     origin: String,
     keyring: Keyring,
     tags: Tagger,
-    grown: watch::Sender<()>,
+    pub(crate) grown: watch::Sender<()>,
     pub(crate) stats: Stats,
     pub(crate) witnesses: Witnesses,
 }
@@ -186,7 +187,7 @@ impl Log {
         Ok(row.ok_or(Reason::Internal)?.record)
     }
 
-    /// Appends events of `service`, in order; returns after the commit. With `stretch` they come from its feed.
+    /// Appends events of `service`, in order; returns after the commit. With `stretches` they come from its feed.
     ///
     /// # Errors
     /// `EVENT_CONFLICT`, `FEED_GAP`, `LOG_FROZEN`, `STORAGE_UNAVAILABLE`.
@@ -194,32 +195,30 @@ impl Log {
         &self,
         service: &str,
         events: &[Received],
-        stretch: Option<Stretch>,
+        stretches: Vec<Stretch>,
     ) -> Result<Appended, Refusal> {
         let nothing = audit::Payload::default();
         let mut leaves: Vec<_> = events
             .iter()
-            .enumerate()
-            .map(|(at, received)| {
+            .zip(sources(service, &stretches))
+            .map(|(received, source)| {
                 let payload = received.event.payload.as_ref().unwrap_or(&nothing);
-                let mut leaf = header(&received.event, source(service, stretch.as_ref(), at));
+                let mut leaf = header(&received.event, source);
                 leaf.subject_tag = self.tags.subject(&payload.subject);
                 (leaf, payload)
             })
             .collect();
         let sealed = self.keyring.seal(self.store.clock().now(), &mut leaves).await?;
         let entries = leaves
-            .into_iter()
+            .iter()
             .zip(sealed)
             .zip(events)
-            .map(|(((header, payload), sealed), received)| Entry {
-                header,
-                payload: sealed,
-                digest: self.tags.digest(&received.body),
-                tags: self.tags.of(payload),
+            .map(|(((header, payload), sealed), received)| {
+                let digest = self.tags.digest(&received.body);
+                Entry::new(header, sealed, digest, self.tags.of(payload))
             });
         let entries = entries.collect();
-        let appended = self.store.apply(Append { entries, stretch }).await?;
+        let appended = self.store.apply(Append { entries, stretches }).await?;
         self.grown.send_replace(());
         for (placed, received) in appended.placed.iter().zip(events) {
             // The id was made in the commit at the source.
@@ -245,7 +244,9 @@ impl Log {
         event.event_id = seed.id::<Own>("event", now, SLOT).to_string();
         event.occurred_time = Some(timestamp(now));
         let body = event.encode_to_vec();
-        self.append(SERVICE, &[Received { event, body }], None).await.map(drop)
+        self.append(SERVICE, &[Received { event, body }], Vec::new())
+            .await
+            .map(drop)
     }
 
     /// The leaf at `index`.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sammati_api::audit::v1::log_service_server::LogServiceServer;
 use sammati_api::audit::v1::proof_service_server::ProofServiceServer;
+use sammati_api::audit::v1::subject_service_server::SubjectServiceServer;
 use sammati_kernel::{Clock, Key, Reason};
 use sammati_log::cosignature::Witness;
 use sammati_server::config::DatabaseConfig;
@@ -197,6 +198,10 @@ impl Service for Audit {
         }
         start.tasks.spawn(sign(Arc::clone(&log), start.shutdown.clone()));
         start.tasks.spawn(cosign(Arc::clone(&log), start.shutdown.clone()));
+        start.tasks.spawn({
+            let (log, stop) = (Arc::clone(&log), start.shutdown.clone());
+            async move { log.follow(stop).await }
+        });
         let ready = facts.ready();
         for store in [&parts.store, &parts.keys] {
             let pruning = upkeep(store.clone(), &[], start.shutdown.clone());
@@ -248,7 +253,8 @@ pub fn served(log: Arc<Log>, lookup: &Key) -> Served {
     let rpc = Rpc::new(log, lookup);
     Served::new()
         .add(LogServiceServer::new(rpc.clone()))
-        .add(ProofServiceServer::new(rpc))
+        .add(ProofServiceServer::new(rpc.clone()))
+        .add(SubjectServiceServer::new(rpc))
 }
 
 /// Signs the log each second if it grew, until `stop`.

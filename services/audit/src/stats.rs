@@ -68,8 +68,9 @@ impl Stats {
     }
 
     /// Fields of a relayed stretch were not kept as they were sent.
-    pub(crate) fn mended(&self, service: &str, partition: i32, fields: &[Mended]) {
+    pub(crate) fn mended(&self, service: &str, fields: &[Mended]) {
         for Mended {
+            partition,
             position,
             field,
             forbidden,

@@ -5,6 +5,7 @@ mod event;
 mod list;
 mod proof;
 mod sources;
+mod subject;
 mod tile;
 
 use std::time::Duration;
@@ -12,10 +13,13 @@ use std::time::Duration;
 use sammati_api::audit::v1 as audit;
 use sammati_kernel::{Refusal, Violations};
 
-pub(crate) use append::{Mended, batch};
+pub(crate) use append::{Mended, batch, direct_events};
 pub(crate) use list::{Filter, filter};
 pub(crate) use proof::{Leaves, inclusion, which_leaves};
 pub(crate) use sources::{feeds, index_of, position};
+pub(crate) use subject::{occurred, subject};
+
+use sammati_log::subject::Head;
 pub(crate) use tile::{Asked, which_tile};
 
 use crate::keyring::Opened;
@@ -194,7 +198,7 @@ pub(crate) fn log_event(log: &str, row: &LeafRow, header: audit::Leaf, opened: O
         name: event_name(log, row.index),
         log: log.to_owned(),
         index: number(row.index),
-        leaf_hash: row.hash.clone(),
+        leaf_hash: row.hash().0.to_vec(),
         header: Some(header),
         payload,
         payload_state: state.into(),
@@ -206,6 +210,17 @@ pub(crate) fn log_key(row: LogKeyRow) -> audit::LogKey {
     audit::LogKey {
         vkey: row.vkey,
         after_size: number(row.after),
+    }
+}
+
+/// What the log states of one subject, on the wire.
+pub(crate) fn subject_head(head: &Head, note: String, checkpoint: &CheckpointRow) -> audit::SubjectHead {
+    audit::SubjectHead {
+        subject_tag: head.tag.clone(),
+        seq: number(head.seq),
+        index: head.index.map(number),
+        checkpoint: checkpoint.note.clone(),
+        note,
     }
 }
 

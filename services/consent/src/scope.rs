@@ -189,6 +189,15 @@ pub fn wider(asked: &Scope, given: &Scope) -> Option<&'static str> {
     checks.into_iter().find(|(_, holds)| !holds).map(|(field, _)| field)
 }
 
+/// The first field in which a renewal `asked` allows more than the consent `old`; it may only last longer.
+pub fn renewal_wider(old: &Scope, asked: &Scope) -> Option<&'static str> {
+    let longer = Scope {
+        erase_time: old.erase_time.max(asked.erase_time),
+        ..old.clone()
+    };
+    wider(&longer, asked)
+}
+
 /// Whether `asked` allows at least as much as `given` in every field (C3).
 pub fn contains(asked: &Scope, given: &Scope) -> bool {
     wider(asked, given).is_none()

@@ -102,6 +102,7 @@ async fn append(client: &LogServiceClient<Channel>) -> Told {
         let request = audit::AppendEventsRequest {
             batch: Some(Batch::Direct(audit::DirectEvents { events: events.clone() })),
             with_checkpoint: true,
+            ..audit::AppendEventsRequest::default()
         };
         let mut client = client.clone();
         // While one is stopped it answers nothing at all.

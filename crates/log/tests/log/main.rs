@@ -8,6 +8,7 @@ mod entries;
 mod fixture;
 mod proof;
 mod smoke;
+mod subject;
 mod tile;
 mod vectors;
 mod whole;

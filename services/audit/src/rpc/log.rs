@@ -9,9 +9,10 @@ use sammati_api::audit::v1::log_service_server::LogService;
 use sammati_kernel::{Caller, Reason, Refusal};
 use sammati_server::event::timestamp;
 use sammati_server::{authz, error};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::Rpc;
+use super::stream::Answers;
 use crate::append::{Appended, Placed};
 use crate::keyring::Opened;
 use crate::log::{queried, watched};
@@ -32,6 +33,16 @@ impl LogService for Rpc {
             .await
             .map(Response::new)
             .map_err(error::status)
+    }
+
+    type StreamEventsStream = Answers;
+
+    async fn stream_events(
+        &self,
+        request: Request<Streaming<audit::StreamEventsRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        Ok(Response::new(self.clone().append_all(caller, request.into_inner())))
     }
 
     async fn get_event(&self, request: Request<audit::GetEventRequest>) -> Result<Response<audit::LogEvent>, Status> {
@@ -98,23 +109,37 @@ impl Rpc {
         request: audit::AppendEventsRequest,
     ) -> Result<audit::AppendEventsResponse, Refusal> {
         let batch = wire::batch(request.batch)?;
-        let service = policy::appender(caller, batch.stretch.as_ref().map(|s| s.service.as_str()))?;
-        let partition = batch.stretch.as_ref().map_or(0, |stretch| stretch.partition);
-        let appended = self.log.append(service, &batch.events, batch.stretch).await?;
-        self.log.stats.mended(service, partition, &batch.mended);
-        let checkpoint = match request.with_checkpoint {
-            true => self.log.covering(covers(&appended)).await?.note,
-            false => String::new(),
+        let source = batch.stretches.first().map(|stretch| stretch.service.as_str());
+        let service = policy::appender(caller, source)?;
+        let appended = self.log.append(service, &batch.events, batch.stretches).await?;
+        self.log.stats.mended(service, &batch.mended);
+        let checkpoint = match request.with_checkpoint || request.with_proofs {
+            true => Some(self.log.covering(covers(&appended)).await?),
+            false => None,
         };
-        let ids = batch.events.into_iter().map(|received| received.event.event_id);
+        let mut events = Vec::new();
+        if !request.without_events {
+            let ids = batch.events.into_iter().map(|received| received.event.event_id);
+            events.extend(ids.zip(&appended.placed).map(|(id, placed)| placed_event(id, placed)));
+        }
+        if let Some(checkpoint) = checkpoint
+            .as_ref()
+            .filter(|_| request.with_proofs && !events.is_empty())
+        {
+            let indexes: Vec<_> = appended.placed.iter().map(|placed| placed.index).collect();
+            let proofs = self.log.prove_inclusion(&indexes, checkpoint).await?;
+            for (event, proof) in events.iter_mut().zip(proofs) {
+                event.proof = proof.bundle.to_string();
+            }
+        }
         Ok(audit::AppendEventsResponse {
-            events: ids
-                .zip(&appended.placed)
-                .map(|(id, placed)| placed_event(id, placed))
-                .collect(),
+            events,
             log: self.log.name(),
-            checkpoint,
-            next_position: appended.next_position,
+            checkpoint: checkpoint
+                .filter(|_| request.with_checkpoint)
+                .map_or_else(String::new, |checkpoint| checkpoint.note),
+            next_position: appended.next_positions.first().copied().unwrap_or(0),
+            next_positions: appended.next_positions,
         })
     }
 
@@ -276,16 +301,17 @@ fn covers(appended: &Appended) -> u64 {
     appended.placed.iter().map(|placed| placed.index + 1).max().unwrap_or(0)
 }
 
-fn placed_event(event_id: String, placed: &Placed) -> audit::AppendedEvent {
+pub(super) fn placed_event(event_id: String, placed: &Placed) -> audit::AppendedEvent {
     audit::AppendedEvent {
         event_id,
         index: wire::number(placed.index),
         leaf_hash: placed.hash.to_vec(),
         accept_time: Some(timestamp(placed.accepted)),
+        proof: String::new(),
     }
 }
 
-fn shown(caller: &Caller, opened: Opened) -> Opened {
+pub(super) fn shown(caller: &Caller, opened: Opened) -> Opened {
     match opened {
         Opened::Readable(payload) => Opened::Readable(Box::new(policy::show(caller, *payload))),
         other => other,

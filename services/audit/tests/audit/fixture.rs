@@ -278,6 +278,19 @@ impl Audit {
         let request = audit::AppendEventsRequest {
             batch: Some(Batch::Relayed(relayed)),
             with_checkpoint: false,
+            ..audit::AppendEventsRequest::default()
+        };
+        said(self.rpc.append_events(of(service("consent"), request)).await)
+    }
+
+    /// Stretches of several partitions in one call.
+    pub(crate) async fn relay_all(
+        &self,
+        stretches: Vec<audit::RelayedEvents>,
+    ) -> Result<audit::AppendEventsResponse, Refusal> {
+        let request = audit::AppendEventsRequest {
+            batch: Some(Batch::Stretches(audit::RelayedStretches { stretches })),
+            ..audit::AppendEventsRequest::default()
         };
         said(self.rpc.append_events(of(service("consent"), request)).await)
     }
@@ -339,7 +352,11 @@ async fn send(
     with_checkpoint: bool,
 ) -> Result<audit::AppendEventsResponse, Refusal> {
     let batch = Some(Batch::Direct(audit::DirectEvents { events }));
-    let request = audit::AppendEventsRequest { batch, with_checkpoint };
+    let request = audit::AppendEventsRequest {
+        batch,
+        with_checkpoint,
+        ..audit::AppendEventsRequest::default()
+    };
     said(rpc.append_events(of(service("identity"), request)).await)
 }
 

@@ -11,5 +11,7 @@ mod relay;
 mod relaying;
 mod serving;
 mod sources;
+mod streaming;
+mod subject;
 mod watching;
 mod witnessing;

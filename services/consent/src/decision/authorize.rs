@@ -247,6 +247,7 @@ const fn sentence(reason: Reason) -> &'static str {
         Reason::ConsentRevoked => "she took the consent back; what was received under it must not be shown any more",
         Reason::ConsentExpired => "the consent's time is over; ask her again if you still need the records",
         Reason::ConsentPaused => "she has paused the consent; wait until she resumes it",
+        Reason::ConsentSuperseded => "a renewal took the consent's place; read it, and name the one in `renewed_by`",
         Reason::HiTypeNotGranted => "a kind of record was not granted; read the consent and ask only for what it names",
         Reason::RecordRangeNotGranted => "the dates reach outside what was granted; read the consent and narrow them",
         Reason::UserMismatch => "the consent is for one professional only; send her or him as user",

@@ -43,6 +43,10 @@ pub struct Granted {
     pub granted: Micros,
     /// From when on it permits nothing.
     pub expire: Micros,
+    /// While paused: from when on it is in force again.
+    pub resume: Option<Micros>,
+    /// What took its place.
+    pub successor: Option<ConsentId>,
     /// Whether the HIP has acknowledged.
     pub acknowledged: bool,
     /// Uses so far.
@@ -67,6 +71,8 @@ impl TryFrom<&ConsentRow> for Granted {
             state: row.state(),
             granted: Micros(row.granted),
             expire: Micros(row.expire),
+            resume: row.resumes().then_some(Micros(row.resume)),
+            successor: ConsentId::from_slice(&row.successor),
             acknowledged: row.hip_acknowledged != 0,
             uses: Uses::of(row),
             user: [user.r#type, user.value, user.system],
@@ -78,6 +84,11 @@ impl Granted {
     /// Whether this participant is named in it.
     pub fn is_party(&self, id: &ParticipantId) -> bool {
         *id == self.hip || *id == self.hiu
+    }
+
+    /// Whether it is paused at `now`.
+    pub fn is_paused(&self, now: Micros) -> bool {
+        self.state == State::Paused && self.resume.is_none_or(|at| now < at)
     }
 
     /// What uses are left at `now`.
@@ -234,8 +245,7 @@ fn parties(question: &Question, facts: &impl Facts, consent: &Granted) -> Result
     )
 }
 
-/// Rules 7, 9, 11 and 12 keep their numbers: nothing can block, supersede, pause or study yet, and of the states that
-/// would only GRANTED permits.
+/// Rules 7 and 12 keep their numbers: nothing can block or study yet.
 fn state(facts: &impl Facts, consent: &Granted, now: Micros) -> Result<(), (i32, Reason)> {
     rule(6, facts.is_active(consent.subject), Reason::SubjectInactive)?;
     rule(8, consent.state != State::Revoked, Reason::ConsentRevoked)?;
@@ -245,7 +255,7 @@ fn state(facts: &impl Facts, consent: &Granted, now: Micros) -> Result<(), (i32,
         consent.state != State::Expired && now < consent.expire,
         Reason::ConsentExpired,
     )?;
-    rule(11, consent.state != State::Paused, Reason::ConsentPaused)
+    rule(11, !consent.is_paused(now), Reason::ConsentPaused)
 }
 
 fn scope(question: &Question, facts: &impl Facts, consent: &Granted) -> Result<(), (i32, Reason)> {
@@ -296,9 +306,12 @@ fn may_ask(facts: &impl Facts, id: &ParticipantId, purpose: Option<PurposeCode>)
 }
 
 fn retry(reason: Reason, consent: &Granted, now: Micros) -> Option<Micros> {
-    (reason == Reason::FrequencyExceeded)
-        .then(|| consent.left(now).next_window)?
-        .filter(|at| *at < consent.expire)
+    let at = match reason {
+        Reason::FrequencyExceeded => consent.left(now).next_window,
+        Reason::ConsentPaused => consent.resume,
+        _ => None,
+    };
+    at.filter(|at| *at < consent.expire)
 }
 
 /// By when to ask again, for a permit.

@@ -66,6 +66,8 @@ fn consent(n: u8) -> Granted {
         state: State::Granted,
         granted: Micros(0),
         expire: Micros(NOW.0 * 10),
+        resume: None,
+        successor: None,
         acknowledged: true,
         uses: Uses::default(),
         user: ["REGNO".into(), "MH1".into(), "https://x".into()],
@@ -221,6 +223,21 @@ fn rule_10_from_the_instant_of_its_end_it_permits_nothing_swept_or_not() {
     let at = |expire| ask(&question(), &well(), &Granted { expire, ..consent(1) });
     assert_eq!(at(NOW), (10, Reason::ConsentExpired));
     assert_eq!(at(Micros(NOW.0 + 1)), (0, Reason::Granted));
+}
+
+#[test]
+fn rule_11_a_pause_ends_by_itself_at_its_time_swept_or_not() {
+    let at = |resume| {
+        let paused = Granted {
+            state: State::Paused,
+            resume: Some(Micros(resume)),
+            ..consent(1)
+        };
+        let verdict = decide(&question(), &well(), &[&paused], NOW);
+        (verdict.rule, verdict.retry)
+    };
+    assert_eq!(at(NOW.0 + 1), (11, Some(Micros(NOW.0 + 1))));
+    assert_eq!(at(NOW.0), (0, None));
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 pub mod add;
 pub mod issue;
+mod linked;
 pub mod token;
+
+pub use linked::as_linked;
 
 use sammati_api::types::v1::CareContextRef;
 

@@ -26,7 +26,7 @@ impl Item {
     /// # Errors
     /// INTERNAL when the row is damaged.
     pub fn of(row: &NotificationRow) -> Result<Self, Refusal> {
-        let about = [Kind::ConsentGranted, Kind::ConsentRevoked]
+        let about = [Kind::ConsentGranted, Kind::ConsentNarrowed, Kind::ConsentRevoked]
             .map(i32::from)
             .contains(&row.kind);
         let consent = ConsentId::parse_name(&row.resource).filter(|_| about);
@@ -119,7 +119,12 @@ impl Acknowledge {
         };
         // What time has ended is written first, so that the events stand in the order in which it happened.
         consent::catch_up(view, &mut consent)?;
-        if row.kind == i32::from(Kind::ConsentGranted) {
+        // Word of a wider version says nothing of the present one.
+        let is_present = match consent.narrowed_by.as_str() {
+            "" => row.kind == i32::from(Kind::ConsentGranted),
+            event => row.event_id == event,
+        };
+        if is_present {
             self.stamp(view, &mut consent);
         }
         let stopped = row.kind == i32::from(Kind::ConsentRevoked) && self.is(&consent.hip);

@@ -6,6 +6,7 @@ mod consent;
 mod decision;
 mod link;
 mod list;
+mod live;
 mod notice;
 mod notification;
 mod request;
@@ -20,6 +21,7 @@ use sammati_server::page::PageTokens;
 use sammati_store::{Error, Head, Reader, RequestKey, Revision, Store};
 
 use crate::artefact::ArtefactKeys;
+use crate::artefact::issue::Issuer;
 use crate::decision::denials::Denials;
 use crate::directory::{Directory, Resolver};
 use crate::link::token::LinkTokens;
@@ -127,6 +129,16 @@ impl Core {
             chain,
         }
         .seal(self.store.key())
+    }
+
+    /// What artefacts are made with.
+    fn issuer(&self) -> Issuer {
+        Issuer {
+            directory: Arc::clone(&self.directory),
+            keys: Arc::clone(&self.keys),
+            manager: Arc::clone(&self.manager),
+            log_origin: Arc::clone(&self.log_origin),
+        }
     }
 
     /// The data keys of several owners.

@@ -198,6 +198,11 @@ pub fn render(decided: &Decided, held: Option<&Held>, caller: &Caller, revision:
         uses_left: decided.left,
         window_end_time: stamp(decided.window_end),
         retry_time: stamp(decided.retry),
+        successor: granted
+            .filter(|_| decided.reason() == api::decision::Reason::ConsentSuperseded)
+            .and_then(|consent| consent.successor)
+            .map(|id| id.name())
+            .unwrap_or_default(),
     }
 }
 

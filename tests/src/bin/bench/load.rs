@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 use sammati_api::types::v1 as types;
 use sammati_consent::artefact::ArtefactKeys;
+use sammati_consent::artefact::issue::Issuer;
 use sammati_consent::directory::{Directory, Found, Party, Resolver, Resolving};
 use sammati_consent::lookup::Lookup;
 use sammati_consent::notice::Notices;
@@ -288,6 +289,7 @@ impl Pen {
             care_contexts: Vec::new(),
             notice: self.notice.clone(),
             expire: None,
+            renews: None,
         }
     }
 }
@@ -357,10 +359,13 @@ impl Command for Give {
             notice: pen.notice.clone(),
             is_written: true,
             etag: String::new(),
-            directory: Arc::clone(&pen.directory),
-            keys: Arc::clone(&pen.keys),
-            manager: Arc::clone(&pen.manager),
-            log_origin: Arc::clone(&pen.log_origin),
+            dry_run: false,
+            issuer: Issuer {
+                directory: Arc::clone(&pen.directory),
+                keys: Arc::clone(&pen.keys),
+                manager: Arc::clone(&pen.manager),
+                log_origin: Arc::clone(&pen.log_origin),
+            },
             lookup: pen.lookup.clone(),
             vault: pen.vault.clone(),
         };

@@ -3,6 +3,7 @@
 
 mod consents;
 mod people;
+mod representations;
 mod sessions;
 
 use std::collections::VecDeque;
@@ -113,6 +114,10 @@ impl Stage {
             "AccountService.SetCredential" => self.set_credential().await?,
             "AddressService.CreateAddress" => self.create_address().await?,
             "AddressService.SetPreferredAddress" => self.set_preferred_address().await?,
+            "RepresentationService.CreateRepresentation" => self.create_representation().await?,
+            "RepresentationService.AcceptRepresentation" => self.accept_representation().await?,
+            "RepresentationService.ActivateRepresentation" => self.activate_representation().await?,
+            "RepresentationService.EndRepresentation" => self.end_representation().await?,
             "SessionService.CreateSession" => self.create_session().await?,
             "SessionService.RefreshSession" => self.refresh_session().await?,
             "SessionService.RevokeSessions" => self.revoke_sessions().await?,
@@ -124,6 +129,10 @@ impl Stage {
             "ConsentRequestService.CreateConsentRequest" => self.create_consent_request().await?,
             "ConsentRequestService.ApproveConsentRequest" => self.approve_consent_request().await?,
             "ConsentRequestService.DenyConsentRequest" => self.deny_consent_request().await?,
+            "ConsentRequestService.CancelConsentRequest" => self.cancel_consent_request().await?,
+            "ConsentService.PauseConsent" => self.pause_consent().await?,
+            "ConsentService.ResumeConsent" => self.resume_consent().await?,
+            "ConsentService.NarrowConsent" => self.narrow_consent().await?,
             "ConsentService.RevokeConsents" => self.revoke_consents().await?,
             "DecisionService.AuthorizeAccess" => self.authorize_access().await?,
             "LinkService.IssueLinkToken" => self.issue_link_token().await?,

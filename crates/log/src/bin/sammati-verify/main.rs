@@ -5,6 +5,7 @@
 mod archive;
 mod input;
 mod source;
+mod subject;
 mod tiles;
 mod trust;
 mod watch;
@@ -101,6 +102,8 @@ enum Command {
         #[arg(value_name = "LOG")]
         log: String,
     },
+    /// Check that these are all events about one person: none missing, none changed.
+    Subject(subject::Subject),
     /// Watch a log: keep its last checkpoint, and shout when it does not continue.
     Watch {
         #[command(flatten)]
@@ -195,6 +198,7 @@ fn run(cli: &Cli) -> Answer {
         } => bundle(trust, leaf, file),
         Command::Consistency { trust, old, later } => consistency(trust, old, later),
         Command::Archive { trust, log } => archive::check(&Source::parse(log)?, &trust.keys()?),
+        Command::Subject(asked) => subject::run(asked),
         Command::Watch {
             trust,
             log,

@@ -57,7 +57,11 @@ fn naive(q: &Question, w: &World, consents: &[Granted]) -> Reason {
             (8, c.state == State::Revoked, Reason::ConsentRevoked),
             (9, c.state == State::Superseded, Reason::ConsentSuperseded),
             (10, c.state == State::Expired || c.expire <= NOW, Reason::ConsentExpired),
-            (11, c.state == State::Paused, Reason::ConsentPaused),
+            (
+                11,
+                c.state == State::Paused && c.resume.map_or(true, |at| at > NOW),
+                Reason::ConsentPaused,
+            ),
             (
                 13,
                 q.purpose.is_some_and(|p| p != c.scope.purpose),
@@ -231,7 +235,10 @@ fn grants() -> impl Strategy<Value = Granted> {
         expire,
         limits,
         (mode, contexts, purpose),
-        any::<bool>(),
+        (
+            any::<bool>(),
+            prop::sample::select(vec![None, Some(NOW.0), Some(NOW.0 + 1)]),
+        ),
         prop::bool::weighted(0.2),
     )
         .prop_map(
@@ -241,7 +248,7 @@ fn grants() -> impl Strategy<Value = Granted> {
                 expire,
                 (max_uses, value, repeats, count, window, in_window),
                 (access_mode, care_contexts, purpose),
-                acknowledged,
+                (acknowledged, resume),
                 bind_requester,
             )| {
                 let frequency = Frequency {
@@ -261,6 +268,7 @@ fn grants() -> impl Strategy<Value = Granted> {
                 Granted {
                     state,
                     expire: Micros(expire),
+                    resume: resume.map(Micros),
                     scope,
                     acknowledged,
                     uses: Uses {
@@ -289,7 +297,9 @@ proptest! {
         let verdict = decide(&question, &world, &refs, NOW);
         if verdict.permits() {
             let by = &consents[verdict.by.unwrap()];
-            prop_assert!(by.state == State::Granted && NOW < by.expire);
+            let is_over = by.resume.is_some_and(|at| at <= NOW);
+            prop_assert!(by.state == State::Granted || (by.state == State::Paused && is_over));
+            prop_assert!(NOW < by.expire);
             prop_assert!(question.hi_types.is_subset(&by.scope.hi_types));
             prop_assert!(by.scope.record_range.contains(question.record_range));
         }
