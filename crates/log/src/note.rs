@@ -16,7 +16,49 @@ pub(crate) const KEY_LEN: usize = 32;
 /// Longest key name; longer than any origin need be.
 const MAX_NAME: usize = 256;
 
-/// A log's signing key. Shows only its name and id.
+/// What signs checkpoints: a key in a file, or one that stays where it is and signs when asked.
+pub trait Sign: Send + Sync {
+    /// The public half.
+    fn verifier(&self) -> &Verifier;
+
+    /// The Ed25519 signature of a note's text.
+    ///
+    /// # Errors
+    /// [`Error::Key`] when it cannot sign now.
+    fn sign(&self, text: &[u8]) -> Result<[u8; 64], Error>;
+}
+
+impl Sign for Signer {
+    fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    fn sign(&self, text: &[u8]) -> Result<[u8; 64], Error> {
+        let signature = self.pair.sign(text);
+        signature.as_ref().try_into().map_err(|_| Error::Key {
+            why: "its signature has a strange length",
+        })
+    }
+}
+
+/// A text that ends in a newline, as a note that all of `signers` signed.
+pub(crate) fn signed(text: &str, signers: &[&dyn Sign]) -> Result<String, Error> {
+    let mut note = format!("{text}\n");
+    for signer in signers {
+        note.push_str(&line(text, *signer)?);
+    }
+    Ok(note)
+}
+
+/// The signature line of a note's text, with its newline.
+fn line(text: &str, signer: &dyn Sign) -> Result<String, Error> {
+    let key = signer.verifier();
+    let mut line = key.key_id.to_be_bytes().to_vec();
+    line.extend_from_slice(&signer.sign(text.as_bytes())?);
+    Ok(format!("\u{2014} {} {}\n", key.name, STANDARD.encode(line)))
+}
+
+/// A log's signing key in memory. Shows only its name and id.
 pub struct Signer {
     pair: Ed25519KeyPair,
     verifier: Verifier,
@@ -69,14 +111,7 @@ impl Signer {
             let why = "a note's text ends in a newline and has no other control characters";
             return Err(Error::malformed("note", why));
         }
-        Ok(self.sign_text(text))
-    }
-
-    /// Signs a note's text, which ends in a newline. Returns the whole note.
-    pub(crate) fn sign_text(&self, text: &str) -> String {
-        let mut line = self.key_id().to_be_bytes().to_vec();
-        line.extend_from_slice(self.pair.sign(text.as_bytes()).as_ref());
-        format!("{text}\n\u{2014} {} {}\n", self.name(), STANDARD.encode(line))
+        signed(text, &[self])
     }
 }
 

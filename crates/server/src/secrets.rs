@@ -61,6 +61,12 @@ impl Secrets {
         Ok((key, der))
     }
 
+    /// Whether there is a file `name`.
+    pub fn has(&self, name: &str) -> bool {
+        let directory = self.directory.as_deref();
+        directory.is_some_and(|directory| directory.join(name).is_file())
+    }
+
     /// What the file `name` holds, as PEM.
     ///
     /// # Errors

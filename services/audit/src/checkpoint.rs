@@ -110,7 +110,7 @@ impl Log {
 
     fn sign(&self, growth: &Growth, (size, root): (u64, Hash32)) -> Result<CheckpointRow, Error> {
         let statement = Checkpoint::new(&growth.log.origin, size, root)?;
-        let note = checkpoint::sign(&statement, &self.signer)?;
+        let note = checkpoint::sign_by(&statement, &self.keys.signers())?;
         Ok(CheckpointRow {
             size,
             root: root.0.to_vec(),

@@ -16,7 +16,8 @@ use crate::append::{Append, Appended, Stretch, sources};
 use crate::entry::Entry;
 use crate::head::{Begin, Freeze};
 use crate::keyring::{Keyring, Opened};
-use crate::rows::{LeafRow, LogRow, SLOT, event_key};
+use crate::keys::{self, LogKeys, Replace};
+use crate::rows::{LeafRow, LogKeyRow, LogRow, SLOT, event_key};
 use crate::stats::Stats;
 use crate::tags::Tagger;
 use crate::tree::frozen;
@@ -31,7 +32,7 @@ pub const SERVICE: &str = "audit";
 /// One transparency log.
 pub struct Log {
     pub(crate) store: Store,
-    pub(crate) signer: Signer,
+    pub(crate) keys: LogKeys,
     /// One signature at a time: whoever waited finds that it covers him too.
     pub(crate) signing: Mutex<()>,
     id: String,
@@ -68,7 +69,7 @@ pub enum OpenError {
 
 impl Log {
     /// Opens the log of `store`, beginning one when there is none: its origin is `prefix/{half-year}`. `der` is the
-    /// signing key, `lookup` the key of its keyed hashes.
+    /// signing key, `previous` the one that it replaces, `lookup` the key of its keyed hashes.
     ///
     /// # Errors
     /// When the log was begun under another prefix or with another key: what was signed would not verify.
@@ -77,6 +78,7 @@ impl Log {
         keyring: Keyring,
         prefix: &str,
         der: &[u8],
+        previous: Option<&[u8]>,
         lookup: &Key,
     ) -> Result<Self, OpenError> {
         let id = half_year(store.clock().now());
@@ -87,13 +89,9 @@ impl Log {
             vkey: fresh.vkey(),
         };
         let row = store.apply(begin).await.map_err(OpenError::Head)?;
-        let signer = Signer::from_pkcs8(&row.origin, der)?;
-        if row.vkey != signer.vkey() {
-            return Err(OpenError::Other(format!(
-                "the log {} was begun with another key than log_key.pem",
-                row.origin
-            )));
-        }
+        let keys = LogKeys::of(&row.origin, der, previous)?;
+        let history = store.snapshot(keys::history).await.map_err(OpenError::Head)?;
+        let replaced = keys.replace(&history)?;
         if row.origin.rsplit_once('/').map(|(begun, _)| begun) != Some(prefix) {
             return Err(OpenError::Other(format!(
                 "service.origin is {prefix}, but the log was begun as {}",
@@ -102,9 +100,9 @@ impl Log {
         }
         let tags = Tagger::new(lookup, &row.origin);
         let (id, origin, grown) = (row.id, row.origin, watch::channel(()).0);
-        Ok(Self {
+        let log = Self {
             store,
-            signer,
+            keys,
             signing: Mutex::new(()),
             id,
             origin,
@@ -113,7 +111,35 @@ impl Log {
             grown,
             stats: Stats::default(),
             witnesses: Witnesses::default(),
-        })
+        };
+        if replaced {
+            log.replaced(history.len() as u64).await.map_err(OpenError::Head)?;
+        }
+        Ok(log)
+    }
+
+    /// Another key signs from now on: durable, and in the log itself, before its first signature.
+    async fn replaced(&self, number: u64) -> Result<(), Refusal> {
+        let vkey = self.vkey();
+        tracing::warn!(
+            log = self.origin,
+            vkey,
+            "another key signs the log; give it to readers and witnesses"
+        );
+        let class = sammati_api::types::v1::RetentionClass::Admin;
+        let caller = sammati_server::event::system(SERVICE);
+        let action = audit::event::Action::Update;
+        let draft = Draft::new("key.rotated", action, class, &caller).resource(&self.name(), 0);
+        self.record(draft).await?;
+        self.store.apply(Replace { number, vkey }).await.map(drop)
+    }
+
+    /// All keys that ever signed it, the first first.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub async fn key_history(&self) -> Result<Vec<LogKeyRow>, Refusal> {
+        self.store.snapshot(keys::history).await
     }
 
     /// With these witnesses.
@@ -137,14 +163,19 @@ impl Log {
         &self.origin
     }
 
-    /// Its verifier key.
+    /// The verifier key that signs it now.
     pub fn vkey(&self) -> String {
-        self.signer.vkey()
+        self.keys.vkey()
     }
 
     /// The keyed hashes of its look-ups.
     pub const fn tags(&self) -> &Tagger {
         &self.tags
+    }
+
+    /// Wakes when this process appends.
+    pub(crate) fn grown(&self) -> watch::Receiver<()> {
+        self.grown.subscribe()
     }
 
     /// Its head, as committed.
@@ -360,4 +391,10 @@ pub fn queried(caller: &Caller, resource: &str) -> Draft {
 pub(crate) fn cosigned(caller: &Caller, checkpoint: &str) -> Draft {
     let class = sammati_api::types::v1::RetentionClass::Admin;
     Draft::new("audit.cosigned", audit::event::Action::Create, class, caller).resource(checkpoint, 0)
+}
+
+/// A draft of the event that says that `caller` began to watch the log.
+pub(crate) fn watched(caller: &Caller, log: &str) -> Draft {
+    let class = sammati_api::types::v1::RetentionClass::Admin;
+    Draft::new("audit.watched", audit::event::Action::Read, class, caller).resource(log, 0)
 }

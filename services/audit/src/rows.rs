@@ -29,6 +29,7 @@ pub fn log_tables() -> Vec<Known> {
         Known::of::<TileRow>(),
         Known::of::<CheckpointRow>(),
         Known::of::<CosignatureRow>(),
+        Known::of::<LogKeyRow>(),
     ]
 }
 
@@ -375,6 +376,38 @@ impl Record for CheckpointRow {
 
     fn key(&self) -> Vec<u8> {
         self.size.to_be_bytes().to_vec()
+    }
+}
+
+/// A key that replaced the one before it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct LogKeyRow {
+    /// How many were before it.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// The verifier key.
+    #[prost(string, tag = "2")]
+    pub vkey: String,
+    /// The size that was signed last when it came; what is larger it signs.
+    #[prost(uint64, tag = "3")]
+    pub after: u64,
+}
+
+impl LogKeyRow {
+    /// Its key.
+    pub fn key_of(number: u64) -> Vec<u8> {
+        number.to_be_bytes().to_vec()
+    }
+}
+
+impl Record for LogKeyRow {
+    const TABLE: Table = Table {
+        name: "log_key",
+        columns: &[],
+    };
+
+    fn key(&self) -> Vec<u8> {
+        Self::key_of(self.number)
     }
 }
 

@@ -31,6 +31,9 @@ use crate::witnesses::Witnesses;
 /// How often the log is signed while it grows.
 const SIGN_EVERY: Duration = Duration::from_secs(1);
 
+/// The key that `log_key.pem` replaces, while readers change over.
+const PREVIOUS_KEY: &str = "log_key.previous.pem";
+
 /// `[service]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -177,7 +180,15 @@ impl Service for Audit {
                  checkpoint"
             );
         }
-        let log = open_witnessed(&parts, witnesses).await?;
+        let previous_key = match start.config.secrets.has(PREVIOUS_KEY) {
+            true => Some(start.config.secrets.pkcs8(PREVIOUS_KEY)?.1),
+            false => None,
+        };
+        let beside = Beside {
+            witnesses,
+            previous_key,
+        };
+        let log = open_with(&parts, beside).await?;
         start.metrics.with(|registry| log.register_metrics(registry));
         if let Some(address) = start.config.service.tiles_listen {
             let listener = plain::listen("service.tiles_listen", address).await?;
@@ -206,24 +217,34 @@ impl Service for Audit {
 /// # Errors
 /// When the key or origin is not the one it was begun with.
 pub async fn open(parts: &Parts) -> Result<Arc<Log>, StartError> {
-    open_witnessed(parts, Witnesses::default()).await
+    open_with(parts, Beside::default()).await
 }
 
-/// The same with witnesses.
+/// What a log may have beside its parts.
+#[derive(Default)]
+pub struct Beside {
+    /// Who cosigns.
+    pub witnesses: Witnesses,
+    /// The key that the present one replaces; both sign while it is there.
+    pub previous_key: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// The same with witnesses, or while its key is replaced.
 ///
 /// # Errors
 /// As [`open`].
-pub async fn open_witnessed(parts: &Parts, witnesses: Witnesses) -> Result<Arc<Log>, StartError> {
+pub async fn open_with(parts: &Parts, beside: Beside) -> Result<Arc<Log>, StartError> {
     let keyring = Keyring::new(parts.keys.clone(), &parts.kek);
     let log = Log::open(
         parts.store.clone(),
         keyring,
         &parts.origin,
         &parts.log_key,
+        beside.previous_key.as_ref().map(|der| der.as_slice()),
         &parts.lookup,
     )
     .await;
-    log.map(|log| Arc::new(log.witnessed(witnesses)))
+    log.map(|log| Arc::new(log.witnessed(beside.witnesses)))
         .map_err(StartError::other)
 }
 

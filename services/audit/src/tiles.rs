@@ -3,6 +3,7 @@
 
 use sammati_kernel::{Reason, Refusal};
 use sammati_log::entries::{self, EntriesId};
+use sammati_log::hash::leaf_hash;
 use sammati_log::tile::{HEIGHT, Tile, TileId};
 use sammati_log::{Error, Hash32};
 use sammati_store::Reader;
@@ -41,19 +42,19 @@ impl Log {
                 return Ok(None);
             }
             let keys: Vec<_> = id.leaves().map(|index| (SLOT, index.to_be_bytes().to_vec())).collect();
-            let hashes = match TileId::new(0, id.index(), id.width()) {
+            let rows = r.many::<LeafRow>(&keys)?;
+            let signed = match TileId::new(0, id.index(), id.width()) {
                 Ok(tile) => hashes(r, &log, tile)?,
                 Err(error) => Err(error),
             };
-            Ok(Some((r.many::<LeafRow>(&keys)?, hashes)))
+            Ok(Some((rows, signed)))
         });
-        let (rows, hashes) = read.await?.ok_or_else(|| unknown(id.path()))?;
+        let (rows, signed) = read.await?.ok_or_else(|| unknown(id.path()))?;
         let mut leaves: Vec<_> = rows.into_iter().map(|row| row.record).collect();
         leaves.sort_unstable_by_key(|leaf| leaf.index);
-        // A leaf that was changed is not given away as what was signed: the tile beside it has its hash.
-        let hash = |leaf: &LeafRow| leaf.hash().0;
-        let sound = leaves.iter().map(|leaf| leaf.index).eq(id.leaves())
-            && hashes.is_ok_and(|hashes| hashes == leaves.iter().flat_map(hash).collect::<Vec<_>>());
+        // A leaf that was changed is not given away as what was signed.
+        let hashed: Vec<u8> = leaves.iter().flat_map(|leaf| leaf_hash(&leaf.leaf).0).collect();
+        let sound = signed.is_ok_and(|signed| signed == hashed);
         let bundle = entries::encode(leaves.iter().map(|leaf| &leaf.leaf)).ok();
         match bundle.filter(|_| sound) {
             Some(bundle) => Ok(bundle),

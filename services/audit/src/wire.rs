@@ -23,7 +23,7 @@ use sammati_log::subject::Head;
 pub(crate) use tile::{Asked, which_tile};
 
 use crate::keyring::Opened;
-use crate::rows::{CheckpointRow, LeafRow};
+use crate::rows::{CheckpointRow, LeafRow, LogKeyRow};
 
 /// The longest wait for an event on its way.
 const MAX_WAIT: Duration = Duration::from_secs(10);
@@ -77,6 +77,20 @@ pub(crate) fn sizes(request: &audit::GetConsistencyProofRequest) -> Result<(u64,
         wrong.add("second", "not below first, or 0 for the newest");
     }
     done(wrong, found)
+}
+
+/// Reads the index in a `WatchEventsRequest`.
+///
+/// # Errors
+/// `FIELD_INVALID` with everything that is wrong.
+pub(crate) fn watch_from(request: &audit::WatchEventsRequest) -> Result<u64, Refusal> {
+    let mut wrong = Violations::new();
+    log_name(&request.log, &mut wrong);
+    let from = size("from_index", request.from_index, &mut wrong);
+    if from.is_some_and(|from| from > 0) && !request.resume_token.is_empty() {
+        wrong.add("from_index", "not together with resume_token");
+    }
+    done(wrong, from)
 }
 
 /// The most cosignatures that can be asked for.
@@ -188,6 +202,14 @@ pub(crate) fn log_event(log: &str, row: &LeafRow, header: audit::Leaf, opened: O
         header: Some(header),
         payload,
         payload_state: state.into(),
+    }
+}
+
+/// A key of the log on the wire.
+pub(crate) fn log_key(row: LogKeyRow) -> audit::LogKey {
+    audit::LogKey {
+        vkey: row.vkey,
+        after_size: number(row.after),
     }
 }
 

@@ -178,8 +178,8 @@ impl Log {
 
     /// The checkpoint of no leaves, which every history continues. It is only shown to witnesses.
     fn nothing(&self) -> Result<CheckpointRow, Refusal> {
-        let signed =
-            Checkpoint::new(self.origin(), 0, EMPTY_ROOT).and_then(|nothing| checkpoint::sign(&nothing, &self.signer));
+        let signed = Checkpoint::new(self.origin(), 0, EMPTY_ROOT)
+            .and_then(|nothing| checkpoint::sign_by(&nothing, &self.keys.signers()));
         Ok(CheckpointRow {
             size: 0,
             root: EMPTY_ROOT.0.to_vec(),

@@ -1,5 +1,6 @@
 //! The invariants of the whole system, each by its id, over real sockets: on SQLite, and on two replicas over Postgres.
 
+mod appenders;
 mod crash;
 mod durable;
 mod history;

@@ -52,7 +52,7 @@ fn a_cosignature_verifies_over_its_text_alone() {
     assert_eq!(refused.fault(), Fault::Evidence);
     let (head, base64) = line.trim_end().rsplit_once(' ').unwrap();
     let flip = |c: char| if c == 'A' { 'B' } else { 'A' };
-    for at in 6..base64.len() - 2 {
+    for at in 6..base64.len() - 3 {
         let mut changed: Vec<char> = base64.chars().collect();
         changed[at] = flip(changed[at]);
         let line = format!("{head} {}\n", changed.into_iter().collect::<String>());

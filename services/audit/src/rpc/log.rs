@@ -1,5 +1,9 @@
 //! `LogService`: append and read.
 
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
 use sammati_api::audit::v1 as audit;
 use sammati_api::audit::v1::log_service_server::LogService;
 use sammati_kernel::{Caller, Reason, Refusal};
@@ -11,10 +15,11 @@ use super::Rpc;
 use super::stream::Answers;
 use crate::append::{Appended, Placed};
 use crate::keyring::Opened;
-use crate::log::queried;
+use crate::log::{queried, watched};
 use crate::policy;
 use crate::rows::LeafRow;
 use crate::sources::Ends;
+use crate::watch::{self, Watcher};
 use crate::wire::{self, Which};
 
 #[tonic::async_trait]
@@ -68,6 +73,21 @@ impl LogService for Rpc {
             .await
             .map(Response::new)
             .map_err(error::status)
+    }
+
+    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<audit::WatchEventsResponse, Status>> + Send>>;
+
+    async fn watch_events(
+        &self,
+        request: Request<audit::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        let watcher = self.watch(caller, request.into_inner()).await.map_err(error::status)?;
+        let stream = futures::stream::try_unfold(watcher, |mut watcher| async move {
+            let item = watcher.next().await.map_err(error::status)?;
+            Ok(Some((item, watcher)))
+        });
+        Ok(Response::new(Box::pin(stream)))
     }
 
     async fn list_logs(
@@ -234,6 +254,19 @@ impl Rpc {
         })
     }
 
+    async fn watch(&self, caller: Caller, request: audit::WatchEventsRequest) -> Result<Watcher, Refusal> {
+        let from = wire::watch_from(&request)?;
+        self.is_ours(&request.log)?;
+        let unknown = || Refusal::new(Reason::PositionUnknown).saying("the token is not one of this log");
+        let next = match request.resume_token.as_str() {
+            "" => from,
+            token => watch::resumed(&self.log, token).ok_or_else(unknown)?,
+        };
+        let watcher = Watcher::begin(Arc::clone(&self.log), caller.clone(), next).await?;
+        self.log.record(watched(&caller, &self.log.name())).await?;
+        Ok(watcher)
+    }
+
     async fn logs(&self, caller: &Caller, request: audit::ListLogsRequest) -> Result<audit::ListLogsResponse, Refusal> {
         let query = audit::ListLogsRequest::default();
         let page = self
@@ -254,6 +287,7 @@ impl Rpc {
             state: state.into(),
             min_index: 0,
             successor: String::new(),
+            keys: self.log.key_history().await?.into_iter().map(wire::log_key).collect(),
         };
         Ok(audit::ListLogsResponse {
             logs: vec![log],

@@ -15,7 +15,7 @@ use sammati_api::types::v1 as types;
 use sammati_audit::log::Log;
 use sammati_audit::rows::{KEY_MIGRATIONS, MIGRATIONS};
 use sammati_audit::witnesses::Witnesses;
-use sammati_audit::{Parts, Rpc, open, open_witnessed};
+use sammati_audit::{Beside, Parts, Rpc, open, open_with};
 use sammati_kernel::{
     AccountId, Actor, Caller, Clock, Key, ManualClock, Micros, ParticipantId, Peer, Refusal, Role, SessionId, Slot,
 };
@@ -37,6 +37,13 @@ pub(crate) struct Audit {
     pub clock: ManualClock,
     databases: Vec<Database>,
     log_key: Vec<u8>,
+}
+
+fn with(witnesses: Witnesses) -> Beside {
+    Beside {
+        witnesses,
+        ..Beside::default()
+    }
 }
 
 /// What a database held once.
@@ -61,7 +68,7 @@ pub(crate) async fn everywhere() -> Vec<Audit> {
             .unwrap()
             .as_ref()
             .to_vec();
-        all.push(Audit::start(vec![log, keys], log_key, ManualClock::at(START), Witnesses::default()).await);
+        all.push(Audit::start(vec![log, keys], log_key, ManualClock::at(START), Beside::default()).await);
     }
     all
 }
@@ -84,7 +91,16 @@ fn open_store(url: &str, clock: &ManualClock, migrations: fn() -> EmbeddedMigrat
 }
 
 impl Audit {
-    async fn start(databases: Vec<Database>, log_key: Vec<u8>, clock: ManualClock, witnesses: Witnesses) -> Self {
+    async fn start(databases: Vec<Database>, log_key: Vec<u8>, clock: ManualClock, beside: Beside) -> Self {
+        Self::try_start(databases, log_key, clock, beside).await.unwrap()
+    }
+
+    async fn try_start(
+        databases: Vec<Database>,
+        log_key: Vec<u8>,
+        clock: ManualClock,
+        beside: Beside,
+    ) -> Result<Self, String> {
         let store = open_store(&databases[0].url, &clock, || MIGRATIONS);
         let keys = open_store(&databases[1].url, &clock, || KEY_MIGRATIONS);
         let lookup = Key::from_bytes([5; 32]);
@@ -96,16 +112,16 @@ impl Audit {
             kek: Key::from_bytes([4; 32]),
             lookup: lookup.clone(),
         };
-        let log = open_witnessed(&parts, witnesses).await.unwrap();
+        let log = open_with(&parts, beside).await.map_err(|error| error.to_string())?;
         let rpc = Rpc::new(Arc::clone(&log), &lookup);
-        Self {
+        Ok(Self {
             log,
             rpc,
             store,
             clock,
             databases,
             log_key,
-        }
+        })
     }
 
     /// Where the log's database is.
@@ -129,7 +145,7 @@ impl Audit {
             log_key,
         } = self;
         drop((rpc, log, store));
-        Self::start(databases, log_key, clock, witnesses).await
+        Self::start(databases, log_key, clock, with(witnesses)).await
     }
 
     /// Ends it and starts it again with an empty key database: all keys are destroyed.
@@ -144,6 +160,32 @@ impl Audit {
     /// Whether the log is on Postgres.
     pub(crate) fn is_postgres(&self) -> bool {
         self.databases[0].url.starts_with("postgres")
+    }
+
+    /// Ends it and starts it again with another key, beside which the one before may still sign.
+    ///
+    /// # Errors
+    /// As the service would say it.
+    pub(crate) async fn restart_signed(self, key: &[u8], previous: Option<&[u8]>) -> Result<Self, String> {
+        let Self {
+            log,
+            rpc,
+            store,
+            clock,
+            databases,
+            log_key: _,
+        } = self;
+        drop((rpc, log, store));
+        let beside = Beside {
+            previous_key: previous.map(|key| key.to_vec().into()),
+            ..Beside::default()
+        };
+        Self::try_start(databases, key.to_vec(), clock, beside).await
+    }
+
+    /// The key that signs it.
+    pub(crate) fn log_key(&self) -> Vec<u8> {
+        self.log_key.clone()
     }
 
     /// What the log's database holds now.
@@ -185,7 +227,7 @@ impl Audit {
                 }
             }
         }
-        Self::start(databases, log_key, clock, witnesses).await
+        Self::start(databases, log_key, clock, with(witnesses)).await
     }
 
     /// Ends it and starts it again, under the same key, on a database with nothing in it.

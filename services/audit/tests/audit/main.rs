@@ -3,6 +3,7 @@
 mod appending;
 mod fixture;
 mod fsck;
+mod keys;
 mod mirror;
 mod proving;
 mod reading;
@@ -12,4 +13,5 @@ mod serving;
 mod sources;
 mod streaming;
 mod subject;
+mod watching;
 mod witnessing;

@@ -263,7 +263,8 @@ async fn run_stream(
     let mut answers = client.stream_events(outgoing).await?.into_inner();
     while let Some(answer) = answers.message().await? {
         while let Ok((seq, done)) = sent.try_recv() {
-            drop(done.send(()));
+            // Whoever waited may have stopped waiting.
+            let _ = done.send(());
             if seq == answer.acknowledged_seq {
                 break;
             }
