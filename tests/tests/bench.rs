@@ -3,11 +3,14 @@
 use std::process::Command;
 
 /// What each part must have told, where there is no Postgres too.
-const TOLD: [&str; 14] = [
+const TOLD: [&str; 17] = [
     "store.insert.sqlite.grouped",
     "store.approve.sqlite.per_request",
     "rpc.empty",
     "consent.check.sqlite",
+    "consent.batch.sqlite",
+    "consent.stream.sqlite",
+    "consent.explain.sqlite",
     "audit.append.batched",
     "audit.proof.2000.p99",
     "audit.disk.2000",

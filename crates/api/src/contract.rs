@@ -12,7 +12,19 @@ use crate::{
 };
 
 /// Verbs of methods that change nothing.
-const READS: [&str; 7] = ["Get", "List", "Check", "Watch", "Resolve", "Suggest", "Exchange"];
+const READS: [&str; 11] = [
+    "Get",
+    "List",
+    "Check",
+    "Watch",
+    "Resolve",
+    "Suggest",
+    "Exchange",
+    "Batch",
+    "Stream",
+    "Explain",
+    "VerifyArtefact",
+];
 
 /// Mutations that another key than `request_id` makes idempotent: event id or feed position, or a provider's own key.
 const KEYED: [&str; 4] = ["AppendEvents", "StartKyc", "CompleteKyc", "SendMessage"];

@@ -154,6 +154,7 @@ reasons! {
     StateConflict "STATE_CONFLICT" FailedPrecondition;
     StepUpRequired "STEP_UP_REQUIRED" PermissionDenied;
     StorageUnavailable "STORAGE_UNAVAILABLE" Unavailable;
+    StreamWindow "STREAM_WINDOW" ResourceExhausted;
     SubjectInactive "SUBJECT_INACTIVE" FailedPrecondition;
     TileUnknown "TILE_UNKNOWN" NotFound;
     TokenExpired "TOKEN_EXPIRED" Unauthenticated;

@@ -2,6 +2,7 @@
 
 pub mod issue;
 mod keys;
+pub mod verify;
 
 pub use keys::{ArtefactKey, ArtefactKeys};
 
@@ -260,6 +261,14 @@ fn permission(scope: &Scope) -> Result<Value, Refusal> {
         members.insert("bindRequester".to_owned(), Value::Bool(true));
     }
     Ok(permission)
+}
+
+/// A time as artefacts and receipts write it.
+///
+/// # Errors
+/// INTERNAL for a time that no calendar has.
+pub fn iso(at: Micros) -> Result<String, Refusal> {
+    text(at)
 }
 
 /// RFC 3339 in UTC, to the millisecond or, where that would widen an interval, to the microsecond.

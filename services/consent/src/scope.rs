@@ -20,6 +20,11 @@ impl Range {
     pub fn contains(self, other: Self) -> bool {
         self.from <= other.from && other.to <= self.to
     }
+
+    /// Whether nothing lies inside.
+    pub fn is_empty(self) -> bool {
+        self.from >= self.to
+    }
 }
 
 /// The length of a frequency window.

@@ -50,7 +50,7 @@ impl Held {
 #[derive(Debug, Default)]
 pub struct Subject {
     /// Her live consents.
-    pub consents: Vec<Held>,
+    pub consents: Vec<Arc<Held>>,
     /// Her linked care contexts.
     pub linked: HashSet<ContextKey>,
 }
@@ -114,7 +114,7 @@ impl Subjects {
             .ring(&key.map(|key| key.record).into_iter().collect::<Vec<_>>())?;
         let consents = consents
             .iter()
-            .map(|row| Held::of(&row.record, &ring))
+            .map(|row| Held::of(&row.record, &ring).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
         let linked: HashSet<_> = contexts
             .into_iter()
@@ -155,9 +155,9 @@ impl Subjects {
     ///
     /// # Errors
     /// STORAGE_UNAVAILABLE.
-    pub async fn consent(&self, subject: &Subject, id: ConsentId) -> Result<Option<Held>, Refusal> {
+    pub async fn consent(&self, subject: &Subject, id: ConsentId) -> Result<Option<Arc<Held>>, Refusal> {
         if let Some(held) = subject.consents.iter().find(|held| held.granted.id == id) {
-            return Ok(Some(held.clone()));
+            return Ok(Some(Arc::clone(held)));
         }
         // What has ended stays ended, so a read of now is as good as the confirmation.
         let rows = self.store.read(move |r| {
@@ -179,7 +179,7 @@ impl Subjects {
         subject: &Subject,
         parties: &(ParticipantId, ParticipantId),
         pair: [u8; 32],
-    ) -> Result<Vec<Held>, Refusal> {
+    ) -> Result<Vec<Arc<Held>>, Refusal> {
         let (hip, hiu) = parties;
         let live = subject
             .consents
@@ -196,7 +196,7 @@ impl Subjects {
         self.open(rows).await
     }
 
-    async fn open(&self, rows: Vec<sammati_store::Stored<ConsentRow>>) -> Result<Vec<Held>, Refusal> {
+    async fn open(&self, rows: Vec<sammati_store::Stored<ConsentRow>>) -> Result<Vec<Arc<Held>>, Refusal> {
         let Some(first) = rows.first() else {
             return Ok(Vec::new());
         };
@@ -205,6 +205,7 @@ impl Subjects {
         let ring = self
             .vault
             .ring(&self.store.read(move |r| Vault::load(r, &owner)).await?)?;
-        rows.iter().map(|row| Held::of(&row.record, &ring)).collect()
+        let held = rows.iter().map(|row| Held::of(&row.record, &ring).map(Arc::new));
+        held.collect()
     }
 }

@@ -92,7 +92,8 @@ impl Issuer {
         Ok(Audience::ALL.into_iter().zip(inputs(kid, &claims)?).collect())
     }
 
-    fn name_of(&self, id: &str) -> String {
+    /// What people read for a participant.
+    pub fn name_of(&self, id: &str) -> String {
         let party = ParticipantId::parse(id).ok();
         let party = party.and_then(|id| self.directory.participant(&id));
         party.map_or_else(|| id.to_owned(), |party| party.display_name)

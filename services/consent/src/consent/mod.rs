@@ -3,6 +3,7 @@
 pub mod fetch;
 pub mod narrow;
 pub mod pause;
+pub mod receipt;
 pub mod revoke;
 
 use sammati_api::audit::v1::event::Action;

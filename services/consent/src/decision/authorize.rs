@@ -7,7 +7,7 @@ use sammati_api::consent::v1::decision::Reason;
 use sammati_kernel::{AccountId, Caller, ConsentId, Fact, Micros, ParticipantId, Refusal, Role, Slot};
 use sammati_store::{Command, Keys, View};
 
-use super::{Facts, Granted, Question, Verdict, record};
+use super::{Facts, Granted, Question, Verdict, record, reduce};
 use crate::consent;
 use crate::directory::Directory;
 use crate::lookup::ContextKey;
@@ -96,6 +96,9 @@ impl Deciding {
         let verdict = super::decide(&self.question, &facts, &granted.iter().collect::<Vec<_>>(), view.now());
         let by = verdict.by.map(|place| &granted[place]);
         let mut decided = record::decided(&verdict, by, view.now(), self.directory.as_of());
+        if let Some(granted) = by.filter(|_| verdict.is_reduced()) {
+            decided.reduce(&reduce::permitted(&self.question, &facts, granted));
+        }
         let window = by.map_or(0, |consent| consent.left(view.now()).window);
         let mut consent = verdict.by.map(|place| rows.swap_remove(place));
         self.record(view, by, &verdict, &mut decided);

@@ -6,6 +6,7 @@ use sammati_api::types::v1 as types;
 use sammati_kernel::{AccountId, Caller, Micros};
 use sammati_server::event::{Draft, timestamp};
 
+use super::reduce::Permitted;
 use super::{Granted, Question, Verdict};
 
 /// What a repeat needs to tell a decision again, and the answer of an authorize.
@@ -44,6 +45,35 @@ pub struct Decided {
     /// The revision it was decided on.
     #[prost(string, tag = "11")]
     pub revision: String,
+    /// The version of the consent that decided.
+    #[prost(int32, tag = "12")]
+    pub version: i32,
+    /// What a reduced permit leaves: kinds of record.
+    #[prost(int32, repeated, tag = "13")]
+    pub hi_types: Vec<i32>,
+    /// Of the dates the first.
+    #[prost(int64, tag = "14")]
+    pub from: i64,
+    /// And the first after.
+    #[prost(int64, tag = "15")]
+    pub to: i64,
+    /// Of the care contexts that were named, as keyed hashes.
+    #[prost(bytes = "vec", repeated, tag = "16")]
+    pub contexts: Vec<Vec<u8>>,
+}
+
+impl Decided {
+    /// Whether only a part of what was asked may happen.
+    pub fn is_reduced(&self) -> bool {
+        self.reason() == Reason::GrantedReduced
+    }
+
+    /// Notes which part that is.
+    pub fn reduce(&mut self, part: &Permitted) {
+        self.hi_types = part.hi_types.iter().map(|t| t.number()).collect();
+        (self.from, self.to) = (part.record_range.from.0, part.record_range.to.0);
+        self.contexts = part.care_contexts.iter().map(|key| key.to_vec()).collect();
+    }
 }
 
 /// `NO_CONSENT` and the like, as events and refusals write it.
@@ -139,6 +169,7 @@ pub fn decided(verdict: &Verdict, by: Option<&Granted>, now: Micros, identity_as
             .filter(|_| verdict.permits())
             .map_or(0, |consent| super::recheck(consent, now).0),
         identity_as_of: identity_as_of.0,
-        revision: String::new(),
+        version: by.map_or(0, |consent| consent.version),
+        ..Decided::default()
     }
 }

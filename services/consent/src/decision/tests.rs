@@ -89,6 +89,7 @@ fn question() -> Question {
         },
         care_contexts: BTreeSet::new(),
         has_use: false,
+        allow_reduced: false,
     }
 }
 

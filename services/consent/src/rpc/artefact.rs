@@ -38,6 +38,14 @@ impl ArtefactService for Rpc {
         let caller = authz::caller(&request)?.clone();
         self.0.artefact_keys(&caller, request.into_inner()).map(Response::new)
     }
+
+    async fn verify_artefact(
+        &self,
+        request: Request<api::VerifyArtefactRequest>,
+    ) -> Result<Response<api::VerifyArtefactResponse>, Status> {
+        let found = self.0.verify(request.get_ref()).await;
+        found.map(Response::new).map_err(error::status)
+    }
 }
 
 impl Core {

@@ -71,6 +71,12 @@ impl ConsentService for Rpc {
             .map_err(error::status)
     }
 
+    async fn get_receipt(&self, request: Request<api::GetReceiptRequest>) -> Result<Response<api::Receipt>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        let given = self.0.receipt(&caller, request.get_ref()).await;
+        given.map(Response::new).map_err(error::status)
+    }
+
     async fn narrow_consent(
         &self,
         request: Request<api::NarrowConsentRequest>,

@@ -7,10 +7,13 @@ mod decision;
 mod link;
 mod list;
 mod live;
+mod many;
 mod notice;
 mod notification;
+mod prove;
 mod request;
 mod transfer;
+mod why;
 
 use std::sync::Arc;
 
@@ -58,6 +61,7 @@ pub(crate) struct Core {
     pub(crate) vault: Vault,
     pub(crate) notices: Notices,
     pub(crate) manager: Arc<str>,
+    pub(crate) portal: Arc<str>,
     pub(crate) log_origin: Arc<str>,
 }
 
@@ -75,6 +79,7 @@ impl Rpc {
             pages: PageTokens::new(&parts.lookup),
             lookup: Lookup::new(&parts.lookup),
             notices: Notices::built_in(&parts.settings.portal),
+            portal: parts.settings.portal.into(),
             manager: parts.settings.consent_manager_id.into(),
             log_origin: parts.settings.log_origin.into(),
             keys: Arc::new(parts.artefact_keys),

@@ -120,6 +120,7 @@ fn question(row: &TransferRow, granted: &Granted) -> Question {
         },
         care_contexts: BTreeSet::new(),
         has_use: true,
+        allow_reduced: false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sammati_api::consent::v1 as api;
 use sammati_kernel::{Caller, ConsentId, ConsentRequestId, Micros, ParticipantId, Reason, Refusal, Violations};
 
-use super::{check_text, name, optional_name, optional_participant, request, scope, stamp};
+use super::{name, optional_name, optional_participant, request, scope, stamp};
 use crate::artefact::Audience;
 use crate::consent::State;
 use crate::decision::Granted;
@@ -39,11 +39,7 @@ pub fn parse_revoke(request: &api::RevokeConsentsRequest, caller: &Caller) -> Re
         v.add("names", "each once");
     }
     request::check_words(&mut v, "reason", &request.reason);
-    if caller.is_operator() {
-        check_text(&mut v, "legal_basis", &request.legal_basis, 1, super::TEXT);
-    } else if !request.legal_basis.is_empty() {
-        v.add("legal_basis", "for operators only");
-    }
+    super::legal_basis(&mut v, caller, &request.legal_basis);
     if !request.etag.is_empty() && request.names.len() != 1 {
         v.add("etag", "only with exactly one name");
     }

@@ -69,6 +69,7 @@ pub fn parse(request: &api::CreateTransferRequest, caller: &Caller) -> Result<Wa
         record_range: record_range.ok_or_else(missing)?,
         care_contexts: BTreeSet::new(),
         has_use: false,
+        allow_reduced: false,
     };
     Ok(Wanted {
         consent: consent.ok_or_else(missing)?,

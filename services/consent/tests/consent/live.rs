@@ -5,6 +5,7 @@ use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::artefact::Audience;
 use sammati_api::consent::v1::artefact_service_server::ArtefactService;
 use sammati_api::consent::v1::consent::State;
+use sammati_api::consent::v1::consent_request_service_server::ConsentRequestService;
 use sammati_api::consent::v1::decision::{Outcome, Reason as Why};
 use sammati_api::consent::v1::decision_service_server::DecisionService;
 use sammati_api::consent::v1::notification::Kind;
@@ -352,5 +353,49 @@ fn i1_a_repeat_of_each_verb_changes_nothing_more() {
         w.rpc().narrow_consent(by(&she, narrow.clone())).await.unwrap();
         let again = w.rpc().narrow_consent(by(&she, narrow)).await.unwrap().into_inner();
         assert_eq!((again.version, w.count("consent.modified").await), (2, 1));
+    });
+}
+
+#[test]
+fn a_hip_that_has_acknowledged_has_for_as_long_as_the_consent_lives() {
+    everywhere(|w| async move {
+        let (_, consent) = w.granted("asha.rao@sbx", |_| {}).await;
+        w.advance(30 * DAY - 1);
+        let mut late = wanted(&w, &consent.name);
+        late.record_range
+            .clone_from(&consent.scope.as_ref().unwrap().record_range);
+        assert!(open(&w, "clinic", late).await.is_ok());
+    });
+}
+
+#[test]
+fn a_bulk_revoke_is_whole_and_each_party_hears_of_its_own_alone() {
+    everywhere(|w| async move {
+        let she = w.she(w.person("asha.rao@sbx"));
+        let mut given = Vec::new();
+        for (hiu, hip) in [("clinic", "hospital"), ("insurer", "lab"), ("clinic", "hospital")] {
+            let mut ask = w.asks("asha.rao@sbx");
+            ask.hips = vec![format!("participants/{hip}")];
+            let request = w.rpc().create_consent_request(by(&participant(hiu), ask)).await;
+            let approval = w.approval(&request.unwrap().into_inner());
+            given.push(w.approve(&she, approval).await.unwrap().consents.remove(0));
+        }
+        // One that was superseded refuses the whole call.
+        let renewal = w.create(w.renewal("asha.rao@sbx", &given[2])).await.unwrap();
+        let renewed = w.approve(&she, w.approval(&renewal)).await.unwrap().consents.remove(0);
+        let names: Vec<_> = given.iter().map(|consent| consent.name.as_str()).collect();
+        assert_eq!(reason(w.revoke(&she, &names).await), Reason::StateConflict);
+        assert_eq!(w.count("consent.withdrawn").await, 0);
+        let names = [names[0], names[1], renewed.name.as_str()];
+        assert_eq!(w.revoke(&she, &names).await.unwrap().changed_count, 3);
+        for (who, its) in [("clinic", [names[0], names[2]].as_slice()), ("insurer", &names[1..2])] {
+            let told = w.notifications(&participant(who)).await;
+            let revoked = told.iter().filter(|n| n.kind() == Kind::ConsentRevoked);
+            let mut of: Vec<_> = revoked.map(|n| n.resource.as_str()).collect();
+            let mut its = its.to_vec();
+            of.sort_unstable();
+            its.sort_unstable();
+            assert_eq!(of, its, "{who}");
+        }
     });
 }

@@ -119,7 +119,7 @@ impl Play {
 
     async fn permitted(&self) -> BTreeSet<(usize, i64)> {
         let mut permitted = BTreeSet::new();
-        for kind in 0..3 {
+        for (kind, hi_type) in KINDS.into_iter().enumerate() {
             for back in 1..4 {
                 let identifier = types::identifier::Identifier::AbhaAddress(self.address.clone());
                 let question = api::CheckAccessRequest {
@@ -130,7 +130,7 @@ impl Play {
                     provider: "participants/hospital".into(),
                     purpose: types::PurposeCode::Caremgt.into(),
                     access_mode: types::AccessMode::View.into(),
-                    hi_types: vec![KINDS[kind].into()],
+                    hi_types: vec![hi_type.into()],
                     record_range: self.range(back),
                     ..Default::default()
                 };

@@ -16,7 +16,12 @@ use crate::system::{self, HOLLOW, SECOND, System};
 /// People whose consents are asked about, one each.
 const PEOPLE: usize = 32;
 
-/// `rpc.empty` and `consent.check…`.
+/// Questions in one message, messages on one stream, and streams or batches at once.
+const MESSAGE: usize = 100;
+const MESSAGES: usize = 10;
+const STREAMS: usize = 4;
+
+/// `rpc.empty` and `consent.check…`, `consent.batch…`, `consent.stream…`, `consent.explain…`.
 pub(crate) async fn run(pace: Pace, summary: &mut Summary) -> Result<(), Failure> {
     let embedded = Subject::new(System::start::<Consent>(system::sqlite(), 1).await?).await?;
     let served = match system::postgres() {
@@ -27,6 +32,7 @@ pub(crate) async fn run(pace: Pace, summary: &mut Summary) -> Result<(), Failure
         }
     };
     checks(pace, summary, &embedded, served.as_ref()).await?;
+    decisions(pace, summary, &embedded).await?;
     for subject in [Some(embedded), served].into_iter().flatten() {
         subject.stop().await;
     }
@@ -56,6 +62,23 @@ async fn checks(
     summary.goal("consent.check.sqlite", Goal::AtLeast(0.90));
     summary.goal("consent.check.sqlite.p99", Goal::AtMost(1.5));
     summary.goal("consent.check.postgres.two_replicas", Goal::AtLeast(0.75));
+    Ok(())
+}
+
+/// Many decisions in one call, on streams, and explained.
+async fn decisions(pace: Pace, summary: &mut Summary, embedded: &Subject) -> Result<(), Failure> {
+    let mut contenders = [
+        embedded.check("consent.check.sqlite.alone", &[0], pace.time),
+        embedded.batch("consent.batch.sqlite", pace.time),
+        embedded.stream("consent.stream.sqlite", pace.time),
+        embedded.explain("consent.explain.sqlite", pace.time),
+    ];
+    if let [check, batch, stream, explain] = &interleave(pace.rounds, &mut contenders).await?[..] {
+        summary.alone(check, "decisions/s");
+        summary.compared(batch, "decisions/s", check);
+        summary.compared(stream, "decisions/s", check);
+        summary.compared(explain, "1/s", check);
+    }
     Ok(())
 }
 
@@ -110,6 +133,91 @@ impl Subject {
                 }
             })
         })
+    }
+
+    /// As many questions as a message of a stream has, about everybody in turn.
+    fn message(&self) -> Vec<consent::CheckAccessRequest> {
+        self.questions.iter().cycle().take(MESSAGE).cloned().collect()
+    }
+
+    /// Many questions in each call.
+    fn batch(&self, name: &str, time: Duration) -> Contender {
+        let client = self.clinic(0);
+        let message = consent::BatchCheckAccessRequest {
+            checks: self.message(),
+            consistency: None,
+        };
+        Contender::new(name, move || {
+            let (client, message) = (client.clone(), message.clone());
+            let calls = rate(STREAMS, time, move |_| {
+                let (mut client, message) = (client.clone(), message.clone());
+                async move {
+                    let decisions = client.batch_check_access(message).await?.into_inner().decisions;
+                    all_permit(decisions.iter())
+                }
+            });
+            async move { Ok(calls.await?.times(f64::from(u32::try_from(MESSAGE)?))) }
+        })
+    }
+
+    /// A stream for each call: several messages, all on their way at once.
+    fn stream(&self, name: &str, time: Duration) -> Contender {
+        let client = self.clinic(0);
+        let checks = self.message().into_iter().zip(0..);
+        let checks = checks.map(|(check, seq)| consent::NumberedCheck {
+            seq,
+            check: Some(check),
+        });
+        let message = consent::StreamCheckAccessRequest {
+            checks: checks.collect(),
+            consistency: None,
+        };
+        Contender::new(name, move || {
+            let (client, message) = (client.clone(), message.clone());
+            let calls = rate(STREAMS, time, move |_| {
+                let (mut client, message) = (client.clone(), message.clone());
+                async move {
+                    let asked = futures::stream::iter(vec![message; MESSAGES]);
+                    let mut answers = client.stream_check_access(asked).await?.into_inner();
+                    while let Some(answer) = answers.message().await? {
+                        all_permit(
+                            answer
+                                .decisions
+                                .iter()
+                                .filter_map(|numbered| numbered.decision.as_ref()),
+                        )?;
+                    }
+                    Ok(())
+                }
+            });
+            async move { Ok(calls.await?.times(f64::from(u32::try_from(MESSAGE * MESSAGES)?))) }
+        })
+    }
+
+    /// Every rule told.
+    fn explain(&self, name: &str, time: Duration) -> Contender {
+        let (client, questions) = (self.clinic(0), Arc::clone(&self.questions));
+        Contender::new(name, move || {
+            let (client, questions) = (client.clone(), Arc::clone(&questions));
+            rate(CALLERS, time, move |caller| {
+                let mut client = client.clone();
+                let request = consent::ExplainAccessRequest {
+                    check: Some(questions[caller % questions.len()].clone()),
+                    ..Default::default()
+                };
+                async move {
+                    client.explain_access(request).await?;
+                    Ok(())
+                }
+            })
+        })
+    }
+}
+
+fn all_permit<'a>(mut decisions: impl Iterator<Item = &'a consent::Decision>) -> Result<(), Failure> {
+    match decisions.find(|decision| decision.outcome() != decision::Outcome::Permit) {
+        None => Ok(()),
+        Some(refused) => Err(format!("refused: {refused:?}").into()),
     }
 }
 
