@@ -196,6 +196,15 @@ impl Story {
 
     /// The same, to act under a representation if one is named.
     pub(super) async fn log_in_for(&self, person: &Person, representation: &str) -> Result<Who, Status> {
+        let session = self.open_session(person, representation).await?;
+        Ok(self.app.with(&session.access_tokens))
+    }
+
+    /// The session that she opens so, under a representation if one is named.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn open_session(&self, person: &Person, representation: &str) -> Result<identity::Session, Status> {
         let number = types::identifier::Identifier::AbhaNumber(person.account.abha_number.clone());
         let create = identity::CreateTransactionRequest {
             request_id: self.rid(),
@@ -216,11 +225,10 @@ impl Story {
             representation: representation.to_owned(),
             ..Default::default()
         };
-        let session = SessionServiceClient::new(self.app.identity())
+        Ok(SessionServiceClient::new(self.app.identity())
             .create_session(request)
             .await?
-            .into_inner();
-        Ok(self.app.with(&session.access_tokens))
+            .into_inner())
     }
 
     /// Claims an address and makes it the preferred one.
