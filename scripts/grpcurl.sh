@@ -157,6 +157,16 @@ bent() {
     ok "the verifier refuses a changed proof"
 }
 
+# The list that the story saved, without one event.
+hole() {
+    jq 'del(.events[1])' "$work/all.json" >"$work/hole.json"
+    sammati-verify subject --vkey "$VKEY" "$work/all.json" >/dev/null || die "the verifier refuses her whole list"
+    if sammati-verify subject --vkey "$VKEY" "$work/hole.json" >/dev/null 2>&1; then
+        die "the verifier takes a list with a hole"
+    fi
+    ok "the verifier refuses a list that is not complete"
+}
+
 start
 for service in identity consent audit sandbox; do
     describe "$service"
@@ -165,3 +175,4 @@ done
 refusal
 by_hand
 bent
+hole

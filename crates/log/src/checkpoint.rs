@@ -124,6 +124,12 @@ pub fn open_as(note: &str, origin: &str, verifiers: &[Verifier]) -> Result<Check
 
 /// The checkpoint and the names of the known keys that signed it, at least one.
 fn open_any(note: &str, verifiers: &[Verifier]) -> Result<(Checkpoint, Vec<String>), Error> {
+    let (body, names) = open_text(note, verifiers)?;
+    Ok((Checkpoint::parse_body(&body)?, names))
+}
+
+/// The text of a note, and the names of the known keys that signed it, at least one.
+pub(crate) fn open_text(note: &str, verifiers: &[Verifier]) -> Result<(String, Vec<String>), Error> {
     if note.len() > MAX_NOTE {
         return Err(malformed(format!("it has more than {MAX_NOTE} bytes")));
     }
@@ -133,7 +139,7 @@ fn open_any(note: &str, verifiers: &[Verifier]) -> Result<(Checkpoint, Vec<Strin
         .map_err(|error| refused(error, verifiers))?;
     let body = std::str::from_utf8(note.text()).map_err(|error| malformed(error.to_string()))?;
     let names = signatures.iter().map(|signature| signature.name().to_owned()).collect();
-    Ok((Checkpoint::parse_body(body)?, names))
+    Ok((body.to_owned(), names))
 }
 
 fn require_origin(checkpoint: &Checkpoint, expected: &str) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 //! anybody can check that a leaf is in it and that nothing in it was changed. No I/O: callers bring the
 //! stored hashes. Formats are C2SP's: `tlog-tiles`, `tlog-checkpoint`, `signed-note`, `tlog-proof`.
 //!
-//! Leaves are opaque bytes here. A writer hashes them with [`hash::leaf_hash`], extends the
+//! Leaves are opaque bytes here, but for what [`subject`] reads of them. A writer hashes them with [`hash::leaf_hash`], extends the
 //! [`edge::RightEdge`], keeps the hashes that [`edge::RightEdge::append`] returns (one by one, or as
 //! [`tile`]s) and signs a [`checkpoint::Checkpoint`] once its size and root are committed. A prover asks
 //! [`proof`] which hashes it needs, loads them, and ships a [`bundle::Bundle`]. A reader verifies with
@@ -15,6 +15,7 @@ mod error;
 pub mod hash;
 mod note;
 pub mod proof;
+pub mod subject;
 mod text;
 pub mod tile;
 

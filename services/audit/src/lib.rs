@@ -17,6 +17,8 @@ mod rpc;
 mod service;
 mod sources;
 mod stats;
+mod subject;
+mod summary;
 pub mod tags;
 mod tree;
 mod wire;

@@ -4,7 +4,7 @@ use prost::Message;
 use sammati_api::audit::v1::Leaf;
 use sammati_kernel::Slot;
 use sammati_store::verbs::Known;
-use sammati_store::{Cell, Column, EmbeddedMigrations, Record, Table, embed_migrations};
+use sammati_store::{Cell, Column, EmbeddedMigrations, Reader, Record, Table, embed_migrations};
 
 /// The tables of the log.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/log");
@@ -280,6 +280,15 @@ impl Record for SubjectRow {
     fn key(&self) -> Vec<u8> {
         self.tag.clone()
     }
+}
+
+/// The index of the newest event of a subject by the look-up, which the chain of its leaves does not rest on.
+///
+/// # Errors
+/// When the database fails.
+pub fn newest_of_subject(r: &mut Reader<'_>, tag: &[u8]) -> Result<Option<u64>, sammati_store::Error> {
+    let newest = r.page::<LeafRow>("subject", tag, None, 1)?;
+    Ok(newest.first().map(|row| row.record.index))
 }
 
 /// A hash tile, full in its table, partial in the head.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sammati_api::audit::v1::log_service_server::LogServiceServer;
 use sammati_api::audit::v1::proof_service_server::ProofServiceServer;
+use sammati_api::audit::v1::subject_service_server::SubjectServiceServer;
 use sammati_kernel::{Clock, Key, Reason};
 use sammati_server::config::DatabaseConfig;
 use sammati_server::{
@@ -125,7 +126,8 @@ pub fn served(log: Arc<Log>, lookup: &Key) -> Served {
     let rpc = Rpc::new(log, lookup);
     Served::new()
         .add(LogServiceServer::new(rpc.clone()))
-        .add(ProofServiceServer::new(rpc))
+        .add(ProofServiceServer::new(rpc.clone()))
+        .add(SubjectServiceServer::new(rpc))
 }
 
 /// Signs the log each second if it grew, until `stop`.

@@ -5,6 +5,7 @@ mod event;
 mod list;
 mod proof;
 mod sources;
+mod subject;
 
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ pub(crate) use append::{Mended, batch};
 pub(crate) use list::{Filter, filter};
 pub(crate) use proof::{Leaves, inclusion, which_leaves};
 pub(crate) use sources::{feeds, index_of, position};
+pub(crate) use subject::{occurred, subject};
+
+use sammati_log::subject::Head;
 
 use crate::keyring::Opened;
 use crate::rows::{CheckpointRow, LeafRow};
@@ -157,6 +161,17 @@ pub(crate) fn log_event(log: &str, row: &LeafRow, header: audit::Leaf, opened: O
         header: Some(header),
         payload,
         payload_state: state.into(),
+    }
+}
+
+/// What the log states of one subject, on the wire.
+pub(crate) fn subject_head(head: &Head, note: String, checkpoint: &CheckpointRow) -> audit::SubjectHead {
+    audit::SubjectHead {
+        subject_tag: head.tag.clone(),
+        seq: number(head.seq),
+        index: head.index.map(number),
+        checkpoint: checkpoint.note.clone(),
+        note,
     }
 }
 

@@ -299,7 +299,16 @@ fn a_request_id_is_a_recent_uuid_v7() {
 
 #[test]
 fn a_mutation_without_request_id_is_idempotent_by_a_key_that_it_requires() {
-    const READS: [&str; 7] = ["Get", "List", "Check", "Watch", "Resolve", "Suggest", "Exchange"];
+    const READS: [&str; 8] = [
+        "Get",
+        "List",
+        "Check",
+        "Watch",
+        "Resolve",
+        "Suggest",
+        "Exchange",
+        "Summarize",
+    ];
     for rpc in rpcs()
         .iter()
         .filter(|r| !READS.iter().any(|verb| r.method.name().starts_with(verb)))

@@ -6,5 +6,6 @@ mod cli;
 mod edge;
 mod fixture;
 mod proof;
+mod subject;
 mod tile;
 mod vectors;

@@ -251,7 +251,7 @@ fn placed_event(event_id: String, placed: &Placed) -> audit::AppendedEvent {
     }
 }
 
-fn shown(caller: &Caller, opened: Opened) -> Opened {
+pub(super) fn shown(caller: &Caller, opened: Opened) -> Opened {
     match opened {
         Opened::Readable(payload) => Opened::Readable(Box::new(policy::show(caller, *payload))),
         other => other,

@@ -9,3 +9,4 @@ mod relay;
 mod relaying;
 mod serving;
 mod sources;
+mod subject;

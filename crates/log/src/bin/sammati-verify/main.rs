@@ -1,6 +1,8 @@
 //! Checks what a log of Sammati states, from files and with nothing but the log's public key. It links none
 //! of the server's code and opens no connection, so that it can be trusted where the server is not.
 
+mod subject;
+
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::process::ExitCode;
@@ -65,6 +67,8 @@ enum Command {
         #[arg(long)]
         proof: String,
     },
+    /// Check that these are all events about one person: none missing, none changed.
+    Subject(subject::Subject),
 }
 
 /// Whom to believe.
@@ -207,6 +211,7 @@ fn run(command: &Command) -> Result<(String, Value), Failure> {
             stdin_once(trust, &[old, new, proof])?;
             consistency(trust, old, new, proof)
         }
+        Command::Subject(asked) => subject::run(asked),
     }
 }
 
