@@ -361,7 +361,7 @@ mod tests {
                 identifier: Some(RequesterIdentifier {
                     r#type: text.clone(),
                     value: text.clone(),
-                    system: text.clone(),
+                    system: text,
                 }),
                 verified: false,
             },
@@ -374,6 +374,7 @@ mod tests {
                 };
                 contexts
             ],
+            renews: None,
             notice: NoticeRef {
                 notice: "notices/n".to_owned(),
                 version: 1,
