@@ -56,8 +56,9 @@ async fn restore(setting: Setting) {
     let lost = acknowledged(&story, &asha).await;
     story.claim_address(&asha, "asha.lost").await.unwrap();
     let late = story.enrol(adults.next().unwrap()).await.unwrap();
-    let kept = before.lose(&story, &asha).await;
     suspend(&story, "laboratory").await;
+    let kept = before.lose(&story, &asha).await;
+    until_listed(&story, "identity.participant_suspended").await;
     until_told(&story, &asha, "identity.address_preferred", "").await;
     until_told(&story, &asha, "consent.withdrawn", &given).await;
     until_told(&story, &asha, "consent.artefact_issued", &lost).await;
@@ -159,14 +160,52 @@ pub(crate) async fn acknowledged_within(story: &Story, person: &Person, scope: t
 
 /// Waits until her trail has it.
 pub(crate) async fn until_told(story: &Story, person: &Person, event_type: &str, resource: &str) {
+    until_told_times(story, person, (event_type, resource), 1).await;
+}
+
+/// The same, so many times.
+pub(crate) async fn until_told_times(
+    story: &Story,
+    person: &Person,
+    (event_type, resource): (&str, &str),
+    times: usize,
+) {
     for _ in 0..600 {
         let trail = persist(async || story.trail(person).await).await;
-        if count(&trail, event_type, resource) > 0 {
+        if count(&trail, event_type, resource) >= times {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("{event_type} about {resource} did not reach the log");
+}
+
+/// Waits until the log has an event of this type, whoever it is about.
+async fn until_listed(story: &Story, event_type: &str) {
+    for _ in 0..600 {
+        if !listed(story, event_type).await.is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{event_type} did not reach the log");
+}
+
+/// The events of this type of the last hour.
+async fn listed(story: &Story, event_type: &str) -> Vec<LogEvent> {
+    let hour = Duration::from_secs(3600);
+    let now = SystemClock.now();
+    let request = ListEventsRequest {
+        page_size: 1000,
+        event_type_prefix: event_type.to_owned(),
+        occurred_range: Some(types::TimeRange {
+            from: at(now.minus(hour)),
+            to: at(now.plus(hour)),
+        }),
+        ..Default::default()
+    };
+    let mut client = LogServiceClient::new(story.operator.audit());
+    client.list_events(request).await.unwrap().into_inner().events
 }
 
 /// Tries until those who have only just started know of what others told them.
@@ -211,21 +250,9 @@ async fn state_of(story: &Story, name: &str) -> identity::participant::State {
 
 /// Each partition's cut is a leaf, and says where it was and who made it.
 async fn cuts(story: &Story, partitions: usize) {
-    let hour = Duration::from_secs(3600);
-    let now = SystemClock.now();
-    let request = ListEventsRequest {
-        page_size: 1000,
-        event_type_prefix: "admin.epoch_opened".to_owned(),
-        occurred_range: Some(types::TimeRange {
-            from: at(now.minus(hour)),
-            to: at(now.plus(hour)),
-        }),
-        ..Default::default()
-    };
     let mut found: Vec<LogEvent> = Vec::new();
     for _ in 0..600 {
-        let mut client = LogServiceClient::new(story.operator.audit());
-        found = client.list_events(request.clone()).await.unwrap().into_inner().events;
+        found = listed(story, "admin.epoch_opened").await;
         if found.len() >= RESTORED.len() * partitions {
             break;
         }

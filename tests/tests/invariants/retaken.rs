@@ -10,7 +10,7 @@ use sammati_api::identity::v1::session_service_client::SessionServiceClient;
 use sammati_tests::story::{Person, Story, reason};
 use tonic::Status;
 
-use crate::restored::{acknowledged_within, persist, until_told};
+use crate::restored::{acknowledged_within, persist, until_told, until_told_times};
 
 /// How many uses there are, and how many of them are lost.
 const USES: (i32, usize) = (5, 2);
@@ -58,7 +58,7 @@ impl Before {
         refresh(story, &self.refreshed).await.unwrap();
         let decision = story.check(0, story.question(&self.counted)).await.unwrap();
         until_told(story, her, "consent.denied", &self.request.name).await;
-        until_told(story, her, "data.use_consumed", &self.counted).await;
+        until_told_times(story, her, ("data.use_consumed", self.counted.as_str()), USES.1).await;
         until_told(story, her, "identity.session_revoked", &self.ended.name).await;
         until_told(story, her, "identity.session_refreshed", &self.refreshed.name).await;
         Kept {
