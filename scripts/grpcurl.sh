@@ -111,17 +111,20 @@ refusal() {
     ok "a refusal tells its reason"
 }
 
-# The commands of the README's ten minutes and of docs/ABDM.md, which goes on from there, for these ports and this folder; a
-# line that ends in "# OUTCOME…" or "# => …" must print just that.
+# The commands of the README's ten minutes and of the documents that go on from there, for these ports and this folder; a
+# line that ends in "# OUTCOME_…" or another such word must print just that.
 story() {
-    {
-        awk '/^## /{inside = /^## Ten minutes with grpcurl/} inside && /^```sh/{block = 1; next} /^```/{block = 0} inside && block' README.md
-        awk '/^```sh/{block = 1; next} /^```/{block = 0} block' docs/ABDM.md
-    } |
+    blocks 'Ten minutes with grpcurl' README.md
+    blocks '' docs/ABDM.md
+    blocks 'By hand' docs/REPRESENTATION.md
+}
+
+blocks() { # heading (none: all), document
+    awk -v heading="$1" '/^## /{inside = heading == "" || $0 == "## " heading} inside && /^```sh/{block = 1; next} /^```/{block = 0} inside && block' "$2" |
         sed -e "s|/tmp/|$work/|g" -e "s|^D=var/dev|D=$dev|" -e "s|target/release/||g" \
             -e "s/\b7101\b/$(port identity)/g" -e "s/\b7102\b/$(port consent)/g" \
             -e "s/\b7103\b/$(port audit)/g" -e "s/\b7104\b/$(port sandbox)/g" \
-            -e 's/^\(.*[^ ]\)  *# \(OUTCOME_.*\)$/expect "\2" \1/' \
+            -e 's/^\(.*[^ ]\)  *# \([A-Z][A-Z]*_[A-Z_ ]*\)$/expect "\2" \1/' \
             -e 's/^\(.*[^ ]\)  *# => \(.*\)$/expect "\2" \1/'
 }
 
@@ -161,6 +164,16 @@ bent() {
     ok "the verifier refuses a changed proof"
 }
 
+# The list that the story saved, without one event.
+hole() {
+    jq 'del(.events[1])' "$work/all.json" >"$work/hole.json"
+    sammati-verify subject --vkey "$VKEY" "$work/all.json" >/dev/null || die "the verifier refuses her whole list"
+    if sammati-verify subject --vkey "$VKEY" "$work/hole.json" >/dev/null 2>&1; then
+        die "the verifier takes a list with a hole"
+    fi
+    ok "the verifier refuses a list that is not complete"
+}
+
 start
 for service in identity consent audit sandbox; do
     describe "$service"
@@ -169,3 +182,4 @@ done
 refusal
 by_hand
 bent
+hole

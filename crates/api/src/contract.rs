@@ -64,6 +64,14 @@ fn callers_line(rule: &MethodAccess) -> String {
             .trim_start_matches("CALLER_KIND_")
             .to_ascii_lowercase();
         match grant.caller {
+            CallerKind::Representative => {
+                let power = rule
+                    .power
+                    .as_str_name()
+                    .trim_start_matches("POWER_")
+                    .to_ascii_lowercase();
+                names.push(format!("{kind}:{power}"));
+            }
             CallerKind::Service => names.extend(grant.services.iter().map(|service| format!("{kind}:{service}"))),
             _ => names.push(kind),
         }

@@ -146,6 +146,7 @@ ids! {
     Notification NotificationId "notifications" "a notification";
     Policy PolicyId "policies" "a standing decision of a person";
     ProfileShare ProfileShareId "profileShares" "a profile shared at a counter";
+    Representation RepresentationId "representations" "a representation: who may act for whom";
     Session SessionId "sessions" "a session";
     Subscription SubscriptionId "subscriptions" "a subscription to news of a person's records";
     Transaction TransactionId "transactions" "a transaction, ABDM txnId";

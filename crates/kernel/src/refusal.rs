@@ -72,6 +72,8 @@ reasons! {
     ConsentRevoked "CONSENT_REVOKED" FailedPrecondition;
     ConsentSuperseded "CONSENT_SUPERSEDED" FailedPrecondition;
     ContextUnknown "CONTEXT_UNKNOWN" FailedPrecondition;
+    CosignatureInvalid "COSIGNATURE_INVALID" InvalidArgument;
+    CosignaturesMissing "COSIGNATURES_MISSING" FailedPrecondition;
     CredentialMismatch "CREDENTIAL_MISMATCH" FailedPrecondition;
     CredentialReused "CREDENTIAL_REUSED" FailedPrecondition;
     CredentialWeak "CREDENTIAL_WEAK" InvalidArgument;
@@ -80,6 +82,7 @@ reasons! {
     EventConflict "EVENT_CONFLICT" AlreadyExists;
     EventForbiddenField "EVENT_FORBIDDEN_FIELD" InvalidArgument;
     EventTooLarge "EVENT_TOO_LARGE" InvalidArgument;
+    EvidenceRequired "EVIDENCE_REQUIRED" InvalidArgument;
     FactorNotAllowed "FACTOR_NOT_ALLOWED" FailedPrecondition;
     FeedGap "FEED_GAP" FailedPrecondition;
     FieldInvalid "FIELD_INVALID" InvalidArgument;
@@ -127,6 +130,8 @@ reasons! {
     PolicyDuplicate "POLICY_DUPLICATE" AlreadyExists;
     PolicyPurpose "POLICY_PURPOSE" InvalidArgument;
     PositionUnknown "POSITION_UNKNOWN" OutOfRange;
+    PowerMissing "POWER_MISSING" PermissionDenied;
+    PowerNotDelegable "POWER_NOT_DELEGABLE" FailedPrecondition;
     ProbeLimit "PROBE_LIMIT" ResourceExhausted;
     ProfileMismatch "PROFILE_MISMATCH" FailedPrecondition;
     ProviderMismatch "PROVIDER_MISMATCH" FailedPrecondition;
@@ -143,6 +148,8 @@ reasons! {
     RefreshReused "REFRESH_REUSED" Unauthenticated;
     RegistrationUnverified "REGISTRATION_UNVERIFIED" FailedPrecondition;
     RenewalWider "RENEWAL_WIDER" FailedPrecondition;
+    RepresentationNotActive "REPRESENTATION_NOT_ACTIVE" FailedPrecondition;
+    RepresentativeNotEligible "REPRESENTATIVE_NOT_ELIGIBLE" FailedPrecondition;
     RequesterMismatch "REQUESTER_MISMATCH" FailedPrecondition;
     RequesterNotActive "REQUESTER_NOT_ACTIVE" FailedPrecondition;
     RequestExpired "REQUEST_EXPIRED" FailedPrecondition;
@@ -154,11 +161,13 @@ reasons! {
     ScopeInvalid "SCOPE_INVALID" InvalidArgument;
     SelectionRequired "SELECTION_REQUIRED" FailedPrecondition;
     SourceRequired "SOURCE_REQUIRED" InvalidArgument;
+    SizeConflict "SIZE_CONFLICT" Aborted;
     StateConflict "STATE_CONFLICT" FailedPrecondition;
     StepUpRequired "STEP_UP_REQUIRED" PermissionDenied;
     StorageUnavailable "STORAGE_UNAVAILABLE" Unavailable;
     StreamWindow "STREAM_WINDOW" ResourceExhausted;
     SubjectInactive "SUBJECT_INACTIVE" FailedPrecondition;
+    TileUnknown "TILE_UNKNOWN" NotFound;
     TokenExpired "TOKEN_EXPIRED" Unauthenticated;
     TokenMissing "TOKEN_MISSING" Unauthenticated;
     TokenRevoked "TOKEN_REVOKED" Unauthenticated;

@@ -3,11 +3,11 @@
 
 use signed_note::{Note, NoteError};
 
-pub use crate::note::{Signer, Verifier};
+pub use crate::note::{Sign, Signer, Verifier};
 
 use crate::error::check_size;
 use crate::hash::EMPTY_ROOT;
-use crate::note::Known;
+use crate::note::{Known, signed};
 use crate::{Error, Hash32, text};
 
 /// The most bytes of a note that are read; room for the cosignatures of dozens of witnesses.
@@ -93,8 +93,18 @@ impl Checkpoint {
 /// # Errors
 /// [`Error::WrongOrigin`] if the key's name is not the checkpoint's origin.
 pub fn sign(checkpoint: &Checkpoint, signer: &Signer) -> Result<String, Error> {
-    require_origin(checkpoint, signer.name())?;
-    Ok(signer.sign_text(&checkpoint.body()))
+    sign_by(checkpoint, &[signer])
+}
+
+/// The same by several keys of the log, a line each: while one replaces another, readers of both are served.
+///
+/// # Errors
+/// As [`sign`], and [`Error::Key`].
+pub fn sign_by(checkpoint: &Checkpoint, signers: &[&dyn Sign]) -> Result<String, Error> {
+    for signer in signers {
+        require_origin(checkpoint, signer.verifier().name())?;
+    }
+    signed(&checkpoint.body(), signers)
 }
 
 /// Verifies a signed checkpoint: a key of the log it names, one of `verifiers`, must have signed it.
@@ -124,6 +134,12 @@ pub fn open_as(note: &str, origin: &str, verifiers: &[Verifier]) -> Result<Check
 
 /// The checkpoint and the names of the known keys that signed it, at least one.
 fn open_any(note: &str, verifiers: &[Verifier]) -> Result<(Checkpoint, Vec<String>), Error> {
+    let (body, names) = open_text(note, verifiers)?;
+    Ok((Checkpoint::parse_body(&body)?, names))
+}
+
+/// The text of a note, and the names of the known keys that signed it, at least one.
+pub(crate) fn open_text(note: &str, verifiers: &[Verifier]) -> Result<(String, Vec<String>), Error> {
     if note.len() > MAX_NOTE {
         return Err(malformed(format!("it has more than {MAX_NOTE} bytes")));
     }
@@ -133,7 +149,7 @@ fn open_any(note: &str, verifiers: &[Verifier]) -> Result<(Checkpoint, Vec<Strin
         .map_err(|error| refused(error, verifiers))?;
     let body = std::str::from_utf8(note.text()).map_err(|error| malformed(error.to_string()))?;
     let names = signatures.iter().map(|signature| signature.name().to_owned()).collect();
-    Ok((Checkpoint::parse_body(body)?, names))
+    Ok((body.to_owned(), names))
 }
 
 fn require_origin(checkpoint: &Checkpoint, expected: &str) -> Result<(), Error> {

@@ -145,6 +145,14 @@ pub enum Error {
         /// Origin expected.
         expected: String,
     },
+    /// Not all leaves of a subject are there, or one is not what it must be.
+    #[error("event {seq} of the subject: {why}")]
+    Incomplete {
+        /// Its place among the subject's events, from 1.
+        seq: u64,
+        /// What is missing or does not fit.
+        why: String,
+    },
     /// The store lacks a hash that a tree of this size must have.
     #[error("the hash at level {level}, index {index} is missing from the store")]
     MissingHash {
@@ -186,6 +194,7 @@ impl Error {
             | Self::SplitView { .. }
             | Self::NotSigned { .. }
             | Self::BadSignature { .. }
+            | Self::Incomplete { .. }
             | Self::WrongOrigin { .. } => Fault::Evidence,
             Self::MissingHash { .. } | Self::Damaged { .. } => Fault::Store,
             Self::Key { .. } => Fault::Key,

@@ -5,21 +5,32 @@
 
 mod append;
 mod checkpoint;
+mod cosigned;
+mod entry;
 pub mod fsck;
 mod head;
+pub mod http;
 pub mod keyring;
+mod keys;
 mod list;
 pub mod log;
 mod policy;
+mod posting;
 mod proof;
 pub mod rows;
 mod rpc;
 mod service;
 mod sources;
 mod stats;
+mod subject;
+mod summary;
 pub mod tags;
+mod tiles;
 mod tree;
+mod watch;
 mod wire;
+pub mod witness;
+pub mod witnesses;
 
 pub use rpc::Rpc;
-pub use service::{Audit, Parts, Settings, open, served, sign};
+pub use service::{Audit, Beside, Parts, Settings, open, open_with, served, sign};

@@ -2,6 +2,8 @@
 
 mod log;
 mod proof;
+mod stream;
+mod subject;
 
 use std::sync::Arc;
 

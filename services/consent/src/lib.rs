@@ -15,6 +15,7 @@ pub mod notice;
 pub mod notification;
 pub mod place;
 pub mod policy;
+pub mod representative;
 pub mod request;
 pub mod rows;
 mod rpc;

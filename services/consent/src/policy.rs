@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sammati_kernel::{Actor, Caller, Micros, ParticipantId, Reason, Refusal};
+use sammati_kernel::{Caller, Micros, ParticipantId, Reason, Refusal};
 
 use crate::artefact::Audience;
 use crate::rows::{
@@ -55,13 +55,13 @@ pub fn may_decide(caller: &Caller, row: Option<RequestRow>) -> Result<RequestRow
     keep(caller, row, |r| r.known && is_hers(caller, &r.owner))
 }
 
-/// Whether a person proved who she is recently enough to grant.
+/// Whether a person, or who acts for her, proved who that is recently enough to grant.
 ///
 /// # Errors
 /// STEP_UP_REQUIRED.
 pub fn recently_proved(caller: &Caller, now: Micros) -> Result<(), Refusal> {
-    match &caller.actor {
-        Some(Actor::Person { auth_time, .. }) if now.minus(STEP_UP) <= Micros::from_seconds(*auth_time) => Ok(()),
+    match caller.auth_time() {
+        Some(proved) if now.minus(STEP_UP) <= Micros::from_seconds(proved) => Ok(()),
         _ => Err(Refusal::new(Reason::StepUpRequired)
             .saying("granting needs a login of the last 5 minutes; log in again, then approve")),
     }
@@ -130,6 +130,11 @@ pub fn may_see_transfer(caller: &Caller, row: Option<TransferRow>) -> Result<Tra
 /// NOT_AVAILABLE.
 pub fn may_acknowledge(caller: &Caller, row: Option<TransferRow>) -> Result<TransferRow, Refusal> {
     keep(caller, row, |r| is(caller, &r.hip))
+}
+
+/// The name that a caller's notifications are kept under; who acts for her reads hers.
+pub fn recipient(caller: &Caller) -> String {
+    caller.account().map_or_else(|| caller.id(), |account| account.name())
 }
 
 /// Either end of a transfer.
@@ -242,7 +247,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use sammati_kernel::{AccountId, Peer, Role, SessionId, Slot};
+    use sammati_kernel::{AccountId, Actor, Peer, Role, SessionId, Slot};
 
     fn account(n: u8) -> AccountId {
         AccountId::new(Micros(1_000_000), Slot::new(7), [n; 8])

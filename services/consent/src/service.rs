@@ -158,6 +158,7 @@ impl Service for Consent {
             keys: vec!["kek", "lookup"],
             signing_keys: std::iter::once("artefact_key.pem".to_owned()).chain(retired).collect(),
             has_feed: true,
+            ..Keeps::default()
         })
     }
 

@@ -101,7 +101,30 @@ pub(crate) struct Otp {
     pub(crate) otp: String,
 }
 
+/// A message that something has happened, on its way.
+#[derive(Debug)]
+pub(crate) struct Notice {
+    pub(crate) message_id: String,
+    pub(crate) template: &'static str,
+    pub(crate) language: String,
+}
+
 impl Courier {
+    /// Sends a notice to a mobile, 10 digits.
+    pub(crate) async fn tell(&self, mobile: &str, notice: Notice) -> Result<(), Refusal> {
+        let message = provider::SendMessageRequest {
+            message_id: notice.message_id,
+            channel: provider::Channel::Sms.into(),
+            recipient: mobile.to_owned(),
+            template: notice.template.to_owned(),
+            template_version: 1,
+            language: notice.language,
+            parameters: std::collections::HashMap::new(),
+        };
+        let sent = self.sender.send_message(Request::new(message)).await;
+        sent.map(drop).map_err(|_| Reason::MessageUnavailable.into())
+    }
+
     /// With how long a sending takes at least.
     pub(crate) fn new(sender: Messages, floor: Duration) -> Self {
         Self {

@@ -7,6 +7,7 @@ use sammati_api::identity::v1::account_service_server::AccountServiceServer;
 use sammati_api::identity::v1::address_service_server::AddressServiceServer;
 use sammati_api::identity::v1::feed_service_server::FeedServiceServer;
 use sammati_api::identity::v1::participant_service_server::ParticipantServiceServer;
+use sammati_api::identity::v1::representation_service_server::RepresentationServiceServer;
 use sammati_api::identity::v1::session_service_server::SessionServiceServer;
 use sammati_api::identity::v1::transaction_service_server::TransactionServiceServer;
 use sammati_kernel::{AddressSuffix, Clock, Key, Micros, Refusal};
@@ -24,12 +25,13 @@ use crate::keyring::{ACTIVE, KeyRing};
 use crate::lookup::Lookup;
 use crate::password::Passwords;
 use crate::providers::{Courier, Kyc, Messages, RemoteKyc, RemoteMessages};
+use crate::representation::expire;
 use crate::rows::{self, MIGRATIONS};
 use crate::tokens::Mint;
 use crate::transaction::forget;
 use crate::vault::Vault;
 
-/// How often transactions that are over are looked for.
+/// How often what is over is looked for.
 const TIDY: Duration = Duration::from_secs(1);
 
 /// `[service]`. Beside it `[secrets]` has the files `kek` and `lookup` (32-byte keys) and `token_key.pem` (Ed25519).
@@ -137,6 +139,7 @@ impl Identity {
             .add(AddressServiceServer::new(self.clone()))
             .add(SessionServiceServer::new(self.clone()))
             .add(ParticipantServiceServer::new(self.clone()))
+            .add(RepresentationServiceServer::new(self.clone()))
             .add(FeedServiceServer::new(self.clone()))
     }
 
@@ -145,7 +148,7 @@ impl Identity {
         Arc::clone(&self.0.facts) as _
     }
 
-    /// Keeps the facts true while other replicas commit, and empties transactions that are over; ends when `until` does.
+    /// Keeps the facts true while other replicas commit, empties transactions and ends representations that are over; ends when `until` does.
     pub async fn follow(self, until: impl Future<Output = ()>) {
         tokio::select! {
             () = self.0.facts.follow(&self.0.store, self.0.clock.as_ref()) => {}
@@ -170,10 +173,12 @@ impl Inner {
         each.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             each.tick().await;
-            if let Err(refusal) = forget(&self.store).await {
+            let (forgotten, expired) = tokio::join!(forget(&self.store), expire(&self.store));
+            for refusal in [forgotten, expired].into_iter().filter_map(Result::err) {
+                let reason = refusal.reason.as_str();
                 tracing::warn!(
-                    reason = refusal.reason.as_str(),
-                    "transactions that are over wait; trying again"
+                    reason,
+                    "transactions or representations that are over wait; trying again"
                 );
             }
         }
@@ -199,6 +204,7 @@ impl Service for Identity {
             keys: vec!["kek", "lookup"],
             signing_keys: vec![ACTIVE.to_owned()],
             has_feed: true,
+            ..Keeps::default()
         })
     }
 

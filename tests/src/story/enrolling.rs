@@ -14,7 +14,7 @@ use sammati_api::sandbox::v1::sandbox_service_client::SandboxServiceClient;
 use sammati_api::types::v1 as types;
 use tonic::Status;
 
-use super::{Person, Story, at, audiences};
+use super::{Person, Story, Who, at, audiences};
 
 impl Story {
     /// The people of the sandbox's register.
@@ -188,6 +188,23 @@ impl Story {
     /// # Errors
     /// The service's refusal.
     pub async fn log_in(&self, person: &Person) -> Result<Person, Status> {
+        Ok(Person {
+            who: self.log_in_for(person, "").await?,
+            ..person.clone()
+        })
+    }
+
+    /// The same, to act under a representation if one is named.
+    pub(super) async fn log_in_for(&self, person: &Person, representation: &str) -> Result<Who, Status> {
+        let session = self.open_session(person, representation).await?;
+        Ok(self.app.with(&session.access_tokens))
+    }
+
+    /// The session that she opens so, under a representation if one is named.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn open_session(&self, person: &Person, representation: &str) -> Result<identity::Session, Status> {
         let number = types::identifier::Identifier::AbhaNumber(person.account.abha_number.clone());
         let create = identity::CreateTransactionRequest {
             request_id: self.rid(),
@@ -205,16 +222,13 @@ impl Story {
             request_id: self.rid(),
             transaction: transaction.name,
             audiences: audiences(),
+            representation: representation.to_owned(),
             ..Default::default()
         };
-        let session = SessionServiceClient::new(self.app.identity())
+        Ok(SessionServiceClient::new(self.app.identity())
             .create_session(request)
             .await?
-            .into_inner();
-        Ok(Person {
-            who: self.app.with(&session.access_tokens),
-            ..person.clone()
-        })
+            .into_inner())
     }
 
     /// Claims an address and makes it the preferred one.

@@ -108,7 +108,7 @@ impl Sampler<'_> {
         let word = match self.caller {
             Some(CallerKind::Operator) => "operator",
             Some(CallerKind::App) => "app",
-            Some(CallerKind::Person) => "person",
+            Some(CallerKind::Person | CallerKind::Representative) => "person",
             Some(CallerKind::Hip) => "HIP",
             Some(CallerKind::Hiu) => "HIU",
             _ => return false,
@@ -165,6 +165,14 @@ impl Sampler<'_> {
                 Value::Message(self.time(&message, field.name()))
             }
             Kind::Message(message) => Value::Message(self.message(&message)),
+            Kind::Enum(_) if short(field.full_name()) == "CreateRepresentationRequest.kind" => {
+                // A guardian of an operator, a nominee of a person.
+                Value::EnumNumber(if self.caller == Some(CallerKind::Operator) {
+                    1
+                } else {
+                    3
+                })
+            }
             Kind::Enum(names) => Value::EnumNumber(names.values().map(|v| v.number()).find(|n| *n != 0).unwrap_or(0)),
             Kind::Bytes => Value::Bytes(vec![0; 32].into()),
             Kind::Bool => Value::Bool(true),
@@ -231,6 +239,7 @@ fn special(name: &str) -> Option<&'static str> {
         "Actor.id" => "services/identity",
         "SourceRange.service" => "identity",
         "Registration.registry" => "HFR",
+        "Evidence.type" => "BIRTH_CERTIFICATE",
         "ExchangeTokenRequest.audience" => "identity",
         "CreateAccountRequest.audiences"
         | "CreateSessionRequest.audiences"

@@ -68,6 +68,7 @@ impl Things {
             ("consentRequests", open),
             ("transfers", transfer.name),
             ("notifications", notification.name),
+            ("representations", world.representation.clone()),
             ("transactions", proved.name),
             ("sessions", session(world).await?),
             ("events", event.name),

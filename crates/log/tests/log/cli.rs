@@ -5,14 +5,17 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use base64::Engine as _;
+use sammati_log::subject::Proved;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::fixture::{Log, signer};
+use crate::subject::People;
 use crate::vectors::path;
 
 /// Runs the verifier to its end.
-fn verify(arguments: &[&str], stdin: &[u8]) -> Output {
+pub(crate) fn verify(arguments: &[&str], stdin: &[u8]) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_sammati-verify"))
         .args(arguments)
         .stdin(Stdio::piped())
@@ -25,11 +28,11 @@ fn verify(arguments: &[&str], stdin: &[u8]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn code(output: &Output) -> i32 {
+pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -41,7 +44,7 @@ fn vector(name: &str) -> String {
     path(name).to_str().unwrap().to_owned()
 }
 
-fn saved(folder: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn saved(folder: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> String {
     let file: PathBuf = folder.path().join(name);
     fs::write(&file, bytes).unwrap();
     Path::to_str(&file).unwrap().to_owned()
@@ -201,19 +204,74 @@ fn unusable_input_is_not_a_verdict() {
     let binary = saved(&folder, "binary", [0xff, 0xfe]);
     let large = saved(&folder, "large", vec![b'a'; 300 * 1024]);
     let missing = folder.path().join("missing").to_str().unwrap().to_owned();
-    for arguments in [
-        vec!["checkpoint", "--vkey", &key, &missing],
-        vec!["checkpoint", "--vkey", &key, &binary],
-        vec!["checkpoint", "--vkey", &key, &large],
-        vec!["checkpoint", "--vkey", &missing, &note],
-        vec!["checkpoint", "--vkey", "a+b+c", &note],
-        vec!["checkpoint", "--vkey", &note, &note],
-        vec!["checkpoint", &note],
-        vec!["inclusion", "--vkey", &key, "--leaf", &note, &note],
-        vec![],
+    for (status, arguments) in [
+        (3, vec!["checkpoint", "--vkey", &key, &missing]),
+        (3, vec!["checkpoint", "--vkey", &key, &binary]),
+        (3, vec!["checkpoint", "--vkey", &key, &large]),
+        (3, vec!["checkpoint", "--vkey", &missing, &note]),
+        (3, vec!["checkpoint", "--vkey", "a+b+c", &note]),
+        (3, vec!["checkpoint", "--vkey", &note, &note]),
+        (2, vec!["checkpoint", &note]),
+        (2, vec!["checkpoint", "--vkey", &key]),
+        (2, vec!["inclusion", "--vkey", &key, "--leaf", &note]),
+        (2, vec!["inclusion", "--vkey", &key, "--leaf", &note, "--log", "."]),
+        (2, vec!["consistency", "--vkey", &key, "--old", &note]),
+        (3, vec!["inclusion", "--vkey", &key, "--leaf", &note, &note]),
+        (2, vec![]),
     ] {
         let output = verify(&arguments, b"");
-        assert_eq!(code(&output), 2, "{arguments:?}: {}", said(&output));
+        assert_eq!(code(&output), status, "{arguments:?}: {}", said(&output));
         assert!(!said(&output).is_empty());
     }
+}
+
+/// The pages of a list as grpcurl prints them.
+fn pages(list: &[Proved], head: &str, size: usize) -> String {
+    let event = |proved: &Proved| {
+        let leaf = base64::engine::general_purpose::STANDARD.encode(&proved.leaf);
+        serde_json::json!({"leaf": leaf, "proof": proved.bundle.to_string()})
+    };
+    let mut pages: Vec<Value> = list
+        .chunks(size)
+        .map(|page| serde_json::json!({"events": page.iter().map(event).collect::<Vec<_>>(), "nextPageToken": "x"}))
+        .collect();
+    pages.push(serde_json::json!({"events": [], "subjectHead": {"note": head}}));
+    pages.iter().map(|page| format!("{page:#}\n")).collect()
+}
+
+#[test]
+fn i12_subject_says_whether_these_are_all() {
+    let folder = TempDir::new().unwrap();
+    let people = People::of(&[1, 2, 1, 1, 2, 1]);
+    let (list, key) = (people.list(1, 6), signer().vkey());
+    let head = people.head(1, 6).sign(&signer()).unwrap();
+    let all = saved(&folder, "all", pages(&list, &head, 3));
+    let output = verify(&["subject", "--vkey", &key, &all], b"");
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    assert!(said(&output).starts_with("verified: all 4 events of the subject in log "));
+    let part = [&list[..1], &list[2..]].concat();
+    let output = verify(
+        &["subject", "--json", "--vkey", &key, "-"],
+        pages(&part, &head, 3).as_bytes(),
+    );
+    assert_eq!(code(&output), 1, "{}", said(&output));
+    assert!(
+        said(&output).contains("event 3 of the subject: its leaf is number 3 of the log"),
+        "{}",
+        said(&output)
+    );
+    // What was stated before.
+    let old = saved(&folder, "old", people.head(1, 4).sign(&signer()).unwrap());
+    let output = verify(&["subject", "--vkey", &key, "--since", &old, &all], b"");
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    let fewer = People::of(&[1, 2, 2, 2, 2, 1]);
+    let head = fewer.head(1, 6).sign(&signer()).unwrap();
+    let fewer = saved(&folder, "fewer", pages(&fewer.list(1, 6), &head, 3));
+    let output = verify(&["subject", "--vkey", &key, &fewer], b"");
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    let output = verify(&["subject", "--vkey", &key, "--since", &old, &fewer], b"");
+    assert_eq!(code(&output), 1, "{}", said(&output));
+    // A list that breaks off cannot be judged.
+    let output = verify(&["subject", "--vkey", &key, "-"], b"{\"events\": []}");
+    assert_eq!(code(&output), 3, "{}", said(&output));
 }

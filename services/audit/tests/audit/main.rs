@@ -3,9 +3,15 @@
 mod appending;
 mod fixture;
 mod fsck;
+mod keys;
+mod mirror;
 mod proving;
 mod reading;
 mod relay;
 mod relaying;
 mod serving;
 mod sources;
+mod streaming;
+mod subject;
+mod watching;
+mod witnessing;

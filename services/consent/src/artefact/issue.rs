@@ -6,7 +6,7 @@ use sammati_api::audit::v1::event::Action;
 use sammati_kernel::{Caller, ConsentId, Key, ParticipantId, Refusal};
 use sammati_store::View;
 
-use super::{ArtefactKeys, Audience, Claims, input, sha256};
+use super::{ArtefactKeys, Audience, Claims, inputs, sha256};
 use crate::consent;
 use crate::directory::Directory;
 use crate::rows::{ArtefactRow, ConsentRow};
@@ -89,8 +89,7 @@ impl Issuer {
             caller: version.caller,
         };
         let kid = self.keys.active().kid();
-        let copies = Audience::ALL.iter().map(|to| Ok((*to, input(kid, &claims, *to)?)));
-        copies.collect()
+        Ok(Audience::ALL.into_iter().zip(inputs(kid, &claims)?).collect())
     }
 
     /// What people read for a participant.

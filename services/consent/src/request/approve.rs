@@ -3,7 +3,7 @@
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::consent::Origin;
 use sammati_api::consent::v1::notification::Kind;
-use sammati_api::types::v1::{CallerKind, CareContextRef, NoticeRef};
+use sammati_api::types::v1::{CareContextRef, NoticeRef};
 use sammati_kernel::{AccountId, Caller, ConsentId, ConsentRequestId, Key, ParticipantId, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
@@ -14,6 +14,7 @@ use crate::consent;
 use crate::lookup::Lookup;
 use crate::notification::{Recipients, notify};
 use crate::policy;
+use crate::representative;
 use crate::rows::{self, CareContextRow, ConsentRow, LinkRow, RequestRow, TransferRow};
 use crate::scope::Scope;
 use crate::vault::{Private, Vault, open, seal};
@@ -108,6 +109,9 @@ impl Command for ApproveRequest {
         let key = self.vault.key(view, &request.owner)?;
         let private = open(&key, "request", &request.id, &request.sealed)?;
         let given = self.given(view, &request, &private, &key)?;
+        for one in &given {
+            representative::within(&self.caller, Some(one.scope.purpose), [one.hip.as_str(), &request.hiu])?;
+        }
         let mut old = renew::superseded(view, &request, given.iter().map(|given| &given.scope))?;
         let rows = given.iter().map(|g| self.row(view, &request, g, old.as_ref(), &key));
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
@@ -123,7 +127,8 @@ impl Command for ApproveRequest {
         }
         let asked = request.scope.read()?;
         request.narrowed = given.iter().any(|g| g.scope != asked) || given.len() < request.hips.len();
-        request.decided_by = CallerKind::Person.into();
+        request.decided_by = representative::kind(&self.caller);
+        request.decided_under = representative::representation(&self.caller);
         let consents: Vec<_> = rows.into_iter().map(|(row, _)| row).collect();
         request.consents = consents.iter().map(|consent| consent.id.clone()).collect();
         view.put(&request);
@@ -142,7 +147,8 @@ impl ApproveRequest {
         for (row, private) in &rows {
             self.issuer.inputs(&self.version(row, private, &id)?)?;
         }
-        request.decided_by = CallerKind::Person.into();
+        request.decided_by = representative::kind(&self.caller);
+        request.decided_under = representative::representation(&self.caller);
         let consents = rows.into_iter().map(|(row, _)| row).collect();
         Ok(Approved { request, consents, key })
     }
@@ -241,8 +247,9 @@ impl ApproveRequest {
             grant_version: 1,
             state: consent::State::Granted.number(),
             granted: now,
-            expire: given.scope.erase_time.0,
-            granted_by: CallerKind::Person.into(),
+            expire: representative::ends(&self.caller, given.scope.erase_time.0),
+            granted_by: representative::kind(&self.caller),
+            granted_under: representative::representation(&self.caller),
             notice: self.notice.clone(),
             updated: now,
             version: 1,

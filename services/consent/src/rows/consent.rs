@@ -103,6 +103,9 @@ pub struct ConsentRow {
     /// The consent that took its place; empty: none.
     #[prost(bytes = "vec", tag = "31")]
     pub successor: Vec<u8>,
+    /// The representation it was granted under, 16 bytes; empty: by herself.
+    #[prost(bytes = "vec", tag = "40")]
+    pub granted_under: Vec<u8>,
     /// The contract's `Origin`; 0 is REQUEST.
     #[prost(int32, tag = "41")]
     pub origin: i32,

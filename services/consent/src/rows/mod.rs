@@ -20,7 +20,7 @@ pub use standing::{ExcludedRow, PolicyRow};
 pub use subscription::{SourcesRow, SubscriptionRow};
 pub use transfer::{NotificationRow, TransferRow};
 
-use sammati_kernel::{AccountId, Id, IdKind, Micros, ParticipantId, Reason, Refusal};
+use sammati_kernel::{AccountId, Id, IdKind, Micros, ParticipantId, Reason, Refusal, RepresentationId};
 use sammati_store::verbs;
 use sammati_store::{EmbeddedMigrations, embed_migrations};
 
@@ -76,6 +76,13 @@ pub fn account(bytes: &[u8]) -> Option<AccountId> {
 /// A time that may be absent, kept as 0.
 pub fn time(micros: i64) -> Option<Micros> {
     (micros != 0).then_some(Micros(micros))
+}
+
+/// The name of a representation that may be absent.
+pub fn representation(bytes: &[u8]) -> String {
+    RepresentationId::from_slice(bytes)
+        .map(|id| id.name())
+        .unwrap_or_default()
 }
 
 /// The etag of a version.

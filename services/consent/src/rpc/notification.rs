@@ -116,7 +116,7 @@ impl Core {
         token: &str,
     ) -> Result<ReceiverStream<Result<api::WatchNotificationsResponse, Status>>, Refusal> {
         self.store.confirm().await?;
-        let (heads, recipient) = (heads_of(&self.store, caller.account()), caller.id());
+        let (heads, recipient) = (heads_of(&self.store, caller.account()), policy::recipient(caller));
         let seen = match token {
             "" => ResumeTokens::beginning(&heads),
             token => self.resume_tokens.open(&recipient, token, &heads)?,

@@ -9,7 +9,7 @@ use super::{name, optional_name, optional_participant, request, scope, stamp};
 use crate::artefact::Audience;
 use crate::consent::State;
 use crate::decision::Granted;
-use crate::rows::{ConsentRow, etag};
+use crate::rows::{self, ConsentRow, etag};
 use crate::vault::Ring;
 
 /// Consents of one revocation.
@@ -113,7 +113,7 @@ pub fn render(
     let ended = if state == State::Expired { row.expire } else { row.ended };
     Ok(api::Consent {
         name: row.id()?.name(),
-        request: crate::rows::request_id(&row.request)?.name(),
+        request: rows::request_id(&row.request)?.name(),
         origin: row.origin.max(api::consent::Origin::Request.into()),
         patient: private.patient,
         subject: if to.is_none() {
@@ -131,7 +131,10 @@ pub fn render(
         revoke_time: stamp(row.revoked),
         end_time: stamp(ended),
         effective_expire_time: stamp(row.expire),
-        granted_by: Some(api::Decider { kind: row.granted_by }),
+        granted_by: Some(api::Decider {
+            kind: row.granted_by,
+            representation: rows::representation(&row.granted_under),
+        }),
         notice: Some(row.notice.clone()),
         uses: Some(uses(&granted, now)),
         hip_acknowledge_time: stamp(row.hip_acknowledged),
@@ -152,7 +155,7 @@ fn maybe(id: &[u8]) -> Result<String, Refusal> {
     if id.is_empty() {
         return Ok(String::new());
     }
-    Ok(crate::rows::consent_id(id)?.name())
+    Ok(rows::consent_id(id)?.name())
 }
 
 fn uses(granted: &Granted, now: Micros) -> api::Uses {

@@ -20,6 +20,7 @@ mod renewing;
 mod reports;
 mod sharing;
 mod subscriptions;
+mod representing;
 mod time;
 mod transfers;
 mod verbs;

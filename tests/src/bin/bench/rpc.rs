@@ -1,18 +1,12 @@
-//! Calls over mTLS through the whole server stack: an empty one, a check, an append to the log.
+//! Calls over mTLS through the whole server stack: an empty one, and a check.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sammati_api::audit::v1::append_events_request::Batch;
-use sammati_api::audit::v1::log_service_client::LogServiceClient;
-use sammati_api::audit::v1::{self as audit, event};
 use sammati_api::consent::v1::decision_service_client::DecisionServiceClient;
 use sammati_api::consent::v1::{self as consent, decision};
-use sammati_api::types::v1 as types;
 use sammati_consent::Consent;
-use sammati_kernel::{Clock, Seed, Slot, SystemClock, TransactionId};
 use sammati_tests::caller::Wire;
-use sammati_tests::story::{Story, Who};
 
 use crate::goal::Goal;
 use crate::measure::{CALLERS, Contender, Failure, Pace, interleave, rate};
@@ -27,10 +21,7 @@ const MESSAGE: usize = 100;
 const MESSAGES: usize = 10;
 const STREAMS: usize = 4;
 
-/// Events in one call of `audit.append.batched`, and how many such calls are on their way.
-const BATCH: (usize, usize) = (256, 4);
-
-/// `rpc.empty`, `consent.check…` and `audit.append…`.
+/// `rpc.empty` and `consent.check…`, `consent.batch…`, `consent.stream…`, `consent.explain…`.
 pub(crate) async fn run(pace: Pace, summary: &mut Summary) -> Result<(), Failure> {
     let embedded = Subject::new(System::start::<Consent>(system::sqlite(), 1).await?).await?;
     let served = match system::postgres() {
@@ -42,7 +33,6 @@ pub(crate) async fn run(pace: Pace, summary: &mut Summary) -> Result<(), Failure
     };
     checks(pace, summary, &embedded, served.as_ref()).await?;
     decisions(pace, summary, &embedded).await?;
-    appends(pace, summary, &embedded).await?;
     for subject in [Some(embedded), served].into_iter().flatten() {
         subject.stop().await;
     }
@@ -88,20 +78,6 @@ async fn decisions(pace: Pace, summary: &mut Summary, embedded: &Subject) -> Res
         summary.compared(batch, "decisions/s", check);
         summary.compared(stream, "decisions/s", check);
         summary.compared(explain, "1/s", check);
-    }
-    Ok(())
-}
-
-/// Apart from the checks, which must not wait for the disk that these keep busy; so with an empty call of their own.
-async fn appends(pace: Pace, summary: &mut Summary, embedded: &Subject) -> Result<(), Failure> {
-    let mut contenders = [
-        embedded.empty(pace.time),
-        embedded.append("audit.append", CALLERS, 1, pace.time)?,
-        embedded.append("audit.append.batched", BATCH.1, BATCH.0, pace.time)?,
-    ];
-    if let [empty, append, batched] = &interleave(pace.rounds, &mut contenders).await?[..] {
-        summary.compared(append, "events/s", empty);
-        summary.compared(batched, "events/s", append);
     }
     Ok(())
 }
@@ -236,29 +212,6 @@ impl Subject {
             })
         })
     }
-
-    /// `callers` append `size` events a call.
-    fn append(&self, name: &str, callers: usize, size: usize, time: Duration) -> Result<Contender, Failure> {
-        let client = LogServiceClient::new(service(&self.system.story)?.audit());
-        Ok(Contender::new(name, move || {
-            let client = client.clone();
-            let calls = rate(callers, time, move |caller| {
-                let mut client = client.clone();
-                async move {
-                    let events = (0..size).map(|_| some_event(caller)).collect::<Result<_, _>>()?;
-                    let batch = Some(Batch::Direct(audit::DirectEvents { events }));
-                    client
-                        .append_events(audit::AppendEventsRequest {
-                            batch,
-                            with_checkpoint: false,
-                        })
-                        .await?;
-                    Ok(())
-                }
-            });
-            async move { Ok(calls.await?.times(f64::from(u32::try_from(size)?))) }
-        }))
-    }
 }
 
 fn all_permit<'a>(mut decisions: impl Iterator<Item = &'a consent::Decision>) -> Result<(), Failure> {
@@ -280,45 +233,5 @@ pub(crate) fn empty(system: &System, time: Duration) -> Contender {
                 Ok(())
             }
         })
-    })
-}
-
-/// The consent service as a caller, by its certificate.
-fn service(story: &Story) -> Result<Who, Failure> {
-    Who::new(&story.addresses, Some("consent"))
-}
-
-/// A grant, about one of as many people as there are callers.
-fn some_event(caller: usize) -> Result<audit::Event, Failure> {
-    let seed = Seed::draw().map_err(|_| "the system has no randomness")?;
-    let now = SystemClock.now();
-    let slot = Slot::new(u16::try_from(caller)?);
-    let (event, consent): (TransactionId, sammati_kernel::ConsentId) =
-        (seed.id("event", now, slot), seed.id("consent", now, slot));
-    let subject = sammati_kernel::AccountId::new(sammati_kernel::Micros::ZERO, slot, [1; 8]).name();
-    let actor = audit::Actor {
-        kind: types::CallerKind::Person.into(),
-        id: subject.clone(),
-        ..Default::default()
-    };
-    let payload = audit::Payload {
-        actor: Some(actor),
-        subject,
-        resource: consent.name(),
-        resource_version: 1,
-        object_refs: vec!["participants/hospital".to_owned()],
-        ..Default::default()
-    };
-    Ok(audit::Event {
-        schema_version: 1,
-        event_id: event.to_string(),
-        event_type: "consent.granted".to_owned(),
-        action: event::Action::Create.into(),
-        outcome: event::Outcome::Success.into(),
-        class: types::RetentionClass::Consent.into(),
-        occurred_time: Some(sammati_server::event::timestamp(now)),
-        resource_type: "consents".to_owned(),
-        payload: Some(payload),
-        ..Default::default()
     })
 }

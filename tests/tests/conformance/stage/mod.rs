@@ -4,6 +4,7 @@
 mod consents;
 pub(crate) mod links;
 mod people;
+mod representations;
 mod sessions;
 pub(crate) mod subscriptions;
 
@@ -115,6 +116,10 @@ impl Stage {
             "AccountService.SetCredential" => self.set_credential().await?,
             "AddressService.CreateAddress" => self.create_address().await?,
             "AddressService.SetPreferredAddress" => self.set_preferred_address().await?,
+            "RepresentationService.CreateRepresentation" => self.create_representation().await?,
+            "RepresentationService.AcceptRepresentation" => self.accept_representation().await?,
+            "RepresentationService.ActivateRepresentation" => self.activate_representation().await?,
+            "RepresentationService.EndRepresentation" => self.end_representation().await?,
             "SessionService.CreateSession" => self.create_session().await?,
             "SessionService.RefreshSession" => self.refresh_session().await?,
             "SessionService.RevokeSessions" => self.revoke_sessions().await?,

@@ -1,0 +1,179 @@
+//! `SubjectService`: one person in the log.
+
+use sammati_api::audit::v1 as audit;
+use sammati_api::audit::v1::subject_service_server::SubjectService;
+use sammati_kernel::{AccountId, Caller, Reason, Refusal};
+use sammati_server::{authz, error};
+use tonic::{Request, Response, Status};
+
+use super::Rpc;
+use crate::log::queried;
+use crate::rows::LeafRow;
+use crate::subject::Walk;
+use crate::summary::Summary;
+use crate::wire;
+
+/// Events that a summary is made from, at most.
+const MOST: u64 = 20_000;
+
+/// Events of one look.
+const CHUNK: usize = 500;
+
+#[tonic::async_trait]
+impl SubjectService for Rpc {
+    async fn list_subject_events(
+        &self,
+        request: Request<audit::ListSubjectEventsRequest>,
+    ) -> Result<Response<audit::ListSubjectEventsResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.subject_events(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    async fn summarize_access(
+        &self,
+        request: Request<audit::SummarizeAccessRequest>,
+    ) -> Result<Response<audit::AccessSummary>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.summary(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+}
+
+impl Rpc {
+    async fn subject_events(
+        &self,
+        caller: &Caller,
+        request: audit::ListSubjectEventsRequest,
+    ) -> Result<audit::ListSubjectEventsResponse, Refusal> {
+        let query = audit::ListSubjectEventsRequest {
+            page_size: 0,
+            page_token: String::new(),
+            ..request.clone()
+        };
+        let page = self.pages.page(
+            caller,
+            "ListSubjectEvents",
+            &query,
+            request.page_size,
+            &request.page_token,
+        );
+        let subject = wire::subject(caller, &request.subject, &request.legal_basis);
+        let (subject, page) = Refusal::both(subject, page)?;
+        let tag = self.log.tags().subject(&subject.name());
+        let walk = match page.after.as_deref() {
+            Some(token) => Walk::read(token).ok_or(Reason::Internal)?,
+            None => self.log.begin_walk(&tag, &self.log.newest().await?).await?,
+        };
+        let found = self.log.walk(&tag, walk, page.size).await?;
+        let (head, note, checkpoint) = self.log.subject_head(&tag, found.walk).await?;
+        let proofs = match request.with_proofs && !found.rows.is_empty() {
+            true => {
+                let indexes: Vec<_> = found.rows.iter().map(|row| row.index).collect();
+                self.log.prove_inclusion(&indexes, &checkpoint).await?
+            }
+            false => Vec::new(),
+        };
+        let payloads = self.log.payloads(&found.rows).await?;
+        self.read_subject(caller, subject, &request.legal_basis, found.rows.len())
+            .await?;
+        let name = self.log.name();
+        let mut proofs = proofs.into_iter();
+        let event = |(row, (header, opened)): (&LeafRow, _)| audit::SubjectEvent {
+            event: Some(wire::log_event(&name, row, header, super::log::shown(caller, opened))),
+            leaf: row.leaf.clone(),
+            proof: proofs.next().map(|proof| proof.bundle.to_string()).unwrap_or_default(),
+        };
+        let events = found.rows.iter().zip(payloads).map(event).collect();
+        let (next_page_token, subject_head) = match found.walk.is_over() {
+            false => (page.next(&found.walk.write()).map_err(|_| Reason::Internal)?, None),
+            true => (String::new(), Some(wire::subject_head(&head, note, &checkpoint))),
+        };
+        Ok(audit::ListSubjectEventsResponse {
+            events,
+            next_page_token,
+            subject_head,
+        })
+    }
+
+    async fn summary(
+        &self,
+        caller: &Caller,
+        request: audit::SummarizeAccessRequest,
+    ) -> Result<audit::AccessSummary, Refusal> {
+        let occurred = wire::occurred(request.occurred_range.as_ref());
+        let subject = wire::subject(caller, &request.subject, &request.legal_basis);
+        let (subject, occurred) = Refusal::both(subject, occurred)?;
+        let tag = self.log.tags().subject(&subject.name());
+        let mut walk = self.log.begin_walk(&tag, &self.log.newest().await?).await?;
+        let (events, mut seen) = (walk.top.0, 0);
+        let mut summary = Summary::default();
+        while !walk.is_over() {
+            let found = self.log.walk(&tag, walk, CHUNK).await?;
+            walk = found.walk;
+            // Nothing was taken in before it occurred, but for what a clock that is fast wrote: a day is enough for it.
+            if occurred.is_some_and(|(from, _)| accepted_before(found.rows.first(), from - DAY)) {
+                break;
+            }
+            seen += found.rows.len() as u64;
+            if seen > MOST {
+                return Err(too_wide());
+            }
+            for (header, opened) in self.log.payloads(&found.rows).await? {
+                summary.take(&header, &opened, occurred);
+            }
+        }
+        self.read_subject(
+            caller,
+            subject,
+            &request.legal_basis,
+            usize::try_from(seen).unwrap_or(usize::MAX),
+        )
+        .await?;
+        Ok(summary.answer(events))
+    }
+
+    /// Records that `caller` read the events of one person.
+    pub(super) async fn read_subject(
+        &self,
+        caller: &Caller,
+        subject: AccountId,
+        legal_basis: &str,
+        records: usize,
+    ) -> Result<(), Refusal> {
+        let mut read = queried(caller, &self.log.name());
+        let payload = read.payload();
+        payload.subject = subject.name();
+        legal_basis.clone_into(&mut payload.legal_basis);
+        payload.counts = Some(audit::Counts {
+            records: wire::number(records as u64),
+            ..audit::Counts::default()
+        });
+        self.log.record(read).await
+    }
+}
+
+/// Microseconds of a day.
+const DAY: i64 = 86_400_000_000;
+
+fn accepted_before(newest: Option<&LeafRow>, time: i64) -> bool {
+    let accepted = newest.and_then(|row| row.header().accept_time);
+    accepted
+        .as_ref()
+        .and_then(sammati_server::event::micros)
+        .is_some_and(|at| at.0 < time)
+}
+
+fn too_wide() -> Refusal {
+    Refusal {
+        reason: Reason::QueryTooWide,
+        ..Refusal::field(
+            "occurred_range",
+            "required: there are more than 20000 events; name a shorter time",
+        )
+    }
+}
