@@ -21,7 +21,7 @@ DECLARE
         -- consent; `data_key` is named above
         'artefact', 'care_context', 'consent', 'consent_request', 'link', 'link_try', 'notification', 'transfer',
         -- audit
-        'checkpoint', 'cosignature', 'leaf', 'log', 'log_key', 'posting', 'source', 'subject', 'tile',
+        'checkpoint', 'cosignature', 'leaf', 'log', 'log_key', 'mention', 'posting', 'source', 'subject', 'tile',
         -- audit's payload keys
         'payload_key',
         -- a witness
