@@ -22,7 +22,7 @@ DECLARE
         'artefact', 'care_context', 'consent', 'consent_request', 'link', 'discovery', 'link_try', 'notification',
         'policy', 'profile_share', 'subscription', 'transfer',
         -- audit
-        'checkpoint', 'cosignature', 'leaf', 'log', 'log_key', 'posting', 'source', 'subject', 'tile',
+        'checkpoint', 'cosignature', 'leaf', 'log', 'log_key', 'mention', 'posting', 'source', 'subject', 'tile',
         -- audit's payload keys
         'payload_key',
         -- a witness

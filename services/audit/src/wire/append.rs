@@ -369,7 +369,9 @@ mod tests {
                 let (direct, kept) = taken(at, &text);
                 let named = Err(vec![format!("direct.events[0].{field}")]);
                 prop_assert_eq!(direct, if told { named } else { Ok(()) }, "{}: {}", field, text);
-                prop_assert_eq!(format!("{kept:?}").contains(&format!("{found:?}")[1..found.len() + 1]), !told);
+                // Six digits may stand in an id as well.
+                let gone = format!("{:?}", if found.len() == 6 { &text } else { &found });
+                prop_assert_eq!(format!("{kept:?}").contains(gone.trim_matches('"')), !told, "{}: {}", field, text);
             }
         }
     }

@@ -110,7 +110,7 @@ async fn a1_i3_a_storm_of_repeats_gives_the_same_indexes() {
                 let mut placed = Vec::new();
                 // Three calls, of which each repeats some of the one before.
                 for call in 0..3 {
-                    let from = (n * 7 + call * 5) % 91;
+                    let from = (n * 8 + call * 5) % 91;
                     let mut some = events[from..from + 10].to_vec();
                     some.rotate_left(n % 10);
                     let rpc = other

@@ -1,14 +1,4 @@
 DELETE FROM needed WHERE version = '20261127000403';
-CREATE TABLE mention (
-    partition BIGINT NOT NULL,
-    id BYTEA NOT NULL,
-    version BIGINT NOT NULL,
-    format BIGINT NOT NULL,
-    body BYTEA NOT NULL,
-    party BYTEA,
-    PRIMARY KEY (partition, id)
-);
-CREATE INDEX mention_by_party ON mention(party, id);
 ALTER TABLE leaf ADD COLUMN subject BYTEA;
 ALTER TABLE leaf ADD COLUMN consent BYTEA;
 ALTER TABLE leaf ADD COLUMN resource BYTEA;
