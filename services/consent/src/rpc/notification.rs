@@ -88,7 +88,7 @@ impl Core {
         let (page, kinds) = asked.map_err(error::status)?;
         let source = Whose {
             column: "recipient",
-            value: caller.id().into_bytes(),
+            value: policy::recipient(caller).into_bytes(),
         };
         let pending = message.unacknowledged;
         let holds = move |row: &NotificationRow| {
@@ -197,7 +197,10 @@ impl Core {
         self.store.confirm().await?;
         let heads = heads_of(&self.store, caller.account());
         let places = self.resume_tokens.open(&caller.id(), token, &heads)?.places;
-        let (recipient, limit) = (caller.id(), i64::try_from(ACKNOWLEDGE).unwrap_or(i64::MAX) + 1);
+        let (recipient, limit) = (
+            policy::recipient(caller),
+            i64::try_from(ACKNOWLEDGE).unwrap_or(i64::MAX) + 1,
+        );
         let read = self.store.read(move |r| {
             let (mut any, mut pending) = (Vec::new(), Vec::new());
             for Place { partition, seen, .. } in &places {
