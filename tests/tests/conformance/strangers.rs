@@ -236,12 +236,16 @@ fn may_be_said(rpc: &Rpc, caller: &Caller, said: &Said) -> bool {
     }
 }
 
-/// Whether an answer that is no refusal tells nothing: a decision that denies.
+/// Whether an answer that is no refusal tells nothing: a decision that denies, or an account of nobody, for the log knows
+/// whom its events name and not who is enrolled.
 fn denies(answer: &DynamicMessage) -> bool {
     let outcome = answer
         .get_field_by_name("outcome")
         .and_then(|value| value.as_enum_number());
-    outcome == Some(consent::decision::Outcome::Deny.into())
+    let nobody = answer
+        .get_field_by_name("recipients")
+        .is_some_and(|value| value.as_list().is_some_and(<[Value]>::is_empty));
+    outcome == Some(consent::decision::Outcome::Deny.into()) || nobody
 }
 
 #[test]
