@@ -15,6 +15,7 @@ pub mod deadline;
 mod doctor;
 pub mod error;
 pub mod event;
+mod gate;
 pub mod identity;
 mod layer;
 mod life;

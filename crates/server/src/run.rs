@@ -27,11 +27,13 @@ use crate::authn::TokenFacts;
 use crate::authz::Table;
 use crate::config::{Config, ConfigError};
 use crate::credentials::Credentials;
+use crate::gate::Gate;
 use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::served::Served;
 use crate::stack::{Parts, stack};
 use crate::tls::Peers;
+use crate::trace::Meter;
 use crate::verbs::{Again, Keeps};
 
 /// A service: its name, its settings, and how it is made.
@@ -291,21 +293,22 @@ pub async fn serve_on<S: Service>(
             .spawn(async move { shutdown.run_until_cancelled(credentials.follow()).await });
     }
     let built = S::build(start).await?;
+    let names = built.served.names().to_vec();
+    let meter = Meter::new(&metrics);
     let parts = Parts {
         name: S::NAME,
-        table: Table::new(built.served.names())?,
-        limits: server.limits,
+        meter: meter.clone(),
         clock,
         facts: built.token_facts,
         draining: life.draining.clone(),
     };
-    let names = built.served.names().to_vec();
     let door = Door {
         listener,
         credentials,
         trust_domain: server.trust_domain.into(),
         bounds: Bounds::of(&server.limits),
-        stack: stack(parts, &metrics, built.served.routes()?),
+        gate: Gate::new(Table::new(&names)?, &server.limits, meter),
+        stack: stack(parts, built.served.routes()?),
         draining: life.draining.clone(),
         closing: life.closing.clone(),
         open: life.open.clone(),
