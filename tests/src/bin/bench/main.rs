@@ -8,6 +8,7 @@ mod goal;
 mod growth;
 mod hollow;
 mod idle;
+mod line;
 mod load;
 mod measure;
 mod open_loop;
