@@ -188,6 +188,18 @@ impl Story {
     /// # Errors
     /// The service's refusal.
     pub async fn log_in(&self, person: &Person) -> Result<Person, Status> {
+        let session = self.open_session(person).await?;
+        Ok(Person {
+            who: self.app.with(&session.access_tokens),
+            ..person.clone()
+        })
+    }
+
+    /// The session that she opens so.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn open_session(&self, person: &Person) -> Result<identity::Session, Status> {
         let number = types::identifier::Identifier::AbhaNumber(person.account.abha_number.clone());
         let create = identity::CreateTransactionRequest {
             request_id: self.rid(),
@@ -207,14 +219,10 @@ impl Story {
             audiences: audiences(),
             ..Default::default()
         };
-        let session = SessionServiceClient::new(self.app.identity())
+        Ok(SessionServiceClient::new(self.app.identity())
             .create_session(request)
             .await?
-            .into_inner();
-        Ok(Person {
-            who: self.app.with(&session.access_tokens),
-            ..person.clone()
-        })
+            .into_inner())
     }
 
     /// Claims an address and makes it the preferred one.

@@ -5,5 +5,6 @@ mod durable;
 mod history;
 mod races;
 mod restored;
+mod retaken;
 mod revoked;
 mod worlds;
