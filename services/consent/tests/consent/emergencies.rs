@@ -164,12 +164,47 @@ fn z1_nobody_learns_why_the_glass_does_not_break() {
         // Each is on record, hers in her own log.
         let tried = w.events().await;
         let tried: Vec<_> = tried.iter().filter(|e| e.event_type == "access.break_glass").collect();
-        assert_eq!(tried.len(), 3);
+        assert_eq!(tried.len(), 4);
         assert!(tried.iter().all(|e| e.reason_code == "BREAK_GLASS_REFUSED"));
-        let hers = tried
-            .iter()
-            .filter(|e| e.payload.as_ref().unwrap().subject == known.name());
-        assert_eq!(hers.count(), 1);
+        for account in [known, shy] {
+            let hers = tried
+                .iter()
+                .filter(|e| e.payload.as_ref().unwrap().subject == account.name());
+            assert_eq!(hers.count(), 1);
+        }
+        // Nothing was opened, and nothing of it is held against the professional.
+        for n in 0..5 {
+            let address = format!("person.{n}@sbx");
+            w.person(&address);
+            open(&w, opening(&w, &address)).await.unwrap();
+        }
+        // Over the limit nobody's address looks like anybody else's.
+        for address in ["asha.rao@sbx", "nobody.there@sbx", "mira.rao@sbx"] {
+            assert_eq!(reason(open(&w, opening(&w, address)).await), Reason::BreakGlassLimit);
+        }
+    });
+}
+
+#[test]
+fn what_she_shuts_off_stops_what_is_open_and_elsewhere_opens_still() {
+    everywhere(|w| async move {
+        let account = w.person("asha.rao@sbx");
+        let consent = open(&w, opening(&w, "asha.rao@sbx")).await.unwrap().remove(0);
+        w.acknowledge_all("hospital").await;
+        let permit = may(&w, &consent.name, types::PurposeCode::Btg).await;
+        assert_eq!(permit.reason(), api::decision::Reason::Granted);
+        shut(&w, account, vec!["participants/hospital".into()]).await;
+        // On every replica; who would look is told what a stranger is told.
+        for _ in 0..4 {
+            let denied = may(&w, &consent.name, types::PurposeCode::Btg).await;
+            assert_eq!(denied.reason(), api::decision::Reason::NoConsent);
+        }
+        let mut both = opening(&w, "asha.rao@sbx");
+        both.hips.push("participants/lab".into());
+        assert_eq!(reason(open(&w, both).await), Reason::BreakGlassRefused);
+        let mut elsewhere = opening(&w, "asha.rao@sbx");
+        elsewhere.hips = vec!["participants/lab".into()];
+        assert_eq!(open(&w, elsewhere).await.unwrap().len(), 1);
     });
 }
 
