@@ -69,12 +69,6 @@ impl Core {
         let key = self.request_key(caller, "consent.break_glass", &message.request_id, &message);
         let (key, ask) = Refusal::both(key, parse(&message))?;
         let hiu = policy::participant(caller)?.clone();
-        if message.reason.chars().count() < REASON {
-            return Err(Refusal {
-                reason: Reason::ReasonRequired,
-                ..Refusal::field("reason", "why it cannot wait, in at least 20 characters: she reads it")
-            });
-        }
         self.directory.fresh()?;
         // A repeat needs nobody to be as they were, once the records are open.
         let known = self.store.known(&key).await?.map(|outcome| count::read(&outcome));
@@ -254,8 +248,17 @@ fn parse(message: &api::OpenBreakGlassRequest) -> Result<Ask, Refusal> {
             "required: EMERGENCY_UNCONSCIOUS, _ACCIDENT, _POISONING, _MENTAL or _OTHER",
         );
     }
+    let is_short = message.reason.chars().count() < REASON;
+    let why = if v.is_empty() && is_short {
+        Reason::ReasonRequired
+    } else {
+        Reason::FieldInvalid
+    };
     wire::check_text(&mut v, "reason", &message.reason, 0, WORDS);
-    v.check()?;
+    if is_short {
+        v.add("reason", "why it cannot wait, in at least 20 characters: she reads it");
+    }
+    v.check_as(why)?;
     let missing = || Refusal::new(Reason::FieldInvalid);
     Ok(Ask {
         patient: patient.ok_or_else(missing)?.folded(),

@@ -371,8 +371,8 @@ proptest! {
         let known = consents.iter().filter(known).count();
         prop_assert_eq!(parts.len(), 1 + known);
         for part in &parts[1..] {
-            // 2, 3, twice 5, 6, 8 to 11, 13 to 21.
-            prop_assert_eq!(part.rules.len(), 18);
+            // 2, 3, twice 5, 6 to 11, 13 to 21.
+            prop_assert_eq!(part.rules.len(), 19);
             let chosen = part.place == verdict.by && parts[0].failed().is_none();
             if chosen && !verdict.permits() {
                 prop_assert_eq!(part.failed().map(|judged| judged.reason), Some(verdict.reason));
