@@ -5,6 +5,7 @@
 
 mod again;
 pub mod artefact;
+pub mod break_glass;
 pub mod consent;
 pub mod decision;
 pub mod directory;

@@ -5,6 +5,7 @@ mod asking;
 mod cases;
 mod deciding;
 mod discovering;
+mod emergencies;
 mod giving;
 mod graph;
 mod links;
