@@ -176,7 +176,8 @@ impl Core {
         let ring = self.ring(vec![(id.slot(), row.subject.clone())]).await?;
         let held = Held::of(&row, &ring)?;
         let part = self.part(&decided, Some(&held), asked);
-        Ok(render(&decided, Some(&held), part, caller, self.revision(id.slot())))
+        let decision = render(&decided, Some(&held), part, caller, self.revision(id.slot()));
+        self.sign(decision, &decided, Some(&held), asked)
     }
 }
 

@@ -60,6 +60,7 @@ impl Asked {
             care_contexts: c.care_contexts,
             request_id,
             allow_reduced: c.allow_reduced,
+            signed: c.signed,
         }
     }
 

@@ -21,6 +21,7 @@ mod renewing;
 mod reports;
 mod representing;
 mod sharing;
+mod signing;
 mod subscriptions;
 mod time;
 mod transfers;
