@@ -56,7 +56,7 @@ pub struct GlassCountRow {
 /// One opening that lasts.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct OpenGlass {
-    /// A keyed hash of the professional's registration.
+    /// A keyed hash of the professional.
     #[prost(bytes = "vec", tag = "1")]
     pub professional: Vec<u8>,
     /// Until when.

@@ -103,7 +103,10 @@ fn an_emergency_opens_for_four_hours_to_look_and_everybody_is_told() {
             (glass.emergency(), glass.review()),
             (Emergency::Unconscious, Outcome::Unspecified)
         );
-        assert!(consent.requester.as_ref().unwrap().verified);
+        // Verified is whom identity knows, not what was said of her name.
+        let requester = consent.requester.as_ref().unwrap();
+        assert!(requester.verified);
+        assert_eq!(requester.name, "Dr Manju Nair");
 
         w.acknowledge_all("hospital").await;
         let permit = may(&w, &consent.name, types::PurposeCode::Btg).await;
@@ -151,12 +154,22 @@ fn z1_nobody_learns_why_the_glass_does_not_break() {
         w.people.inactive.lock().unwrap().insert(closed);
         let mut quack = opening(&w, "asha.rao@sbx");
         quack.requester.as_mut().unwrap().identifier.as_mut().unwrap().value = "MH9999".into();
+        // The number of another registry.
+        let mut elsewhere = opening(&w, "asha.rao@sbx");
+        elsewhere
+            .requester
+            .as_mut()
+            .unwrap()
+            .identifier
+            .as_mut()
+            .unwrap()
+            .system = "https://other.example".into();
         // She has shut it off, for emergencies alone, at this hospital.
         let shy = w.person("mira.rao@sbx");
         shut(&w, shy, vec!["participants/hospital".into()]).await;
         let mut faces = Vec::new();
         let others = ["nobody.there@sbx", "leela.rao@sbx", "mira.rao@sbx"].map(|address| opening(&w, address));
-        for request in std::iter::once(quack).chain(others) {
+        for request in [quack, elsewhere].into_iter().chain(others) {
             faces.push(refused(open(&w, request).await));
         }
         assert!(faces.iter().all(|face| *face == faces[0]), "{faces:?}");
@@ -164,13 +177,13 @@ fn z1_nobody_learns_why_the_glass_does_not_break() {
         // Each is on record, hers in her own log.
         let tried = w.events().await;
         let tried: Vec<_> = tried.iter().filter(|e| e.event_type == "access.break_glass").collect();
-        assert_eq!(tried.len(), 4);
+        assert_eq!(tried.len(), 5);
         assert!(tried.iter().all(|e| e.reason_code == "BREAK_GLASS_REFUSED"));
-        for account in [known, shy] {
+        for (account, times) in [(known, 2), (shy, 1)] {
             let hers = tried
                 .iter()
                 .filter(|e| e.payload.as_ref().unwrap().subject == account.name());
-            assert_eq!(hers.count(), 1);
+            assert_eq!(hers.count(), times);
         }
         // Nothing was opened, and nothing of it is held against the professional.
         for n in 0..5 {
@@ -231,6 +244,34 @@ fn a_reason_is_needed_and_openings_are_limited() {
             w.person(&address);
             let answer = open(&w, opening(&w, &address)).await;
             assert_eq!(answer.is_ok(), n < 4, "{n}: {answer:?}");
+        }
+    });
+}
+
+#[test]
+fn a_refused_opening_costs_nothing_and_no_spelling_gives_more() {
+    everywhere(|w| async move {
+        w.person("asha.rao@sbx");
+        for _ in 0..2 {
+            open(&w, opening(&w, "asha.rao@sbx")).await.unwrap();
+        }
+        // Refused for the patient's sake, again and again.
+        for _ in 0..4 {
+            let refused = refused(open(&w, opening(&w, "asha.rao@sbx")).await);
+            assert_eq!(refused.reason, Reason::BreakGlassLimit);
+            assert!(
+                refused.retry_after.unwrap().as_secs() > 5 * 3600,
+                "of the patient, not of the professional"
+            );
+        }
+        // Three are left, and one more under no other spelling.
+        for n in 0..4 {
+            let address = format!("person.{n}@sbx");
+            w.person(&address);
+            let mut request = opening(&w, &address);
+            request.requester.as_mut().unwrap().identifier.as_mut().unwrap().r#type = format!("REG{n}");
+            let answer = open(&w, request).await;
+            assert_eq!(answer.is_ok(), n < 3, "{n}: {answer:?}");
         }
     });
 }
