@@ -16,6 +16,7 @@ use sammati_kernel::{AccountId, Caller, Reason};
 use tonic::Response;
 
 use crate::artefacts::{claims, fetch};
+use crate::proving::receipt;
 use crate::world::{DAY, HOUR, World, by, everywhere, operator, participant, professional, reason, refused};
 
 fn opening(w: &World, address: &str) -> api::OpenBreakGlassRequest {
@@ -138,6 +139,13 @@ fn an_emergency_opens_for_four_hours_to_look_and_everybody_is_told() {
             (&claims["origin"], &claims["granted_by"]["kind"]),
             (&"BREAK_GLASS".into(), &"HIU".into())
         );
+
+        // And so does her receipt.
+        let receipt = receipt(&w, &w.she(account), &consent.name).await.unwrap();
+        let record: serde_json::Value = serde_json::from_str(&receipt.json).unwrap();
+        assert_eq!(record["purposes"][0]["lawful_basis"], "medical emergency");
+        assert_eq!(record["given_by"]["kind"], "HIU");
+        assert_eq!(record["events"][0]["event_type"], "opened-in-an-emergency");
 
         // C2: by the clock.
         w.advance(4 * HOUR);

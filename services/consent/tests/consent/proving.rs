@@ -183,3 +183,24 @@ fn a_receipt_is_the_record_of_the_consent_as_it_is_signed_and_in_the_log() {
         }
     });
 }
+
+/// The record of a receipt, its kinds of events.
+fn kinds(record: &Value) -> Vec<&str> {
+    let events = record["events"].as_array().unwrap().iter();
+    events.map(|event| event["event_type"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_receipt_says_when_the_clock_ended_it() {
+    everywhere(|w| async move {
+        let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;
+        w.advance(31 * DAY);
+        let record: Value = serde_json::from_str(&receipt(&w, &she, &consent.name).await.unwrap().json).unwrap();
+        assert_eq!(kinds(&record), ["consent-given", "consent-expired"]);
+        assert_eq!(record["events"][1]["event_time"], record["valid_until"]);
+        assert_eq!(
+            (&record["purposes"][0]["lawful_basis"], &record["given_by"]["kind"]),
+            (&"consent".into(), &"PERSON".into())
+        );
+    });
+}
