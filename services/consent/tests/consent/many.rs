@@ -76,6 +76,12 @@ fn one_bad_question_fails_a_batch_and_is_named() {
         let refusal = refused(batch(&w, &hospital, vec![good.clone(), foreign]).await);
         assert_eq!(refusal.reason, Reason::NotAvailable);
         assert!(refusal.message.starts_with("checks[1]"), "{}", refusal.message);
+        // A person's own question, and one about somebody else.
+        let (she, theirs) = w.granted("ravi.kumar@sbx", |_| {}).await;
+        let own = question(&w, &theirs.name).check();
+        let refusal = refused(batch(&w, &she, vec![own, good.clone()]).await);
+        assert_eq!(refusal.reason, Reason::NotAvailable);
+        assert!(refusal.message.starts_with("checks[1]"), "{}", refusal.message);
         assert_eq!(reason(batch(&w, &hospital, vec![good; 501]).await), Reason::BatchLimit);
         assert_eq!(reason(batch(&w, &hospital, Vec::new()).await), Reason::FieldInvalid);
     });
