@@ -17,6 +17,16 @@ pub struct BreakGlassRow {
     /// What she, or who acts for her, says against it.
     #[prost(message, optional, tag = "4")]
     pub dispute: Option<WordRow>,
+    /// When operators were reminded of the review; 0: not yet.
+    #[prost(int64, tag = "5")]
+    pub reminded: i64,
+}
+
+impl BreakGlassRow {
+    /// When operators are to be reminded; `None` once they were, or have said what they found.
+    pub fn review_due(&self) -> Option<i64> {
+        (self.review.is_none() && self.reminded == 0).then_some(self.due)
+    }
 }
 
 /// One word on it.

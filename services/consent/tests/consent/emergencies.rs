@@ -12,7 +12,9 @@ use sammati_api::consent::v1::notification::Kind;
 use sammati_api::consent::v1::policy::Effect;
 use sammati_api::consent::v1::policy_service_server::PolicyService;
 use sammati_api::types::v1 as types;
-use sammati_kernel::{AccountId, Caller, Reason};
+use sammati_consent::rows::ConsentRow;
+use sammati_consent::sweep;
+use sammati_kernel::{AccountId, Caller, ConsentId, Reason};
 use tonic::Response;
 
 use crate::artefacts::{claims, fetch};
@@ -281,6 +283,56 @@ fn a_refused_opening_costs_nothing_and_no_spelling_gives_more() {
             let answer = open(&w, request).await;
             assert_eq!(answer.is_ok(), n < 3, "{n}: {answer:?}");
         }
+    });
+}
+
+#[test]
+fn a_review_that_is_due_is_called_to_mind_once() {
+    everywhere(|w| async move {
+        let account = w.person("asha.rao@sbx");
+        let reviewed = open(&w, opening(&w, "asha.rao@sbx")).await.unwrap().remove(0);
+        let forgotten = open(&w, opening(&w, "asha.rao@sbx")).await.unwrap().remove(0);
+        review(&w, &operator(), &reviewed.name, Outcome::Upheld).await.unwrap();
+        // A word of hers is no review.
+        let she = w.she(account);
+        let disputed = review(&w, &she, &forgotten.name, Outcome::Disputed).await.unwrap();
+        let due = async || {
+            for (_, store) in &w.replicas {
+                sweep::sweep(store).await.unwrap();
+            }
+            told(&w, &operator(), Kind::BreakGlassReviewDue).await
+        };
+        w.advance(7 * DAY - 1);
+        assert_eq!(due().await, 0);
+        w.advance(1);
+        for _ in 0..2 {
+            assert_eq!(due().await, 1);
+        }
+        let all = w.notifications(&operator()).await;
+        let reminder = all.iter().find(|n| n.kind() == Kind::BreakGlassReviewDue).unwrap();
+        assert_eq!(reminder.resource, forgotten.name);
+        assert_eq!(told(&w, &she, Kind::BreakGlassReviewDue).await, 0);
+        assert_eq!(w.count("access.break_glass_review_due").await, 1);
+        // Whoever had begun to review it goes on.
+        let now = w.consent(&operator(), &forgotten.name).await;
+        assert!(now.state() == State::Expired && disputed.state() == State::Granted);
+        let request = api::ReviewBreakGlassRequest {
+            name: forgotten.name,
+            etag: now.etag,
+            outcome: Outcome::Upheld.into(),
+            comment: "she was brought in that night".into(),
+            request_id: w.request_id(),
+        };
+        w.rpc().review_break_glass(by(&operator(), request)).await.unwrap();
+        // What code without reminders left in the index is taken out: it is written once more, and nothing is told.
+        let id = ConsentId::parse_name(&reviewed.name).unwrap();
+        let written = async || {
+            let read = w.store().read(move |r| r.get::<ConsentRow>(id.slot(), id.as_bytes()));
+            read.await.unwrap().unwrap().version
+        };
+        let (before, events) = (written().await, w.events().await.len());
+        w.store().apply(sweep::Expire(sweep::Due::Review(id))).await.unwrap();
+        assert_eq!((written().await, w.events().await.len()), (before + 1, events));
     });
 }
 
