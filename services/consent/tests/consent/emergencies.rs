@@ -1,6 +1,7 @@
 //! Emergencies: opened without her word, for hours, to look; told to her at once, limited, and reviewed.
 
 use sammati_api::consent::v1 as api;
+use sammati_api::consent::v1::acknowledge_notifications_request::Outcome::Ok as TakenIn;
 use sammati_api::consent::v1::artefact::Audience;
 use sammati_api::consent::v1::break_glass::{Emergency, Outcome};
 use sammati_api::consent::v1::break_glass_service_server::BreakGlassService;
@@ -9,12 +10,13 @@ use sammati_api::consent::v1::consent::{Origin, State};
 use sammati_api::consent::v1::consent_service_server::ConsentService;
 use sammati_api::consent::v1::decision_service_server::DecisionService;
 use sammati_api::consent::v1::notification::Kind;
+use sammati_api::consent::v1::notification_service_server::NotificationService;
 use sammati_api::consent::v1::policy::Effect;
 use sammati_api::consent::v1::policy_service_server::PolicyService;
 use sammati_api::types::v1 as types;
 use sammati_consent::rows::ConsentRow;
 use sammati_consent::sweep;
-use sammati_kernel::{AccountId, Caller, ConsentId, Reason};
+use sammati_kernel::{AccountId, Caller, ConsentId, Peer, Reason};
 use tonic::Response;
 
 use crate::artefacts::{claims, fetch};
@@ -333,6 +335,51 @@ fn a_review_that_is_due_is_called_to_mind_once() {
         let (before, events) = (written().await, w.events().await.len());
         w.store().apply(sweep::Expire(sweep::Due::Review(id))).await.unwrap();
         assert_eq!((written().await, w.events().await.len()), (before + 1, events));
+    });
+}
+
+#[test]
+fn one_operator_takes_in_for_all_what_operators_are_told() {
+    everywhere(|w| async move {
+        let other = Caller {
+            peer: Peer::Operator("ravi".into()),
+            actor: None,
+        };
+        let pending = async |who: &Caller| {
+            let pending = api::ListNotificationsRequest {
+                unacknowledged: true,
+                ..Default::default()
+            };
+            let listed = w.rpc().list_notifications(by(who, pending)).await.unwrap();
+            let listed = listed.into_inner().notifications.into_iter();
+            listed.map(|n| n.name).collect::<Vec<_>>()
+        };
+        let take = async |who: &Caller, names: Vec<String>, up_to: String| {
+            let message = api::AcknowledgeNotificationsRequest {
+                names,
+                up_to,
+                outcome: TakenIn.into(),
+                request_id: w.request_id(),
+                ..Default::default()
+            };
+            let done = w.rpc().acknowledge_notifications(by(who, message)).await;
+            done.map(|done| done.into_inner().acknowledged_count)
+        };
+        w.person("asha.rao@sbx");
+        for _ in 0..2 {
+            open(&w, opening(&w, "asha.rao@sbx")).await.unwrap();
+        }
+        let mut told = pending(&other).await;
+        assert_eq!(told.len(), 2);
+        let names = vec![told.pop().unwrap()];
+        let foreign = take(&participant("clinic"), names.clone(), String::new()).await;
+        assert_eq!(reason(foreign), Reason::NotificationUnknown);
+        assert_eq!(take(&operator(), names.clone(), String::new()).await.unwrap(), 1);
+        assert_eq!(take(&other, names, String::new()).await.unwrap(), 0);
+        assert_eq!(pending(&other).await, told);
+        let place = w.notifications(&other).await.pop().unwrap().position;
+        assert_eq!(take(&other, Vec::new(), place).await.unwrap(), 1);
+        assert!(pending(&operator()).await.is_empty());
     });
 }
 
