@@ -117,6 +117,7 @@ story() {
     blocks 'Ten minutes with grpcurl' README.md
     blocks '' docs/ABDM.md
     blocks 'By hand' docs/REPRESENTATION.md
+    blocks 'By hand' docs/BREAK_GLASS.md
 }
 
 blocks() { # heading (none: all), document

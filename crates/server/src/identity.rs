@@ -47,6 +47,15 @@ pub struct ParticipantFacts {
 }
 
 impl ParticipantFacts {
+    /// Whether it is an ACTIVE professional with this registration at this registry, verified.
+    fn is_professional(&self, registry: &str, id: &str) -> bool {
+        let is = |r: &api::Registration| r.verified && r.registry == registry && r.id == id;
+        let message = &self.message;
+        self.is_active()
+            && message.kind() == api::participant::Kind::Professional
+            && message.registrations.iter().any(is)
+    }
+
     /// Whether it takes part now.
     pub fn is_active(&self) -> bool {
         self.state == api::participant::State::Active
@@ -130,15 +139,15 @@ impl IdentityFacts {
         self.read().participants.get(id).cloned()
     }
 
-    /// Whether an ACTIVE participant of kind PROFESSIONAL has this registration, and it is verified.
-    pub fn has_professional(&self, registration: &str) -> bool {
-        let has = |facts: &Arc<ParticipantFacts>| {
-            let message = &facts.message;
-            facts.is_active()
-                && message.kind() == api::participant::Kind::Professional
-                && message.registrations.iter().any(|r| r.verified && r.id == registration)
-        };
-        self.read().participants.values().any(has)
+    /// The ACTIVE participant of kind PROFESSIONAL that has this registration at this registry, verified. Of several the
+    /// first by its id, so that everybody finds the same.
+    pub fn professional(&self, registry: &str, id: &str) -> Option<Arc<ParticipantFacts>> {
+        let facts = self.read();
+        let found = facts
+            .participants
+            .values()
+            .filter(|facts| facts.is_professional(registry, id));
+        found.min_by(|a, b| a.id.cmp(&b.id)).cloned()
     }
 
     /// The participants that do not take part now.

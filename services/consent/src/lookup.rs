@@ -68,9 +68,9 @@ impl Lookup {
         (Slot::of_hash(&hash), hash[16..].to_vec())
     }
 
-    /// A professional's registration.
-    pub fn professional(&self, registration: &[String; 3]) -> [u8; 32] {
-        self.of("professional", &registration.each_ref().map(|part| part.as_bytes()))
+    /// A professional.
+    pub fn professional(&self, id: &ParticipantId) -> [u8; 32] {
+        self.of("professional", &[id.as_str().as_bytes()])
     }
 
     /// Parts are length-prefixed, so that no two lists of parts run together.

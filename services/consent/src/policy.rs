@@ -233,9 +233,9 @@ pub fn may_end_subscription(caller: &Caller, row: Option<SubscriptionRow>) -> Re
     })
 }
 
-/// The recipient of a notification.
+/// The recipient of a notification; every operator is that of all operators'.
 pub fn is_recipient(caller: &Caller, row: &NotificationRow) -> bool {
-    row.recipient == caller.id()
+    row.recipient == recipient(caller)
 }
 
 /// The participant that calls.

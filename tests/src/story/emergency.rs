@@ -21,7 +21,7 @@ impl Story {
         let id: String = self.rid().chars().filter(char::is_ascii_alphanumeric).collect();
         let number = format!("MH{}", &id[id.len() - 10..]);
         let registration = identity::Registration {
-            registry: "HPR".into(),
+            registry: "https://www.nmc.org.in".into(),
             id: number.clone(),
             verified: false,
         };

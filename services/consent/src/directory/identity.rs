@@ -11,7 +11,7 @@ use sammati_server::error::refusal_of;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use super::{Directory, Found, Party, Resolver, Resolving};
+use super::{Directory, Found, Party, Professional, Resolver, Resolving};
 
 /// How long identity may take to say who somebody is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,8 +56,12 @@ impl Directory for Follower {
         self.facts.fresh(self.bound)
     }
 
-    fn is_professional(&self, registration: &types::RequesterIdentifier) -> bool {
-        self.facts.has_professional(&registration.value)
+    fn professional(&self, registration: &types::RequesterIdentifier) -> Option<Professional> {
+        let found = self.facts.professional(&registration.system, &registration.value)?;
+        Some(Professional {
+            id: found.id.clone(),
+            display_name: found.message.display_name.clone(),
+        })
     }
 
     fn is_active_as(&self, id: &ParticipantId, role: Role) -> bool {

@@ -22,6 +22,15 @@ pub struct Party {
     pub transfer_origins: Vec<String>,
 }
 
+/// A professional whose registration is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Professional {
+    /// Who it is, however the registration is spelled.
+    pub id: ParticipantId,
+    /// What people read.
+    pub display_name: String,
+}
+
 /// Facts of identity, in memory, as of some moment.
 pub trait Directory: Send + Sync + 'static {
     /// The participant with this id, if there is one.
@@ -42,8 +51,8 @@ pub trait Directory: Send + Sync + 'static {
     /// IDENTITY_STALE.
     fn fresh(&self) -> Result<(), Refusal>;
 
-    /// Whether an ACTIVE professional has this registration, and it is verified.
-    fn is_professional(&self, registration: &types::RequesterIdentifier) -> bool;
+    /// The ACTIVE professional who has this registration, verified: `value` at the registry `system`.
+    fn professional(&self, registration: &types::RequesterIdentifier) -> Option<Professional>;
 
     /// Whether it is an active participant with this role.
     fn is_active_as(&self, id: &ParticipantId, role: Role) -> bool {

@@ -185,6 +185,7 @@ impl Record for ConsentRow {
             Column::bytes("pair"),
             Column::bytes("live"),
             Column::int("due"),
+            Column::int("review_due"),
         ],
     };
 
@@ -203,6 +204,7 @@ impl Record for ConsentRow {
             open.then(|| self.subject.clone()).into(),
             open.then_some(if self.resumes() { self.resume } else { self.expire })
                 .into(),
+            self.break_glass.as_ref().and_then(BreakGlassRow::review_due).into(),
         ]
     }
 }

@@ -129,9 +129,10 @@ impl Core {
         })
     }
 
-    /// The signature of committed bytes: the same on every replica, so it may be remembered.
+    /// The signature of committed bytes: the same on every replica, so it may be remembered, by its digest. After a restore
+    /// the same version of a consent may be another.
     async fn jws(&self, row: &ConsentRow, artefact: &ArtefactRow) -> Result<Arc<str>, Refusal> {
-        if let Some(known) = self.signed.get(&artefact.key) {
+        if let Some(known) = self.signed.get(&artefact.sha256) {
             return Ok(known);
         }
         let ring = self.ring(vec![(row.subject()?.slot(), row.subject.clone())]).await?;
@@ -143,7 +144,7 @@ impl Core {
             .sign(&artefact.kid, &input)
             .ok_or_else(|| broken("an artefact's signing key, which is not configured any more,"))?;
         let jws: Arc<str> = jws.into();
-        self.signed.insert(artefact.key.clone(), Arc::clone(&jws));
+        self.signed.insert(artefact.sha256.clone(), Arc::clone(&jws));
         Ok(jws)
     }
 

@@ -57,7 +57,7 @@ pub(crate) struct Core {
     pub(crate) subjects: Subjects,
     pub(crate) denials: Denials,
     pub(crate) keys: Arc<ArtefactKeys>,
-    /// Signatures of committed bytes, by the artefact's key.
+    /// Signed artefacts, by their SHA-256.
     pub(crate) signed: Cache<Vec<u8>, Arc<str>>,
     pub(crate) link_tokens: LinkTokens,
     pub(crate) resume_tokens: ResumeTokens,

@@ -155,7 +155,7 @@ pub fn subject(row: &SubscriptionRow) -> Option<AccountId> {
     rows::account(&row.owner).filter(|_| row.known)
 }
 
-fn tell_both(view: &mut View<'_>, told: Emitted, row: &SubscriptionRow) -> Result<(), Refusal> {
+pub(crate) fn tell_both(view: &mut View<'_>, told: Emitted, row: &SubscriptionRow) -> Result<(), Refusal> {
     let both = Recipients::new().participant(&row.holder).person(subject(row));
     let name = row.id()?.name();
     notify(view, told, Kind::SubscriptionChanged, &name, &both, subject(row));
@@ -163,7 +163,7 @@ fn tell_both(view: &mut View<'_>, told: Emitted, row: &SubscriptionRow) -> Resul
 }
 
 /// An event about one: it changes nothing that a decision reads.
-fn draft(kind: &str, action: Action, caller: &Caller, row: &SubscriptionRow) -> Result<Draft, Refusal> {
+pub(crate) fn draft(kind: &str, action: Action, caller: &Caller, row: &SubscriptionRow) -> Result<Draft, Refusal> {
     let mut draft = Draft::new(kind, action, RetentionClass::Consent, caller)
         .resource(&row.id()?.name(), row.version)
         .participant(&rows::participant(&row.holder)?);

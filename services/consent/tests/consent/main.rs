@@ -11,6 +11,7 @@ mod graph;
 mod links;
 mod lists;
 mod live;
+mod mandates;
 mod many;
 mod notifications;
 mod pairs;

@@ -17,7 +17,7 @@ use tonic::Response;
 use crate::world::{DAY, World, by, everywhere, participant, reason};
 
 /// Who acts for her, without limits.
-fn acting(w: &World, account: AccountId) -> Representing {
+pub(crate) fn acting(w: &World, account: AccountId) -> Representing {
     Representing {
         representation: RepresentationId::new(w.clock.now(), account.slot(), [5; 8]),
         principal: account,
@@ -33,7 +33,7 @@ fn acting(w: &World, account: AccountId) -> Representing {
     }
 }
 
-fn he(acting: &Representing) -> Caller {
+pub(crate) fn he(acting: &Representing) -> Caller {
     Caller {
         peer: Peer::Anonymous,
         actor: Some(Actor::Representative(Box::new(acting.clone()))),

@@ -16,7 +16,7 @@ use sammati_api::consent::v1::link_service_server::LinkService;
 use sammati_api::consent::v1::notification_service_server::NotificationService;
 use sammati_api::types::v1 as types;
 use sammati_consent::artefact::ArtefactKeys;
-use sammati_consent::directory::{Directory, Found, Party, Resolver, Resolving};
+use sammati_consent::directory::{Directory, Found, Party, Professional, Resolver, Resolving};
 use sammati_consent::rows::MIGRATIONS;
 use sammati_consent::{Parts, Rpc, Settings};
 use sammati_kernel::jws::SigningKey;
@@ -87,8 +87,12 @@ impl Directory for People {
         !self.inactive.lock().unwrap().contains(&account)
     }
 
-    fn is_professional(&self, registration: &types::RequesterIdentifier) -> bool {
-        registration.value == "MH1001"
+    fn professional(&self, registration: &types::RequesterIdentifier) -> Option<Professional> {
+        let known = registration.value == "MH1001" && registration.system == "https://www.mciindia.org";
+        known.then(|| Professional {
+            id: ParticipantId::parse("dr-manju").unwrap(),
+            display_name: "Dr Manju Nair".to_owned(),
+        })
     }
 
     fn as_of(&self) -> Micros {

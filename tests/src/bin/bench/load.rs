@@ -12,7 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use sammati_api::types::v1 as types;
 use sammati_consent::artefact::ArtefactKeys;
 use sammati_consent::artefact::issue::Issuer;
-use sammati_consent::directory::{Directory, Found, Party, Resolver, Resolving};
+use sammati_consent::directory::{Directory, Found, Party, Professional, Resolver, Resolving};
 use sammati_consent::lookup::Lookup;
 use sammati_consent::notice::Notices;
 use sammati_consent::place::Place;
@@ -197,8 +197,8 @@ impl Directory for Everybody {
         true
     }
 
-    fn is_professional(&self, _: &types::RequesterIdentifier) -> bool {
-        false
+    fn professional(&self, _: &types::RequesterIdentifier) -> Option<Professional> {
+        None
     }
 
     fn as_of(&self) -> Micros {
