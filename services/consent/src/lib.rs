@@ -7,6 +7,7 @@ mod again;
 pub mod artefact;
 pub mod break_glass;
 pub mod consent;
+mod daily;
 pub mod decision;
 pub mod directory;
 pub mod discovery;

@@ -62,6 +62,11 @@ impl Lookup {
         self.of("discovery try", &[hip.as_str().as_bytes(), account.as_bytes()])
     }
 
+    /// An asker whose requests to an address, in lower case, her policies decide.
+    pub fn decided(&self, address: &str, hiu: &ParticipantId) -> [u8; 32] {
+        self.of("decided beforehand", &[address.as_bytes(), hiu.as_str().as_bytes()])
+    }
+
     /// Where rows about an address live that is nobody's: a slot, and an owner that is no account.
     pub fn nobody(&self, address: &str) -> (Slot, Vec<u8>) {
         let hash = self.of("nobody", &[address.as_bytes()]);

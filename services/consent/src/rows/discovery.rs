@@ -67,6 +67,9 @@ pub struct DiscoveryRow {
     /// 1, and one more with each change.
     #[prost(int64, tag = "18")]
     pub version: i64,
+    /// [`State::number`] of what its time ran out in; 0 while it has not.
+    #[prost(int32, tag = "19")]
+    pub expired_in: i32,
 }
 
 /// What is personal in a discovery.

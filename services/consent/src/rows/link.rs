@@ -96,7 +96,7 @@ impl Record for CareContextRow {
 /// How often one provider tried one person.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct LinkTryRow {
-    /// Keyed hash of provider and account; of an identifier that is nobody's, of that.
+    /// Keyed hash of who tries what on whom, as [`crate::lookup::Lookup`] makes them.
     #[prost(bytes = "vec", tag = "1")]
     pub key: Vec<u8>,
     /// When the present day of counting began.

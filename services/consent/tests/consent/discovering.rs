@@ -301,7 +301,13 @@ fn each_turn_has_its_time_and_the_whole_ten_minutes() {
             reason(confirm(&w, &she, &name, "483920").await),
             Reason::ChallengeExpired
         );
-        assert_eq!(reason(confirm(&w, &she, &name, "483920").await), Reason::StateConflict);
+        // The same once that is written.
+        assert_eq!(
+            reason(confirm(&w, &she, &name, "483920").await),
+            Reason::ChallengeExpired
+        );
+        let other = choose(&w, &she, &name, &["visit-1"]).await;
+        assert_eq!(reason(other), Reason::StateConflict);
         // The sweep writes what nobody met, once, and both are told.
         sweep::sweep(w.store()).await.unwrap();
         sweep::sweep(w.store()).await.unwrap();

@@ -2,6 +2,7 @@
 
 mod artefacts;
 mod asking;
+mod beforehand;
 mod cases;
 mod deciding;
 mod discovering;
@@ -11,6 +12,7 @@ mod graph;
 mod links;
 mod lists;
 mod live;
+mod lockers;
 mod mandates;
 mod many;
 mod notifications;

@@ -368,6 +368,7 @@ impl Tour<'_> {
 
         self.begin();
         let professional = self.story.professional().await?;
+        self.story.until_known(self.story.clock.now()).await?;
         let opened = self.story.break_glass(person, &professional).await?;
         let body = r#"{"request_id":"<uuid v7>","patient":"<address>","hips":["participants/hospital"],"requester":{…},"hi_types":["HI_TYPE_PRESCRIPTION"],"emergency":"EMERGENCY_UNCONSCIOUS","reason":"brought in unconscious and alone"}"#;
         self.done(

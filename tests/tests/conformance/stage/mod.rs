@@ -11,6 +11,7 @@ pub(crate) mod subscriptions;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use prost::Message;
 use sammati_api::identity::v1 as identity;
@@ -19,7 +20,7 @@ use sammati_api::identity::v1::transaction::Purpose;
 use sammati_api::identity::v1::transaction_service_client::TransactionServiceClient;
 use sammati_api::identity::v1::verify_transaction_request::Proof;
 use sammati_api::sandbox::v1 as sandbox;
-use sammati_kernel::{ManualClock, ParticipantId, Slot, TransactionId};
+use sammati_kernel::{Clock, ManualClock, ParticipantId, Slot, TransactionId};
 use sammati_tests::caller::Addresses;
 use sammati_tests::story::{Failure, Person, Story, Who};
 
@@ -105,6 +106,13 @@ impl Stage {
 
     async fn two_people(&self) -> Result<(Person, Person), Failure> {
         apart(async || self.person().await, |person| &person.account.name).await
+    }
+
+    /// Waits until consent has heard of all that identity did.
+    async fn until_known(&self) -> Result<(), Failure> {
+        let now = self.clock.now();
+        self.clock.advance(Duration::from_millis(1));
+        Ok(self.story.until_known(now).await?)
     }
 
     /// The request that the method with this full name is called with; `None` for a method that is not known here.
