@@ -133,6 +133,49 @@ pub(crate) struct Append {
     pub stretches: Vec<Stretch>,
 }
 
+/// Does `what`, and appends the event that says so if it did something: both or neither.
+pub(crate) struct Told<C> {
+    /// Answers whether it did something.
+    pub what: C,
+    /// The event.
+    pub append: Append,
+}
+
+impl<C: Command<Answer = bool>> Command for Told<C> {
+    /// Where the event is.
+    type Answer = Option<Appended>;
+    const NAME: &'static str = C::NAME;
+
+    fn slot(&self) -> Slot {
+        SLOT
+    }
+
+    fn bytes(&self) -> usize {
+        self.what.bytes() + self.append.bytes()
+    }
+
+    fn is_essential(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        self.what.reads(keys);
+        self.append.reads(keys);
+    }
+
+    fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
+        self.what.then(loaded, keys);
+        self.append.then(loaded, keys);
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<Self::Answer, Refusal> {
+        match self.what.decide(view)? {
+            true => self.append.decide(view).map(Some),
+            false => Ok(None),
+        }
+    }
+}
+
 /// Where an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed {

@@ -25,6 +25,8 @@ mod stats;
 mod subject;
 mod summary;
 pub mod tags;
+#[cfg(test)]
+mod testing;
 mod tiles;
 mod tree;
 mod watch;

@@ -227,10 +227,15 @@ pub(crate) fn subject_head(head: &Head, note: String, checkpoint: &CheckpointRow
 /// A checkpoint on the wire.
 pub(crate) fn checkpoint(log: &str, row: CheckpointRow) -> audit::Checkpoint {
     audit::Checkpoint {
-        name: format!("{log}/checkpoints/{}", row.size),
+        name: checkpoint_name(log, row.size),
         log: log.to_owned(),
         size: number(row.size),
         root_hash: row.root,
         note: row.note,
     }
+}
+
+/// The name of the checkpoint of this size.
+pub(crate) fn checkpoint_name(log: &str, size: u64) -> String {
+    format!("{log}/checkpoints/{size}")
 }

@@ -1,4 +1,4 @@
-//! I15: no parser panics, whatever comes, and what one takes it writes back as it was. Inputs begin as the published
+//! No parser panics, whatever comes, and what one takes it writes back as it was. Inputs begin as the published
 //! vectors and are bent: that goes deeper into a format than noise does.
 
 use std::fs;
@@ -175,7 +175,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn i15_no_parser_panics(which in any::<Index>(), bends in prop::collection::vec(bend(), 1..6)) {
+    fn no_parser_panics(which in any::<Index>(), bends in prop::collection::vec(bend(), 1..6)) {
         thread_local!(static SEEDS: Vec<Vec<u8>> = seeds());
         let bytes = SEEDS.with(|seeds| bent(seeds, which, &bends));
         read_all(&bytes)?;
