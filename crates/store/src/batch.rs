@@ -55,12 +55,7 @@ pub(crate) fn run(conn: &mut AnyConn, shared: &Shared, jobs: &mut [Box<dyn Job>]
             proof: Committed(()),
             prepared,
         }),
-        Err(error) if error.lost_connection() => Err(error),
-        // A transaction that cannot be ended ends with its connection.
-        Err(error) => match sql::batch(conn, "ROLLBACK") {
-            Ok(()) => Err(error),
-            Err(second) => Err(Error::Connect(format!("{error}; then the rollback failed: {second}"))),
-        },
+        Err(error) => Err(sql::roll_back(conn, error)),
     }
 }
 

@@ -261,8 +261,49 @@ pub(crate) fn in_snapshot<T>(
     };
     batch(conn, begin)?;
     let result = read(conn);
-    let end = batch(conn, if result.is_ok() { "COMMIT" } else { "ROLLBACK" });
-    // A transaction that cannot be ended ends with its connection.
-    end.map_err(|error| Error::Connect(format!("a snapshot could not be ended: {error}")))?;
-    result
+    end(conn, result)
+}
+
+/// Ends a transaction: commits what went well, takes back what did not.
+pub(crate) fn end<T>(conn: &mut AnyConn, result: Result<T, Error>) -> Result<T, Error> {
+    let result = result.and_then(|value| batch(conn, "COMMIT").map(|()| value));
+    result.map_err(|error| roll_back(conn, error))
+}
+
+/// Takes back what failed of `error`; tells what to say of it. A transaction that cannot be ended ends with its connection:
+/// kept, it would keep others waiting.
+pub(crate) fn roll_back(conn: &mut AnyConn, error: Error) -> Error {
+    if error.lost_connection() {
+        return error;
+    }
+    let Err(second) = batch(conn, "ROLLBACK") else {
+        return error;
+    };
+    tracing::warn!(%error, %second, "a transaction that failed could not be rolled back; dropping its connection");
+    Error::Connect(format!("{error}; then the rollback failed: {second}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Location;
+
+    #[test]
+    fn a_failure_whose_rollback_fails_too_tells_of_both_and_drops_the_connection() {
+        let mut conn = Location::parse("sqlite::memory:").unwrap().connect().unwrap();
+        let failed = in_snapshot(&mut conn, |conn| {
+            batch(conn, "ROLLBACK")?;
+            batch(conn, "SELECT * FROM absent")
+        });
+        let error = failed.unwrap_err();
+        assert!(error.lost_connection());
+        let text = error.to_string();
+        assert!(
+            text.contains("no such table: absent") && text.contains("no transaction is active"),
+            "{text}"
+        );
+        let failed = in_snapshot(&mut conn, |conn| batch(conn, "SELECT * FROM absent"));
+        assert!(!failed.unwrap_err().lost_connection(), "this one is ended");
+        in_snapshot(&mut conn, |_| Ok(())).unwrap();
+    }
 }

@@ -16,7 +16,7 @@ use sammati_server::event::{Draft, micros, system};
 use sammati_store::{ClaimKey, Command, Keys, Store, View};
 
 use crate::participant::{Change, What};
-use crate::representation::{Move, Verb};
+use crate::representation::{Lost, Move, Verb};
 use crate::rows::{AccountRow, ParticipantRow, SessionRow};
 use crate::{account, session};
 
@@ -42,7 +42,7 @@ pub(crate) async fn again(again: Again) -> Result<Vec<String>, Refusal> {
                 lines.extend(done.then(line));
             }
             "identity.representation_ended" => {
-                let done = end_representation(store, header, &name).await?;
+                let done = end_representation(store, header, payload, &name).await?;
                 lines.extend(done.then(|| format!("{name} was ended, and is so again")));
             }
             "identity.representation_proposed"
@@ -112,7 +112,7 @@ async fn forget(store: &Store, header: &Leaf, name: &str) -> Result<bool, Refusa
     }
 }
 
-async fn end_representation(store: &Store, header: &Leaf, name: &str) -> Result<bool, Refusal> {
+async fn end_representation(store: &Store, header: &Leaf, payload: &Payload, name: &str) -> Result<bool, Refusal> {
     let Some(id) = RepresentationId::parse_name(name) else {
         return Ok(false);
     };
@@ -122,7 +122,11 @@ async fn end_representation(store: &Store, header: &Leaf, name: &str) -> Result<
         etag: String::new(),
         verb: Verb::End,
         evidence: None,
-        cause: header.event_id.clone(),
+        cause: Some(Lost {
+            event_id: header.event_id.clone(),
+            actor: payload.actor.clone(),
+            caused: !header.causation_event_id.is_empty(),
+        }),
     };
     match store.apply(again).await {
         Ok(_) => Ok(true),

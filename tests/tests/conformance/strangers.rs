@@ -236,16 +236,38 @@ fn may_be_said(rpc: &Rpc, caller: &Caller, said: &Said) -> bool {
     }
 }
 
-/// Whether an answer that is no refusal tells nothing: a decision that denies, or an account of nobody, for the log knows
-/// whom its events name and not who is enrolled.
-fn denies(answer: &DynamicMessage) -> bool {
+/// Whether an answer that is no refusal tells nothing: a decision that denies, or an operator's summary of nobody's events,
+/// for the log knows whom its events name and not who is enrolled.
+fn denies(rpc: &Rpc, caller: &Caller, answer: &DynamicMessage) -> bool {
     let outcome = answer
         .get_field_by_name("outcome")
         .and_then(|value| value.as_enum_number());
-    let nobody = answer
-        .get_field_by_name("recipients")
-        .is_some_and(|value| value.as_list().is_some_and(<[Value]>::is_empty));
-    outcome == Some(consent::decision::Outcome::Deny.into()) || nobody
+    let summary = rpc.method.name() == "SummarizeAccess" && caller.kind == Some(CallerKind::Operator);
+    outcome == Some(consent::decision::Outcome::Deny.into()) || (summary && is_of_nobody(answer))
+}
+
+/// Whether a summary is made from no event at all.
+fn is_of_nobody(summary: &DynamicMessage) -> bool {
+    let none = |field: &str| {
+        let value = summary.get_field_by_name(field);
+        value.is_some_and(|value| match value.as_ref() {
+            Value::List(list) => list.is_empty(),
+            other => other.as_i64() == Some(0),
+        })
+    };
+    ["recipients", "event_count", "erased_count"].into_iter().all(none)
+}
+
+#[test]
+fn a_summary_of_nobody_has_no_event_at_all() {
+    let rpc = rpcs().into_iter().find(|rpc| rpc.method.name() == "SummarizeAccess");
+    let mut summary = DynamicMessage::new(rpc.unwrap().method.output());
+    assert!(is_of_nobody(&summary));
+    summary.set_field_by_name("event_count", Value::I64(1));
+    assert!(
+        !is_of_nobody(&summary),
+        "without a recipient it still tells that she is known"
+    );
 }
 
 #[test]
@@ -265,7 +287,7 @@ fn an_unknown_name_is_not_available() {
                     let message = about(&rpc, &field, &name, caller, &sampler);
                     let what = format!("{} asks about an unknown {}", caller.name, field.name());
                     match call(caller.wire(world, &rpc), &rpc, message.clone()).await {
-                        Ok(answer) if denies(&answer) => {}
+                        Ok(answer) if denies(&rpc, caller, &answer) => {}
                         Ok(_) => findings.add(&rpc, format!("{what}: it answered")),
                         Err(status) => match verdict::of(&rpc, &message, &status) {
                             Ok(said) if may_be_said(&rpc, caller, &said) => {}
