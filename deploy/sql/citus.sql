@@ -21,7 +21,7 @@ DECLARE
         -- consent; `data_key` is named above
         'artefact', 'care_context', 'consent', 'consent_request', 'link', 'link_try', 'notification', 'transfer',
         -- audit
-        'checkpoint', 'leaf', 'log', 'mention', 'source', 'subject', 'tile',
+        'checkpoint', 'erasure', 'leaf', 'legal_hold', 'log', 'mention', 'source', 'subject', 'tile',
         -- audit's payload keys
         'payload_key'
     ];

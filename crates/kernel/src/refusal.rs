@@ -96,6 +96,7 @@ reasons! {
     KycIdentifierUnknown "KYC_IDENTIFIER_UNKNOWN" FailedPrecondition;
     KycRejected "KYC_REJECTED" FailedPrecondition;
     KycUnavailable "KYC_UNAVAILABLE" Unavailable;
+    LegalHold "LEGAL_HOLD" FailedPrecondition;
     LinkLimit "LINK_LIMIT" FailedPrecondition;
     LinkTokenExpired "LINK_TOKEN_EXPIRED" FailedPrecondition;
     LinkTokenInvalid "LINK_TOKEN_INVALID" FailedPrecondition;
@@ -140,6 +141,7 @@ reasons! {
     RequestLimit "REQUEST_LIMIT" ResourceExhausted;
     ResendLimit "RESEND_LIMIT" ResourceExhausted;
     ResendTooEarly "RESEND_TOO_EARLY" ResourceExhausted;
+    RetentionFloor "RETENTION_FLOOR" FailedPrecondition;
     ScopeInvalid "SCOPE_INVALID" InvalidArgument;
     SelectionRequired "SELECTION_REQUIRED" FailedPrecondition;
     StateConflict "STATE_CONFLICT" FailedPrecondition;
@@ -183,6 +185,7 @@ facts! {
     AttemptsLeft "attempts_left";
     Consent "consent";
     DecisionId "decision_id";
+    DueTime "due_time";
     EventId "event_id";
     ExpectedPosition "expected_position";
     Field "field";

@@ -243,6 +243,7 @@ impl Append {
                 view.put(&MentionRow {
                     party: party.clone(),
                     index,
+                    erased: false,
                 });
             }
             *place = Some(Placed {

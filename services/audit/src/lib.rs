@@ -5,13 +5,17 @@
 
 mod append;
 mod checkpoint;
+mod erase;
+mod export;
 pub mod fsck;
 mod head;
+mod hold;
 pub mod keyring;
 mod list;
 pub mod log;
 mod policy;
 mod proof;
+mod retention;
 pub mod rows;
 mod rpc;
 mod service;
@@ -24,4 +28,4 @@ mod tree;
 mod wire;
 
 pub use rpc::Rpc;
-pub use service::{Audit, Parts, Settings, open, served, sign};
+pub use service::{Audit, Parts, Settings, open, served, sign, sweep};

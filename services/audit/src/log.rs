@@ -34,7 +34,7 @@ pub struct Log {
     pub(crate) signing: Mutex<()>,
     id: String,
     origin: String,
-    keyring: Keyring,
+    pub(crate) keyring: Keyring,
     tags: Tagger,
     grown: watch::Sender<()>,
     pub(crate) stats: Stats,
@@ -156,14 +156,53 @@ impl Log {
         events: &[Received],
         stretch: Option<Stretch>,
     ) -> Result<Appended, Refusal> {
+        let entries = self.entries(service, events, stretch.as_ref(), None).await?;
+        let appended = self.store.apply(Append { entries, stretch }).await?;
+        self.grown.send_replace(());
+        for (placed, received) in appended.placed.iter().zip(events) {
+            // The id was made in the commit at the source.
+            let made = received
+                .event
+                .event_id
+                .parse::<sammati_kernel::Id<Own>>()
+                .map_or(placed.accepted, |id| id.time());
+            self.stats.appended(placed.accepted.since(made));
+        }
+        Ok(appended)
+    }
+
+    /// An event of the log's own, ready to be appended in the commit of what it tells of. It is about the subject with this
+    /// tag, if there is one: her name need not be known.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(crate) async fn own_entry(&self, event: audit::Event, tag: Vec<u8>) -> Result<Append, Refusal> {
+        let body = event.encode_to_vec();
+        let entries = self.entries(SERVICE, &[Received { event, body }], None, Some(tag)).await?;
+        Ok(Append { entries, stretch: None })
+    }
+
+    /// Tells who waits that something was appended.
+    pub(crate) fn has_grown(&self) {
+        self.grown.send_replace(());
+    }
+
+    /// Seals events and makes them ready to be appended.
+    async fn entries(
+        &self,
+        service: &str,
+        events: &[Received],
+        stretch: Option<&Stretch>,
+        tag: Option<Vec<u8>>,
+    ) -> Result<Vec<Entry>, Refusal> {
         let nothing = audit::Payload::default();
         let mut leaves: Vec<_> = events
             .iter()
             .enumerate()
             .map(|(at, received)| {
                 let payload = received.event.payload.as_ref().unwrap_or(&nothing);
-                let mut leaf = header(&received.event, source(service, stretch.as_ref(), at));
-                leaf.subject_tag = self.tags.subject(&payload.subject);
+                let mut leaf = header(&received.event, source(service, stretch, at));
+                leaf.subject_tag = tag.clone().unwrap_or_else(|| self.tags.subject(&payload.subject));
                 (leaf, payload)
             })
             .collect();
@@ -178,19 +217,7 @@ impl Log {
                 digest: self.tags.digest(&received.body),
                 tags: self.tags.of(payload),
             });
-        let entries = entries.collect();
-        let appended = self.store.apply(Append { entries, stretch }).await?;
-        self.grown.send_replace(());
-        for (placed, received) in appended.placed.iter().zip(events) {
-            // The id was made in the commit at the source.
-            let made = received
-                .event
-                .event_id
-                .parse::<sammati_kernel::Id<Own>>()
-                .map_or(placed.accepted, |id| id.time());
-            self.stats.appended(placed.accepted.since(made));
-        }
-        Ok(appended)
+        Ok(entries.collect())
     }
 
     /// Records in the log that `caller` read it: `draft` says what.
@@ -328,7 +355,7 @@ fn half_year(now: Micros) -> String {
 
 /// Marks the ids of the log's own events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Own;
+pub(crate) struct Own;
 
 impl sammati_kernel::IdKind for Own {
     const COLLECTION: &'static str = "events";

@@ -1,10 +1,15 @@
 //! How is it kept? The records of the log, all in its one partition.
 
+mod erasure;
+
 use prost::Message;
 use sammati_api::audit::v1::Leaf;
 use sammati_kernel::Slot;
 use sammati_store::verbs::Known;
 use sammati_store::{Cell, Column, EmbeddedMigrations, Reader, Record, Table, embed_migrations};
+
+pub(crate) use erasure::{clear, read_to_clear};
+pub use erasure::{Done, ErasureRow, HoldRow, Running};
 
 /// The tables of the log.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/log");
@@ -22,6 +27,8 @@ pub fn log_tables() -> Vec<Known> {
         Known::of::<SubjectRow>(),
         Known::of::<TileRow>(),
         Known::of::<CheckpointRow>(),
+        Known::of::<ErasureRow>(),
+        Known::of::<HoldRow>(),
     ]
 }
 
@@ -191,6 +198,9 @@ pub struct MentionRow {
     /// The leaf.
     #[prost(uint64, tag = "2")]
     pub index: u64,
+    /// Whether the payload that named it is erased: then it is found no more.
+    #[prost(bool, tag = "3")]
+    pub erased: bool,
 }
 
 impl MentionRow {
@@ -211,7 +221,7 @@ impl Record for MentionRow {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        vec![self.party.as_slice().into()]
+        vec![(!self.erased).then(|| self.party.clone()).into()]
     }
 }
 
@@ -357,6 +367,9 @@ pub struct PayloadKeyRow {
     /// The key under the key-encryption key; empty once it was destroyed.
     #[prost(bytes = "vec", tag = "2")]
     pub wrapped: Vec<u8>,
+    /// How many keys of this name were destroyed before it.
+    #[prost(int64, tag = "3")]
+    pub generation: i64,
 }
 
 impl Record for PayloadKeyRow {

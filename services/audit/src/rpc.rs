@@ -2,6 +2,7 @@
 
 mod log;
 mod proof;
+mod retention;
 mod subject;
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sammati_api::audit::v1::log_service_server::LogServiceServer;
 use sammati_api::audit::v1::proof_service_server::ProofServiceServer;
+use sammati_api::audit::v1::retention_service_server::RetentionServiceServer;
 use sammati_api::audit::v1::subject_service_server::SubjectServiceServer;
 use sammati_kernel::{Clock, Key, Reason};
 use sammati_server::config::DatabaseConfig;
@@ -24,6 +25,9 @@ use crate::rpc::Rpc;
 
 /// How often the log is signed while it grows.
 const SIGN_EVERY: Duration = Duration::from_secs(1);
+
+/// How often what is due is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// `[service]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -94,6 +98,7 @@ impl Service for Audit {
             "no witness cosigns this log: a rollback of its database would not be seen by it, only by whoever kept a checkpoint"
         );
         start.tasks.spawn(sign(Arc::clone(&log), start.shutdown.clone()));
+        start.tasks.spawn(sweep(Arc::clone(&log), start.shutdown.clone()));
         let ready = facts.ready();
         for store in [&parts.store, &parts.keys] {
             let pruning = upkeep(store.clone(), &[], start.shutdown.clone());
@@ -127,7 +132,31 @@ pub fn served(log: Arc<Log>, lookup: &Key) -> Served {
     Served::new()
         .add(LogServiceServer::new(rpc.clone()))
         .add(ProofServiceServer::new(rpc.clone()))
-        .add(SubjectServiceServer::new(rpc))
+        .add(SubjectServiceServer::new(rpc.clone()))
+        .add(RetentionServiceServer::new(rpc))
+}
+
+/// Destroys again what a restore brought back, then erases what is due, until `stop`.
+pub async fn sweep(log: Arc<Log>, stop: CancellationToken) {
+    let mut each = tokio::time::interval(SWEEP_EVERY);
+    each.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut again = true;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = each.tick() => {}
+        }
+        let done = async {
+            if again {
+                log.erase_again().await?;
+            }
+            log.sweep().await
+        };
+        match done.await {
+            Ok(()) => again = false,
+            Err(refusal) => tracing::warn!(reason = refusal.reason.as_str(), "what is due is not erased yet; trying again"),
+        }
+    }
 }
 
 /// Signs the log each second if it grew, until `stop`.

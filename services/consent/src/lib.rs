@@ -5,6 +5,7 @@
 
 mod again;
 pub mod artefact;
+pub mod closing;
 pub mod consent;
 pub mod decision;
 pub mod directory;

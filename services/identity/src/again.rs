@@ -40,6 +40,10 @@ pub(crate) async fn again(again: Again) -> Result<Vec<String>, Refusal> {
                 let line = || format!("{name} was given another password, and has none until it is set again");
                 lines.extend(done.then(line));
             }
+            "identity.deleted" => {
+                let done = delete(store, header, &name).await?;
+                lines.extend(done.then(|| format!("{name} was deleted, and is so again")));
+            }
             "identity.participant_suspended" => drop(last.insert(name, Some((at, payload.legal_basis.clone())))),
             "identity.participant_activated" => drop(last.insert(name, None)),
             "identity.participant_updated" => lines.push(format!(
@@ -99,6 +103,28 @@ async fn forget(store: &Store, header: &Leaf, name: &str) -> Result<bool, Refusa
     match AccountId::parse_name(name) {
         Some(account) => store.apply(ForgetPassword { account, at, lost }).await,
         None => Ok(false),
+    }
+}
+
+/// Deletes an account that was deleted; the time of grace is counted from then. Tells whether there was anything to do.
+async fn delete(store: &Store, header: &Leaf, name: &str) -> Result<bool, Refusal> {
+    let Some(account) = AccountId::parse_name(name) else {
+        return Ok(false);
+    };
+    let delete = account::Delete {
+        caller: system("identity"),
+        account,
+        etag: String::new(),
+        legal_basis: String::new(),
+        again: Some((header.event_id.clone(), time(header))),
+    };
+    match store.apply(delete).await {
+        Ok(_) => Ok(true),
+        // Its enrolment is lost too, or it is deleted.
+        Err(refusal) if matches!(refusal.reason, Reason::NotAvailable | Reason::NotFound | Reason::StateConflict) => {
+            Ok(false)
+        }
+        Err(refusal) => Err(refusal),
     }
 }
 

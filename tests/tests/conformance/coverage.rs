@@ -299,7 +299,7 @@ fn a_request_id_is_a_recent_uuid_v7() {
 
 #[test]
 fn a_mutation_without_request_id_is_idempotent_by_a_key_that_it_requires() {
-    const READS: [&str; 8] = [
+    const READS: [&str; 9] = [
         "Get",
         "List",
         "Check",
@@ -308,6 +308,7 @@ fn a_mutation_without_request_id_is_idempotent_by_a_key_that_it_requires() {
         "Suggest",
         "Exchange",
         "Summarize",
+        "Export",
     ];
     for rpc in rpcs()
         .iter()

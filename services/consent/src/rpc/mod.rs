@@ -19,6 +19,7 @@ use sammati_kernel::{Caller, Micros, Refusal, Slot};
 use sammati_server::page::PageTokens;
 use sammati_store::{Error, Head, Reader, RequestKey, Revision, Store};
 
+use crate::closing::Closings;
 use crate::artefact::ArtefactKeys;
 use crate::decision::denials::Denials;
 use crate::directory::{Directory, Resolver};
@@ -89,6 +90,14 @@ impl Rpc {
     /// When storage fails.
     pub async fn halt_transfers(&self, halts: &mut Halts) -> Result<(), Refusal> {
         halts.run(&self.0.store, &self.0.directory).await
+    }
+
+    /// Closes what belongs to deleted accounts.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub async fn close_accounts(&self, closings: &mut Closings) -> Result<(), Refusal> {
+        closings.run(&self.0.store, &self.0.directory).await
     }
 
     /// Writes the denials that wait; `all` of them before the process ends.

@@ -2,6 +2,7 @@
 
 mod artefacts;
 mod asking;
+mod closing;
 mod deciding;
 mod giving;
 mod links;

@@ -49,6 +49,7 @@ rpcs! { AccountService {
     create_account(CreateAccountRequest) -> CreateAccountResponse;
     get_account(GetAccountRequest) -> Account;
     set_credential(SetCredentialRequest) -> Account;
+    delete_account(DeleteAccountRequest) -> Account;
     resolve_subject(ResolveSubjectRequest) -> ResolveSubjectResponse;
 } }
 

@@ -187,6 +187,10 @@ impl Directory for Everybody {
         Vec::new()
     }
 
+    fn deleted(&self) -> Vec<(AccountId, bool)> {
+        Vec::new()
+    }
+
     fn is_active(&self, _: AccountId) -> bool {
         true
     }

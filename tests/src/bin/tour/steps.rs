@@ -1,5 +1,7 @@
 //! The steps, in order.
 
+mod herself;
+
 use std::fmt::Display;
 use std::path::Path;
 use std::process::Command;
@@ -44,6 +46,7 @@ impl Tour<'_> {
         self.artefact(&consent).await?;
         self.decisions(&person, &consent).await?;
         self.trail(&person, &consent).await?;
+        self.herself(&person).await?;
         console::done(self.number);
         Ok(())
     }

@@ -1,0 +1,2 @@
+DROP TABLE legal_hold;
+DROP TABLE erasure;
