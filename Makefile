@@ -5,7 +5,7 @@ CARGO ?= cargo
 TOOLS := $(CURDIR)/.tools
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help run tour test lint bench bench-lanes bench-growth bench-growth-large bench-idle bench-overload chaos fmt proto-check deny deploy-check image build
+.PHONY: help run tour test lint bench bench-lanes bench-growth bench-growth-large bench-proofs-large bench-idle bench-overload chaos fmt proto-check deny deploy-check image build
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,9 @@ bench-growth: ## What an approve and a check cost with 10,000 and with a million
 
 bench-growth-large: ## The same with ten million rows: half an hour, and 20 GB of disk
 	$(BENCH) --only growth --rows 10000,10000000 --out target/bench/growth-large.json
+
+bench-proofs-large: ## Proofs, lists and bytes of a log of ten million leaves: it takes long
+	$(BENCH) --only audit --leaves 10000000 --out target/bench/proofs-large.json
 
 bench-idle: ## Memory and time to start, on empty databases and with a million consents: 20 GB of disk
 	$(BENCH) --only idle --out target/bench/idle.json

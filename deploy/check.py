@@ -196,6 +196,9 @@ def agrees(config, pod, exposed):
     for port, key in (("rpc", "listen"), ("admin", "admin_listen")):
         if server[key] != f"0.0.0.0:{ports.get(port)}":
             yield f"server.{key} is {server[key]}, and the port {port} is {ports.get(port)}"
+    tiles = config["service"].get("tiles_listen")
+    if tiles and tiles != f"0.0.0.0:{ports.get('tiles')}":
+        yield f"service.tiles_listen is {tiles}, and the port tiles is {ports.get('tiles')}"
     if "tls" not in server or server.get("insecure_plaintext"):
         yield "it would serve plaintext"
     # Callers and network policies name one port, whether of the service or of its pods.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The services as an operator meets them, with real processes and grpcurl 1.8.6: list, describe, health, a refusal that can
-# be read, and the README's ten minutes by hand. The story is not written down here a second time: its commands are taken
-# out of README.md and run as they stand, with other ports and another folder. Needs `cargo build --workspace --bins`.
+# be read, and the README's ten minutes and docs/ABDM.md by hand. The story is not written down here a second time: its
+# commands are taken out of these files and run as they stand, with other ports and another folder. Needs `cargo build --workspace --bins`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -111,14 +111,21 @@ refusal() {
     ok "a refusal tells its reason"
 }
 
-# The commands of the README's ten minutes, for these ports and this folder; a line that ends in "# OUTCOME…" must print
-# just that.
+# The commands of the README's ten minutes and of the documents that go on from there, for these ports and this folder; a
+# line that ends in "# OUTCOME_…" or another such word must print just that.
 story() {
-    awk '/^## /{inside = /^## Ten minutes with grpcurl/} inside && /^```sh/{block = 1; next} /^```/{block = 0} inside && block' README.md |
+    blocks 'Ten minutes with grpcurl' README.md
+    blocks '' docs/ABDM.md
+    blocks 'By hand' docs/REPRESENTATION.md
+}
+
+blocks() { # heading (none: all), document
+    awk -v heading="$1" '/^## /{inside = heading == "" || $0 == "## " heading} inside && /^```sh/{block = 1; next} /^```/{block = 0} inside && block' "$2" |
         sed -e "s|/tmp/|$work/|g" -e "s|^D=var/dev|D=$dev|" -e "s|target/release/||g" \
             -e "s/\b7101\b/$(port identity)/g" -e "s/\b7102\b/$(port consent)/g" \
             -e "s/\b7103\b/$(port audit)/g" -e "s/\b7104\b/$(port sandbox)/g" \
-            -e 's/^\(.*[^ ]\)  *# \(OUTCOME_.*\)$/expect "\2" \1/'
+            -e 's/^\(.*[^ ]\)  *# \([A-Z][A-Z]*_[A-Z_ ]*\)$/expect "\2" \1/' \
+            -e 's/^\(.*[^ ]\)  *# => \(.*\)$/expect "\2" \1/'
 }
 
 expect() { # what, command…
@@ -132,7 +139,7 @@ by_hand() {
     story >"$work/story.sh"
     local commands
     commands=$(grep -c '^[^ ]' "$work/story.sh") || true
-    [ "$commands" -ge 25 ] || die "README.md has only $commands commands under \"Ten minutes with grpcurl\""
+    [ "$commands" -ge 60 ] || die "README.md and docs/ABDM.md have only $commands commands"
     # The checks of the steps that only set a variable; CONSENT and VKEY are checked by their use.
     cat >>"$work/story.sh" <<'CHECKS'
 [ "$(jq -r .account.state <<<"$ENROLLED")" = STATE_ACTIVE ] || die "she is not enrolled: $ENROLLED"
@@ -145,7 +152,7 @@ CHECKS
     source "$work/story.sh" >"$work/story.log" 2>&1
     set -o pipefail
     grep '^grpcurl.sh: ' "$work/story.log" || die "no outcome was checked"
-    ok "the README's story works by hand"
+    ok "the README's story and docs/ABDM.md work by hand"
 }
 
 # One byte of the proof that the story saved.

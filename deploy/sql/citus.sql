@@ -17,13 +17,17 @@ DECLARE
         -- the store's, in each database; `head` first, the others go where it goes
         'head', 'feed', 'cursor', 'request', 'claim',
         -- identity
-        'account', 'data_key', 'guard', 'participant', 'portrait', 'session', 'txn',
+        'account', 'data_key', 'guard', 'participant', 'portrait', 'representation', 'session', 'txn',
         -- consent; `data_key` is named above
-        'artefact', 'care_context', 'consent', 'consent_request', 'link', 'link_try', 'notification', 'transfer',
+        'artefact', 'care_context', 'consent', 'consent_request', 'link', 'discovery', 'link_try', 'notification',
+        'policy', 'profile_share', 'subscription', 'transfer',
         -- audit
-        'checkpoint', 'erasure', 'leaf', 'legal_hold', 'log', 'mention', 'source', 'subject', 'tile',
+        'checkpoint', 'cosignature', 'erasure', 'leaf', 'legal_hold', 'log', 'log_key', 'mention', 'posting', 'source', 'subject',
+        'tile',
         -- audit's payload keys
-        'payload_key'
+        'payload_key',
+        -- a witness
+        'witnessed'
     ];
     -- A row or a few, the same for all: every server has them.
     everywhere CONSTANT TEXT[] := ARRAY['database', 'needed'];

@@ -7,4 +7,5 @@ pub mod power;
 pub mod proofs;
 pub mod retry;
 pub mod story;
+pub mod strace;
 pub mod system;

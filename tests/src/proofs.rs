@@ -21,7 +21,11 @@ const AT_ONCE: usize = 16;
 pub async fn checkpoint(story: &Story) -> Result<String, Failure> {
     let mut client = ProofServiceClient::new(story.operator.audit());
     let log = story.log().await?.name;
-    let request = GetCheckpointRequest { log, size: 0 };
+    let request = GetCheckpointRequest {
+        log,
+        size: 0,
+        min_cosignatures: 0,
+    };
     Ok(client.get_checkpoint(request).await?.into_inner().note)
 }
 

@@ -105,6 +105,7 @@ impl Plan {
             consent: ports[1],
             audit: ports[2],
             sandbox: ports[3],
+            tiles: setting.first_port.map(|first| first + 202),
         };
         let urls = [at(0), at(1), at(2), at(3)];
         let [identity, consent, audit, sandbox] = urls;

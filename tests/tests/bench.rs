@@ -3,12 +3,17 @@
 use std::process::Command;
 
 /// What each part must have told, where there is no Postgres too.
-const TOLD: [&str; 12] = [
+const TOLD: [&str; 17] = [
     "store.insert.sqlite.grouped",
     "store.approve.sqlite.per_request",
     "rpc.empty",
     "consent.check.sqlite",
+    "consent.batch.sqlite",
+    "consent.stream.sqlite",
+    "consent.explain.sqlite",
     "audit.append.batched",
+    "audit.proof.2000.p99",
+    "audit.disk.2000",
     "consent.approve.sqlite ÷ rpc.empty",
     "overload.check.sqlite.after.capacity",
     "overload.authorize.sqlite.3x.served.p99",
@@ -25,7 +30,13 @@ fn every_part_runs_and_tells_its_figures() {
     let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
     bench.args(["--rounds", "1", "--time", "60", "--flood", "1"]);
     bench.args(["--rows", "500,2000", "--consents", "100"]);
-    bench.args(["--only", "store,lanes,rpc,approve,growth,idle,overload", "--out"]);
+    bench.args([
+        "--leaves",
+        "2000",
+        "--only",
+        "store,lanes,rpc,audit,approve,growth,idle,overload",
+        "--out",
+    ]);
     let ran = bench.arg(&out).output().unwrap();
     let said = String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success(), "{said}");

@@ -6,7 +6,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, ExtensionDescriptor, MethodD
 
 use crate::{
     DESCRIPTORS,
-    types::v1::{Access, CallerKind, Class, Sensitivity},
+    types::v1::{Access, CallerKind, Class, Power, Sensitivity},
 };
 
 /// The rule of one method.
@@ -22,6 +22,8 @@ pub struct MethodAccess {
     pub step_up: bool,
     /// The class in which the call is shed.
     pub class: Class,
+    /// What a representative needs; never `Unspecified` where one is named, and always where none is.
+    pub power: Power,
 }
 
 /// One kind of caller that passes the gate.
@@ -42,7 +44,8 @@ pub enum AccessError {
     /// The contracts lack the option itself.
     #[error("the contracts do not define {0}")]
     Extension(&'static str),
-    /// These methods have no option, or one that names no caller, an unknown one or no class.
+    /// These methods have no option, or one that names no caller, an unknown one or no class, or a
+    /// representative without the power that it needs.
     #[error("methods without a valid (sammati.type.v1.access): {}", .0.join(", "))]
     Methods(Vec<String>),
 }
@@ -106,17 +109,25 @@ fn path(method: &MethodDescriptor) -> String {
 fn rule(method: &MethodDescriptor, option: &ExtensionDescriptor) -> Option<MethodAccess> {
     let options = method.options();
     let value = value(&options, option)?;
-    let access: Access = value.as_message()?.transcode_to().ok()?;
+    whole(path(method), value.as_message()?.transcode_to().ok()?)
+}
+
+/// What an option says, if it says all that it must.
+fn whole(path: String, access: Access) -> Option<MethodAccess> {
     let grants: Vec<Grant> = access.grants.into_iter().map(grant).collect::<Option<_>>()?;
     let class = Class::try_from(access.class)
         .ok()
         .filter(|class| *class != Class::Unspecified)?;
-    (!grants.is_empty()).then(|| MethodAccess {
-        path: path(method),
+    let power = Power::try_from(access.power).ok()?;
+    let represented = grants.iter().any(|grant| grant.caller == CallerKind::Representative);
+    let empowered = represented == (power != Power::Unspecified);
+    (!grants.is_empty() && empowered).then_some(MethodAccess {
+        path,
         grants,
         object_rule: access.object_rule,
         step_up: access.step_up,
         class,
+        power,
     })
 }
 
@@ -129,4 +140,31 @@ fn grant(grant: crate::types::v1::Grant) -> Option<Grant> {
         caller,
         services: grant.services,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_representative_is_granted_with_the_power_that_it_needs_and_not_without() {
+        let access = |caller: CallerKind, power: Power| Access {
+            grants: vec![crate::types::v1::Grant {
+                caller: caller.into(),
+                services: Vec::new(),
+            }],
+            class: Class::Check.into(),
+            power: power.into(),
+            ..Access::default()
+        };
+        for (caller, power, is_whole) in [
+            (CallerKind::Representative, Power::Read, true),
+            (CallerKind::Representative, Power::Unspecified, false),
+            (CallerKind::Person, Power::Unspecified, true),
+            (CallerKind::Person, Power::Read, false),
+        ] {
+            let found = whole("/any".to_owned(), access(caller, power));
+            assert_eq!(found.is_some(), is_whole, "{caller:?} {power:?}");
+        }
+    }
 }

@@ -12,7 +12,19 @@ use crate::{
 };
 
 /// Verbs of methods that change nothing.
-const READS: [&str; 7] = ["Get", "List", "Check", "Watch", "Resolve", "Suggest", "Exchange"];
+const READS: [&str; 11] = [
+    "Get",
+    "List",
+    "Check",
+    "Watch",
+    "Resolve",
+    "Suggest",
+    "Exchange",
+    "Batch",
+    "Stream",
+    "Explain",
+    "VerifyArtefact",
+];
 
 /// Mutations that another key than `request_id` makes idempotent: event id or feed position, or a provider's own key.
 const KEYED: [&str; 4] = ["AppendEvents", "StartKyc", "CompleteKyc", "SendMessage"];
@@ -52,6 +64,14 @@ fn callers_line(rule: &MethodAccess) -> String {
             .trim_start_matches("CALLER_KIND_")
             .to_ascii_lowercase();
         match grant.caller {
+            CallerKind::Representative => {
+                let power = rule
+                    .power
+                    .as_str_name()
+                    .trim_start_matches("POWER_")
+                    .to_ascii_lowercase();
+                names.push(format!("{kind}:{power}"));
+            }
             CallerKind::Service => names.extend(grant.services.iter().map(|service| format!("{kind}:{service}"))),
             _ => names.push(kind),
         }

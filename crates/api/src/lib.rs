@@ -41,7 +41,7 @@ package! {
 }
 package! {
     /// What happened: append, read, prove.
-    #[expect(unused_qualifications, clippy::allow_attributes, rustdoc::invalid_html_tags, reason = "generated")]
+    #[expect(unused_qualifications, clippy::allow_attributes, clippy::large_enum_variant, rustdoc::invalid_html_tags, reason = "generated")]
     audit, "sammati.audit.v1.rs"
 }
 package! {

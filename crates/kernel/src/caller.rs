@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::{AadhaarNumber, AccountId, SessionId};
+use crate::{AadhaarNumber, AccountId, Representing, SessionId};
 
 /// The kinds of caller that a contract's access option names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,6 +173,8 @@ pub enum Actor {
         /// When she last proved who she is, seconds since 1970.
         auth_time: i64,
     },
+    /// One who acts for a person: her guardian, nominee or delegate.
+    Representative(Box<Representing>),
 }
 
 /// Who is asking. Built by the server's authentication layer and by nothing else.
@@ -196,6 +198,7 @@ impl Caller {
     pub fn kinds(&self) -> BTreeSet<CallerKind> {
         match (&self.actor, &self.peer) {
             (Some(Actor::Person { .. }), _) => BTreeSet::from([CallerKind::Person]),
+            (Some(Actor::Representative(_)), _) => BTreeSet::from([CallerKind::Representative]),
             (Some(Actor::Participant { roles, .. }), _) => roles.iter().filter_map(|r| r.kind()).collect(),
             (None, Peer::Operator(_)) => BTreeSet::from([CallerKind::Operator]),
             (None, Peer::Service(_)) => BTreeSet::from([CallerKind::Service]),
@@ -208,10 +211,37 @@ impl Caller {
         self.kinds().contains(&CallerKind::Operator)
     }
 
-    /// The person who is asking, if a person is.
+    /// The person whose account and records it is about, if she is asking or somebody asks for her.
     pub fn account(&self) -> Option<AccountId> {
         match &self.actor {
             Some(Actor::Person { account, .. }) => Some(*account),
+            Some(Actor::Representative(acting)) => Some(acting.principal),
+            _ => None,
+        }
+    }
+
+    /// Who asks for her, if somebody does.
+    pub fn representing(&self) -> Option<&Representing> {
+        match &self.actor {
+            Some(Actor::Representative(acting)) => Some(acting),
+            _ => None,
+        }
+    }
+
+    /// When a person or her representative last proved who that is, seconds since 1970.
+    pub fn auth_time(&self) -> Option<i64> {
+        match &self.actor {
+            Some(Actor::Person { auth_time, .. }) => Some(*auth_time),
+            Some(Actor::Representative(acting)) => Some(acting.auth_time),
+            _ => None,
+        }
+    }
+
+    /// The session of a person or her representative.
+    pub fn session(&self) -> Option<SessionId> {
+        match &self.actor {
+            Some(Actor::Person { session, .. }) => Some(*session),
+            Some(Actor::Representative(acting)) => Some(acting.session),
             _ => None,
         }
     }
@@ -229,10 +259,12 @@ impl Caller {
         matches!(&self.actor, Some(Actor::Participant { roles, .. }) if roles.contains(&role))
     }
 
-    /// A stable name of whoever asks: the scope of its request ids and the actor in its events.
+    /// A stable name of whoever asks: the scope of its request ids. Of a representative the representation's, so that one
+    /// is told from the principal, and from the same person who acts for another.
     pub fn id(&self) -> String {
         match (&self.actor, &self.peer) {
             (Some(Actor::Person { account, .. }), _) => account.name(),
+            (Some(Actor::Representative(acting)), _) => acting.representation.name(),
             (Some(Actor::Participant { id, .. }), _) | (None, Peer::Participant(id)) => id.name(),
             (None, Peer::Operator(name)) => format!("operators/{name}"),
             (None, Peer::Service(name)) => format!("services/{name}"),

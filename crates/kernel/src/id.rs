@@ -141,9 +141,14 @@ ids! {
     Account AccountId "accounts" "a person's account: the subject";
     Consent ConsentId "consents" "a consent, ABDM consentId";
     ConsentRequest ConsentRequestId "consentRequests" "a consent request";
+    Discovery DiscoveryId "discoveries" "a person's search for her records";
     Link LinkId "links" "a link of care contexts";
     Notification NotificationId "notifications" "a notification";
+    Policy PolicyId "policies" "a standing decision of a person";
+    ProfileShare ProfileShareId "profileShares" "a profile shared at a counter";
+    Representation RepresentationId "representations" "a representation: who may act for whom";
     Session SessionId "sessions" "a session";
+    Subscription SubscriptionId "subscriptions" "a subscription to news of a person's records";
     Transaction TransactionId "transactions" "a transaction, ABDM txnId";
     Transfer TransferId "transfers" "a transfer, ABDM transactionId";
 }

@@ -34,13 +34,7 @@ impl Key {
 
     /// HMAC-SHA256 of `data` under this key; `context` keeps uses apart.
     pub fn mac(&self, context: &str, data: &[u8]) -> [u8; 32] {
-        let mut ctx = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_ref()));
-        ctx.update(context.as_bytes());
-        ctx.update(&[0]);
-        ctx.update(data);
-        let mut out = [0; 32];
-        out.copy_from_slice(ctx.sign().as_ref());
-        out
+        Mac::new(self).mac(context, data)
     }
 
     /// AES-256-GCM with a random nonce in front; `aad` is bound, not stored.
@@ -90,6 +84,34 @@ impl Key {
 
     fn aead(&self) -> Result<LessSafeKey, ring::error::Unspecified> {
         Ok(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, self.0.as_ref())?))
+    }
+}
+
+/// A key that is prepared for keyed hashes: for who makes many.
+#[derive(Clone)]
+pub struct Mac(hmac::Key);
+
+impl Mac {
+    /// Prepares `key`.
+    pub fn new(key: &Key) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key.0.as_ref()))
+    }
+
+    /// What [`Key::mac`] makes.
+    pub fn mac(&self, context: &str, data: &[u8]) -> [u8; 32] {
+        let mut ctx = hmac::Context::with_key(&self.0);
+        ctx.update(context.as_bytes());
+        ctx.update(&[0]);
+        ctx.update(data);
+        let mut out = [0; 32];
+        out.copy_from_slice(ctx.sign().as_ref());
+        out
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[key]")
     }
 }
 

@@ -13,6 +13,7 @@ mod key;
 mod password;
 mod purpose;
 mod refusal;
+mod representation;
 mod secret;
 mod seed;
 
@@ -23,11 +24,15 @@ pub use caller::{Actor, Caller, CallerKind, ParticipantId, Peer, Role};
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use contact::{MobileNumber, masked_mobile};
 pub use hi_type::{AccessMode, HiType};
-pub use id::{AccountId, ConsentId, ConsentRequestId, Id, IdKind, LinkId, NotificationId, SLOTS};
-pub use id::{SessionId, Slot, TransactionId, TransferId};
-pub use key::Key;
+pub use id::{
+    AccountId, ConsentId, ConsentRequestId, DiscoveryId, Id, IdKind, LinkId, NotificationId, PolicyId, ProfileShareId,
+    SLOTS, SubscriptionId,
+};
+pub use id::{RepresentationId, SessionId, Slot, TransactionId, TransferId};
+pub use key::{Key, Mac};
 pub use password::weakness_of_password;
 pub use purpose::PurposeCode;
 pub use refusal::{Code, Fact, Reason, Refusal, Resource, Violation, Violations};
+pub use representation::{Power, RepresentationKind, Representing};
 pub use secret::Secret;
 pub use seed::Seed;

@@ -3,11 +3,11 @@
 
 use signed_note::{Note, NoteError};
 
-pub use crate::note::{Signer, Verifier};
+pub use crate::note::{Sign, Signer, Verifier};
 
 use crate::error::check_size;
 use crate::hash::EMPTY_ROOT;
-use crate::note::Known;
+use crate::note::{Known, signed};
 use crate::{Error, Hash32, text};
 
 /// The most bytes of a note that are read; room for the cosignatures of dozens of witnesses.
@@ -93,8 +93,18 @@ impl Checkpoint {
 /// # Errors
 /// [`Error::WrongOrigin`] if the key's name is not the checkpoint's origin.
 pub fn sign(checkpoint: &Checkpoint, signer: &Signer) -> Result<String, Error> {
-    require_origin(checkpoint, signer.name())?;
-    Ok(signer.sign_text(&checkpoint.body()))
+    sign_by(checkpoint, &[signer])
+}
+
+/// The same by several keys of the log, a line each: while one replaces another, readers of both are served.
+///
+/// # Errors
+/// As [`sign`], and [`Error::Key`].
+pub fn sign_by(checkpoint: &Checkpoint, signers: &[&dyn Sign]) -> Result<String, Error> {
+    for signer in signers {
+        require_origin(checkpoint, signer.verifier().name())?;
+    }
+    signed(&checkpoint.body(), signers)
 }
 
 /// Verifies a signed checkpoint: a key of the log it names, one of `verifiers`, must have signed it.

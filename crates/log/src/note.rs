@@ -12,11 +12,53 @@ use crate::Error;
 /// The signature type of plain Ed25519, the first byte of an encoded key.
 const ED25519_TYPE: u8 = 1;
 /// Bytes of an Ed25519 public key.
-const KEY_LEN: usize = 32;
+pub(crate) const KEY_LEN: usize = 32;
 /// Longest key name; longer than any origin need be.
 const MAX_NAME: usize = 256;
 
-/// A log's signing key. Shows only its name and id.
+/// What signs checkpoints: a key in a file, or one that stays where it is and signs when asked.
+pub trait Sign: Send + Sync {
+    /// The public half.
+    fn verifier(&self) -> &Verifier;
+
+    /// The Ed25519 signature of a note's text.
+    ///
+    /// # Errors
+    /// [`Error::Key`] when it cannot sign now.
+    fn sign(&self, text: &[u8]) -> Result<[u8; 64], Error>;
+}
+
+impl Sign for Signer {
+    fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    fn sign(&self, text: &[u8]) -> Result<[u8; 64], Error> {
+        let signature = self.pair.sign(text);
+        signature.as_ref().try_into().map_err(|_| Error::Key {
+            why: "its signature has a strange length",
+        })
+    }
+}
+
+/// A text that ends in a newline, as a note that all of `signers` signed.
+pub(crate) fn signed(text: &str, signers: &[&dyn Sign]) -> Result<String, Error> {
+    let mut note = format!("{text}\n");
+    for signer in signers {
+        note.push_str(&line(text, *signer)?);
+    }
+    Ok(note)
+}
+
+/// The signature line of a note's text, with its newline.
+fn line(text: &str, signer: &dyn Sign) -> Result<String, Error> {
+    let key = signer.verifier();
+    let mut line = key.key_id.to_be_bytes().to_vec();
+    line.extend_from_slice(&signer.sign(text.as_bytes())?);
+    Ok(format!("\u{2014} {} {}\n", key.name, STANDARD.encode(line)))
+}
+
+/// A log's signing key in memory. Shows only its name and id.
 pub struct Signer {
     pair: Ed25519KeyPair,
     verifier: Verifier,
@@ -28,12 +70,7 @@ impl Signer {
     /// # Errors
     /// [`Error::Key`]; [`Error::Malformed`] for a name with spaces, `+` or control characters.
     pub fn from_pkcs8(name: &str, der: &[u8]) -> Result<Self, Error> {
-        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| Error::Key {
-            why: "not an Ed25519 key in PKCS#8 DER",
-        })?;
-        let public = <[u8; KEY_LEN]>::try_from(pair.public_key().as_ref()).map_err(|_| Error::Key {
-            why: "its public key has a strange length",
-        })?;
+        let (pair, public) = private_key(der)?;
         Ok(Self {
             verifier: Verifier::new(name, public)?,
             pair,
@@ -64,11 +101,17 @@ impl Signer {
         &self.verifier
     }
 
-    /// Signs a note's text, which ends in a newline. Returns the whole note.
-    pub(crate) fn sign_text(&self, text: &str) -> String {
-        let mut line = self.key_id().to_be_bytes().to_vec();
-        line.extend_from_slice(self.pair.sign(text.as_bytes()).as_ref());
-        format!("{text}\n\u{2014} {} {}\n", self.name(), STANDARD.encode(line))
+    /// Signs any text that ends in a newline as a note. A checkpoint is signed by [`crate::checkpoint::sign`].
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for a text that no note can have.
+    pub fn sign_note(&self, text: &str) -> Result<String, Error> {
+        let plain = |c: char| c == '\n' || !c.is_ascii_control();
+        if !text.ends_with('\n') || !text.chars().all(plain) {
+            let why = "a note's text ends in a newline and has no other control characters";
+            return Err(Error::malformed("note", why));
+        }
+        signed(text, &[self])
     }
 }
 
@@ -88,11 +131,7 @@ pub struct Verifier {
 
 impl Verifier {
     fn new(name: &str, public: [u8; KEY_LEN]) -> Result<Self, Error> {
-        let plain = !name.chars().any(char::is_control) && name.len() <= MAX_NAME;
-        if !plain || !signed_note::is_key_name_valid(name) {
-            let why = "a key name is 1 to 256 bytes without spaces, '+' or control characters";
-            return Err(Error::malformed("key name", why));
-        }
+        check_name(name)?;
         let key_id = signed_note::key_id(name, &typed(&public));
         Ok(Self {
             name: name.to_owned(),
@@ -106,21 +145,9 @@ impl Verifier {
     /// # Errors
     /// [`Error::Malformed`]: also for a key that is not Ed25519, or whose id is not that of name and key.
     pub fn parse(vkey: &str) -> Result<Self, Error> {
-        let bad = |why: &str| Error::malformed("verifier key", why);
-        let mut parts = vkey.splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(bad("it is not <name>+<id>+<key>"));
-        };
-        let key = STANDARD.decode(key).map_err(|_| bad("its key is not base64"))?;
-        let (kind, key) = key.split_first().ok_or_else(|| bad("its key is empty"))?;
-        if *kind != ED25519_TYPE {
-            return Err(bad("its key is not an Ed25519 key"));
-        }
-        let public = key.try_into().map_err(|_| bad("its key is not 32 bytes long"))?;
-        let verifier = Self::new(name, public)?;
-        if format!("{:08x}", verifier.key_id) != id {
-            return Err(bad("its id is not that of its name and key"));
-        }
+        let key = parse_vkey(vkey, ED25519_TYPE)?;
+        let verifier = Self::new(key.name, key.public)?;
+        key.check_id(verifier.key_id)?;
         Ok(verifier)
     }
 
@@ -162,6 +189,66 @@ impl signed_note::Verifier for Verifier {
     fn verify(&self, msg: &[u8], sig: &[u8]) -> bool {
         UnparsedPublicKey::new(&ED25519, self.public).verify(msg, sig).is_ok()
     }
+}
+
+/// An Ed25519 key in PKCS#8 DER, and its public half.
+pub(crate) fn private_key(der: &[u8]) -> Result<(Ed25519KeyPair, [u8; KEY_LEN]), Error> {
+    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map_err(|_| Error::Key {
+        why: "not an Ed25519 key in PKCS#8 DER",
+    })?;
+    let public = <[u8; KEY_LEN]>::try_from(pair.public_key().as_ref()).map_err(|_| Error::Key {
+        why: "its public key has a strange length",
+    })?;
+    Ok((pair, public))
+}
+
+/// Refuses a name that no key can have.
+pub(crate) fn check_name(name: &str) -> Result<(), Error> {
+    let plain = !name.chars().any(char::is_control) && name.len() <= MAX_NAME;
+    if plain && signed_note::is_key_name_valid(name) {
+        return Ok(());
+    }
+    let why = "a key name is 1 to 256 bytes without spaces, '+' or control characters";
+    Err(Error::malformed("key name", why))
+}
+
+/// The parts of `<name>+<id>+<key>`.
+pub(crate) struct Vkey<'a> {
+    pub(crate) name: &'a str,
+    id: &'a str,
+    pub(crate) public: [u8; KEY_LEN],
+}
+
+impl Vkey<'_> {
+    /// Refuses an id that is not the one computed from name and key.
+    pub(crate) fn check_id(&self, computed: u32) -> Result<(), Error> {
+        if format!("{computed:08x}") == self.id {
+            return Ok(());
+        }
+        Err(bad_vkey("its id is not that of its name and key"))
+    }
+}
+
+/// Reads a verifier key of one signature type.
+pub(crate) fn parse_vkey(vkey: &str, kind: u8) -> Result<Vkey<'_>, Error> {
+    let mut parts = vkey.splitn(3, '+');
+    let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(bad_vkey("it is not <name>+<id>+<key>"));
+    };
+    let key = STANDARD.decode(key).map_err(|_| bad_vkey("its key is not base64"))?;
+    let (is, key) = key.split_first().ok_or_else(|| bad_vkey("its key is empty"))?;
+    if *is != kind {
+        return Err(bad_vkey(match kind {
+            ED25519_TYPE => "its key is not an Ed25519 key of a log",
+            _ => "its key is not an Ed25519 key of a witness (type 0x04)",
+        }));
+    }
+    let public = key.try_into().map_err(|_| bad_vkey("its key is not 32 bytes long"))?;
+    Ok(Vkey { name, id, public })
+}
+
+fn bad_vkey(why: &str) -> Error {
+    Error::malformed("verifier key", why)
 }
 
 /// A public key as it is hashed for its id and written: type, then key.

@@ -10,8 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use prost::Message;
 
 use crate::bundle::Bundle;
-use crate::checkpoint::{self, Checkpoint, Signer, Verifier};
+use crate::checkpoint::{self, Checkpoint, Sign, Signer, Verifier};
 use crate::hash::leaf_hash;
+use crate::note::signed;
 use crate::{Error, text};
 
 /// The first line of the statement.
@@ -67,8 +68,18 @@ impl Head {
     /// # Errors
     /// [`Error::WrongOrigin`] if the key's name is not the log's origin.
     pub fn sign(&self, signer: &Signer) -> Result<String, Error> {
-        same_origin(&self.checkpoint, signer.name())?;
-        Ok(signer.sign_text(&self.body()))
+        self.sign_by(&[signer])
+    }
+
+    /// The same by several keys of the log, a line each, while one replaces another.
+    ///
+    /// # Errors
+    /// As [`Head::sign`], and [`Error::Key`].
+    pub fn sign_by(&self, signers: &[&dyn Sign]) -> Result<String, Error> {
+        for signer in signers {
+            same_origin(&self.checkpoint, signer.verifier().name())?;
+        }
+        signed(&self.body(), signers)
     }
 
     /// Verifies a signed statement: a key of the log it names must have signed it.

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use crate::error::check_size;
 use crate::hash::node_hash;
 use crate::proof::HashReader;
-use crate::{Error, Hash32, MAX_SIZE, text};
+use crate::{Error, Hash32, MAX_SIZE, path, text};
 
 /// Tree levels that one tile spans.
 pub const HEIGHT: u8 = 8;
@@ -67,18 +67,7 @@ impl TileId {
     /// `tile/<level>/<index in groups of three digits>[.p/<width>]`, such as `tile/0/x001/x234/067.p/8`.
     #[must_use]
     pub fn path(&self) -> String {
-        let mut digits = format!("{:03}", self.index % 1000);
-        let mut rest = self.index / 1000;
-        while rest > 0 {
-            digits = format!("x{:03}/{digits}", rest % 1000);
-            rest /= 1000;
-        }
-        let partial = if self.is_full() {
-            String::new()
-        } else {
-            format!(".p/{}", self.width)
-        };
-        format!("tile/{}/{digits}{partial}", self.level)
+        format!("tile/{}/{}", self.level, path::format(self.index, self.width))
     }
 
     /// The inverse of [`TileId::path`]; accepts that one spelling only.
@@ -86,23 +75,12 @@ impl TileId {
     /// # Errors
     /// [`Error::Malformed`].
     pub fn parse_path(path: &str) -> Result<Self, Error> {
-        let bad = || Error::malformed("tile path", format!("{:.80?}", path));
+        let bad = || Error::malformed("tile path", format!("{path:.80?}"));
         let rest = path.strip_prefix("tile/").ok_or_else(bad)?;
         let (level, rest) = rest.split_once('/').ok_or_else(bad)?;
-        let (groups, width) = match rest.split_once(".p/") {
-            Some((groups, width)) => (groups, text::decimal(width).ok_or_else(bad)?),
-            None => (rest, u64::from(FULL)),
-        };
-        let mut index = 0_u64;
-        for group in groups.split('/') {
-            let digits = group.strip_prefix('x').unwrap_or(group);
-            let number: u16 = digits.parse().map_err(|_| bad())?;
-            let shifted = index.checked_mul(1000).ok_or_else(bad)?;
-            index = shifted.checked_add(u64::from(number)).ok_or_else(bad)?;
-        }
-        let level = level.parse().map_err(|_| bad())?;
-        let id = Self::new(level, index, u16::try_from(width).map_err(|_| bad())?)?;
-        if id.path() == path { Ok(id) } else { Err(bad()) }
+        let level = text::decimal(level).and_then(|level| u8::try_from(level).ok());
+        let (index, width) = path::parse(rest).ok_or_else(bad)?;
+        Self::new(level.ok_or_else(bad)?, index, width)
     }
 }
 
@@ -223,7 +201,10 @@ impl Tile {
     /// The hashes one after the other: the bytes that `tlog-tiles` serves.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        self.hashes.iter().flat_map(|hash| hash.0).collect()
+        let mut bytes = Vec::with_capacity(self.hashes.len() * Hash32::LEN);
+        // Piece by piece, not byte by byte: whoever appends does this each time.
+        self.hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.0));
+        bytes
     }
 
     /// The inverse of [`Tile::encode`] for the tile of this name.

@@ -1,12 +1,14 @@
 //! How does a connection begin and end? Accepting, handshakes that cannot block, HTTP/2 within bounds, draining.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -24,8 +26,9 @@ use tonic::body::Body;
 
 use crate::config::Limits;
 use crate::credentials::Credentials;
+use crate::gate::Gate;
 use crate::layer::Inner;
-use crate::shed::{Arrived, Loads};
+use crate::shed::Loads;
 use crate::tls::{Connection, holder};
 use crate::unasked::read_out;
 use crate::unread::{self, Patience};
@@ -63,6 +66,7 @@ pub(crate) struct Door<S> {
     pub(crate) credentials: Option<Arc<Credentials>>,
     pub(crate) trust_domain: Arc<str>,
     pub(crate) bounds: Bounds,
+    pub(crate) gate: Gate,
     pub(crate) stack: S,
     /// Stops accepting and lets calls in work finish.
     pub(crate) draining: CancellationToken,
@@ -111,6 +115,7 @@ impl<S: Inner> Door<S> {
         Guest {
             tls: self.credentials.as_ref().map(|c| TlsAcceptor::from(c.server())),
             trust_domain: self.trust_domain.clone(),
+            gate: self.gate.clone(),
             stack: self.stack.clone(),
             draining: self.draining.clone(),
             loads,
@@ -123,6 +128,7 @@ impl<S: Inner> Door<S> {
 struct Guest<S> {
     tls: Option<TlsAcceptor>,
     trust_domain: Arc<str>,
+    gate: Gate,
     stack: S,
     draining: CancellationToken,
     loads: Arc<Loads>,
@@ -174,16 +180,29 @@ impl<S: Inner> Guest<S> {
         };
         let connection = Arc::new(connection);
         let called = Arc::new(AtomicBool::new(false));
-        let (stack, seen) = (self.stack, called.clone());
-        let service = service_fn(move |request: http::Request<Incoming>| {
+        let patience = Patience::new(self.bounds.unread);
+        let (gate, stack, seen, refused) = (self.gate, self.stack, called.clone(), patience.at_once());
+        let service = service_fn(move |mut request: http::Request<Incoming>| {
             seen.store(true, Ordering::Relaxed);
-            let mut request = request.map(|body| Body::new(read_out(body)));
+            let admitted = gate.admit(&connection, &mut request);
+            // Given up unread, if it is refused: before the refusal is sent.
+            let mut request = request.map(read_out);
+            let place = match admitted {
+                Ok(place) => place,
+                Err(refusal) => {
+                    refused.store(true, Ordering::Relaxed);
+                    return ready(Ok::<_, Infallible>(refusal)).left_future();
+                }
+            };
             request.extensions_mut().insert(connection.clone());
-            request.extensions_mut().insert(Arrived(Instant::now()));
             let mut stack = stack.clone();
-            async move { Ok::<_, Infallible>(stack.ask(request).await.map(unread::noted)) }
+            let call = async move {
+                let response = stack.ask(request.map(Body::new)).await;
+                Ok(place.answered(response).map(unread::noted))
+            };
+            call.right_future()
         });
-        let mut talk = pin!(http2(self.bounds.unread).serve_connection(TokioIo::new(io), service));
+        let mut talk = pin!(http2(patience).serve_connection(TokioIo::new(io), service));
         let mut first_call = pin!(sleep(FIRST_CALL));
         let (mut draining, mut leaving) = (false, false);
         loop {
@@ -214,8 +233,8 @@ impl<S: Inner> Guest<S> {
 }
 
 /// HTTP/2 with bounds on all that a caller may make us hold.
-fn http2(unread: Duration) -> http2::Builder<Patience> {
-    let mut builder = http2::Builder::new(Patience(unread));
+fn http2(patience: Patience) -> http2::Builder<Patience> {
+    let mut builder = http2::Builder::new(patience);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(256)

@@ -62,6 +62,8 @@ pub struct AccessToken {
     /// What it says.
     pub claims: Claims,
     actor: Actor,
+    /// The key that it was verified with.
+    kid: String,
 }
 
 /// The layer.
@@ -146,10 +148,8 @@ impl Judge {
         hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, raw.as_bytes()).as_ref());
         if let Some(known) = self.verified.get(&hash) {
             // A key that was withdrawn takes its tokens along, remembered ones too.
-            let kid = sammati_kernel::jws::header_of(raw)
-                .map_err(|_| Reason::TokenMissing)?
-                .kid;
-            return self.facts.key(&kid).map(|_| known).ok_or_else(|| self.unknown_key());
+            let withdrawn = self.facts.key(&known.kid).is_none();
+            return if withdrawn { Err(self.unknown_key()) } else { Ok(known) };
         }
         let claims = token::read(raw, |kid| self.facts.key(kid)).map_err(|bad| match bad {
             Bad::UnknownKey => self.unknown_key(),
@@ -162,10 +162,14 @@ impl Judge {
             return Err(Refusal::new(Reason::TokenMissing).saying("the token was made by somebody else"));
         }
         let actor = claims.actor().ok_or(Reason::TokenMissing)?;
+        let kid = sammati_kernel::jws::header_of(raw)
+            .map_err(|_| Reason::TokenMissing)?
+            .kid;
         let token = Arc::new(AccessToken {
             raw: raw.to_owned().into(),
             claims,
             actor,
+            kid,
         });
         if token.claims.is_live(self.clock.now()) {
             self.verified.insert(hash, token.clone());

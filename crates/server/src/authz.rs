@@ -7,7 +7,7 @@ use http::{Request, Response};
 use prost_reflect::DescriptorPool;
 use sammati_api::access::{self, AccessError, MethodAccess};
 use sammati_api::types::v1 as api;
-use sammati_kernel::{Actor, Caller, CallerKind, Peer, Reason, Refusal};
+use sammati_kernel::{Actor, Caller, CallerKind, Peer, Power, Reason, Refusal};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -64,6 +64,8 @@ pub(crate) struct Rule {
     pub(crate) streaming: bool,
     pub(crate) class: Class,
     grants: Vec<(CallerKind, Vec<String>)>,
+    /// What a representative needs; `None` where none is named.
+    power: Option<Power>,
 }
 
 impl Rule {
@@ -95,10 +97,27 @@ impl Rule {
         }
     }
 
+    /// A representative needs what the method needs.
+    fn has_power(&self, caller: &Caller) -> Result<(), Refusal> {
+        let Some(acting) = caller.representing() else {
+            return Ok(());
+        };
+        match self.power {
+            Some(power) if acting.powers.contains(&power) => Ok(()),
+            needed => Err(Refusal::new(Reason::PowerMissing).saying(format!(
+                "the representation does not give the power {} that this needs",
+                needed.map_or("", Power::as_str)
+            ))),
+        }
+    }
+
     /// The answer of the outer gate. The object rules are the service's.
     fn admit(&self, caller: &Caller) -> Result<(), Refusal> {
-        if self.names(CallerKind::Anyone) || self.names_pair(caller) {
+        if self.names(CallerKind::Anyone) {
             return Ok(());
+        }
+        if self.names_pair(caller) {
+            return self.has_power(caller);
         }
         Err(if *caller == Caller::ANYONE {
             Reason::TokenMissing
@@ -190,6 +209,7 @@ fn blank(service: &str, method: &str, streaming: bool) -> Rule {
         streaming,
         class: Class::Check,
         grants: Vec::new(),
+        power: None,
     }
 }
 
@@ -208,6 +228,7 @@ fn rule(service: &str, method: &str, streaming: bool, access: MethodAccess) -> R
     Rule {
         class,
         grants,
+        power: Power::from_number(access.power.into()),
         ..blank(service, method, streaming)
     }
 }
@@ -253,7 +274,10 @@ pub(crate) fn same_participant(peer: &Peer, actor: &Actor) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use sammati_kernel::{ParticipantId, Role};
+    use std::collections::BTreeSet;
+
+    use sammati_kernel::{AccountId, Micros, ParticipantId, RepresentationId, RepresentationKind, Representing};
+    use sammati_kernel::{Role, SessionId, Slot};
 
     use super::*;
 
@@ -307,6 +331,45 @@ mod tests {
                 "{service} {role:?}"
             );
         }
+    }
+
+    #[test]
+    fn z1_a_representative_passes_with_the_power_that_is_needed_alone() {
+        let id = |n: u8| AccountId::new(Micros(1), Slot::new(1), [n; 8]);
+        let with = |powers: &[Power]| Caller {
+            peer: Peer::Anonymous,
+            actor: Some(Actor::Representative(Box::new(Representing {
+                representation: RepresentationId::new(Micros(1), Slot::new(1), [1; 8]),
+                principal: id(1),
+                representative: id(2),
+                kind: RepresentationKind::Delegate,
+                powers: powers.iter().copied().collect(),
+                purposes: BTreeSet::new(),
+                participants: BTreeSet::new(),
+                ends: None,
+                session: SessionId::new(Micros(1), Slot::new(1), [1; 8]),
+                app: None,
+                auth_time: 0,
+            }))),
+        };
+        let rule = |kind: CallerKind, power: Option<Power>| Rule {
+            grants: vec![(kind, Vec::new())],
+            power,
+            ..blank(SERVICE, "Any", false)
+        };
+        let decides = rule(CallerKind::Representative, Some(Power::Decide));
+        assert!(decides.admit(&with(&[Power::Read, Power::Decide])).is_ok());
+        let missing = decides.admit(&with(&[Power::Read, Power::Revoke])).unwrap_err();
+        assert_eq!(missing.reason, Reason::PowerMissing);
+        // What a person may, nobody may for her unless it says so.
+        let hers = rule(CallerKind::Person, None);
+        let refused = hers.admit(&with(&Power::ALL)).unwrap_err();
+        assert_eq!(refused.reason, Reason::CallerKind);
+        let silent = rule(CallerKind::Representative, None);
+        assert_eq!(
+            silent.admit(&with(&Power::ALL)).unwrap_err().reason,
+            Reason::PowerMissing
+        );
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl TlsConfig {
 }
 
 /// `[server.limits]`: the most calls in work at once, by class, of which one peer gets half; and how long a caller may
-/// keep us waiting. While calls wait for each other for more than 50 ms, fewer are let in, down to 128.
+/// keep us waiting. Half of it at first; while calls wait for each other for more than 10 ms, fewer are let in, down to 128.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {

@@ -37,7 +37,7 @@ pub(crate) fn not_loaded(error: &ConfigError) -> ExitCode {
 }
 
 /// Looks at everything; 1 if something fails.
-pub(crate) fn run<S>(config: &Config<S>, keeps: &Keeps) -> ExitCode {
+pub(crate) fn run<S>(config: &Config<S>, keeps: Keeps) -> ExitCode {
     let mut all = vec![(
         "configuration".to_owned(),
         Remark::ok("it can be read, and every key is known"),
@@ -47,7 +47,7 @@ pub(crate) fn run<S>(config: &Config<S>, keeps: &Keeps) -> ExitCode {
             all.push((about.to_owned(), remark));
         }
     };
-    add("secrets", secrets(config, keeps));
+    add("secrets", secrets(config, &keeps));
     let (credentials, remarks) = certificates(config.server.tls.as_ref());
     add("certificates", remarks);
     if let Some(file) = config
@@ -69,6 +69,9 @@ pub(crate) fn run<S>(config: &Config<S>, keeps: &Keeps) -> ExitCode {
         if let Some(settings) = &config.database {
             add(&about, primary(&database.location, &settings.needs()));
         }
+    }
+    for (about, remark) in keeps.remarks {
+        add(about, vec![remark]);
     }
     add("peers", peers(config, credentials.as_ref()));
     for (about, remark) in &all {

@@ -184,6 +184,7 @@ fn subject(refusal: &Refusal) -> &str {
 fn resource(refusal: &Refusal) -> (&str, &str) {
     let kind = match refusal.reason {
         Reason::CheckpointUnknown => "sammati.audit.v1.Checkpoint",
+        Reason::TileUnknown => "sammati.audit.v1.Tile",
         Reason::NotificationUnknown => "sammati.consent.v1.Notification",
         _ => "",
     };

@@ -35,6 +35,9 @@ impl Draft {
     pub fn new(event_type: &str, action: event::Action, class: types::RetentionClass, caller: &Caller) -> Self {
         let payload = audit::Payload {
             actor: Some(actor_of(caller)),
+            on_behalf_of: caller.representing().map(|acting| audit::OnBehalfOf {
+                representation: acting.representation.name(),
+            }),
             ..Default::default()
         };
         let event = audit::Event {
@@ -161,13 +164,14 @@ fn actor_of(caller: &Caller) -> audit::Actor {
         Some(Actor::Participant { roles, .. }) => roles.iter().map(|role| role_number(*role)).collect(),
         _ => Vec::new(),
     };
-    let session = match &caller.actor {
-        Some(Actor::Person { session, .. }) => session.name(),
-        _ => String::new(),
-    };
+    // Of a representative the account is told here, the representation beside it: every act names both.
+    let id = caller
+        .representing()
+        .map_or_else(|| caller.id(), |acting| acting.representative.name());
+    let session = caller.session().map(|session| session.name()).unwrap_or_default();
     audit::Actor {
         kind: kind_of(kind).into(),
-        id: caller.id(),
+        id,
         roles,
         factors: Vec::new(),
         session,

@@ -302,8 +302,8 @@ impl TokenFacts for IdentityFacts {
         if app.is_some_and(|app| app.is_ok_and(|id| facts.is_out(&id))) {
             return true;
         }
-        let account = AccountId::parse_name(&claims.sub).and_then(|id| facts.accounts.get(&id));
-        account.is_some_and(|(state, _)| *state != api::account::State::Active)
+        let mut known = claims.accounts().filter_map(|id| facts.accounts.get(&id));
+        known.any(|(state, _)| *state != api::account::State::Active)
     }
 
     fn fresh(&self) -> Result<(), Refusal> {

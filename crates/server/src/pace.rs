@@ -7,17 +7,21 @@
 //! what nobody minds.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 /// Calls that take no longer than this on the average are never too many.
-const WITHIN: Duration = Duration::from_millis(50);
+const WITHIN: Duration = Duration::from_millis(10);
 
 /// Nor are those that take no more times than this of what they take at best.
 const TIMES: u32 = 4;
+
+/// What is let in before anything is known of how long it takes. More only once that many were quick: the first moment of
+/// a flood is not to be a second's work.
+const FIRST: usize = 512;
 
 /// How long calls are counted until the bound is found anew.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -32,6 +36,8 @@ const FEWEST: usize = 128;
 pub(crate) struct Pace {
     most: usize,
     now: AtomicUsize,
+    /// Whether anything was refused since the bound was last found.
+    refused: AtomicBool,
     window: Mutex<Window>,
 }
 
@@ -50,7 +56,8 @@ impl Pace {
     pub(crate) fn new(most: usize) -> Self {
         Self {
             most,
-            now: AtomicUsize::new(most),
+            now: AtomicUsize::new(FIRST.min(most)),
+            refused: AtomicBool::new(false),
             window: Mutex::new(Window {
                 begun: Instant::now(),
                 calls: 0,
@@ -66,6 +73,11 @@ impl Pace {
         self.now.load(Ordering::Relaxed)
     }
 
+    /// One was one too many.
+    pub(crate) fn refused(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
     /// One of `in_work` was answered at `now`, `taken` after it had come.
     pub(crate) fn answered(&self, now: Instant, taken: Duration, in_work: usize) {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +86,8 @@ impl Pace {
         window.peak = window.peak.max(in_work);
         let lasted = now.saturating_duration_since(window.begun);
         if lasted >= WINDOW {
-            let found = window.bound(lasted, self.most(), self.most);
+            let refused = self.refused.swap(false, Ordering::Relaxed);
+            let found = window.bound(lasted, refused, self.most(), self.most);
             self.now.store(found, Ordering::Relaxed);
             window.begin(now);
         }
@@ -83,7 +96,7 @@ impl Pace {
 
 impl Window {
     /// The bound to come, after `bound` and at most `most`.
-    fn bound(&mut self, lasted: Duration, bound: usize, most: usize) -> usize {
+    fn bound(&mut self, lasted: Duration, refused: bool, bound: usize, most: usize) -> usize {
         let average = self.taken / self.calls.max(1);
         if self.averages.len() == REMEMBERED {
             self.averages.pop_front();
@@ -91,13 +104,13 @@ impl Window {
         self.averages.push_back(average);
         let best = self.averages.iter().min().copied().unwrap_or(average);
         let allowed = WITHIN.max(best * TIMES);
-        if self.peak <= FEWEST / 2 {
-            // They do not wait for each other.
-            most
-        } else if average > allowed {
+        let used = refused || self.peak > bound / 2;
+        if average > allowed && used {
             in_time(self.calls, lasted, allowed).clamp(FEWEST.min(most), most)
         } else if average < allowed / 2 {
-            bound.saturating_mul(2).min(most)
+            // What nobody asks for stays unknown.
+            let enough = if used { most } else { FIRST.min(most) };
+            bound.saturating_mul(2).min(enough).max(bound)
         } else {
             bound
         }
@@ -135,16 +148,32 @@ mod tests {
     fn a_queue_becomes_as_long_as_is_answered_in_time_and_long_again() {
         let (pace, mut at) = (Pace::new(1024), Instant::now());
         window(&pace, &mut at, 10, 2);
-        assert_eq!(pace.most(), 1024, "nothing waits");
-        // 4,000 a second, each after a quarter of a second: 1,000 wait, where 50 ms have room for 200.
-        window(&pace, &mut at, 400, 250);
+        assert_eq!(pace.most(), FIRST, "nothing waits");
+        // 20,000 a second, each after 50 ms: 1,000 wait, where 10 ms have room for 200.
+        window(&pace, &mut at, 2000, 50);
         assert_eq!(pace.most(), 200);
-        window(&pace, &mut at, 400, 50);
+        window(&pace, &mut at, 2000, 10);
         assert_eq!(pace.most(), 200);
-        window(&pace, &mut at, 800, 20);
+        window(&pace, &mut at, 4000, 4);
         assert_eq!(pace.most(), 400);
         window(&pace, &mut at, 100, 5);
-        assert_eq!(pace.most(), 1024);
+        assert_eq!(pace.most(), 400);
+        window(&pace, &mut at, 10, 2);
+        assert_eq!(pace.most(), FIRST, "what is not asked for is no more than at first");
+    }
+
+    #[test]
+    fn one_who_has_his_share_and_asks_for_more_does_not_lift_the_bound() {
+        let (pace, mut at) = (Pace::new(1024), Instant::now());
+        window(&pace, &mut at, 10, 2);
+        window(&pace, &mut at, 200, 250);
+        assert_eq!(pace.most(), FEWEST);
+        // A peer may have half of it: never more than 64 are in work, and it is the bound that keeps them so few.
+        for _ in 0..10 {
+            pace.refused();
+            window(&pace, &mut at, 190, 33);
+            assert_eq!(pace.most(), FEWEST);
+        }
     }
 
     #[test]
@@ -153,7 +182,7 @@ mod tests {
         window(&pace, &mut at, 10, 2);
         for _ in 0..10 {
             window(&pace, &mut at, 2, 3000);
-            assert_eq!(pace.most(), 1024);
+            assert_eq!(pace.most(), FIRST);
         }
     }
 
@@ -163,8 +192,8 @@ mod tests {
         // Each asks somebody who takes 500 ms, however few they are.
         for _ in 0..10 {
             window(&pace, &mut at, 60, 500);
-            assert_eq!(pace.most(), 1024);
         }
+        assert_eq!(pace.most(), 1024);
     }
 
     #[test]

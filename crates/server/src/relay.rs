@@ -10,19 +10,19 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use sammati_api::audit::v1::log_service_client::LogServiceClient;
-use sammati_kernel::{Micros, Reason, Refusal};
+use sammati_kernel::Micros;
 use sammati_store::{Head, Store};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use self::stretch::{Failure, Sender, Sent};
+use self::stretch::{Failure, Next, Sender, Sent};
 
 /// The log, as a consumer of the feed: nothing that it has not got is pruned.
 pub const CONSUMER: &str = "audit";
@@ -30,11 +30,14 @@ pub const CONSUMER: &str = "audit";
 /// How often the store is told what the log has.
 const NOTE: Duration = Duration::from_secs(30);
 
-/// How many partitions are relayed at a time.
+/// How many calls are on their way at a time.
 const AT_ONCE: usize = 8;
 
-/// How long a partition waits after a call: the first event after a while goes at once, and those that then come fast go
-/// together. A call costs about as much as a dozen events.
+/// Partitions of one call: as many as the contract takes.
+const TOGETHER: usize = 256;
+
+/// How often partitions are sent that have events all the time: the first event after a while goes at once, and those that
+/// then come fast go together, with those of other partitions. A call costs about as much as a dozen events.
 const PACE: Duration = Duration::from_millis(200);
 
 /// How long a partition waits after a failure that passes, and everybody at most between two looks.
@@ -48,7 +51,11 @@ pub struct Relay {
     sender: Sender,
     places: HashMap<i64, Place>,
     stats: Stats,
+    begun: Instant,
 }
+
+/// What came of a call, for each partition that it was about.
+type Settled = Vec<(i64, Result<Sent, Failure>)>;
 
 /// Where a partition stands.
 #[derive(Debug, Default)]
@@ -139,6 +146,7 @@ impl Relay {
             sender: Sender { store, audit, service },
             places: HashMap::new(),
             stats,
+            begun: Instant::now(),
         }
     }
 
@@ -154,14 +162,16 @@ impl Relay {
                 changes.borrow_and_update();
                 turn = self.behind();
             }
-            while calls.len() < AT_ONCE
-                && let Some(partition) = turn.pop_front()
-            {
-                calls.push(self.call(partition).map(move |result| (partition, result)));
+            while calls.len() < AT_ONCE && !turn.is_empty() {
+                calls.push(self.call(&mut turn));
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                Some((partition, result)) = calls.next() => self.settle(partition, result),
+                Some(settled) = calls.next() => {
+                    for (partition, result) in settled {
+                        self.settle(partition, result);
+                    }
+                }
                 _ = changes.changed(), if calls.len() < AT_ONCE => {}
                 _ = note.tick() => self.note().await,
                 () = tokio::time::sleep_until(self.next_turn()) => {}
@@ -227,23 +237,41 @@ impl Relay {
         turn
     }
 
-    /// Begins the next call about a partition: the question where the log stands, or a stretch.
-    fn call(&mut self, partition: i64) -> impl Future<Output = Result<Sent, Failure>> + use<> {
-        let place = self.places.entry(partition).or_default();
-        place.busy = true;
-        let (sender, next, told) = (self.sender.clone(), place.next, place.told);
-        let head = place.head.clone();
+    /// Begins the next call: the question where the log stands in the partition whose turn it is; or, if that is known, the
+    /// next stretch of it and of all others whose turn it is too.
+    fn call(&mut self, turn: &mut VecDeque<i64>) -> impl Future<Output = Settled> + use<> {
+        let (mut asked, mut sent) = (None, Vec::new());
+        let mut others = VecDeque::new();
+        while let Some(partition) = turn.pop_front() {
+            let place = self.places.entry(partition).or_default();
+            let Some(head) = place.head.clone() else { continue };
+            match place.told {
+                false if sent.is_empty() && asked.is_none() => asked = Some((partition, head)),
+                true if asked.is_none() && sent.len() < TOGETHER => sent.push(Next {
+                    partition,
+                    epoch: head.epoch,
+                    from: place.next,
+                }),
+                _ => {
+                    others.push_back(partition);
+                    continue;
+                }
+            }
+            place.busy = true;
+        }
+        *turn = others;
+        let sender = self.sender.clone();
         async move {
-            let head = head.ok_or_else(|| Refusal::from(Reason::Internal))?;
-            match told {
-                false => sender.ask(partition, head).await,
-                true => sender.send(partition, head.epoch, next).await,
+            match asked {
+                Some((partition, head)) => vec![(partition, sender.ask(partition, head).await)],
+                None => sender.send(sent).await,
             }
         }
     }
 
     /// Takes over what came of a call.
     fn settle(&mut self, partition: i64, result: Result<Sent, Failure>) {
+        let beat = self.beat();
         let place = self.places.entry(partition).or_default();
         place.busy = false;
         let failure = match result {
@@ -254,7 +282,7 @@ impl Relay {
                 place.stuck &= !place.told;
                 place.reached(sent.next, sent.last, self.sender.store.clock().now());
                 let caught_up = sent.events > 0 && !place.is_behind();
-                place.not_before = caught_up.then(|| Instant::now() + PACE);
+                place.not_before = caught_up.then_some(beat);
                 if went_back {
                     self.ask_again();
                 }
@@ -270,6 +298,12 @@ impl Relay {
         let epoch = place.head.as_ref().map_or(0, |head| head.epoch);
         failure.report(self.sender.service, partition, epoch, place.next);
         self.count_stuck();
+    }
+
+    /// The next time at which partitions are sent together.
+    fn beat(&self) -> Instant {
+        let beats = self.begun.elapsed().as_millis() / PACE.as_millis() + 1;
+        self.begun + PACE * u32::try_from(beats).unwrap_or(u32::MAX)
     }
 
     /// The log has less of a partition than it had told: its database was restored. What it lost of the others would

@@ -27,11 +27,14 @@ use crate::authn::TokenFacts;
 use crate::authz::Table;
 use crate::config::{Config, ConfigError};
 use crate::credentials::Credentials;
+use crate::gate::Gate;
 use crate::life::Life;
 use crate::metrics::Metrics;
+use crate::plain::listen;
 use crate::served::Served;
 use crate::stack::{Parts, stack};
 use crate::tls::Peers;
+use crate::trace::Meter;
 use crate::verbs::{Again, Keeps};
 
 /// A service: its name, its settings, and how it is made.
@@ -214,12 +217,6 @@ pub async fn serve<S: Service>(config: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|error| StartError::Listen { key, address, error })
-}
-
 fn stop_signal() -> Result<impl Future<Output = ()>, StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::other)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::other)?;
@@ -291,21 +288,22 @@ pub async fn serve_on<S: Service>(
             .spawn(async move { shutdown.run_until_cancelled(credentials.follow()).await });
     }
     let built = S::build(start).await?;
+    let names = built.served.names().to_vec();
+    let meter = Meter::new(&metrics);
     let parts = Parts {
         name: S::NAME,
-        table: Table::new(built.served.names())?,
-        limits: server.limits,
+        meter: meter.clone(),
         clock,
         facts: built.token_facts,
         draining: life.draining.clone(),
     };
-    let names = built.served.names().to_vec();
     let door = Door {
         listener,
         credentials,
         trust_domain: server.trust_domain.into(),
         bounds: Bounds::of(&server.limits),
-        stack: stack(parts, &metrics, built.served.routes()?),
+        gate: Gate::new(Table::new(&names)?, &server.limits, meter),
+        stack: stack(parts, built.served.routes()?),
         draining: life.draining.clone(),
         closing: life.closing.clone(),
         open: life.open.clone(),

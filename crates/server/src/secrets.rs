@@ -61,6 +61,20 @@ impl Secrets {
         Ok((key, der))
     }
 
+    /// Whether there is a file `name`.
+    pub fn has(&self, name: &str) -> bool {
+        let directory = self.directory.as_deref();
+        directory.is_some_and(|directory| directory.join(name).is_file())
+    }
+
+    /// What the file `name` holds, as PEM.
+    ///
+    /// # Errors
+    /// Which file cannot be read.
+    pub fn pem(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
+        self.file(name).map(|(_, bytes)| bytes)
+    }
+
     fn file(&self, name: &str) -> Result<(PathBuf, Zeroizing<Vec<u8>>), ConfigError> {
         let directory = self.directory.as_deref().ok_or_else(|| {
             ConfigError(format!(

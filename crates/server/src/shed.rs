@@ -5,18 +5,14 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use http::{Request, Response, header};
-use sammati_kernel::{Reason, Refusal};
+use http::Response;
 use tokio::time::Instant;
 use tonic::body::Body;
 
 use crate::authz::{Class, Rule};
 use crate::body;
 use crate::config::Limits;
-use crate::error;
-use crate::layer::{Around, Inner};
 use crate::pace::Pace;
-use crate::tls::Connection;
 
 /// How many bounds there are.
 const BOUNDS: usize = 6;
@@ -76,7 +72,7 @@ impl Loads {
     }
 }
 
-/// The layer.
+/// The bounds of a server, and what is in work under each.
 #[derive(Clone)]
 pub(crate) struct Shed(Arc<[Bound; BOUNDS]>);
 
@@ -95,14 +91,8 @@ impl Shed {
         Self(Arc::new(bounds(limits).map(bound)))
     }
 
-    /// A place for one call, or the refusal of it.
-    fn place(&self, request: &Request<Body>) -> Result<Place, Refusal> {
-        let extensions = request.extensions();
-        let (Some(connection), Some(rule)) = (extensions.get::<Arc<Connection>>(), extensions.get::<Arc<Rule>>())
-        else {
-            return Err(Reason::Internal.into());
-        };
-        let credential = connection.certificate.is_some() || request.headers().contains_key(header::AUTHORIZATION);
+    /// A place for one call that came at `come`, unless there are too many.
+    pub(crate) fn place(&self, load: &Arc<PeerLoad>, rule: &Rule, credential: bool, come: Instant) -> Option<Place> {
         let class = match (credential, rule.streaming, rule.class) {
             (false, ..) => ANONYMOUS,
             (true, true, _) => STREAM,
@@ -113,40 +103,47 @@ impl Shed {
         };
         let place = Place {
             bounds: self.0.clone(),
-            load: connection.load.clone(),
+            load: load.clone(),
             class,
-            come: extensions
-                .get::<Arrived>()
-                .map_or_else(Instant::now, |arrived| arrived.0),
+            come,
             worked: false,
+            streaming: rule.streaming,
         };
         // Both are counted before either is judged: the place gives both back.
-        let mine = place.load.calls[class].fetch_add(1, Ordering::Relaxed);
-        let all = self.0[class].calls.fetch_add(1, Ordering::Relaxed);
-        let most = self.0[class].pace.most();
+        let mine = load.calls[class].fetch_add(1, Ordering::Relaxed);
+        let bound = &self.0[class];
+        let all = bound.calls.fetch_add(1, Ordering::Relaxed);
+        let most = bound.pace.most();
         if mine >= most.div_ceil(2) || all >= most {
-            return Err(Reason::Overloaded.into());
+            bound.pace.refused();
+            return None;
         }
-        Ok(place)
+        Some(place)
     }
 }
 
-/// When a call came, in the extensions of its request: before it waited for a processor.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Arrived(pub(crate) Instant);
-
-/// In the extensions of an answer: no handler was asked, for too many calls are in work.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TooMany;
-
 /// Given back when dropped.
-struct Place {
+pub(crate) struct Place {
     bounds: Arc<[Bound; BOUNDS]>,
     load: Arc<PeerLoad>,
     class: usize,
+    /// Before it waited for a processor.
     come: Instant,
     /// Whether it was worked on to its end: how long that took tells how many calls there is time for.
     worked: bool,
+    streaming: bool,
+}
+
+impl Place {
+    /// The call was answered. A stream is in work until it was read to its end; a unary answer is not, however slowly it
+    /// is fetched.
+    pub(crate) fn answered(mut self, response: Response<Body>) -> Response<Body> {
+        if self.streaming {
+            return response.map(|stream| body::keeping(stream, self));
+        }
+        self.worked = true;
+        response
+    }
 }
 
 impl Drop for Place {
@@ -160,30 +157,6 @@ impl Drop for Place {
                 .pace
                 .answered(now, now.saturating_duration_since(self.come), in_work);
         }
-    }
-}
-
-impl Around for Shed {
-    async fn around<S: Inner>(self, mut inner: S, request: Request<Body>) -> Response<Body> {
-        let mut place = match self.place(&request) {
-            Ok(place) => place,
-            Err(refusal) => {
-                let mut answer = error::answer(refusal);
-                answer.extensions_mut().insert(TooMany);
-                return answer;
-            }
-        };
-        let streaming = request
-            .extensions()
-            .get::<Arc<Rule>>()
-            .is_some_and(|rule| rule.streaming);
-        let response = inner.ask(request).await;
-        // A stream is in work until it was read to its end; a unary answer is not, however slowly it is fetched.
-        if streaming {
-            return response.map(|stream| body::keeping(stream, place));
-        }
-        place.worked = true;
-        response
     }
 }
 

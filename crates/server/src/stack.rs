@@ -12,33 +12,30 @@ use tonic::service::Routes;
 use tower::ServiceBuilder;
 
 use crate::authn::{Authenticate, TokenFacts};
-use crate::authz::{Authorize, Table};
-use crate::config::Limits;
+use crate::authz::Authorize;
 use crate::deadline::Deadlines;
 use crate::error;
 use crate::layer::{Around, Inner, With};
-use crate::metrics::Metrics;
-use crate::shed::Shed;
 use crate::trace::{Meter, Trace};
 
 /// What the stack of a service is made from.
 pub(crate) struct Parts {
     /// The service's name: the audience of its tokens.
     pub(crate) name: &'static str,
-    pub(crate) table: Table,
-    pub(crate) limits: Limits,
+    pub(crate) meter: Meter,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) facts: Arc<dyn TokenFacts>,
     pub(crate) draining: CancellationToken,
 }
 
-/// The stack around `routes`, outermost first.
-pub(crate) fn stack(parts: Parts, metrics: &Metrics, routes: Routes) -> impl Inner + Sync {
+/// The stack around `routes`, outermost first. A call comes here from the gate (`gate`), which found its rule and a
+/// place for it.
+pub(crate) fn stack(parts: Parts, routes: Routes) -> impl Inner + Sync {
     ServiceBuilder::new()
-        // Outermost, so that whatever happens within has a span and a line; it also finds the method's rule.
-        .layer(With(Trace { table: parts.table }))
+        // Outermost, so that whatever happens within has a span and a line.
+        .layer(With(Trace))
         // Outside of all that refuses, so that refusals are counted too.
-        .layer(With(Meter::new(metrics)))
+        .layer(With(parts.meter))
         // Outside of all code of ours that may fail, so that one bad call costs nobody else the connection; inside of
         // the two that must see that it was INTERNAL.
         .layer(With(CatchPanic))
@@ -46,8 +43,6 @@ pub(crate) fn stack(parts: Parts, metrics: &Metrics, routes: Routes) -> impl Inn
         .layer(With(Deadlines {
             draining: parts.draining,
         }))
-        // Before authentication, so that a flood costs no signature check. It knows the peer by its certificate.
-        .layer(With(Shed::new(&parts.limits)))
         // Makes the `Caller`. Everything within may trust it.
         .layer(With(Authenticate::new(parts.name, parts.clock, parts.facts)))
         // Innermost, as it needs the caller: nothing reaches a handler that its contract does not name.

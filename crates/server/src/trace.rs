@@ -9,16 +9,17 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use ring::rand::{SecureRandom, SystemRandom};
+use sammati_kernel::Reason;
 use tokio::time::Instant;
 use tonic::Code;
 use tonic::body::Body;
-use tracing::{Instrument, Span, debug, field, info, info_span};
+use tracing::{Instrument, Span, field, info, info_span};
 
-use crate::authz::{Rule, Table};
+use crate::authz::Rule;
 use crate::body::{Outcome, observed};
+use crate::error;
 use crate::layer::{Around, Inner};
 use crate::metrics::Metrics;
-use crate::shed::TooMany;
 
 /// The trace that a call belongs to, 32 hex digits: the caller's by `traceparent`, or a new one.
 #[derive(Debug, Clone)]
@@ -60,15 +61,15 @@ fn new_trace() -> Arc<str> {
     format!("{:032x}", u128::from_be_bytes(bytes)).into()
 }
 
-/// The layer that names, times and logs a call. It also looks up the method's rule for all layers within.
+/// The layer that names, times and logs a call.
 #[derive(Clone)]
-pub(crate) struct Trace {
-    pub(crate) table: Table,
-}
+pub(crate) struct Trace;
 
 impl Around for Trace {
     async fn around<S: Inner>(self, mut inner: S, mut request: Request<Body>) -> Response<Body> {
-        let rule = self.table.rule(request.uri().path());
+        let Some(rule) = request.extensions().get::<Arc<Rule>>() else {
+            return error::answer(Reason::Internal.into());
+        };
         let trace = TraceId::of(request.headers());
         let span = info_span!(
             "rpc",
@@ -77,17 +78,13 @@ impl Around for Trace {
             trace_id = trace.as_str(),
             caller.id = field::Empty
         );
-        request.extensions_mut().insert(rule);
         request.extensions_mut().insert(trace);
-        let mut line = Line {
+        let line = Line {
             span: span.clone(),
             begun: Instant::now(),
             code: Code::Cancelled,
-            shed: false,
         };
-        let response = inner.ask(request).instrument(span).await;
-        line.shed = response.extensions().get::<TooMany>().is_some();
-        observed(response, line)
+        observed(inner.ask(request).instrument(span).await, line)
     }
 }
 
@@ -96,8 +93,6 @@ struct Line {
     span: Span,
     begun: Instant,
     code: Code,
-    /// A flood is not to fill the disk as well: the metrics count what was too much.
-    shed: bool,
 }
 
 impl Outcome for Line {
@@ -109,11 +104,7 @@ impl Outcome for Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let duration_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        if self.shed {
-            debug!(parent: &self.span, code = name(self.code), duration_us, "call ended");
-        } else {
-            info!(parent: &self.span, code = name(self.code), duration_us, "call ended");
-        }
+        info!(parent: &self.span, code = name(self.code), duration_us, "call ended");
     }
 }
 
@@ -149,6 +140,16 @@ impl Meter {
         metrics.register("rpc_seconds", "How long calls took, by method", meter.seconds.clone());
         metrics.register("rpc_in_flight", "Calls in work, by method", meter.in_flight.clone());
         meter
+    }
+
+    /// A call of `rule` was refused at the gate. It is counted and nothing else: a flood is not to fill the disk with
+    /// lines as well, and how long it takes to say no would hide how long it takes to say something.
+    pub(crate) fn refused(&self, rule: &Rule) {
+        let ended = Ended {
+            method: rule.label.clone(),
+            code: name(Code::ResourceExhausted),
+        };
+        self.calls.get_or_create(&ended).inc();
     }
 }
 

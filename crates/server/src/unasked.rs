@@ -3,7 +3,7 @@
 //! those end the connection, and with it everybody's calls. So what is left is read and thrown away, within bounds.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
@@ -52,12 +52,25 @@ impl Body for ReadOut {
 
 impl Drop for ReadOut {
     fn drop(&mut self) {
-        let left = self.0.take().filter(|body| !body.is_end_stream());
+        let left = self.0.take().and_then(unread);
         // Without a runtime the process ends, and the connection with it.
         if let (Some(body), Ok(runtime)) = (left, Handle::try_current()) {
             runtime.spawn(timeout(PATIENCE, throw_away(body)));
         }
     }
+}
+
+/// Throws away what has come already, most often all of it; tells what else is to come.
+fn unread(mut body: Incoming) -> Option<Incoming> {
+    let mut now = Context::from_waker(Waker::noop());
+    while !body.is_end_stream() {
+        match Pin::new(&mut body).poll_frame(&mut now) {
+            Poll::Ready(Some(Ok(_))) => {}
+            Poll::Ready(_) => return None,
+            Poll::Pending => return Some(body),
+        }
+    }
+    None
 }
 
 async fn throw_away(mut body: Incoming) {

@@ -5,8 +5,9 @@
 //! that the answer holds.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http_body::{Frame, SizeHint};
@@ -33,18 +34,46 @@ impl Waiting {
 }
 
 /// Runs the calls of a connection, each only while its answer is read.
-#[derive(Clone, Copy)]
-pub(crate) struct Patience(pub(crate) Duration);
+#[derive(Clone)]
+pub(crate) struct Patience {
+    patience: Duration,
+    at_once: Arc<AtomicBool>,
+}
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Patience {
-    fn execute(&self, call: F) {
+impl Patience {
+    pub(crate) fn new(patience: Duration) -> Self {
+        Self {
+            patience,
+            at_once: Arc::default(),
+        }
+    }
+
+    /// Set for a call that is answered already, it is sent off on the spot instead of by a task of its own.
+    pub(crate) fn at_once(&self) -> Arc<AtomicBool> {
+        self.at_once.clone()
+    }
+
+    fn run<F: Future<Output = ()> + Send + 'static>(&self, call: F) {
         let waiting = Waiting::default();
         tokio::spawn(Patient {
             call: Box::pin(WAITING.scope(waiting.clone(), call)),
             waiting,
-            patience: self.0,
+            patience: self.patience,
             timer: None,
         });
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Patience {
+    fn execute(&self, call: F) {
+        // hyper asks the service and then hands over its call, one after the other.
+        if !self.at_once.swap(false, Ordering::Relaxed) {
+            return self.run(call);
+        }
+        let mut call = Box::pin(call);
+        if call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            self.run(call);
+        }
     }
 }
 

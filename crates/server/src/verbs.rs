@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use sammati_store::verbs::{self, Known, More};
+use sammati_store::verbs::{self, Known, More, Remark};
 use sammati_store::{EmbeddedMigrations, Location};
 
 use crate::config::{Config, ConfigError, DatabaseConfig};
@@ -123,6 +123,8 @@ pub struct Keeps {
     pub signing_keys: Vec<String>,
     /// Whether its first database has a feed that goes to the audit log.
     pub has_feed: bool,
+    /// What `doctor` says beside what it looks at itself.
+    pub remarks: Vec<(&'static str, Remark)>,
 }
 
 /// A database of a service.
@@ -188,7 +190,7 @@ pub fn operate<S: Service>(verb: &Verb) -> ExitCode {
         }
     };
     if let Verb::Doctor { .. } = verb {
-        return doctor::run(&config, &keeps);
+        return doctor::run(&config, keeps);
     }
     if keeps.databases.is_empty() {
         complain(format_args!(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ring::digest::{Context, SHA256};
-use sammati_kernel::{Clock, Micros, Refusal};
+use sammati_kernel::{Micros, Refusal};
 
 use crate::claim::ClaimRow;
 use crate::command::Job;
@@ -11,11 +11,11 @@ use crate::error::Error;
 use crate::heads::{self, HeadRow};
 use crate::keys::Keys;
 use crate::request::{self, RequestRow};
-use crate::shared::Reached;
+use crate::shared::{Reached, Shared};
 use crate::sql;
 use crate::table::{Cell, Record, Table};
 use crate::view::{Changes, Loaded, NewEvent, View};
-use crate::{AnyConn, Partitions};
+use crate::{AnyConn, Partitions, verbs};
 
 /// Proof that a commit returned. Only this module makes one, so an answer before its commit cannot be written.
 pub(crate) struct Committed(());
@@ -35,24 +35,20 @@ pub(crate) struct Prepared {
 }
 
 /// Runs `jobs` as one transaction. On an error nothing of it has happened, unless it is [`Error::CommitUnknown`].
-pub(crate) fn run(
-    conn: &mut AnyConn,
-    clock: &dyn Clock,
-    partitions: Partitions,
-    jobs: &mut [Box<dyn Job>],
-) -> Result<Done, Error> {
+pub(crate) fn run(conn: &mut AnyConn, shared: &Shared, jobs: &mut [Box<dyn Job>]) -> Result<Done, Error> {
     match conn {
         AnyConn::Pg(_) => sql::batch(conn, "BEGIN")?,
         AnyConn::Sqlite(_) => sql::batch(conn, "BEGIN IMMEDIATE")?,
     }
     let mut batch = Batch {
         conn,
-        partitions,
+        shared,
+        partitions: shared.partitions,
         loaded: Loaded::default(),
         heads: BTreeMap::new(),
         requests: BTreeMap::new(),
     };
-    let prepared = batch.prepare(clock, jobs);
+    let prepared = batch.prepare(jobs);
     let committed = prepared.and_then(|prepared| commit(conn).map(|()| prepared));
     match committed {
         Ok(prepared) => Ok(Done {
@@ -113,6 +109,7 @@ struct Head {
 
 struct Batch<'a> {
     conn: &'a mut AnyConn,
+    shared: &'a Shared,
     partitions: Partitions,
     loaded: Loaded,
     heads: BTreeMap<i64, Head>,
@@ -122,8 +119,8 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     /// Everything up to the commit.
-    fn prepare(&mut self, clock: &dyn Clock, jobs: &mut [Box<dyn Job>]) -> Result<Prepared, Error> {
-        self.lock(clock, jobs)?;
+    fn prepare(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Prepared, Error> {
+        self.lock(jobs)?;
         self.load_requests(jobs)?;
         self.load(jobs)?;
         for job in jobs.iter_mut() {
@@ -132,11 +129,14 @@ impl Batch<'_> {
         self.write()
     }
 
-    fn lock(&mut self, clock: &dyn Clock, jobs: &[Box<dyn Job>]) -> Result<(), Error> {
+    fn lock(&mut self, jobs: &[Box<dyn Job>]) -> Result<(), Error> {
         let touched: BTreeSet<i64> = jobs.iter().map(|job| self.partitions.of(job.slot())).collect();
         let rows = heads::lock_heads(self.conn, &touched.into_iter().collect::<Vec<_>>())?;
+        if rows.iter().any(|row| self.shared.opens_epoch(row)) {
+            verbs::finished(self.conn, self.shared)?;
+        }
         for row in rows {
-            let now = clock.now().max(Micros(row.time));
+            let now = self.shared.clock.now().max(Micros(row.time));
             self.heads.insert(
                 row.partition,
                 Head {

@@ -64,7 +64,9 @@ pub(crate) fn empty(conn: &mut AnyConn) -> Result<(), Error> {
         }
         std::thread::sleep(PAUSE);
     }
-    Err(Error::File("the write-ahead log could not be emptied: it is read all the time".to_owned()))
+    Err(Error::File(
+        "the write-ahead log could not be emptied: it is read all the time".to_owned(),
+    ))
 }
 
 /// How often the log is tried to be emptied, and the wait between.

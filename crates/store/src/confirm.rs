@@ -9,13 +9,14 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sammati_kernel::{Micros, Reason, Refusal};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::shared::{Reached, Shared};
 use crate::standby::{Standbys, Wanted};
-use crate::{AnyConn, clock, heads, sql};
+use crate::{AnyConn, clock, heads, sql, verbs};
 
 /// How often heads are asked for while somebody watches, though nobody checks.
 const POLL: Duration = Duration::from_millis(200);
@@ -33,7 +34,7 @@ pub(crate) struct Confirmer {
 
 impl Confirmer {
     /// One thread with one connection: all who wait share an answer, so a second would only ask the same twice.
-    pub(crate) fn start(shared: &Arc<Shared>, wanted: Wanted) -> Result<Self, Error> {
+    pub(crate) fn start(shared: &Arc<Shared>, wanted: Wanted, runtime: Option<Handle>) -> Result<Self, Error> {
         let at = Arc::new(AtomicI64::new(shared.clock.now().0));
         if shared.location.is_embedded() {
             return Ok(Self {
@@ -45,8 +46,11 @@ impl Confirmer {
         let (sender, queue) = mpsc::channel(16 * 1024);
         let worker = Worker {
             shared: Arc::clone(shared),
+            runtime,
             conn: None,
             asked: 0,
+            still: None,
+            is_quiet: false,
             by_write: wanted.confirm_by_write,
             standbys: Standbys::new(wanted),
             at: Arc::clone(&at),
@@ -100,8 +104,14 @@ fn poll(sender: &mpsc::WeakSender<Waiter>, shared: &Weak<Shared>) {
 
 struct Worker {
     shared: Arc<Shared>,
+    /// Where the callers wait; `None` outside of a runtime.
+    runtime: Option<Handle>,
     conn: Option<AnyConn>,
     asked: u64,
+    /// What the heads came to when all of them were known, and how often any of this process's had moved by then.
+    still: Option<(i64, u64)>,
+    /// Whether no head had moved at the last look.
+    is_quiet: bool,
     by_write: bool,
     standbys: Standbys,
     at: Arc<AtomicI64>,
@@ -112,8 +122,12 @@ impl Worker {
         let mut waiting = Vec::new();
         while queue.blocking_recv_many(&mut waiting, 16 * 1024) > 0 {
             let answer = self.confirm();
-            for waiter in waiting.drain(..) {
-                drop(waiter.send(answer.clone()));
+            let waiting = std::mem::take(&mut waiting);
+            let tell = move || waiting.into_iter().for_each(|w: Waiter| drop(w.send(answer.clone())));
+            match &self.runtime {
+                // One wake-up for all: those that are woken from within the runtime cost it next to nothing.
+                Some(runtime) => drop(runtime.spawn(async move { tell() })),
+                None => tell(),
             }
         }
     }
@@ -160,16 +174,49 @@ impl Worker {
             .unwrap_or_else(|_| Err(Error::Broken("a confirmation panicked".into())))
     }
 
-    /// Asks for the heads alone, which is ten times cheaper than for their events too; only then for the events of those
-    /// that moved. The second answer may hold later ones: then a cache loads once more than it must.
+    /// Asks whether any head moved, which is four times cheaper than to ask for all of them; only then for those; and only
+    /// then for the events of those that moved.
     fn ask(&mut self) -> Result<(), Error> {
         let mut conn = self
             .conn
             .take()
             .map_or_else(|| self.shared.location.connect_to_confirm(), Ok)?;
+        // Before the database is asked: what moves here meanwhile is seen as a move at the next look.
+        let moves = self.shared.moves();
+        let sum = match self.is_quiet {
+            true => self.sum(&mut conn)?,
+            false => None,
+        };
+        let now = sum.map(|sum| (sum, moves));
+        if now.is_none() || now != self.still {
+            let moved = self.look(&mut conn)?;
+            self.is_quiet = !moved && self.shared.moves() == moves;
+            self.still = now.filter(|_| self.is_quiet);
+        }
+        self.asked += 1;
+        sql::refresh_plans(&mut conn, self.asked);
+        // What it may not see, or what such a server does not have, is no reason to confirm nothing.
+        if let Err(error) = self.standbys.look(&mut conn) {
+            tracing::debug!(%error, "cannot look at the standbys");
+        }
+        self.conn = Some(conn);
+        Ok(())
+    }
+
+    /// What the heads come to.
+    fn sum(&self, conn: &mut AnyConn) -> Result<Option<i64>, Error> {
+        let began = self.shared.clock.now();
+        let (sum, time) = heads::sum_now(conn, self.by_write)?;
+        self.compare(began, time)?;
+        Ok(sum)
+    }
+
+    /// Takes over all heads, and tells the caches of the events of those that moved; tells whether any had. The second
+    /// answer may hold later ones: then a cache loads once more than it must.
+    fn look(&self, conn: &mut AnyConn) -> Result<bool, Error> {
         let applied: HashMap<i64, i64> = self.shared.applied().into_iter().collect();
         let began = self.shared.clock.now();
-        let (heads, time) = heads::heads_now(&mut conn, self.by_write)?;
+        let (heads, time) = heads::heads_now(conn, self.by_write)?;
         let reached: Vec<_> = heads
             .into_iter()
             .map(|head| Reached {
@@ -182,18 +229,18 @@ impl Worker {
         let subjects = if moved.is_empty() {
             Vec::new()
         } else {
-            sql::subjects_from(&mut conn, &moved)?
+            sql::subjects_from(conn, &moved)?
         };
-        self.asked += 1;
-        sql::refresh_plans(&mut conn, self.asked);
-        // What it may not see, or what such a server does not have, is no reason to confirm nothing.
-        if let Err(error) = self.standbys.look(&mut conn) {
-            tracing::debug!(%error, "cannot look at the standbys");
+        self.compare(began, time)?;
+        if reached.iter().any(|r| self.shared.opens_epoch(&r.head)) {
+            verbs::finished(conn, &self.shared)?;
         }
-        self.conn = Some(conn);
-        // Before anything is taken over: a replica whose clock is off must not decide.
-        time.map_or(Ok(()), |time| clock::compare(self.shared.clock.as_ref(), began, time))?;
         self.shared.reached(&reached, &subjects);
-        Ok(())
+        Ok(!moved.is_empty())
+    }
+
+    /// Before anything is taken over: a replica whose clock is off must not decide.
+    fn compare(&self, began: Micros, time: Option<i64>) -> Result<(), Error> {
+        time.map_or(Ok(()), |time| clock::compare(self.shared.clock.as_ref(), began, time))
     }
 }

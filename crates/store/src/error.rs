@@ -33,6 +33,12 @@ pub enum Error {
     /// The server, or the way to it, is not one that can be relied on.
     #[error("the database server cannot be relied on: {0}")]
     Unfit(String),
+    /// A new epoch was opened, and what was lost before it is not done again yet.
+    #[error(
+        "the database was restored, and its recovery has not come to its end: what was taken back since the backup could be \
+         in force again. Run the verb recover; it says what is in its way"
+    )]
+    Unfinished,
     /// The schema is not one that this binary serves.
     #[error("{0}")]
     Schema(String),
@@ -48,6 +54,8 @@ impl Error {
             Self::ClaimTaken | Self::CommitUnknown(_) | Self::Connect(_) | Self::ClockSkew(_) => true,
             // Another server may stand there in a moment.
             Self::OnlyReads | Self::Unfit(_) => true,
+            // It takes as long as somebody needs to run it.
+            Self::Unfinished => false,
             Self::Database(error) => is_passing(error),
             Self::Missed(_) | Self::Broken(_) | Self::Schema(_) | Self::File(_) => false,
         }
@@ -55,7 +63,7 @@ impl Error {
 
     /// Whether one command of the batch may be at fault, so that the rest should go without it.
     pub(crate) fn is_of_one_command(&self) -> bool {
-        self.is_slow() || !(self.is_passing() || self.is_of_the_disk())
+        self.is_slow() || !(self.is_passing() || self.is_of_the_disk() || matches!(self, Self::Unfinished))
     }
 
     /// Whether one command of the batch may be what takes so long that the rest never commits.

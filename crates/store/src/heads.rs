@@ -140,6 +140,38 @@ pub(crate) fn heads_now(conn: &mut AnyConn, by_write: bool) -> Result<(Vec<HeadR
 }
 
 #[derive(QueryableByName)]
+struct SumNow {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    sum: Option<i64>,
+    #[diesel(sql_type = BigInt)]
+    database_time: i64,
+    #[diesel(sql_type = Bool)]
+    only_reads: bool,
+}
+
+/// A number that all heads come to, another one whenever any of them moved, forth or back, but for one time in 2^64; and
+/// what time the primary says it is. As [`heads_now`], in one row. `None` for the number where the database has none.
+pub(crate) fn sum_now(conn: &mut AnyConn, by_write: bool) -> Result<(Option<i64>, Option<i64>), Error> {
+    let AnyConn::Pg(c) = conn else { return Ok((None, None)) };
+    let text = if by_write {
+        "WITH w AS MATERIALIZED (SELECT pg_logical_emit_message(true,'sammati','') IS NULL AS nothing) \
+         SELECT bit_xor(hashint8extended(next,hashint8extended(epoch,hashint8extended(floor,partition)))) AS sum,\
+         (extract(epoch FROM clock_timestamp())*1000000)::bigint AS database_time,\
+         (SELECT nothing FROM w) OR pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean \
+         AS only_reads FROM head"
+    } else {
+        "SELECT bit_xor(hashint8extended(next,hashint8extended(epoch,hashint8extended(floor,partition)))) AS sum,\
+         (extract(epoch FROM clock_timestamp())*1000000)::bigint AS database_time,\
+         pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS only_reads FROM head"
+    };
+    let now: SumNow = prepared(text, &[]).get_result(c.diesel())?;
+    if now.only_reads {
+        return Err(Error::OnlyReads);
+    }
+    Ok((now.sum, Some(now.database_time)))
+}
+
+#[derive(QueryableByName)]
 struct Now {
     #[diesel(sql_type = BigInt)]
     micros: i64,

@@ -152,7 +152,7 @@ impl Lane {
 
     fn on(&mut self, conn: &mut AnyConn, jobs: &mut [Box<dyn Job>]) -> Result<Done, Error> {
         self.check_clock(conn)?;
-        let done = batch::run(conn, self.shared.clock.as_ref(), self.shared.partitions, jobs)?;
+        let done = batch::run(conn, &self.shared, jobs)?;
         self.batches += 1;
         sql::refresh_plans(conn, self.batches);
         Ok(done)

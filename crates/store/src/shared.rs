@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) key: Key,
     pub(crate) stats: Stats,
     pub(crate) room: Room,
+    /// Whether this process is the one that finishes what an epoch was opened for.
+    pub(crate) recovers: bool,
     heads: RwLock<HashMap<i64, Known>>,
     caches: Mutex<Vec<Arc<dyn Invalidate>>>,
     changed: watch::Sender<u64>,
@@ -80,6 +82,7 @@ impl Shared {
             key,
             stats: Stats::default(),
             room: Room::default(),
+            recovers: false,
             heads: RwLock::default(),
             caches: Mutex::default(),
             changed,
@@ -109,6 +112,13 @@ impl Shared {
         if moved {
             self.changed.send_modify(|n| *n += 1);
         }
+    }
+
+    /// Whether a head is in an epoch that this process has not been in.
+    pub(crate) fn opens_epoch(&self, head: &HeadRow) -> bool {
+        let heads = self.heads.read().unwrap_or_else(PoisonError::into_inner);
+        let known = heads.get(&head.partition);
+        known.is_some_and(|known| head.epoch > known.head.epoch)
     }
 
     /// Whether a head denies what this process was told before: another epoch, or fewer events than were applied.
@@ -157,6 +167,11 @@ impl Shared {
 
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// How often any head moved.
+    pub(crate) fn moves(&self) -> u64 {
+        *self.changed.borrow()
     }
 
     pub(crate) fn watchers(&self) -> usize {

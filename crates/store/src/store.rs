@@ -137,11 +137,10 @@ impl Store {
         let key = options.key.derive("store");
         let mut shared = Shared::new(Dial::new(options.location.clone()), clock, partitions, key, lock);
         shared.room = Room::new(options.budget);
+        shared.recovers = unfinished;
         let shared = Arc::new(shared);
         let mut conn = options.location.connect()?;
-        if !unfinished && verbs::is_unfinished(&mut conn)? {
-            return Err(Error::Schema(UNFINISHED.to_owned()));
-        }
+        verbs::finished(&mut conn, &shared)?;
         let heads = crate::heads::read_heads(&mut conn, &partitions.all().collect::<Vec<_>>())?;
         let heads: Vec<_> = heads
             .into_iter()
@@ -169,7 +168,7 @@ impl Store {
         Ok(Self {
             lanes: Arc::new(lanes),
             readers: Arc::new(Readers::new(Arc::clone(&shared), readers)),
-            confirmer: Confirmer::start(&shared, wanted)?,
+            confirmer: Confirmer::start(&shared, wanted, runtime)?,
             shared,
         })
     }
@@ -348,7 +347,7 @@ impl Store {
     /// # Errors
     /// STORAGE_UNAVAILABLE.
     pub async fn scrub(&self) -> Result<(), Refusal> {
-        self.readers.with(crate::checkpoint::empty).await
+        self.readers.with(checkpoint::empty).await
     }
 
     /// Measures the room that the database takes, and its feed: from then on commands are refused or taken on by that.
@@ -445,10 +444,6 @@ impl Store {
         self.shared.location.file()
     }
 }
-
-/// Why a database is not served.
-const UNFINISHED: &str = "the database was restored, and its recovery has not come to its end: what was taken back since \
-    the backup could be in force again. Run the verb recover; it says what is in its way";
 
 /// Marks the ids of what is done once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

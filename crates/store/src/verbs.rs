@@ -17,7 +17,7 @@ pub use backup::backup;
 pub use fsck::{Disagreement, Fsck, Keyed, Known, More, Summary, fsck};
 pub use look::{Health, Remark, look};
 pub use primary::{Needs, primary};
-pub(crate) use recover::is_unfinished;
+pub(crate) use recover::finished;
 pub use recover::{Cut, Recovery, Standing, finish};
 pub use restore::{Restored, restore};
 pub use room::room;

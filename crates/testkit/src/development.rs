@@ -73,6 +73,8 @@ pub struct Ports {
     pub audit: Port,
     /// Of the sandbox.
     pub sandbox: Port,
+    /// Of audit, for its log over plain HTTP; without it the log is read by RPC alone.
+    pub tiles: Option<u16>,
 }
 
 /// The ports of one service.
@@ -127,7 +129,7 @@ impl Default for Development {
 }
 
 impl Default for Ports {
-    /// 7101 to 7104, and 7201 to 7204 for health and metrics.
+    /// 7101 to 7104, 7201 to 7204 for health and metrics, and 7303 for the log.
     fn default() -> Self {
         let port = |n: u16| Port {
             rpc: 7100 + n,
@@ -138,6 +140,7 @@ impl Default for Ports {
             consent: port(2),
             audit: port(3),
             sandbox: port(4),
+            tiles: Some(7303),
         }
     }
 }
@@ -149,7 +152,7 @@ impl Ports {
     /// When the system has no port to give.
     pub fn free() -> io::Result<Self> {
         // All are held until all are known, so that no two are the same.
-        let held: Vec<TcpListener> = (0..8)
+        let held: Vec<TcpListener> = (0..9)
             .map(|_| TcpListener::bind(("127.0.0.1", 0)))
             .collect::<Result<_, _>>()?;
         let port = |n: usize| held[n].local_addr().map(|address| address.port());
@@ -164,6 +167,7 @@ impl Ports {
             consent: pair(1)?,
             audit: pair(2)?,
             sandbox: pair(3)?,
+            tiles: Some(port(8)?),
         })
     }
 }

@@ -1,27 +1,12 @@
 //! Appending: one command assigns indexes, extends the tree and advances the source, all or nothing.
 
-use prost::Message;
-use sammati_api::audit::v1::{EventSource, Leaf};
+use sammati_api::audit::v1::EventSource;
 use sammati_kernel::{Fact, Micros, Reason, Refusal, Slot};
-use sammati_log::hash::leaf_hash;
-use sammati_server::event::timestamp;
 use sammati_store::{Command, Keys, Record, View};
 
-use crate::rows::{LeafRow, LogRow, MentionRow, SLOT, SourceRow, SubjectRow, Tags, event_key};
+use crate::entry::Entry;
+use crate::rows::{LeafRow, LogRow, SLOT, SourceRow, SubjectRow};
 use crate::tree::{Tree, frozen};
-
-/// An event that is ready to be appended: checked, sealed, hashed for look-up.
-#[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    /// The leaf, without what is known only under the lock.
-    pub header: Leaf,
-    /// Its payload, sealed.
-    pub payload: Vec<u8>,
-    /// A keyed hash of the event as it was sent.
-    pub digest: Vec<u8>,
-    /// What it is looked up by.
-    pub tags: Tags,
-}
 
 /// Where a relayed stretch stands in its feed. Its chain hashes were computed, not believed.
 #[derive(Debug, Clone)]
@@ -39,6 +24,21 @@ pub struct Stretch {
 }
 
 impl Stretch {
+    /// How many entries it has.
+    pub fn entries(&self) -> usize {
+        self.chains.len().saturating_sub(1)
+    }
+
+    /// The source of its entries, in order.
+    fn sources(&self) -> impl Iterator<Item = EventSource> {
+        (self.first..).take(self.entries()).map(|position| EventSource {
+            service: self.service.clone(),
+            epoch: self.epoch,
+            partition: self.partition,
+            position,
+        })
+    }
+
     /// The row of its partition in `epoch`, as it begins.
     fn row(&self, epoch: i64) -> SourceRow {
         SourceRow {
@@ -101,6 +101,27 @@ impl Stretch {
             _ => Ok(known),
         }
     }
+
+    /// Moves its source on. What lies before the position it expects must be in the log, what lies after must not.
+    fn advance(&self, view: &mut View<'_>, entries: &[Entry], placed: &[Option<Placed>]) -> Result<i64, Refusal> {
+        let mut source = self.source(view);
+        let known = self.known(&source)?;
+        let mut places = placed.iter().enumerate();
+        if let Some((at, _)) = places.find(|(at, place)| place.is_some() != (*at < known)) {
+            let sent = entries.get(at).map_or("", |entry| &entry.event_id);
+            return Err(Refusal::new(Reason::EventConflict)
+                .saying("the log has another event at this position, or this event at another")
+                .with(Fact::EventId, sent));
+        }
+        if known < entries.len() {
+            source.next = self
+                .first
+                .saturating_add(i64::try_from(entries.len()).unwrap_or(i64::MAX));
+            source.chain = self.chains.last().cloned().unwrap_or_default();
+            view.put(&source);
+        }
+        Ok(source.next)
+    }
 }
 
 /// Appends all of `entries` or none.
@@ -108,8 +129,8 @@ impl Stretch {
 pub(crate) struct Append {
     /// In order.
     pub entries: Vec<Entry>,
-    /// Where they come from, if from a feed.
-    pub stretch: Option<Stretch>,
+    /// Where they come from, if from a feed: each partition once, one stretch's entries after the other's.
+    pub stretches: Vec<Stretch>,
 }
 
 /// Where an event is.
@@ -128,8 +149,8 @@ pub struct Placed {
 pub struct Appended {
     /// One for each entry.
     pub placed: Vec<Placed>,
-    /// For a stretch: the position that is expected next.
-    pub next_position: i64,
+    /// For each stretch: the position that is expected next.
+    pub next_positions: Vec<i64>,
 }
 
 impl Command for Append {
@@ -142,7 +163,7 @@ impl Command for Append {
 
     fn bytes(&self) -> usize {
         let entries = self.entries.iter();
-        1024 + entries.map(|entry| 1024 + entry.payload.len()).sum::<usize>()
+        1024 + entries.map(Entry::bytes).sum::<usize>()
     }
 
     /// An event is never given up for room: who tells them sheds before.
@@ -153,20 +174,16 @@ impl Command for Append {
     fn reads(&self, keys: &mut Keys) {
         keys.row::<LogRow>(LogRow::KEY);
         for entry in &self.entries {
-            keys.group::<LeafRow>("event_id", event_key(&entry.header.event_id));
-            if !entry.header.subject_tag.is_empty() {
-                keys.row::<SubjectRow>(entry.header.subject_tag.clone());
+            keys.group::<LeafRow>("event_id", entry.key());
+            if !entry.subject.is_empty() {
+                keys.row::<SubjectRow>(entry.subject.clone());
             }
         }
-        if let Some(stretch) = &self.stretch {
-            stretch.reads(keys);
-        }
+        self.stretches.iter().for_each(|stretch| stretch.reads(keys));
     }
 
     fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
-        if let Some(stretch) = &self.stretch {
-            stretch.then(loaded, keys);
-        }
+        self.stretches.iter().for_each(|stretch| stretch.then(loaded, keys));
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<Appended, Refusal> {
@@ -175,14 +192,14 @@ impl Command for Append {
             return Err(frozen());
         }
         let mut placed = self.find(view)?;
-        let next_position = self.advance(view, &placed)?;
+        let next_positions = self.advance(view, &placed)?;
         let new = placed.iter().filter(|p| p.is_none()).count();
         if new > 0 {
             self.add(view, &mut log, &mut placed)?;
             view.put(&log);
         }
         let placed = placed.into_iter().flatten().collect();
-        Ok(Appended { placed, next_position })
+        Ok(Appended { placed, next_positions })
     }
 }
 
@@ -191,37 +208,23 @@ impl Append {
     fn find(&self, view: &View<'_>) -> Result<Vec<Option<Placed>>, Refusal> {
         let mut found = Vec::with_capacity(self.entries.len());
         for entry in &self.entries {
-            let known = view
-                .group::<LeafRow>("event_id", &event_key(&entry.header.event_id))
-                .pop();
+            let known = view.group::<LeafRow>("event_id", entry.key()).pop();
             found.push(known.map(|row| entry.same_as(&row)).transpose()?);
         }
         Ok(found)
     }
 
-    /// Moves the source on. What lies before the position it expects must be in the log, what lies after must not.
-    fn advance(&self, view: &mut View<'_>, placed: &[Option<Placed>]) -> Result<i64, Refusal> {
-        let Some(stretch) = &self.stretch else { return Ok(0) };
-        let mut source = stretch.source(view);
-        let known = stretch.known(&source)?;
-        if let Some(at) = placed
-            .iter()
-            .enumerate()
-            .position(|(at, place)| place.is_some() != (at < known))
-        {
-            let sent = self.entries.get(at).map_or("", |entry| &entry.header.event_id);
-            return Err(Refusal::new(Reason::EventConflict)
-                .saying("the log has another event at this position, or this event at another")
-                .with(Fact::EventId, sent));
+    /// Moves the sources on; tells what each expects then.
+    fn advance(&self, view: &mut View<'_>, placed: &[Option<Placed>]) -> Result<Vec<i64>, Refusal> {
+        let (mut entries, mut placed, mut next) = (&self.entries[..], placed, Vec::new());
+        for stretch in &self.stretches {
+            let count = stretch.entries().min(entries.len());
+            let (own, others) = entries.split_at(count);
+            let (here, rest) = placed.split_at(count);
+            next.push(stretch.advance(view, own, here)?);
+            (entries, placed) = (others, rest);
         }
-        if known < self.entries.len() {
-            source.next = stretch
-                .first
-                .saturating_add(i64::try_from(self.entries.len()).unwrap_or(i64::MAX));
-            source.chain = stretch.chains.last().cloned().unwrap_or_default();
-            view.put(&source);
-        }
-        Ok(source.next)
+        Ok(next)
     }
 
     /// Appends the entries that have no place yet.
@@ -233,19 +236,9 @@ impl Append {
         for (entry, place) in self.entries.iter().zip(placed).filter(|(_, place)| place.is_none()) {
             let index = tree.size() + hashes.len() as u64;
             let row = entry.row(index, accepted, chain(view, entry, index));
-            let hash = leaf_hash(&row.leaf);
+            let hash = row.hash();
             hashes.push(hash);
-            view.put(&LeafRow {
-                hash: hash.0.to_vec(),
-                ..row
-            });
-            for party in &entry.tags.parties {
-                view.put(&MentionRow {
-                    party: party.clone(),
-                    index,
-                    erased: false,
-                });
-            }
+            view.put(&row);
             *place = Some(Placed {
                 index,
                 hash: hash.0,
@@ -260,51 +253,9 @@ impl Append {
     }
 }
 
-impl Entry {
-    /// Its place, if `row` is the same event.
-    fn same_as(&self, row: &LeafRow) -> Result<Placed, Refusal> {
-        if row.digest != self.digest {
-            return Err(Refusal::new(Reason::EventConflict)
-                .saying("this event id is in the log with another body; an event is never changed, send a new one")
-                .with(Fact::EventId, &self.header.event_id)
-                .with(Fact::KnownDigest, hex(&row.digest))
-                .with(Fact::SentDigest, hex(&self.digest)));
-        }
-        let accepted = row
-            .header()
-            .accept_time
-            .as_ref()
-            .and_then(sammati_server::event::micros);
-        let hash = row.hash.as_slice().try_into().map_err(|_| Reason::Internal)?;
-        Ok(Placed {
-            index: row.index,
-            hash,
-            accepted: accepted.unwrap_or_default(),
-        })
-    }
-
-    /// The row, with the leaf encoded once and for ever; its hash is put in by whoever appends it.
-    fn row(&self, index: u64, accepted: Micros, subject: (i64, Option<u64>)) -> LeafRow {
-        let header = Leaf {
-            accept_time: Some(timestamp(accepted)),
-            subject_seq: subject.0,
-            subject_prev: subject.1.and_then(|prev| i64::try_from(prev).ok()),
-            ..self.header.clone()
-        };
-        LeafRow {
-            index,
-            leaf: header.encode_to_vec(),
-            hash: Vec::new(),
-            payload: self.payload.clone(),
-            digest: self.digest.clone(),
-            tags: self.tags.clone(),
-        }
-    }
-}
-
 /// The place of an event among those of its subject, and the index of the one before.
 fn chain(view: &mut View<'_>, entry: &Entry, index: u64) -> (i64, Option<u64>) {
-    let tag = &entry.header.subject_tag;
+    let tag = &entry.subject;
     if tag.is_empty() {
         return (0, None);
     }
@@ -318,18 +269,16 @@ fn chain(view: &mut View<'_>, entry: &Entry, index: u64) -> (i64, Option<u64>) {
     (seq, before.map(|row| row.last))
 }
 
-/// The source of a leaf: the service, and its position if it was relayed.
-pub(crate) fn source(service: &str, stretch: Option<&Stretch>, at: usize) -> EventSource {
-    let mut source = EventSource {
+/// The sources of the leaves of a call: their places in the feed, or the service alone where they were sent directly.
+pub(crate) fn sources(service: &str, stretches: &[Stretch]) -> impl Iterator<Item = EventSource> {
+    let direct = EventSource {
         service: service.to_owned(),
         ..EventSource::default()
     };
-    if let Some(stretch) = stretch {
-        source.epoch = stretch.epoch;
-        source.partition = stretch.partition;
-        source.position = stretch.first.saturating_add(i64::try_from(at).unwrap_or(i64::MAX));
-    }
-    source
+    stretches
+        .iter()
+        .flat_map(Stretch::sources)
+        .chain(std::iter::repeat(direct))
 }
 
 /// Lower-case hexadecimal digits.

@@ -42,6 +42,21 @@ impl Log {
         Ok(row.map(|row| row.record))
     }
 
+    /// The note of the newest checkpoint that enough witnesses cosigned, or else of the newest that there is. Nothing is signed for it.
+    ///
+    /// # Errors
+    /// `CHECKPOINT_UNKNOWN` before the first, `LOG_FROZEN`, `STORAGE_UNAVAILABLE`.
+    pub async fn published(&self) -> Result<String, Refusal> {
+        let newest = self.good_enough(0).await?;
+        // Readers who ask for cosignatures cannot use one that lacks them.
+        let cosigned = match self.witnesses.is_empty() {
+            true => None,
+            false => self.cosigned(self.witnesses.required()).await?,
+        };
+        let none = || Refusal::new(Reason::CheckpointUnknown).saying("nothing was signed yet");
+        Ok(self.noted(cosigned.or(newest).ok_or_else(none)?).await?.note)
+    }
+
     async fn signed(&self, size: u64) -> Result<CheckpointRow, Refusal> {
         if let Some(row) = self.good_enough(size).await? {
             return Ok(row);
@@ -51,6 +66,7 @@ impl Log {
             if let Some(row) = self.good_enough(size).await? {
                 return Ok(row);
             }
+            self.compare().await?;
             let growth = self.store.snapshot(Growth::read).await?;
             let row = match growth.prove().and_then(|to| self.sign(&growth, to)) {
                 Ok(row) => row,
@@ -72,7 +88,7 @@ impl Log {
     }
 
     /// The newest checkpoint, if it covers `size` leaves or all that there are.
-    async fn good_enough(&self, size: u64) -> Result<Option<CheckpointRow>, Refusal> {
+    pub(crate) async fn good_enough(&self, size: u64) -> Result<Option<CheckpointRow>, Refusal> {
         let found = self.store.snapshot(move |r| {
             let Some(log) = r.get::<LogRow>(SLOT, LogRow::KEY)?.map(|row| row.record) else {
                 return Ok(None);
@@ -94,7 +110,7 @@ impl Log {
 
     fn sign(&self, growth: &Growth, (size, root): (u64, Hash32)) -> Result<CheckpointRow, Error> {
         let statement = Checkpoint::new(&growth.log.origin, size, root)?;
-        let note = checkpoint::sign(&statement, &self.signer)?;
+        let note = checkpoint::sign_by(&statement, &self.keys.signers())?;
         Ok(CheckpointRow {
             size,
             root: root.0.to_vec(),

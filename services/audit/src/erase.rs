@@ -16,12 +16,16 @@ use sammati_store::{Command, Keys, RequestKey, View};
 use crate::append::Append;
 use crate::keyring::{self, MONTH, Opened, SUBJECT};
 use crate::log::{Log, Own, SERVICE};
+use crate::posting::Clear;
 use crate::retention;
-use crate::rows::{Done, ErasureRow, HoldRow, LeafRow, Running, SLOT, clear, read_to_clear};
+use crate::rows::{Done, ErasureRow, HoldRow, Running, SLOT};
 use crate::subject::Walk;
 
-/// Leaves of one look, and of one commit.
+/// Leaves of one look.
 const CHUNK: usize = 256;
+
+/// Leaves that one commit clears: each may take a page of postings with it for everything that it names.
+const CLEARED: usize = 32;
 
 /// How long what a hold holds back waits until it is looked at again.
 const HELD: Duration = Duration::from_secs(86_400);
@@ -62,17 +66,26 @@ impl Log {
         request: RequestKey,
     ) -> Result<Vec<(RetentionClass, Standing)>, Refusal> {
         let kept = self.survey(tag).await?;
-        let wanted: Vec<_> = kept.iter().filter(|(class, _)| classes.is_empty() || classes.contains(class)).collect();
+        let wanted: Vec<_> = kept
+            .iter()
+            .filter(|(class, _)| classes.is_empty() || classes.contains(class))
+            .collect();
         let rows = wanted.iter().map(|(class, kept)| ErasureRow {
             key: keyring::subject_key(number(**class), tag),
             due: kept.due(**class).0,
             basis: basis.to_owned(),
-            actor: Draft::new("", event::Action::Unspecified, RetentionClass::Admin, caller).payload().actor.take(),
+            actor: Draft::new("", event::Action::Unspecified, RetentionClass::Admin, caller)
+                .payload()
+                .actor
+                .take(),
             ..ErasureRow::default()
         });
         self.store.run(Book(rows.collect()), Some(request)).await?;
         let mut standings = Vec::new();
-        for class in retention::CLASSES.into_iter().filter(|class| classes.is_empty() || classes.contains(class)) {
+        for class in retention::CLASSES
+            .into_iter()
+            .filter(|class| classes.is_empty() || classes.contains(class))
+        {
             let key = keyring::subject_key(number(class), tag);
             standings.extend(self.execute(&key).await?.map(|standing| (class, standing)));
         }
@@ -85,7 +98,10 @@ impl Log {
     /// `LOG_FROZEN`, `STORAGE_UNAVAILABLE`; what was left is due the next time.
     pub async fn sweep(&self) -> Result<(), Refusal> {
         let now = self.store.clock().now();
-        let due = self.store.read(move |r| r.due::<ErasureRow>("due", now.0, 1000)).await?;
+        let due = self
+            .store
+            .read(move |r| r.due::<ErasureRow>("due", now.0, 1000))
+            .await?;
         for row in due {
             self.execute(&row.record.key).await?;
         }
@@ -93,7 +109,14 @@ impl Log {
             let Some((class, month)) = month_of(&key) else { continue };
             let over = retention::month_ceiling(class, &month).is_some_and(|ceiling| ceiling <= now);
             if over && !self.is_held(class, &[]).await? {
-                self.expire(&system(SERVICE), class, &month, "the time that the class is kept is over", None).await?;
+                self.expire(
+                    &system(SERVICE),
+                    class,
+                    &month,
+                    "the time that the class is kept is over",
+                    None,
+                )
+                .await?;
             }
         }
         Ok(())
@@ -117,7 +140,10 @@ impl Log {
             key: key.clone(),
             due: floor.0,
             basis: basis.to_owned(),
-            actor: Draft::new("", event::Action::Unspecified, RetentionClass::Admin, caller).payload().actor.take(),
+            actor: Draft::new("", event::Action::Unspecified, RetentionClass::Admin, caller)
+                .payload()
+                .actor
+                .take(),
             ..ErasureRow::default()
         };
         self.store.run(BookMonth { row, class }, request).await?;
@@ -146,7 +172,10 @@ impl Log {
             }
         }
         if again > 0 {
-            tracing::warn!(again, "keys that were destroyed had come back with a restore; they are destroyed again");
+            tracing::warn!(
+                again,
+                "keys that were destroyed had come back with a restore; they are destroyed again"
+            );
             self.keyring.scrub().await?;
         }
         Ok(again)
@@ -159,14 +188,20 @@ impl Log {
     pub(crate) async fn erasure_of(&self, header: &audit::Leaf) -> Result<Option<Done>, Refusal> {
         let class = u8::try_from(header.class).unwrap_or_default();
         let month = header.key_id.split('/').nth(1).unwrap_or_default();
-        let of = [keyring::subject_key(class, &header.subject_tag), keyring::month_key(class, month)];
+        let of = [
+            keyring::subject_key(class, &header.subject_tag),
+            keyring::month_key(class, month),
+        ];
         let keys: Vec<_> = of.iter().map(|key| (SLOT, key.clone())).collect();
         let rows = self.store.read(move |r| r.many::<ErasureRow>(&keys)).await?;
         let find = |row: &ErasureRow| match row.key.first() {
             Some(&SUBJECT) => row.of_generation(keyring::generation(header)).cloned(),
             _ => row.done.last().cloned(),
         };
-        Ok(rows.iter().filter_map(|row| find(&row.record)).min_by_key(|done| done.at))
+        Ok(rows
+            .iter()
+            .filter_map(|row| find(&row.record))
+            .min_by_key(|done| done.at))
     }
 
     /// What the log has of a subject, by class.
@@ -225,7 +260,11 @@ impl Log {
         let of_subject = row.key.first() == Some(&SUBJECT);
         let due = match of_subject {
             // What came since moves the day.
-            true => self.survey(tag).await?.get(&class).map_or(Micros(row.due), |kept| kept.due(class)),
+            true => self
+                .survey(tag)
+                .await?
+                .get(&class)
+                .map_or(Micros(row.due), |kept| kept.due(class)),
             false => Micros(row.due),
         };
         let held = self.is_held(class, if of_subject { tag } else { &[] }).await?;
@@ -238,7 +277,12 @@ impl Log {
             let (Standing::Booked(due) | Standing::Held(due)) = standing else {
                 return Err(Reason::Internal.into());
             };
-            self.store.apply(Postpone { key: row.key.clone(), due }).await?;
+            self.store
+                .apply(Postpone {
+                    key: row.key.clone(),
+                    due,
+                })
+                .await?;
             return Ok(Err(standing));
         }
         let seed = Seed::draw().map_err(|_| Reason::Internal)?;
@@ -262,9 +306,16 @@ impl Log {
     /// Clears the rows of a subject's leaves that were sealed under the destroyed key.
     async fn clear(&self, key: &[u8], generation: i64) -> Result<(), Refusal> {
         let kept = self.survey(key.get(2..).unwrap_or_default()).await?;
-        let leaves = kept.get(&class_of(key)).map(|kept| kept.leaves.as_slice()).unwrap_or_default();
-        let indexes: Vec<_> = leaves.iter().filter(|(_, of)| *of <= generation).map(|(index, _)| *index).collect();
-        for chunk in indexes.chunks(CHUNK) {
+        let leaves = kept
+            .get(&class_of(key))
+            .map(|kept| kept.leaves.as_slice())
+            .unwrap_or_default();
+        let indexes: Vec<_> = leaves
+            .iter()
+            .filter(|(_, of)| *of <= generation)
+            .map(|(index, _)| *index)
+            .collect();
+        for chunk in indexes.chunks(CLEARED) {
             self.store.apply(Clear(chunk.to_vec())).await?;
         }
         Ok(())
@@ -273,7 +324,11 @@ impl Log {
     /// Records an erasure in the log and closes it, in one commit.
     async fn close(&self, row: &ErasureRow, running: &Running) -> Result<Done, Refusal> {
         let of_subject = row.key.first() == Some(&SUBJECT);
-        let what = if of_subject { "audit.erasure_executed" } else { "key.destroyed" };
+        let what = if of_subject {
+            "audit.erasure_executed"
+        } else {
+            "key.destroyed"
+        };
         let mut event = Draft::new(what, event::Action::Delete, RetentionClass::Admin, &system(SERVICE)).event;
         event.event_id.clone_from(&running.event_id);
         event.occurred_time = Some(timestamp(Micros(running.at)));
@@ -282,7 +337,11 @@ impl Log {
         payload.legal_basis.clone_from(&row.basis);
         payload.resource = name_of(&row.key);
         payload.resource_version = running.generation;
-        let tag = if of_subject { row.key.get(2..).unwrap_or_default().to_vec() } else { Vec::new() };
+        let tag = if of_subject {
+            row.key.get(2..).unwrap_or_default().to_vec()
+        } else {
+            Vec::new()
+        };
         let append = self.own_entry(event, tag).await?;
         let close = Close {
             append,
@@ -295,7 +354,9 @@ impl Log {
     }
 
     async fn is_held(&self, class: RetentionClass, tag: &[u8]) -> Result<bool, Refusal> {
-        let read = self.store.read(|r| r.group::<HoldRow>(SLOT, "active", &HoldRow::ACTIVE));
+        let read = self
+            .store
+            .read(|r| r.group::<HoldRow>(SLOT, "active", &HoldRow::ACTIVE));
         Ok(read.await?.iter().any(|row| row.record.covers(class.into(), tag)))
     }
 }
@@ -309,7 +370,9 @@ impl Kept {
 
 /// Whether an event tells of a consent that goes on; events come newest first, so its end came before.
 fn goes_on(event_type: &str, opened: &Opened, ended: &mut BTreeSet<String>) -> bool {
-    let Opened::Readable(payload) = opened else { return false };
+    let Opened::Readable(payload) = opened else {
+        return false;
+    };
     match event_type {
         "consent.withdrawn" | "consent.expired" | "consent.superseded" => {
             ended.insert(payload.resource.clone());
@@ -451,7 +514,10 @@ impl Command for Postpone {
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
-        if let Some(mut row) = view.get::<ErasureRow>(&self.key).filter(|row| row.due != 0 && row.running.is_none()) {
+        if let Some(mut row) = view
+            .get::<ErasureRow>(&self.key)
+            .filter(|row| row.due != 0 && row.running.is_none())
+        {
             row.due = self.due.0;
             view.put(&row);
         }
@@ -489,7 +555,11 @@ impl Command for Begin {
         if let Some(running) = row.running {
             return Ok(running);
         }
-        let tag = if self.of_subject { self.key.get(2..).unwrap_or_default() } else { &[] };
+        let tag = if self.of_subject {
+            self.key.get(2..).unwrap_or_default()
+        } else {
+            &[]
+        };
         let holds = view.group::<HoldRow>("active", &HoldRow::ACTIVE);
         if holds.iter().any(|hold| hold.covers(class_of(&self.key).into(), tag)) {
             return Err(Reason::LegalHold.into());
@@ -497,43 +567,6 @@ impl Command for Begin {
         row.running = Some(self.running.clone());
         view.put(&row);
         Ok(self.running.clone())
-    }
-}
-
-/// Clears rows of leaves.
-struct Clear(Vec<u64>);
-
-impl Command for Clear {
-    type Answer = ();
-    const NAME: &'static str = "audit.clear_payloads";
-
-    fn slot(&self) -> Slot {
-        SLOT
-    }
-
-    fn is_essential(&self) -> bool {
-        true
-    }
-
-    fn reads(&self, keys: &mut Keys) {
-        for index in &self.0 {
-            keys.row::<LeafRow>(index.to_be_bytes());
-        }
-    }
-
-    fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
-        for row in self.0.iter().filter_map(|index| loaded.get::<LeafRow>(&index.to_be_bytes())) {
-            read_to_clear(&row, keys);
-        }
-    }
-
-    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
-        for index in &self.0 {
-            if let Some(row) = view.get::<LeafRow>(&index.to_be_bytes()) {
-                clear(view, row);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -563,7 +596,12 @@ impl Command for Close {
 
     fn decide(&self, view: &mut View<'_>) -> Result<Done, Refusal> {
         let mut row = view.get::<ErasureRow>(&self.key).ok_or(Reason::Internal)?;
-        let known = |row: &ErasureRow| row.done.iter().find(|done| done.generation == self.running.generation).cloned();
+        let known = |row: &ErasureRow| {
+            row.done
+                .iter()
+                .find(|done| done.generation == self.running.generation)
+                .cloned()
+        };
         if row.running.as_ref() != Some(&self.running) {
             return known(&row).ok_or_else(|| Reason::Internal.into());
         }

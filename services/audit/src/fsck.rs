@@ -1,17 +1,17 @@
 //! Is the log what it signed? Leaf hashes, tree, tiles, checkpoints, subjects and sources, made again from the leaves.
 //!
-//! Not made again: payloads, which only their keys open, and mentions.
+//! Not made again: payloads, which only their keys open, and what is looked up by names, which is keyed.
 
 use std::collections::{HashMap, VecDeque};
 
 use prost::Message;
 use sammati_api::audit::v1::Leaf;
-use sammati_log::hash::leaf_hash;
 use sammati_store::Error;
 use sammati_store::verbs::Fsck;
 
 use crate::append::hex;
-use crate::rows::{CheckpointRow, LeafRow, LogRow, SourceRow, SubjectRow, TileRow};
+use crate::posting::{Reach, Sum};
+use crate::rows::{CheckpointRow, LeafRow, LogRow, PostingRow, SourceRow, SubjectRow, TileRow};
 use crate::tree::Tree;
 
 /// What the leaves so far make.
@@ -23,6 +23,9 @@ struct Made {
     /// Of each partition of a feed, by its row's key: the position behind the last.
     sources: HashMap<Vec<u8>, i64>,
     checkpoints: Checkpoints,
+    /// How far the postings have come, as the head says, and what they add up to.
+    reach: Reach,
+    postings: Sum,
 }
 
 /// What was signed, by size, read as the tree grows.
@@ -53,7 +56,11 @@ impl Checkpoints {
 /// # Errors
 /// When the database fails.
 pub fn log(fsck: &mut Fsck<'_>, partition: i64) -> Result<(), Error> {
-    let mut made = Made::default();
+    let head = fsck.get::<LogRow>(partition, LogRow::KEY)?.unwrap_or_default();
+    let mut made = Made {
+        reach: head.reach(),
+        ..Made::default()
+    };
     let mut after = Vec::new();
     made.signed(fsck, partition)?;
     loop {
@@ -84,15 +91,8 @@ impl Made {
             return Ok(false);
         }
         let place = format!("leaf {index}");
-        let hash = leaf_hash(&row.leaf);
-        if row.hash != hash.0 {
-            let what = format!(
-                "its hash is kept as {}, but its bytes hash to {}",
-                hex(&row.hash),
-                hex(&hash.0)
-            );
-            fsck.disagree(at, &place, what);
-        }
+        let hash = row.hash();
+        self.postings.leaf(self.reach, row);
         match Leaf::decode(row.leaf.as_slice()) {
             Err(_) => fsck.disagree(at, &place, "its header cannot be read"),
             Ok(header) => self.header(fsck, partition, index, header),
@@ -192,7 +192,27 @@ impl Made {
             fsck.disagree(at, "log head", what);
         }
         self.subjects(fsck, partition)?;
-        self.sources(fsck, partition)
+        self.sources(fsck, partition)?;
+        self.postings(fsck, partition)
+    }
+
+    fn postings(&self, fsck: &mut Fsck<'_>, partition: i64) -> Result<(), Error> {
+        let (mut kept, mut after) = (Sum::default(), Vec::new());
+        loop {
+            let page = fsck.page::<PostingRow>(partition, &after)?;
+            let Some((last, _)) = page.last() else { break };
+            after.clone_from(last);
+            for (key, row) in &page {
+                if let Some(wrong) = row.as_ref().and_then(|row| kept.page(self.reach, row)) {
+                    fsck.disagree(Some(partition), format!("posting {}", hex(key)), wrong);
+                }
+            }
+        }
+        if kept != self.postings {
+            let what = format!("are not those that the first {} runs of leaves make", self.reach.posted);
+            fsck.disagree(Some(partition), "postings", what);
+        }
+        Ok(())
     }
 
     fn subjects(&mut self, fsck: &mut Fsck<'_>, partition: i64) -> Result<(), Error> {

@@ -220,7 +220,10 @@ fn months(r: &mut Reader<'_>) -> Result<Vec<Vec<u8>>, sammati_store::Error> {
         let rows = r.scan::<PayloadKeyRow>((0, &after), CHUNK)?;
         let Some(last) = rows.last() else { return Ok(live) };
         after.clone_from(&last.record.id);
-        let of_months = rows.into_iter().map(|row| row.record).take_while(|row| row.id.first() == Some(&MONTH));
+        let of_months = rows
+            .into_iter()
+            .map(|row| row.record)
+            .take_while(|row| row.id.first() == Some(&MONTH));
         live.extend(of_months.filter(|row| !row.wrapped.is_empty()).map(|row| row.id));
         if after.first() != Some(&MONTH) {
             return Ok(live);

@@ -5,15 +5,20 @@
 
 mod append;
 mod checkpoint;
+mod cosigned;
+mod entry;
 mod erase;
 mod export;
 pub mod fsck;
 mod head;
 mod hold;
+pub mod http;
 pub mod keyring;
+mod keys;
 mod list;
 pub mod log;
 mod policy;
+mod posting;
 mod proof;
 mod retention;
 pub mod rows;
@@ -24,8 +29,12 @@ mod stats;
 mod subject;
 mod summary;
 pub mod tags;
+mod tiles;
 mod tree;
+mod watch;
 mod wire;
+pub mod witness;
+pub mod witnesses;
 
 pub use rpc::Rpc;
-pub use service::{Audit, Parts, Settings, open, served, sign, sweep};
+pub use service::{Audit, Beside, Parts, Settings, open, open_with, served, sign, sweep};

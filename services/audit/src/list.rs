@@ -5,7 +5,8 @@ use sammati_kernel::Refusal;
 use sammati_store::Reader;
 
 use crate::log::Log;
-use crate::rows::{LeafRow, MentionRow, SLOT};
+use crate::posting::{Tag, Walk};
+use crate::rows::{LeafRow, Name, role};
 use crate::tags::Tagger;
 use crate::wire::Filter;
 
@@ -13,7 +14,7 @@ use crate::wire::Filter;
 const MOST: usize = 5000;
 
 /// Rows of one query.
-const CHUNK: i64 = 256;
+const CHUNK: usize = 256;
 
 /// A page of rows, and the place after which the next one begins.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -44,13 +45,6 @@ struct Place {
 }
 
 impl Place {
-    fn of(row: &LeafRow, header: &Leaf) -> Self {
-        Self {
-            day: LeafRow::day(header),
-            index: row.index,
-        }
-    }
-
     fn write(self) -> Vec<u8> {
         [self.day.to_be_bytes(), self.index.to_be_bytes()].concat()
     }
@@ -65,12 +59,10 @@ impl Place {
 }
 
 /// The rows that are looked at.
-#[derive(Debug, Clone)]
-enum Walk {
-    /// Those of one look-up value.
-    Column(&'static str, Vec<u8>),
-    /// Those that name one participant.
-    Party(Vec<u8>),
+#[derive(Debug, Clone, Copy)]
+enum By {
+    /// Those with one tag.
+    Tag(Tag),
     /// Those of some days, the last first.
     Days(i64, i64),
 }
@@ -80,101 +72,78 @@ enum Walk {
 struct Wanted {
     filter: Filter,
     subject: Vec<u8>,
-    actor: Vec<u8>,
-    resource: Vec<u8>,
-    consent: Vec<u8>,
-    party: Vec<u8>,
-    walk: Walk,
+    named: Vec<(Name, u8)>,
+    by: By,
 }
 
 impl Wanted {
     fn new(filter: &Filter, tags: &Tagger) -> Self {
-        let (subject, party) = (tags.subject(&filter.subject), tags.party(&filter.participant));
-        let actor = tags.other("actor", &filter.actor);
-        let resource = tags.other("resource", &filter.resource);
-        let consent = tags.other("consent", &filter.consent);
-        let trace = filter.trace_id.as_bytes().to_vec();
-        let (from, to) = filter.occurred.unwrap_or_default();
+        let subject = tags.subject(&filter.subject);
+        let name = |name: &str, role| (!name.is_empty()).then(|| (tags.name(name), role));
+        let consent = name(&filter.consent, role::CONSENT);
+        let resource = name(&filter.resource, role::RESOURCE);
+        let party = name(&filter.participant, role::PARTY);
+        let actor = name(&filter.actor, role::ACTOR);
+        let tag = |named: Option<(Name, u8)>| named.and_then(|(name, _)| Tag::of(&name));
         // The narrowest first: a consent has few events, an actor may have millions.
-        let columns = [
-            ("consent", &consent),
-            ("resource", &resource),
-            ("trace", &trace),
-            ("subject", &subject),
-        ];
-        let walk = match columns.into_iter().find(|(_, value)| !value.is_empty()) {
-            Some((column, value)) => Walk::Column(column, value.clone()),
-            None if !party.is_empty() => Walk::Party(party.clone()),
-            None if !actor.is_empty() => Walk::Column("actor", actor.clone()),
-            None => Walk::Days(LeafRow::day_of(from), LeafRow::day_of(to.saturating_sub(1))),
-        };
+        let narrowest = tag(consent)
+            .or_else(|| tag(resource))
+            .or_else(|| Tag::of_trace(&filter.trace_id))
+            .or_else(|| Tag::of(&subject))
+            .or_else(|| tag(party))
+            .or_else(|| tag(actor));
+        let (from, to) = filter.occurred.unwrap_or_default();
+        let days = By::Days(LeafRow::day_of(from), LeafRow::day_of(to.saturating_sub(1)));
         Self {
             filter: filter.clone(),
             subject,
-            actor,
-            resource,
-            consent,
-            party,
-            walk,
+            named: [consent, resource, party, actor].into_iter().flatten().collect(),
+            by: narrowest.map_or(days, By::Tag),
         }
     }
 
-    fn page(&self, r: &mut Reader<'_>, size: usize, mut place: Option<Place>) -> Result<Listed, sammati_store::Error> {
+    fn page(&self, r: &mut Reader<'_>, size: usize, place: Option<Place>) -> Result<Listed, sammati_store::Error> {
         let (mut listed, mut seen) = (Listed::default(), 0);
+        let walk = Walk::begin(r)?;
+        let begin = Place {
+            day: if let By::Days(_, to) = self.by { to } else { 0 },
+            index: u64::MAX,
+        };
+        let mut place = place.unwrap_or(begin);
         while seen < MOST {
-            let rows = self.rows(r, place)?;
+            let (tag, day) = match self.by {
+                By::Tag(tag) => (tag, None),
+                By::Days(..) => (Tag::of_day(place.day), Some(place.day)),
+            };
+            let rows = walk.rows(r, tag, place.index, CHUNK)?;
             if rows.is_empty() {
-                return Ok(listed);
+                match self.by {
+                    By::Days(from, _) if place.day > from => {
+                        place = Place {
+                            day: place.day - 1,
+                            index: u64::MAX,
+                        };
+                        continue;
+                    }
+                    _ => return Ok(listed),
+                }
             }
             for row in rows {
                 let header = row.header();
-                let matches = self.matches(&row, &header);
+                let matches = day.is_none_or(|day| day == LeafRow::day(&header)) && self.matches(&row, &header);
                 if matches && listed.rows.len() == size {
-                    listed.next = place.map(Place::write);
+                    listed.next = Some(place.write());
                     return Ok(listed);
                 }
                 seen += 1;
-                place = Some(Place::of(&row, &header));
+                place.index = row.index;
                 if matches {
                     listed.rows.push(row);
                 }
             }
         }
-        listed.next = place.map(Place::write);
+        listed.next = Some(place.write());
         Ok(listed)
-    }
-
-    /// The next rows of the walk; none when it has ended.
-    fn rows(&self, r: &mut Reader<'_>, place: Option<Place>) -> Result<Vec<LeafRow>, sammati_store::Error> {
-        let below = place.map(|place| place.index.to_be_bytes());
-        match &self.walk {
-            Walk::Column(column, value) => {
-                records(r.page(column, value, below.as_ref().map(<[u8; 8]>::as_slice), CHUNK)?)
-            }
-            Walk::Party(party) => {
-                let before = place.map(|place| MentionRow::key_of(party, place.index));
-                let mentions = r.page::<MentionRow>("party", party, before.as_deref(), CHUNK)?;
-                let keys: Vec<_> = mentions
-                    .iter()
-                    .map(|m| (SLOT, m.record.index.to_be_bytes().to_vec()))
-                    .collect();
-                let mut rows = records(r.many(&keys)?)?;
-                rows.sort_by_key(|row: &LeafRow| std::cmp::Reverse(row.index));
-                Ok(rows)
-            }
-            Walk::Days(from, to) => {
-                let first = place.map_or(*to, |place| place.day);
-                for day in (*from..=first).rev() {
-                    let within = below.filter(|_| day == first);
-                    let before = within.as_ref().map(<[u8; 8]>::as_slice);
-                    let rows = r.page::<LeafRow>("day", &day.to_be_bytes(), before, CHUNK)?;
-                    if !rows.is_empty() {
-                        return records(rows);
-                    }
-                }
-                Ok(Vec::new())
-            }
-        }
     }
 
     fn matches(&self, row: &LeafRow, header: &Leaf) -> bool {
@@ -185,17 +154,9 @@ impl Wanted {
             .and_then(sammati_server::event::micros)
             .map_or(0, |t| t.0);
         same(&self.subject, &header.subject_tag)
-            && same(&self.actor, &row.tags.actor)
-            && same(&self.resource, &row.tags.resource)
-            && same(&self.consent, &row.tags.consent)
+            && self.named.iter().all(|(name, role)| row.names(*name, *role))
             && same(self.filter.trace_id.as_bytes(), header.trace_id.as_bytes())
-            && (self.party.is_empty() || row.tags.parties.contains(&self.party))
             && header.event_type.starts_with(&self.filter.event_type_prefix)
             && self.filter.occurred.is_none_or(|(from, to)| (from..to).contains(&time))
     }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "every arm of a walk ends alike")]
-fn records(rows: Vec<sammati_store::Stored<LeafRow>>) -> Result<Vec<LeafRow>, sammati_store::Error> {
-    Ok(rows.into_iter().map(|row| row.record).collect())
 }

@@ -12,13 +12,16 @@ use sammati_store::Store;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
-use crate::append::{Append, Appended, Entry, Stretch, source};
+use crate::append::{Append, Appended, Stretch, sources};
+use crate::entry::Entry;
 use crate::head::{Begin, Freeze};
 use crate::keyring::{Keyring, Opened};
-use crate::rows::{LeafRow, LogRow, SLOT, event_key};
+use crate::keys::{self, LogKeys, Replace};
+use crate::rows::{LeafRow, LogKeyRow, LogRow, SLOT, event_key};
 use crate::stats::Stats;
 use crate::tags::Tagger;
 use crate::tree::frozen;
+use crate::witnesses::Witnesses;
 
 /// How often another replica's appends are looked for by whoever waits for an event.
 const POLL: Duration = Duration::from_millis(200);
@@ -29,15 +32,16 @@ pub const SERVICE: &str = "audit";
 /// One transparency log.
 pub struct Log {
     pub(crate) store: Store,
-    pub(crate) signer: Signer,
+    pub(crate) keys: LogKeys,
     /// One signature at a time: whoever waited finds that it covers him too.
     pub(crate) signing: Mutex<()>,
     id: String,
     origin: String,
     pub(crate) keyring: Keyring,
     tags: Tagger,
-    grown: watch::Sender<()>,
+    pub(crate) grown: watch::Sender<()>,
     pub(crate) stats: Stats,
+    pub(crate) witnesses: Witnesses,
 }
 
 /// An event and its bytes, as the caller sent it.
@@ -65,7 +69,7 @@ pub enum OpenError {
 
 impl Log {
     /// Opens the log of `store`, beginning one when there is none: its origin is `prefix/{half-year}`. `der` is the
-    /// signing key, `lookup` the key of its keyed hashes.
+    /// signing key, `previous` the one that it replaces, `lookup` the key of its keyed hashes.
     ///
     /// # Errors
     /// When the log was begun under another prefix or with another key: what was signed would not verify.
@@ -74,6 +78,7 @@ impl Log {
         keyring: Keyring,
         prefix: &str,
         der: &[u8],
+        previous: Option<&[u8]>,
         lookup: &Key,
     ) -> Result<Self, OpenError> {
         let id = half_year(store.clock().now());
@@ -84,13 +89,9 @@ impl Log {
             vkey: fresh.vkey(),
         };
         let row = store.apply(begin).await.map_err(OpenError::Head)?;
-        let signer = Signer::from_pkcs8(&row.origin, der)?;
-        if row.vkey != signer.vkey() {
-            return Err(OpenError::Other(format!(
-                "the log {} was begun with another key than log_key.pem",
-                row.origin
-            )));
-        }
+        let keys = LogKeys::of(&row.origin, der, previous)?;
+        let history = store.snapshot(keys::history).await.map_err(OpenError::Head)?;
+        let replaced = keys.replace(&history)?;
         if row.origin.rsplit_once('/').map(|(begun, _)| begun) != Some(prefix) {
             return Err(OpenError::Other(format!(
                 "service.origin is {prefix}, but the log was begun as {}",
@@ -99,9 +100,9 @@ impl Log {
         }
         let tags = Tagger::new(lookup, &row.origin);
         let (id, origin, grown) = (row.id, row.origin, watch::channel(()).0);
-        Ok(Self {
+        let log = Self {
             store,
-            signer,
+            keys,
             signing: Mutex::new(()),
             id,
             origin,
@@ -109,7 +110,42 @@ impl Log {
             tags,
             grown,
             stats: Stats::default(),
-        })
+            witnesses: Witnesses::default(),
+        };
+        if replaced {
+            log.replaced(history.len() as u64).await.map_err(OpenError::Head)?;
+        }
+        Ok(log)
+    }
+
+    /// Another key signs from now on: durable, and in the log itself, before its first signature.
+    async fn replaced(&self, number: u64) -> Result<(), Refusal> {
+        let vkey = self.vkey();
+        tracing::warn!(
+            log = self.origin,
+            vkey,
+            "another key signs the log; give it to readers and witnesses"
+        );
+        let class = sammati_api::types::v1::RetentionClass::Admin;
+        let caller = sammati_server::event::system(SERVICE);
+        let action = audit::event::Action::Update;
+        let draft = Draft::new("key.rotated", action, class, &caller).resource(&self.name(), 0);
+        self.record(draft).await?;
+        self.store.apply(Replace { number, vkey }).await.map(drop)
+    }
+
+    /// All keys that ever signed it, the first first.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub async fn key_history(&self) -> Result<Vec<LogKeyRow>, Refusal> {
+        self.store.snapshot(keys::history).await
+    }
+
+    /// With these witnesses.
+    #[must_use]
+    pub fn witnessed(self, witnesses: Witnesses) -> Self {
+        Self { witnesses, ..self }
     }
 
     /// Adds its metrics.
@@ -127,14 +163,19 @@ impl Log {
         &self.origin
     }
 
-    /// Its verifier key.
+    /// The verifier key that signs it now.
     pub fn vkey(&self) -> String {
-        self.signer.vkey()
+        self.keys.vkey()
     }
 
     /// The keyed hashes of its look-ups.
     pub const fn tags(&self) -> &Tagger {
         &self.tags
+    }
+
+    /// Wakes when this process appends.
+    pub(crate) fn grown(&self) -> watch::Receiver<()> {
+        self.grown.subscribe()
     }
 
     /// Its head, as committed.
@@ -146,7 +187,7 @@ impl Log {
         Ok(row.ok_or(Reason::Internal)?.record)
     }
 
-    /// Appends events of `service`, in order; returns after the commit. With `stretch` they come from its feed.
+    /// Appends events of `service`, in order; returns after the commit. With `stretches` they come from its feed.
     ///
     /// # Errors
     /// `EVENT_CONFLICT`, `FEED_GAP`, `LOG_FROZEN`, `STORAGE_UNAVAILABLE`.
@@ -154,10 +195,10 @@ impl Log {
         &self,
         service: &str,
         events: &[Received],
-        stretch: Option<Stretch>,
+        stretches: Vec<Stretch>,
     ) -> Result<Appended, Refusal> {
-        let entries = self.entries(service, events, stretch.as_ref(), None).await?;
-        let appended = self.store.apply(Append { entries, stretch }).await?;
+        let entries = self.sealed(service, events, &stretches, None).await?;
+        let appended = self.store.apply(Append { entries, stretches }).await?;
         self.grown.send_replace(());
         for (placed, received) in appended.placed.iter().zip(events) {
             // The id was made in the commit at the source.
@@ -178,8 +219,13 @@ impl Log {
     /// `STORAGE_UNAVAILABLE`.
     pub(crate) async fn own_entry(&self, event: audit::Event, tag: Vec<u8>) -> Result<Append, Refusal> {
         let body = event.encode_to_vec();
-        let entries = self.entries(SERVICE, &[Received { event, body }], None, Some(tag)).await?;
-        Ok(Append { entries, stretch: None })
+        let entries = self
+            .sealed(SERVICE, &[Received { event, body }], &[], Some(tag))
+            .await?;
+        Ok(Append {
+            entries,
+            stretches: Vec::new(),
+        })
     }
 
     /// Tells who waits that something was appended.
@@ -188,34 +234,32 @@ impl Log {
     }
 
     /// Seals events and makes them ready to be appended.
-    async fn entries(
+    async fn sealed(
         &self,
         service: &str,
         events: &[Received],
-        stretch: Option<&Stretch>,
+        stretches: &[Stretch],
         tag: Option<Vec<u8>>,
     ) -> Result<Vec<Entry>, Refusal> {
         let nothing = audit::Payload::default();
         let mut leaves: Vec<_> = events
             .iter()
-            .enumerate()
-            .map(|(at, received)| {
+            .zip(sources(service, stretches))
+            .map(|(received, source)| {
                 let payload = received.event.payload.as_ref().unwrap_or(&nothing);
-                let mut leaf = header(&received.event, source(service, stretch, at));
+                let mut leaf = header(&received.event, source);
                 leaf.subject_tag = tag.clone().unwrap_or_else(|| self.tags.subject(&payload.subject));
                 (leaf, payload)
             })
             .collect();
         let sealed = self.keyring.seal(self.store.clock().now(), &mut leaves).await?;
         let entries = leaves
-            .into_iter()
+            .iter()
             .zip(sealed)
             .zip(events)
-            .map(|(((header, payload), sealed), received)| Entry {
-                header,
-                payload: sealed,
-                digest: self.tags.digest(&received.body),
-                tags: self.tags.of(payload),
+            .map(|(((header, payload), sealed), received)| {
+                let digest = self.tags.digest(&received.body);
+                Entry::new(header, sealed, digest, self.tags.of(payload))
             });
         Ok(entries.collect())
     }
@@ -232,7 +276,9 @@ impl Log {
         event.event_id = seed.id::<Own>("event", now, SLOT).to_string();
         event.occurred_time = Some(timestamp(now));
         let body = event.encode_to_vec();
-        self.append(SERVICE, &[Received { event, body }], None).await.map(drop)
+        self.append(SERVICE, &[Received { event, body }], Vec::new())
+            .await
+            .map(drop)
     }
 
     /// The leaf at `index`.
@@ -317,7 +363,13 @@ impl Log {
 
     /// Freezes the log: from here on it takes nothing and signs nothing. Returns what callers are told.
     pub async fn freeze(&self, why: String) -> Refusal {
-        tracing::error!(log = self.origin, why, "the log is frozen");
+        tracing::error!(
+            log = self.origin,
+            why,
+            "the log is FROZEN: nothing is taken and nothing signed. Keep its database, its key and the last checkpoints as \
+             they are. To go on, open the next log: an empty database, a new log_key.pem and another \
+             service.origin (docs/OPERATIONS.md, A frozen log)"
+        );
         self.stats.frozen.set(1);
         match self.store.apply(Freeze { why }).await {
             Ok(()) => frozen(),
@@ -365,4 +417,16 @@ impl sammati_kernel::IdKind for Own {
 pub fn queried(caller: &Caller, resource: &str) -> Draft {
     let class = sammati_api::types::v1::RetentionClass::Admin;
     Draft::new("audit.queried", audit::event::Action::Read, class, caller).resource(resource, 0)
+}
+
+/// A draft of the event that says that a witness brought a cosignature of `checkpoint`.
+pub(crate) fn cosigned(caller: &Caller, checkpoint: &str) -> Draft {
+    let class = sammati_api::types::v1::RetentionClass::Admin;
+    Draft::new("audit.cosigned", audit::event::Action::Create, class, caller).resource(checkpoint, 0)
+}
+
+/// A draft of the event that says that `caller` began to watch the log.
+pub(crate) fn watched(caller: &Caller, log: &str) -> Draft {
+    let class = sammati_api::types::v1::RetentionClass::Admin;
+    Draft::new("audit.watched", audit::event::Action::Read, class, caller).resource(log, 0)
 }

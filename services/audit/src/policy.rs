@@ -3,7 +3,7 @@
 use sammati_api::audit::v1::Payload;
 use sammati_kernel::{Caller, Peer, Reason, Refusal, Violations};
 
-use crate::rows::{LeafRow, Tags};
+use crate::rows::{LeafRow, role};
 use crate::tags::Tagger;
 use crate::wire::Filter;
 
@@ -27,13 +27,9 @@ pub(crate) fn may_see(caller: &Caller, tags: &Tagger, row: &LeafRow) -> bool {
         return row.header().subject_tag == tags.subject(&account.name());
     }
     if let Some(participant) = caller.participant() {
-        return names(&row.tags, &tags.party(&participant.name()));
+        return row.names(tags.name(&participant.name()), role::PARTY);
     }
     caller.is_operator()
-}
-
-fn names(tags: &Tags, party: &[u8]) -> bool {
-    tags.parties.iter().any(|known| known == party)
 }
 
 /// Narrows a list to what `caller` may see.

@@ -26,17 +26,20 @@ const fn years(class: RetentionClass) -> u32 {
     match class {
         RetentionClass::Access | RetentionClass::General => 1,
         // What is of no class that is known is kept as long as anything.
-        RetentionClass::Consent
-        | RetentionClass::AadhaarAuth
-        | RetentionClass::Admin
-        | RetentionClass::Unspecified => 7,
+        RetentionClass::Consent | RetentionClass::AadhaarAuth | RetentionClass::Admin | RetentionClass::Unspecified => {
+            7
+        }
     }
 }
 
 /// When the floor of one person's events in a class has passed: counted from the newest; with a consent in force, from the
 /// latest end that it can have.
 pub(crate) fn floor(class: RetentionClass, newest: Micros, in_force: bool) -> Micros {
-    let more = if in_force && class == RetentionClass::Consent { CONSENT_LIFE } else { 0 };
+    let more = if in_force && class == RetentionClass::Consent {
+        CONSENT_LIFE
+    } else {
+        0
+    };
     plus_years(newest, years(class) + more)
 }
 
@@ -48,7 +51,11 @@ pub(crate) fn month_floor(class: RetentionClass, month: &str) -> Option<Micros> 
 /// When a month's key must be gone.
 pub(crate) fn month_ceiling(class: RetentionClass, month: &str) -> Option<Micros> {
     let floor = month_floor(class, month)?;
-    Some(if class == RetentionClass::AadhaarAuth { floor } else { floor.plus(GRACE) })
+    Some(if class == RetentionClass::AadhaarAuth {
+        floor
+    } else {
+        floor.plus(GRACE)
+    })
 }
 
 fn month_end(month: &str) -> Option<Micros> {
@@ -77,7 +84,13 @@ mod tests {
     fn floors_and_ceilings_are_those_of_the_catalogue() {
         use RetentionClass::*;
         let newest = at("2026-11-22T10:00:00Z");
-        let floors = [(Consent, 2033), (Access, 2027), (AadhaarAuth, 2033), (General, 2027), (Admin, 2033)];
+        let floors = [
+            (Consent, 2033),
+            (Access, 2027),
+            (AadhaarAuth, 2033),
+            (General, 2027),
+            (Admin, 2033),
+        ];
         for (class, year) in floors {
             let floor = floor(class, newest, false);
             assert_eq!(floor, at(&format!("{year}-11-22T10:00:00Z")), "{class:?}");
@@ -86,7 +99,10 @@ mod tests {
         assert_eq!(month_floor(Access, "2026-11"), Some(at("2027-12-01T00:00:00Z")));
         assert_eq!(month_ceiling(Access, "2026-11"), Some(at("2028-02-29T00:00:00Z")));
         assert_eq!(month_floor(Consent, "2026-12"), Some(at("2039-01-01T00:00:00Z")));
-        assert_eq!(month_floor(AadhaarAuth, "2026-12"), month_ceiling(AadhaarAuth, "2026-12"));
+        assert_eq!(
+            month_floor(AadhaarAuth, "2026-12"),
+            month_ceiling(AadhaarAuth, "2026-12")
+        );
         for wrong in ["", "2026", "2026-13", "26-01", "2026-1", "2026-01-01", "+026-01"] {
             assert_eq!(month_floor(Access, wrong), None, "{wrong}");
         }

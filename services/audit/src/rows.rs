@@ -5,11 +5,16 @@ mod erasure;
 use prost::Message;
 use sammati_api::audit::v1::Leaf;
 use sammati_kernel::Slot;
+use sammati_log::Hash32;
+use sammati_log::cosignature::Witness;
+use sammati_log::hash::leaf_hash;
 use sammati_store::verbs::Known;
 use sammati_store::{Cell, Column, EmbeddedMigrations, Reader, Record, Table, embed_migrations};
 
-pub(crate) use erasure::{clear, read_to_clear};
 pub use erasure::{Done, ErasureRow, HoldRow, Running};
+
+pub use crate::posting::PostingRow;
+use crate::posting::{Reach, Tag, Walk};
 
 /// The tables of the log.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/log");
@@ -22,13 +27,15 @@ pub fn log_tables() -> Vec<Known> {
     vec![
         Known::of::<LogRow>(),
         Known::of::<LeafRow>(),
-        Known::of::<MentionRow>(),
+        Known::of::<PostingRow>(),
         Known::of::<SourceRow>(),
         Known::of::<SubjectRow>(),
         Known::of::<TileRow>(),
         Known::of::<CheckpointRow>(),
         Known::of::<ErasureRow>(),
         Known::of::<HoldRow>(),
+        Known::of::<CosignatureRow>(),
+        Known::of::<LogKeyRow>(),
     ]
 }
 
@@ -39,6 +46,9 @@ pub fn key_tables() -> Vec<Known> {
 
 /// A log is one partition: everything of it is in this slot.
 pub const SLOT: Slot = Slot::new(0);
+
+/// Rows of one query.
+const CHUNK: usize = 256;
 
 /// Microseconds of a day.
 const DAY: i64 = 86_400_000_000;
@@ -70,11 +80,28 @@ pub struct LogRow {
     /// The largest size a checkpoint was signed at.
     #[prost(uint64, optional, tag = "8")]
     pub signed: Option<u64>,
+    /// How many runs of 256 leaves have postings.
+    #[prost(uint64, tag = "9")]
+    pub posted: u64,
+    /// Up to which run the merges of postings are done.
+    #[prost(uint64, tag = "10")]
+    pub merged: u64,
+    /// How often leaves were cleared: postings made of what they were before are not taken.
+    #[prost(uint64, tag = "11")]
+    pub cleared: u64,
 }
 
 impl LogRow {
     /// The key of the only row.
     pub const KEY: &'static [u8] = b"log";
+
+    /// How far the postings have come.
+    pub(crate) const fn reach(&self) -> Reach {
+        Reach {
+            posted: self.posted,
+            merged: self.merged,
+        }
+    }
 }
 
 impl Record for LogRow {
@@ -97,47 +124,93 @@ pub struct LeafRow {
     /// The bytes that are hashed: an encoded `Leaf`.
     #[prost(bytes = "vec", tag = "2")]
     pub leaf: Vec<u8>,
-    /// Their hash.
-    #[prost(bytes = "vec", tag = "3")]
-    pub hash: Vec<u8>,
     /// The payload, sealed.
     #[prost(bytes = "vec", tag = "4")]
     pub payload: Vec<u8>,
     /// A keyed hash of the event as it was sent: the same id with another body is a conflict.
     #[prost(bytes = "vec", tag = "5")]
     pub digest: Vec<u8>,
-    /// Keyed hashes of what it can be looked up by.
-    #[prost(message, required, tag = "6")]
-    pub tags: Tags,
+    /// Whom and what the payload names, as keyed hashes.
+    #[prost(bytes = "vec", tag = "7")]
+    pub names: Vec<u8>,
 }
 
-/// Keyed hashes of the ids in a payload; empty for what is not in it.
-#[derive(Clone, PartialEq, Eq, Message)]
-pub struct Tags {
-    /// Of the actor.
-    #[prost(bytes = "vec", tag = "1")]
-    pub actor: Vec<u8>,
-    /// Of the resource.
-    #[prost(bytes = "vec", tag = "2")]
-    pub resource: Vec<u8>,
-    /// Of the consent.
-    #[prost(bytes = "vec", tag = "3")]
-    pub consent: Vec<u8>,
-    /// Of each participant that it names.
-    #[prost(bytes = "vec", repeated, tag = "4")]
-    pub parties: Vec<Vec<u8>>,
+/// What somebody or something that is named in a payload is there: several at once, as bits.
+pub(crate) mod role {
+    /// Who did it.
+    pub(crate) const ACTOR: u8 = 1;
+    /// What it was done to.
+    pub(crate) const RESOURCE: u8 = 2;
+    /// The consent it belongs to.
+    pub(crate) const CONSENT: u8 = 4;
+    /// A participant in it.
+    pub(crate) const PARTY: u8 = 8;
+}
+
+/// The keyed hash of a name.
+pub(crate) type Name = [u8; 8];
+
+/// What of a leaf's header its look-ups need.
+#[derive(Clone, PartialEq, Message)]
+struct Keys {
+    #[prost(string, tag = "2")]
+    event_id: String,
+    #[prost(message, optional, tag = "9")]
+    occurred_time: Option<prost_types::Timestamp>,
+    #[prost(string, tag = "11")]
+    trace_id: String,
+    #[prost(bytes = "vec", tag = "17")]
+    subject_tag: Vec<u8>,
+}
+
+/// The same, where only the id is wanted.
+#[derive(Clone, PartialEq, Message)]
+struct EventId {
+    #[prost(string, tag = "2")]
+    event_id: String,
 }
 
 impl LeafRow {
+    /// The key of the leaf at `index`.
+    pub fn key_of(index: u64) -> Vec<u8> {
+        index.to_be_bytes().to_vec()
+    }
+
     /// The leaf, decoded. Its bytes are ours, so they decode; a damaged row reads as an empty header and fails its proof.
     pub fn header(&self) -> Leaf {
         Leaf::decode(self.leaf.as_slice()).unwrap_or_default()
     }
 
+    /// The hash of the leaf.
+    pub fn hash(&self) -> Hash32 {
+        leaf_hash(&self.leaf)
+    }
+
+    /// Whether the payload names `name` in this role.
+    pub(crate) fn names(&self, name: Name, role: u8) -> bool {
+        self.named().any(|(roles, known)| known == name && roles & role != 0)
+    }
+
+    fn named(&self) -> impl Iterator<Item = (u8, Name)> {
+        let (named, _) = self.names.as_chunks::<9>();
+        named.iter().map(|[roles, name @ ..]| (*roles, *name))
+    }
+
+    /// What it is found by, each once.
+    pub(crate) fn postings(&self) -> Vec<Tag> {
+        let keys = Keys::decode(self.leaf.as_slice()).unwrap_or_default();
+        let mut tags: Vec<_> = self.named().filter_map(|(_, name)| Tag::of(&name)).collect();
+        tags.extend(Tag::of(&keys.subject_tag));
+        tags.extend(Tag::of_trace(&keys.trace_id));
+        tags.push(Tag::of_day(day(keys.occurred_time.as_ref())));
+        tags.sort_unstable();
+        tags.dedup();
+        tags
+    }
+
     /// The day it occurred on, counted from 1970.
     pub fn day(header: &Leaf) -> i64 {
-        let time = header.occurred_time.as_ref().and_then(sammati_server::event::micros);
-        time.map_or(0, |t| t.0.div_euclid(DAY))
+        day(header.occurred_time.as_ref())
     }
 
     /// The day of a time in microseconds.
@@ -146,40 +219,25 @@ impl LeafRow {
     }
 }
 
+fn day(time: Option<&prost_types::Timestamp>) -> i64 {
+    time.and_then(sammati_server::event::micros)
+        .map_or(0, |time| LeafRow::day_of(time.0))
+}
+
 impl Record for LeafRow {
     const TABLE: Table = Table {
         name: "leaf",
-        columns: &[
-            Column::bytes("event_id"),
-            Column::bytes("subject"),
-            Column::bytes("consent"),
-            Column::bytes("resource"),
-            Column::bytes("actor"),
-            Column::bytes("trace"),
-            Column::bytes("day"),
-        ],
+        columns: &[Column::bytes("event_id")],
     };
 
     fn key(&self) -> Vec<u8> {
-        self.index.to_be_bytes().to_vec()
+        Self::key_of(self.index)
     }
 
     fn cells(&self) -> Vec<Cell> {
-        let header = self.header();
-        vec![
-            event_key(&header.event_id).into(),
-            some(&header.subject_tag),
-            some(&self.tags.consent),
-            some(&self.tags.resource),
-            some(&self.tags.actor),
-            some(header.trace_id.as_bytes()),
-            Self::day(&header).to_be_bytes().as_slice().into(),
-        ]
+        let keys = EventId::decode(self.leaf.as_slice()).unwrap_or_default();
+        vec![event_key(&keys.event_id).into()]
     }
-}
-
-fn some(bytes: &[u8]) -> Cell {
-    Cell::Bytes((!bytes.is_empty()).then(|| bytes.to_vec()))
 }
 
 /// The look-up value of an event's id.
@@ -187,42 +245,6 @@ pub fn event_key(id: &str) -> Vec<u8> {
     uuid::Uuid::try_parse(id)
         .map(|id| id.as_bytes().to_vec())
         .unwrap_or_default()
-}
-
-/// One participant that an event names.
-#[derive(Clone, PartialEq, Eq, Message)]
-pub struct MentionRow {
-    /// Keyed hash of the participant.
-    #[prost(bytes = "vec", tag = "1")]
-    pub party: Vec<u8>,
-    /// The leaf.
-    #[prost(uint64, tag = "2")]
-    pub index: u64,
-    /// Whether the payload that named it is erased: then it is found no more.
-    #[prost(bool, tag = "3")]
-    pub erased: bool,
-}
-
-impl MentionRow {
-    /// Its key: in the order of the leaves for one participant.
-    pub fn key_of(party: &[u8], index: u64) -> Vec<u8> {
-        [party, &index.to_be_bytes()].concat()
-    }
-}
-
-impl Record for MentionRow {
-    const TABLE: Table = Table {
-        name: "mention",
-        columns: &[Column::bytes("party")],
-    };
-
-    fn key(&self) -> Vec<u8> {
-        Self::key_of(&self.party, self.index)
-    }
-
-    fn cells(&self) -> Vec<Cell> {
-        vec![(!self.erased).then(|| self.party.clone()).into()]
-    }
 }
 
 /// How far one partition of a service's feed has come.
@@ -292,13 +314,21 @@ impl Record for SubjectRow {
     }
 }
 
-/// The index of the newest event of a subject by the look-up, which the chain of its leaves does not rest on.
+/// The index of the newest event of a subject by the look-up, which the chain of its leaves does not rest on. In a snapshot.
 ///
 /// # Errors
 /// When the database fails.
 pub fn newest_of_subject(r: &mut Reader<'_>, tag: &[u8]) -> Result<Option<u64>, sammati_store::Error> {
-    let newest = r.page::<LeafRow>("subject", tag, None, 1)?;
-    Ok(newest.first().map(|row| row.record.index))
+    let (walk, mut below) = (Walk::begin(r)?, u64::MAX);
+    let Some(posting) = Tag::of(tag) else { return Ok(None) };
+    loop {
+        let rows = walk.rows(r, posting, below, CHUNK)?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        below = last.index;
+        if let Some(row) = rows.iter().find(|row| row.header().subject_tag == tag) {
+            return Ok(Some(row.index));
+        }
+    }
 }
 
 /// A hash tile, full in its table, partial in the head.
@@ -355,6 +385,96 @@ impl Record for CheckpointRow {
 
     fn key(&self) -> Vec<u8> {
         self.size.to_be_bytes().to_vec()
+    }
+}
+
+/// A key that replaced the one before it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct LogKeyRow {
+    /// How many were before it.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// The verifier key.
+    #[prost(string, tag = "2")]
+    pub vkey: String,
+    /// The size that was signed last when it came; what is larger it signs.
+    #[prost(uint64, tag = "3")]
+    pub after: u64,
+}
+
+impl LogKeyRow {
+    /// Its key.
+    pub fn key_of(number: u64) -> Vec<u8> {
+        number.to_be_bytes().to_vec()
+    }
+}
+
+impl Record for LogKeyRow {
+    const TABLE: Table = Table {
+        name: "log_key",
+        columns: &[],
+    };
+
+    fn key(&self) -> Vec<u8> {
+        Self::key_of(self.number)
+    }
+}
+
+/// What a witness signed.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct CosignatureRow {
+    /// The size of the checkpoint.
+    #[prost(uint64, tag = "1")]
+    pub size: u64,
+    /// The witness.
+    #[prost(string, tag = "2")]
+    pub witness: String,
+    /// The id of its key.
+    #[prost(uint32, tag = "3")]
+    pub key_id: u32,
+    /// When, by its own clock, seconds since 1970.
+    #[prost(uint64, tag = "4")]
+    pub time: u64,
+    /// The signature line, with its newline.
+    #[prost(string, tag = "5")]
+    pub line: String,
+}
+
+impl CosignatureRow {
+    /// The look-up value of a witness's key.
+    pub fn witness_key(witness: &Witness) -> Vec<u8> {
+        Self::key_value(witness.key_id(), witness.name())
+    }
+
+    /// Whether it is of this key.
+    pub fn is_of(&self, witness: &Witness) -> bool {
+        (self.key_id, self.witness.as_str()) == (witness.key_id(), witness.name())
+    }
+
+    fn key_value(key_id: u32, name: &str) -> Vec<u8> {
+        [&key_id.to_be_bytes(), name.as_bytes()].concat()
+    }
+}
+
+impl Record for CosignatureRow {
+    const TABLE: Table = Table {
+        name: "cosignature",
+        columns: &[Column::bytes("size"), Column::bytes("witness")],
+    };
+
+    fn key(&self) -> Vec<u8> {
+        [
+            self.size.to_be_bytes().as_slice(),
+            &Self::key_value(self.key_id, &self.witness),
+        ]
+        .concat()
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![
+            self.size.to_be_bytes().as_slice().into(),
+            Self::key_value(self.key_id, &self.witness).as_slice().into(),
+        ]
     }
 }
 

@@ -3,6 +3,7 @@
 mod log;
 mod proof;
 mod retention;
+mod stream;
 mod subject;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! How is it started? The settings, the two databases, the key, and the task that signs.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,25 +10,32 @@ use sammati_api::audit::v1::proof_service_server::ProofServiceServer;
 use sammati_api::audit::v1::retention_service_server::RetentionServiceServer;
 use sammati_api::audit::v1::subject_service_server::SubjectServiceServer;
 use sammati_kernel::{Clock, Key, Reason};
+use sammati_log::cosignature::Witness;
 use sammati_server::config::DatabaseConfig;
+use sammati_server::post::Post;
 use sammati_server::{
-    Built, Config, ConfigError, Database, IdentityFacts, Keeps, Served, Service, Start, StartError, upkeep,
+    Built, Config, ConfigError, Database, IdentityFacts, Keeps, Served, Service, Start, StartError, plain, upkeep,
 };
+use sammati_store::verbs::Remark;
 use sammati_store::{Options, Store};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use crate::http;
 use crate::keyring::Keyring;
 use crate::log::{Log, SERVICE};
 use crate::rows::{self, KEY_MIGRATIONS, MIGRATIONS};
 use crate::rpc::Rpc;
+use crate::witnesses::Witnesses;
 
 /// How often the log is signed while it grows.
 const SIGN_EVERY: Duration = Duration::from_secs(1);
 
 /// How often what is due is looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// The key that `log_key.pem` replaces, while readers change over.
+const PREVIOUS_KEY: &str = "log_key.previous.pem";
 
 /// `[service]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -38,6 +46,68 @@ pub struct Settings {
     /// The database of payload keys, apart from the log's so that its backups can be short-lived:
     /// `sqlite:{path}`, relative to the log's own file, or `postgres://…` with the password and authority of `[database]`.
     pub keys_database: String,
+    /// Address and port of the log over plain HTTP, for mirrors and monitors (`c2sp.org/tlog-tiles`). Without it the log
+    /// is read by RPC alone.
+    pub tiles_listen: Option<SocketAddr>,
+    /// Who cosigns its checkpoints, and remembers them.
+    #[serde(default)]
+    pub witnesses: Vec<WitnessedBy>,
+    /// How many of them the log's readers ask for: it signs nothing after a start before it has heard from so many.
+    #[serde(default)]
+    pub witnesses_required: usize,
+    /// The file, among the secrets, of the authorities (PEM) that the certificates of witnesses are of.
+    #[serde(default = "Settings::witness_authorities")]
+    pub witness_authorities: String,
+}
+
+/// A witness of the log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessedBy {
+    /// Its key, `<name>+<id>+<key>`, of type 0x04.
+    pub vkey: String,
+    /// Its submission prefix: `/add-checkpoint` is put behind it.
+    pub url: String,
+}
+
+impl Settings {
+    fn witness_authorities() -> String {
+        "witness_ca.pem".to_owned()
+    }
+
+    /// The witnesses, ready to be asked.
+    fn witnesses(&self, config: &Config<Self>) -> Result<Witnesses, ConfigError> {
+        let bad = |why: String| Err(ConfigError(format!("service.witnesses: {why}")));
+        let mut all: Vec<(Witness, Post)> = Vec::new();
+        for known in &self.witnesses {
+            let key =
+                Witness::parse(&known.vkey).map_err(|error| ConfigError(format!("service.witnesses: {error}")))?;
+            let url = format!("{}/add-checkpoint", known.url.trim_end_matches('/'));
+            let authorities = match url.starts_with("https://") {
+                true => Some(config.secrets.pem(&self.witness_authorities)?),
+                false => None,
+            };
+            let post = Post::new(&url, authorities.as_ref().map(|pem| pem.as_slice()))?;
+            if post.is_open() && !config.server.insecure_plaintext {
+                return bad(format!(
+                    "{url} is plaintext over the network, and whoever is between could freeze the log; make it https, or \
+                     set server.insecure_plaintext = true"
+                ));
+            }
+            if all.iter().any(|(other, _)| other.name() == key.name()) {
+                return bad(format!("{} stands there twice", key.name()));
+            }
+            all.push((key, post));
+        }
+        let required = self.witnesses_required;
+        if all.is_empty() != (required == 0) || required > all.len() {
+            let most = all.len();
+            return Err(ConfigError(format!(
+                "service.witnesses_required must be 1 to {most}, the number of witnesses"
+            )));
+        }
+        Ok(Witnesses::new(all, required))
+    }
 }
 
 /// What the service is made of.
@@ -71,6 +141,19 @@ impl Service for Audit {
             more: Some(crate::fsck::log),
             ..Database::of(database, "log", MIGRATIONS, rows::log_tables())?
         };
+        config.service.witnesses(config)?;
+        let unseen = Remark::warn(
+            "no witness cosigns the log: a rollback of its database would not be seen by it, only by whoever kept a checkpoint",
+            "name witnesses that others run under service.witnesses, and service.witnesses_required",
+        );
+        let seen = format!(
+            "{} of the log's witnesses are required",
+            config.service.witnesses_required
+        );
+        let remark = match config.service.witnesses.is_empty() {
+            true => unseen,
+            false => Remark::ok(seen),
+        };
         let keys = Database {
             suffix: ".payload-keys",
             location: database.location_at(&keys_url(&config.service.keys_database, &database.url)?)?,
@@ -84,6 +167,7 @@ impl Service for Audit {
             signing_keys: vec!["log_key.pem".to_owned()],
             // The log tells nobody of itself.
             has_feed: false,
+            remarks: vec![("witnesses", remark)],
         })
     }
 
@@ -91,14 +175,37 @@ impl Service for Audit {
         let parts = parts(&start)?;
         start.metrics.with(|registry| parts.store.register_metrics(registry));
         let facts = IdentityFacts::follow(&start)?;
-        let log = open(&parts).await?;
+        let witnesses = start.config.service.witnesses(&start.config)?;
+        if witnesses.is_empty() {
+            tracing::warn!(
+                log = parts.origin,
+                "no witness cosigns this log: a rollback of its database would not be seen by it, only by whoever kept a \
+                 checkpoint"
+            );
+        }
+        let previous_key = match start.config.secrets.has(PREVIOUS_KEY) {
+            true => Some(start.config.secrets.pkcs8(PREVIOUS_KEY)?.1),
+            false => None,
+        };
+        let beside = Beside {
+            witnesses,
+            previous_key,
+        };
+        let log = open_with(&parts, beside).await?;
         start.metrics.with(|registry| log.register_metrics(registry));
-        tracing::warn!(
-            log = log.origin(),
-            "no witness cosigns this log: a rollback of its database would not be seen by it, only by whoever kept a checkpoint"
-        );
+        if let Some(address) = start.config.service.tiles_listen {
+            let listener = plain::listen("service.tiles_listen", address).await?;
+            start
+                .tasks
+                .spawn(http::serve(Arc::clone(&log), listener, start.shutdown.clone()));
+        }
         start.tasks.spawn(sign(Arc::clone(&log), start.shutdown.clone()));
         start.tasks.spawn(sweep(Arc::clone(&log), start.shutdown.clone()));
+        start.tasks.spawn(cosign(Arc::clone(&log), start.shutdown.clone()));
+        start.tasks.spawn({
+            let (log, stop) = (Arc::clone(&log), start.shutdown.clone());
+            async move { log.follow(stop).await }
+        });
         let ready = facts.ready();
         for store in [&parts.store, &parts.keys] {
             let pruning = upkeep(store.clone(), &[], start.shutdown.clone());
@@ -114,16 +221,35 @@ impl Service for Audit {
 /// # Errors
 /// When the key or origin is not the one it was begun with.
 pub async fn open(parts: &Parts) -> Result<Arc<Log>, StartError> {
+    open_with(parts, Beside::default()).await
+}
+
+/// What a log may have beside its parts.
+#[derive(Default)]
+pub struct Beside {
+    /// Who cosigns.
+    pub witnesses: Witnesses,
+    /// The key that the present one replaces; both sign while it is there.
+    pub previous_key: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// The same with witnesses, or while its key is replaced.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_with(parts: &Parts, beside: Beside) -> Result<Arc<Log>, StartError> {
     let keyring = Keyring::new(parts.keys.clone(), &parts.kek);
     let log = Log::open(
         parts.store.clone(),
         keyring,
         &parts.origin,
         &parts.log_key,
+        beside.previous_key.as_ref().map(|der| der.as_slice()),
         &parts.lookup,
     )
     .await;
-    log.map(Arc::new).map_err(StartError::other)
+    log.map(|log| Arc::new(log.witnessed(beside.witnesses)))
+        .map_err(StartError::other)
 }
 
 /// The RPCs over `log`.
@@ -154,7 +280,10 @@ pub async fn sweep(log: Arc<Log>, stop: CancellationToken) {
         };
         match done.await {
             Ok(()) => again = false,
-            Err(refusal) => tracing::warn!(reason = refusal.reason.as_str(), "what is due is not erased yet; trying again"),
+            Err(refusal) => tracing::warn!(
+                reason = refusal.reason.as_str(),
+                "what is due is not erased yet; trying again"
+            ),
         }
     }
 }
@@ -176,6 +305,23 @@ pub async fn sign(log: Arc<Log>, stop: CancellationToken) {
                     "the log could not be signed; trying again"
                 );
             }
+        }
+    }
+}
+
+/// Has the log cosigned each second if it was signed or a witness is behind, until `stop`.
+async fn cosign(log: Arc<Log>, stop: CancellationToken) {
+    if log.witnesses.is_empty() {
+        return;
+    }
+    let mut each = tokio::time::interval(SIGN_EVERY);
+    each.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(each.tick()).await.is_some() {
+        match log.cosign().await {
+            Ok(()) => {}
+            // It was reported when it froze.
+            Err(refusal) if refusal.reason == Reason::LogFrozen => {}
+            Err(refusal) => tracing::warn!(reason = refusal.reason.as_str(), "no cosignatures; trying again"),
         }
     }
 }

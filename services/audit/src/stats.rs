@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
@@ -11,6 +13,20 @@ use crate::wire::Mended;
 
 /// From 1 ms to a minute.
 const LAG: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// Whose counter it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Witness {
+    witness: String,
+}
+
+impl Witness {
+    fn of(name: &str) -> Self {
+        Self {
+            witness: name.to_owned(),
+        }
+    }
+}
 
 /// The metrics of a log.
 #[derive(Debug, Clone)]
@@ -21,6 +37,9 @@ pub(crate) struct Stats {
     cleared: Counter,
     /// Checkpoints that were signed.
     pub(crate) signed: Counter,
+    cosignatures: Family<Witness, Counter>,
+    witness_failures: Family<Witness, Counter>,
+    cosigned_size: Gauge,
     /// 1 once this process froze the log, or found it frozen.
     pub(crate) frozen: Gauge,
 }
@@ -33,6 +52,9 @@ impl Default for Stats {
             withheld: Counter::default(),
             cleared: Counter::default(),
             signed: Counter::default(),
+            cosignatures: Family::default(),
+            witness_failures: Family::default(),
+            cosigned_size: Gauge::default(),
             frozen: Gauge::default(),
         }
     }
@@ -46,8 +68,9 @@ impl Stats {
     }
 
     /// Fields of a relayed stretch were not kept as they were sent.
-    pub(crate) fn mended(&self, service: &str, partition: i32, fields: &[Mended]) {
+    pub(crate) fn mended(&self, service: &str, fields: &[Mended]) {
         for Mended {
+            partition,
             position,
             field,
             forbidden,
@@ -76,6 +99,22 @@ impl Stats {
         }
     }
 
+    /// A witness cosigned.
+    pub(crate) fn witness_cosigned(&self, witness: &str) {
+        self.cosignatures.get_or_create(&Witness::of(witness)).inc();
+    }
+
+    /// A witness was asked in vain.
+    pub(crate) fn witness_failed(&self, witness: &str) {
+        self.witness_failures.get_or_create(&Witness::of(witness)).inc();
+    }
+
+    /// The newest checkpoint with as many cosignatures as readers ask for has this size.
+    pub(crate) fn cosigned(&self, size: Option<u64>) {
+        self.cosigned_size
+            .set(size.and_then(|size| i64::try_from(size).ok()).unwrap_or(0));
+    }
+
     /// Adds them to `registry`.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register(
@@ -99,6 +138,21 @@ impl Stats {
             self.cleared.clone(),
         );
         registry.register("audit_checkpoints", "Checkpoints signed", self.signed.clone());
+        registry.register(
+            "audit_cosignatures",
+            "Cosignatures of witnesses, by witness",
+            self.cosignatures.clone(),
+        );
+        registry.register(
+            "audit_witness_failures",
+            "Witnesses asked for a cosignature in vain, by witness",
+            self.witness_failures.clone(),
+        );
+        registry.register(
+            "audit_cosigned_size",
+            "Size of the newest checkpoint that enough witnesses cosigned; 0 without witnesses",
+            self.cosigned_size.clone(),
+        );
         registry.register(
             "audit_frozen",
             "1: the log contradicts itself and takes nothing",

@@ -111,7 +111,7 @@ impl Log {
             index: walk.top.1,
             checkpoint: Checkpoint::new(self.origin(), checkpoint.size, Hash32::from_slice(&checkpoint.root)?)?,
         };
-        let note = head.sign(&self.signer)?;
+        let note = head.sign_by(&self.keys.signers())?;
         Ok((head, note))
     }
 

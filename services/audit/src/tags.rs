@@ -1,22 +1,25 @@
 //! Keyed hashes: what events are looked up by, without keeping what they are about.
 
 use sammati_api::audit::v1 as audit;
-use sammati_kernel::Key;
+use sammati_kernel::{Key, Mac};
 
-use crate::rows::Tags;
+use crate::rows::{Name, role};
+
+/// Bytes of an event's digest.
+const DIGEST: usize = 16;
 
 /// Makes the keyed hashes that events are looked up by.
 pub struct Tagger {
-    subject: Key,
-    other: Key,
+    subject: Mac,
+    other: Mac,
 }
 
 impl Tagger {
     /// Of the log with this origin: tags differ in every log.
     pub fn new(lookup: &Key, origin: &str) -> Self {
         Self {
-            subject: lookup.derive(&format!("subject tag {origin}")),
-            other: lookup.derive(&format!("look-up {origin}")),
+            subject: Mac::new(&lookup.derive(&format!("subject tag {origin}"))),
+            other: Mac::new(&lookup.derive(&format!("look-up {origin}"))),
         }
     }
 
@@ -29,46 +32,48 @@ impl Tagger {
         }
     }
 
-    /// The look-up value of an id as `what`, 16 bytes; empty without one.
-    pub fn other(&self, what: &str, id: &str) -> Vec<u8> {
-        if id.is_empty() {
-            Vec::new()
-        } else {
-            self.other.mac(what, id.as_bytes())[..16].to_vec()
-        }
+    /// The look-up value of a name, whatever it is the name of. An account's begins as the subject's tag does, so that what
+    /// she did herself is found as one thing.
+    pub(crate) fn name(&self, name: &str) -> Name {
+        let hash = match name.starts_with("accounts/") {
+            true => self.subject.mac("subject", name.as_bytes()),
+            false => self.other.mac("name", name.as_bytes()),
+        };
+        hash.first_chunk().copied().unwrap_or_default()
     }
 
-    /// The look-up value of a participant, by its resource name.
-    pub fn party(&self, participant: &str) -> Vec<u8> {
-        self.other("party", participant)
-    }
-
-    /// The hash of an event as it was sent, 32 bytes.
+    /// The hash of an event as it was sent.
     pub fn digest(&self, body: &[u8]) -> Vec<u8> {
-        self.other.mac("digest", body).to_vec()
+        self.other.mac("digest", body)[..DIGEST].to_vec()
     }
 
-    /// All look-up values of an event but its subject's.
-    pub fn of(&self, payload: &audit::Payload) -> Tags {
+    /// All look-up values of an event but its subject's, as a leaf's row has them: each name once, after its roles.
+    pub(crate) fn of(&self, payload: &audit::Payload) -> Vec<u8> {
         let actor = payload.actor.as_ref().map_or("", |actor| &actor.id);
         let app = payload.client.as_ref().map_or("", |client| &client.app);
-        let named = payload
-            .object_refs
-            .iter()
-            .map(String::as_str)
-            .chain([actor, app, &payload.resource]);
-        let mut parties: Vec<_> = named
-            .filter(|name| name.starts_with("participants/"))
-            .map(|name| self.party(name))
-            .collect();
-        parties.sort_unstable();
-        parties.dedup();
-        Tags {
-            actor: self.other("actor", actor),
-            resource: self.other("resource", &payload.resource),
-            consent: self.other("consent", consent_of(payload)),
-            parties,
+        let mut named: Vec<(&str, u8)> = Vec::with_capacity(6);
+        let mut note = |name, roles| {
+            let party = match str::starts_with(name, "participants/") {
+                true => role::PARTY,
+                false => 0,
+            };
+            match named.iter_mut().find(|(known, _)| *known == name) {
+                _ if name.is_empty() || roles | party == 0 => {}
+                Some((_, known)) => *known |= roles | party,
+                None => named.push((name, roles | party)),
+            }
+        };
+        note(actor, role::ACTOR);
+        note(&payload.resource, role::RESOURCE);
+        note(consent_of(payload), role::CONSENT);
+        payload.object_refs.iter().for_each(|name| note(name, 0));
+        note(app, 0);
+        let mut out = Vec::with_capacity(named.len() * 9);
+        for (name, roles) in named {
+            out.push(roles);
+            out.extend_from_slice(&self.name(name));
         }
+        out
     }
 }
 

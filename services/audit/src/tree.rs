@@ -50,6 +50,12 @@ impl Tree {
         Ok(grown.iter().filter(|tile| tile.id().is_full()).map(to_row).collect())
     }
 
+    /// A tile at the right edge, which is not full yet.
+    pub(crate) fn open(&self, level: u8, index: u64) -> Option<TileRow> {
+        let at = |tile: &&Tile| tile.id().level() == level && tile.id().index() == index;
+        self.open.iter().find(at).map(to_row)
+    }
+
     /// Puts it into the head.
     pub(crate) fn store(&self, row: &mut LogRow) {
         row.edge = self.edge.encode();

@@ -7,13 +7,14 @@ mod proof;
 mod retention;
 mod sources;
 mod subject;
+mod tile;
 
 use std::time::Duration;
 
 use sammati_api::audit::v1 as audit;
 use sammati_kernel::{Refusal, Violations};
 
-pub(crate) use append::{Mended, batch};
+pub(crate) use append::{Mended, batch, direct_events};
 pub(crate) use list::{Filter, filter};
 pub(crate) use proof::{Leaves, inclusion, which_leaves};
 pub(crate) use retention::{class_erasure, erased_subject, expired_class, hold, lifted_hold};
@@ -21,9 +22,10 @@ pub(crate) use sources::{feeds, index_of, position};
 pub(crate) use subject::{occurred, subject};
 
 use sammati_log::subject::Head;
+pub(crate) use tile::{Asked, which_tile};
 
 use crate::keyring::Opened;
-use crate::rows::{CheckpointRow, LeafRow};
+use crate::rows::{CheckpointRow, LeafRow, LogKeyRow};
 
 /// The longest wait for an event on its way.
 const MAX_WAIT: Duration = Duration::from_secs(10);
@@ -79,15 +81,54 @@ pub(crate) fn sizes(request: &audit::GetConsistencyProofRequest) -> Result<(u64,
     done(wrong, found)
 }
 
-/// Reads the size of a `GetCheckpointRequest`; 0 is the newest.
+/// Reads the index in a `WatchEventsRequest`.
 ///
 /// # Errors
-/// `FIELD_INVALID`.
-pub(crate) fn checkpoint_size(request: &audit::GetCheckpointRequest) -> Result<u64, Refusal> {
+/// `FIELD_INVALID` with everything that is wrong.
+pub(crate) fn watch_from(request: &audit::WatchEventsRequest) -> Result<u64, Refusal> {
     let mut wrong = Violations::new();
     log_name(&request.log, &mut wrong);
-    let found = size("size", request.size, &mut wrong);
+    let from = size("from_index", request.from_index, &mut wrong);
+    if from.is_some_and(|from| from > 0) && !request.resume_token.is_empty() {
+        wrong.add("from_index", "not together with resume_token");
+    }
+    done(wrong, from)
+}
+
+/// The most cosignatures that can be asked for.
+const MAX_COSIGNATURES: usize = 16;
+
+/// The longest line of a cosignature: a name and its base64.
+const MAX_LINE: usize = 512;
+
+/// Reads a `GetCheckpointRequest`: the size, 0 for the newest, and how many cosignatures it must have.
+///
+/// # Errors
+/// `FIELD_INVALID` with everything that is wrong.
+pub(crate) fn which_checkpoint(request: &audit::GetCheckpointRequest) -> Result<(u64, usize), Refusal> {
+    let mut wrong = Violations::new();
+    log_name(&request.log, &mut wrong);
+    let size = size("size", request.size, &mut wrong);
+    let at_least = usize::try_from(request.min_cosignatures).ok();
+    let at_least = at_least.filter(|n| *n <= MAX_COSIGNATURES).ok_or("0 to 16");
+    let found = size.zip(wrong.keep("min_cosignatures", at_least));
     done(wrong, found)
+}
+
+/// Reads the size in an `AddCosignatureRequest`.
+///
+/// # Errors
+/// `FIELD_INVALID` with everything that is wrong.
+pub(crate) fn cosigned_size(request: &audit::AddCosignatureRequest) -> Result<u64, Refusal> {
+    let mut wrong = Violations::new();
+    log_name(&request.log, &mut wrong);
+    let size = u64::try_from(request.size).ok().filter(|size| *size > 0);
+    let size = wrong.keep("size", size.ok_or("1 and up"));
+    let line = &request.cosignature;
+    if line.is_empty() || line.chars().count() > MAX_LINE || line.contains('\0') {
+        wrong.add("cosignature", "a signature line, at most 512 characters");
+    }
+    done(wrong, size)
 }
 
 /// `logs/{id}`, whether there is one or not.
@@ -159,11 +200,19 @@ pub(crate) fn log_event(log: &str, row: &LeafRow, header: audit::Leaf, opened: O
         name: event_name(log, row.index),
         log: log.to_owned(),
         index: number(row.index),
-        leaf_hash: row.hash.clone(),
+        leaf_hash: row.hash().0.to_vec(),
         header: Some(header),
         payload,
         payload_state: state.into(),
         erasure: None,
+    }
+}
+
+/// A key of the log on the wire.
+pub(crate) fn log_key(row: LogKeyRow) -> audit::LogKey {
+    audit::LogKey {
+        vkey: row.vkey,
+        after_size: number(row.after),
     }
 }
 

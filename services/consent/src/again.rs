@@ -29,6 +29,22 @@ pub(crate) async fn again(again: Again) -> Result<Vec<String>, Refusal> {
                 withdraw(&again, lost, resource).await?,
                 "was withdrawn, and is so again",
             ),
+            // A pause that was over before the end was lost with its end.
+            "consent.paused" if is_paused(&again, resource) => {
+                (pause(&again, lost, resource).await?, "was paused, and is so again")
+            }
+            "consent.modified" => (
+                pause(&again, lost, resource).await?,
+                "was narrowed, and to what is lost: it is paused, until she narrows it anew and resumes it",
+            ),
+            "consent.superseded" => (
+                supersede(&again, lost, resource).await?,
+                "gave its place to a renewal, and has ended again",
+            ),
+            "consent.request_cancelled" => (
+                cancel(&again, lost, resource).await?,
+                "was withdrawn by its asker, and is so again",
+            ),
             "consent.denied" => (deny(&again, lost, resource).await?, "was denied, and is so again"),
             "access.authorized" => {
                 use_up(&again, header, payload).await?;
@@ -53,6 +69,41 @@ async fn withdraw(again: &Again, lost: String, name: &str) -> Result<bool, Refus
 async fn deny(again: &Again, lost: String, name: &str) -> Result<bool, Refusal> {
     match ConsentRequestId::parse_name(name) {
         Some(request) => again.store.apply(DenyAgain { request, lost }).await,
+        None => Ok(false),
+    }
+}
+
+/// Whether the last that the log has of a pause is its beginning.
+fn is_paused(again: &Again, name: &str) -> bool {
+    let of = again.events().filter(|(_, payload)| payload.resource == name);
+    let mut last = false;
+    for (header, _) in of {
+        match header.event_type.as_str() {
+            "consent.paused" => last = true,
+            "consent.resumed" => last = false,
+            _ => {}
+        }
+    }
+    last
+}
+
+async fn pause(again: &Again, lost: String, name: &str) -> Result<bool, Refusal> {
+    match ConsentId::parse_name(name) {
+        Some(consent) => again.store.apply(PauseAgain { consent, lost }).await,
+        None => Ok(false),
+    }
+}
+
+async fn supersede(again: &Again, lost: String, name: &str) -> Result<bool, Refusal> {
+    match ConsentId::parse_name(name) {
+        Some(consent) => again.store.apply(SupersedeAgain { consent, lost }).await,
+        None => Ok(false),
+    }
+}
+
+async fn cancel(again: &Again, lost: String, name: &str) -> Result<bool, Refusal> {
+    match ConsentRequestId::parse_name(name) {
+        Some(request) => again.store.apply(CancelAgain { request, lost }).await,
         None => Ok(false),
     }
 }
@@ -110,6 +161,115 @@ impl Command for WithdrawAgain {
             cause: &self.lost,
         };
         consent::end(view, &mut row, &ending)?;
+        Ok(true)
+    }
+}
+
+/// Pauses a consent that she paused or narrowed before, until she resumes it. Tells whether there was anything to do.
+struct PauseAgain {
+    consent: ConsentId,
+    lost: String,
+}
+
+impl Command for PauseAgain {
+    type Answer = bool;
+
+    const NAME: &'static str = "consent.pause_again";
+
+    fn slot(&self) -> Slot {
+        self.consent.slot()
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<ConsentRow>(self.consent.to_vec());
+        keys.group::<TransferRow>("open", self.consent.to_vec());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
+        let Some(mut row) = view.get::<ConsentRow>(self.consent.as_bytes()) else {
+            return Ok(false);
+        };
+        if consent::expire(view, &mut row)? || row.state().after(consent::Verb::Pause).is_none() {
+            return Ok(false);
+        }
+        consent::pause::pause(view, &mut row, &system("consent"), None, &self.lost)?;
+        Ok(true)
+    }
+}
+
+/// Ends a consent whose renewal is lost: it had ended. Tells whether there was anything to do.
+struct SupersedeAgain {
+    consent: ConsentId,
+    lost: String,
+}
+
+impl Command for SupersedeAgain {
+    type Answer = bool;
+
+    const NAME: &'static str = "consent.supersede_again";
+
+    fn slot(&self) -> Slot {
+        self.consent.slot()
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<ConsentRow>(self.consent.to_vec());
+        keys.group::<TransferRow>("open", self.consent.to_vec());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
+        let Some(mut row) = view.get::<ConsentRow>(self.consent.as_bytes()) else {
+            return Ok(false);
+        };
+        if consent::expire(view, &mut row)? {
+            return Ok(false);
+        }
+        let Some(state) = row.state().after(consent::Verb::Supersede) else {
+            return Ok(false);
+        };
+        let ending = Ending {
+            state,
+            event: "consent.superseded",
+            kind: Kind::ConsentSuperseded,
+            caller: &system("consent"),
+            at: view.now(),
+            legal_basis: "",
+            cause: &self.lost,
+        };
+        consent::end(view, &mut row, &ending)?;
+        Ok(true)
+    }
+}
+
+/// Cancels a request that its asker cancelled before. Tells whether there was anything to do.
+struct CancelAgain {
+    request: ConsentRequestId,
+    lost: String,
+}
+
+impl Command for CancelAgain {
+    type Answer = bool;
+
+    const NAME: &'static str = "consent.cancel_again";
+
+    fn slot(&self) -> Slot {
+        self.request.slot()
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<RequestRow>(self.request.to_vec());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
+        let Some(mut row) = view.get::<RequestRow>(self.request.as_bytes()) else {
+            return Ok(false);
+        };
+        request::expire(view, &mut row)?;
+        let Some(state) = row.state().after(request::Verb::Cancel) else {
+            return Ok(false);
+        };
+        row.settle(state, view.now());
+        request::cancel::cancel(view, &row, &system("consent"), &self.lost)?;
         Ok(true)
     }
 }

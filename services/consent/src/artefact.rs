@@ -1,14 +1,17 @@
 //! The signed form of a consent: claims as RFC 8785 JSON, one copy for each audience.
 
+pub mod issue;
 mod keys;
+pub mod verify;
 
 pub use keys::{ArtefactKey, ArtefactKeys};
 
 use chrono::{DateTime, SecondsFormat};
 use ring::digest::{SHA256, digest};
+use sammati_api::consent::v1::consent::Origin;
 use sammati_api::types::v1::CareContextRef;
 use sammati_kernel::jws::{MAX_TOKEN, signing_input};
-use sammati_kernel::{Caller, ConsentId, Micros, Refusal, Slot};
+use sammati_kernel::{Caller, ConsentId, Micros, ParticipantId, Refusal, Slot};
 use serde_json::{Map, Value, json};
 
 use crate::consent::State;
@@ -73,24 +76,30 @@ pub struct Claims<'a> {
     pub hiu_name: &'a str,
     /// The event of the grant.
     pub event_id: &'a str,
+    /// The version whose place it takes: of this consent, or of the one it renews.
+    pub supersedes: Option<(ConsentId, i32)>,
     /// Who granted.
     pub caller: &'a Caller,
 }
 
-/// The signing input of one copy under the key `kid`.
+/// The signing inputs of both copies under the key `kid`, in the order of [`Audience::ALL`].
 ///
 /// # Errors
 /// FIELD_INVALID when so many care contexts are named that the artefact would be longer than anybody accepts.
-pub fn input(kid: &str, claims: &Claims<'_>, audience: Audience) -> Result<String, Refusal> {
-    let json = canonical(&claims.of(audience)?);
-    let input = signing_input(kid, TYP, json.as_bytes());
-    if input.len() + SIGNATURE > MAX_TOKEN {
-        return Err(Refusal::field(
-            "grants.scope.care_contexts",
-            "too many for one artefact of 16 KiB; name fewer, or none for all",
-        ));
-    }
-    Ok(input)
+pub fn inputs(kid: &str, claims: &Claims<'_>) -> Result<[String; 2], Refusal> {
+    let mut value = claims.common()?;
+    let mut one = |audience| {
+        claims.address(&mut value, audience)?;
+        let input = signing_input(kid, TYP, canonical(&value).as_bytes());
+        if input.len() + SIGNATURE > MAX_TOKEN {
+            return Err(Refusal::field(
+                "grants.scope.care_contexts",
+                "too many for one artefact of 16 KiB; name fewer, or none for all",
+            ));
+        }
+        Ok(input)
+    };
+    Ok([one(Audience::Hip)?, one(Audience::Hiu)?])
 }
 
 /// SHA-256 of a signed artefact, as events carry it.
@@ -102,6 +111,33 @@ pub fn sha256(jws: &str) -> Vec<u8> {
 /// reference the provider keeps her if the asker does not say.
 pub fn fits(ask: &Ask) -> bool {
     let [hip] = ask.hips.as_slice() else { return true };
+    is_short(ask) || fits_at_the_longest(ask, hip)
+}
+
+/// Whether what is asked is so short that it fits however it is spelled: most are. A byte takes at most six in JSON, and
+/// three of those four in base64.
+fn is_short(ask: &Ask) -> bool {
+    /// All that is of a known length, names of 255 letters of three bytes each included.
+    const REST: usize = 7 * 1024;
+    let who = ask.requester.identifier.as_ref();
+    let who = who.map_or(0, |who| who.r#type.len() + who.value.len() + who.system.len());
+    let purpose = &ask.scope.purpose;
+    let contexts = ask.care_contexts.iter().map(|context| {
+        let reference = context.patient_reference.len().max(255);
+        reference + context.care_context_reference.len() + 16
+    });
+    let texts = [
+        ask.patient.len(),
+        ask.requester.name.len(),
+        who,
+        purpose.text().len() + purpose.ref_uri().len(),
+        ask.notice.notice.len() + ask.notice.language.len() + ask.notice.sha256.len(),
+        contexts.sum(),
+    ];
+    (REST + 6 * texts.iter().sum::<usize>()) * 4 / 3 + SIGNATURE <= MAX_TOKEN
+}
+
+fn fits_at_the_longest(ask: &Ask, hip: &ParticipantId) -> bool {
     let (name, reference) = ("\u{905}".repeat(255), "x".repeat(255));
     let mut care_contexts = ask.care_contexts.clone();
     for context in &mut care_contexts {
@@ -130,56 +166,67 @@ pub fn fits(ask: &Ask) -> bool {
         hip_name: &name,
         hiu_name: &name,
         event_id: &reference,
+        supersedes: Some((ConsentId::new(Micros(0), Slot::new(0), [0; 8]), i32::MAX)),
         caller: &Caller::ANYONE,
     };
-    let kid = "x".repeat(KID);
-    Audience::ALL
-        .iter()
-        .all(|audience| input(&kid, &claims, *audience).is_ok())
+    inputs(&"x".repeat(KID), &claims).is_ok()
 }
 
 impl Claims<'_> {
-    fn of(&self, audience: Audience) -> Result<Value, Refusal> {
+    /// What is the same in both copies.
+    fn common(&self) -> Result<Value, Refusal> {
         let consent = self.consent;
         let id: ConsentId = consent.id()?;
         let scope = consent.scope.read()?;
-        let to = match audience {
-            Audience::Hip => &consent.hip,
-            Audience::Hiu => &consent.hiu,
-        };
-        let granted = Micros(consent.granted);
-        let kind = if self.caller.account().is_some() {
-            "PERSON"
-        } else {
-            "UNKNOWN"
+        let (granted, made) = (Micros(consent.granted), Micros(consent.made()));
+        let by_policy = consent.origin == i32::from(Origin::Policy);
+        // A policy is her own word, given beforehand.
+        let granted_by = match (self.caller.representing(), self.caller.account()) {
+            (Some(acting), _) => json!({ "kind": "REPRESENTATIVE", "representation": acting.representation.name() }),
+            (None, None) if !by_policy => json!({ "kind": "UNKNOWN" }),
+            (None, _) => json!({ "kind": "PERSON" }),
         };
         Ok(json!({
             "iss": self.manager,
-            "iat": granted.seconds(),
-            "nbf": granted.seconds(),
+            "iat": made.seconds(),
+            "nbf": made.seconds(),
             "exp": Micros(consent.expire).seconds(),
-            "jti": format!("{id}.{}.{}", consent.grant_version, audience.as_str()),
-            "aud": format!("participants/{to}"),
             "schema_version": "v3",
             "consent_id": id.to_string(),
             "version": consent.grant_version,
             "created_at": text(granted)?,
-            "last_updated": text(granted)?,
+            "last_updated": text(made)?,
             "patient": { "id": self.patient },
             "hip": { "id": consent.hip, "name": self.hip_name, "type": "HIP" },
             "hiu": { "id": consent.hiu, "name": self.hiu_name, "type": "HIU" },
             "consent_manager": { "id": self.manager },
-            "requester": self.requester(audience),
-            "care_contexts": self.care_contexts.iter().map(|c| context(c, audience)).collect::<Vec<_>>(),
             "purpose": { "code": scope.purpose.code(), "text": scope.purpose.text(), "refUri": scope.purpose.ref_uri() },
             "hi_types": scope.hi_types.iter().map(|t| t.as_str()).collect::<Vec<_>>(),
             "permission": permission(&scope)?,
-            "granted_by": { "kind": kind },
+            "granted_by": granted_by,
             "notice": { "notice": consent.notice.notice, "version": consent.notice.version, "language": consent.notice.language, "sha256": consent.notice.sha256 },
-            "origin": "REQUEST",
+            "origin": if by_policy { "POLICY" } else { "REQUEST" },
             "event_id": self.event_id,
             "log_origin": self.log_origin,
         }))
+    }
+
+    /// Puts in what is of one audience alone.
+    fn address(&self, value: &mut Value, audience: Audience) -> Result<(), Refusal> {
+        let (consent, id) = (self.consent, self.consent.id()?);
+        let to = match audience {
+            Audience::Hip => &consent.hip,
+            Audience::Hiu => &consent.hiu,
+        };
+        let contexts = self.care_contexts.iter().map(|c| context(c, audience)).collect();
+        value["jti"] = format!("{id}.{}.{}", consent.grant_version, audience.as_str()).into();
+        value["aud"] = format!("participants/{to}").into();
+        value["requester"] = self.requester(audience);
+        value["care_contexts"] = Value::Array(contexts);
+        if let Some((id, version)) = self.supersedes {
+            value["supersedes"] = format!("{id}.{version}.{}", audience.as_str()).into();
+        }
+        Ok(())
     }
 
     fn requester(&self, audience: Audience) -> Value {
@@ -217,6 +264,14 @@ fn permission(scope: &Scope) -> Result<Value, Refusal> {
         members.insert("bindRequester".to_owned(), Value::Bool(true));
     }
     Ok(permission)
+}
+
+/// A time as artefacts and receipts write it.
+///
+/// # Errors
+/// INTERNAL for a time that no calendar has.
+pub fn iso(at: Micros) -> Result<String, Refusal> {
+    text(at)
 }
 
 /// RFC 3339 in UTC, to the millisecond or, where that would widen an interval, to the microsecond.
@@ -294,7 +349,74 @@ pub const fn is_shown_to_parties(state: State) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use sammati_api::types::v1::{NoticeRef, Requester, RequesterIdentifier};
+
     use super::*;
+
+    fn ask(name: String, text: String, contexts: usize, reference: String) -> Ask {
+        Ask {
+            hiu: ParticipantId::parse("clinic").unwrap(),
+            patient: text.clone(),
+            hips: vec![ParticipantId::parse("hospital").unwrap()],
+            requester: Requester {
+                name,
+                identifier: Some(RequesterIdentifier {
+                    r#type: text.clone(),
+                    value: text.clone(),
+                    system: text,
+                }),
+                verified: false,
+            },
+            scope: crate::scope::tests::sample(),
+            care_contexts: vec![
+                CareContextRef {
+                    patient_reference: reference.clone(),
+                    care_context_reference: reference,
+                    ..CareContextRef::default()
+                };
+                contexts
+            ],
+            renews: None,
+            notice: NoticeRef {
+                notice: "notices/n".to_owned(),
+                version: 1,
+                language: "hi".to_owned(),
+                sha256: "a".repeat(64),
+            },
+            expire: None,
+        }
+    }
+
+    proptest! {
+        /// What is taken for short without being spelled fits when it is.
+        #[test]
+        fn what_is_short_fits(
+            name in "[\"\\\\a\u{1}]{0,255}",
+            text in "[\"\u{1}b]{0,80}",
+            contexts in 0_usize..6,
+            reference in "[\"c]{0,60}",
+        ) {
+            let ask = ask(name, text, contexts, reference);
+            if is_short(&ask) {
+                prop_assert!(fits_at_the_longest(&ask, &ask.hips[0]));
+            }
+        }
+    }
+
+    #[test]
+    fn most_that_is_asked_is_short_and_what_is_long_is_spelled() {
+        let short = ask("Dr Asha".to_owned(), "MH1001".to_owned(), 0, String::new());
+        assert!(is_short(&short) && fits(&short));
+        let long = ask("Dr Asha".to_owned(), "MH1001".to_owned(), 8, "x".repeat(255));
+        assert!(!is_short(&long) && fits(&long));
+        assert!(!fits(&ask(
+            "Dr Asha".to_owned(),
+            "MH1001".to_owned(),
+            40,
+            "x".repeat(255)
+        )));
+    }
 
     #[test]
     fn canonical_json_sorts_by_utf16_and_escapes_as_rfc_8785_says() {

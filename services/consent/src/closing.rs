@@ -1,4 +1,4 @@
-//! An account is deleted: what she gave ends, what is asked of her is cancelled, and once identity has destroyed its data
+//! An account is deleted: what she gave ends, her policies with it, what is asked of her is cancelled, and once identity has destroyed its data
 //! the key of hers that is kept here goes too.
 //!
 //! Identity's facts say it again to every process that starts, so that what was left, or came back with a restore, is
@@ -10,16 +10,15 @@ use std::sync::Arc;
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
 use sammati_api::types::v1::RetentionClass;
-use sammati_kernel::{AccountId, ConsentId, ConsentRequestId, Refusal, Slot};
+use sammati_kernel::{AccountId, ConsentId, ConsentRequestId, PolicyId, Refusal, Slot, SubscriptionId};
 use sammati_server::event::{Draft, system};
 use sammati_store::{Command, Keys, Record, Store, View};
 
 use crate::consent::{self, Ending};
 use crate::directory::Directory;
 use crate::notification::{Recipients, notify};
-use crate::request;
-use crate::rows::{ConsentRow, DataKeyRow, RequestRow, TransferRow, id};
-use crate::sweep;
+use crate::rows::{ConsentRow, DataKeyRow, PolicyRow, RequestRow, SubscriptionRow, TransferRow, id};
+use crate::{request, standing, subscription, sweep};
 
 /// What the events say it rests on.
 const GROUND: &str = "her account is deleted";
@@ -57,6 +56,14 @@ impl Closings {
 async fn close(store: &Store, account: AccountId) -> Result<(), Refusal> {
     for row in hers::<ConsentRow>(store, account).await? {
         let end = id(&row.id).map(|consent| EndConsent { consent });
+        sweep::all(store, end.into_iter().collect()).await?;
+    }
+    for row in hers::<SubscriptionRow>(store, account).await? {
+        let end = id(&row.id).map(|subscription| EndSubscription { subscription });
+        sweep::all(store, end.into_iter().collect()).await?;
+    }
+    for row in hers::<PolicyRow>(store, account).await? {
+        let end = id(&row.id).map(|policy| EndPolicy { policy });
         sweep::all(store, end.into_iter().collect()).await?;
     }
     for row in hers::<RequestRow>(store, account).await? {
@@ -131,6 +138,74 @@ impl Command for EndConsent {
     }
 }
 
+/// Takes a subscription back, and denies one that waits for her.
+struct EndSubscription {
+    subscription: SubscriptionId,
+}
+
+impl Command for EndSubscription {
+    type Answer = ();
+
+    const NAME: &'static str = "subscription.end_of_account";
+
+    fn slot(&self) -> Slot {
+        self.subscription.slot()
+    }
+
+    fn is_essential(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<SubscriptionRow>(self.subscription.to_vec());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        match view.get::<SubscriptionRow>(self.subscription.as_bytes()) {
+            Some(mut row) => subscription::end_of_account(view, &mut row, GROUND),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Puts a policy out of force.
+struct EndPolicy {
+    policy: PolicyId,
+}
+
+impl Command for EndPolicy {
+    type Answer = ();
+
+    const NAME: &'static str = "policy.end_of_account";
+
+    fn slot(&self) -> Slot {
+        self.policy.slot()
+    }
+
+    fn is_essential(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<PolicyRow>(self.policy.to_vec());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        let Some(mut row) = view.get::<PolicyRow>(self.policy.as_bytes()) else {
+            return Ok(());
+        };
+        let Some(to) = row.state().after(standing::Verb::Disable) else {
+            return Ok(());
+        };
+        row.settle(to, view.now());
+        view.put(&row);
+        let mut told = standing::draft("policy.disabled", Action::Update, &system("consent"), &row)?;
+        GROUND.clone_into(&mut told.payload().legal_basis);
+        told.emit(view);
+        Ok(())
+    }
+}
+
 /// Cancels a request that waits for her.
 struct CancelRequest {
     request: ConsentRequestId,
@@ -168,7 +243,14 @@ impl Command for CancelRequest {
         let told = told.emit(view);
         let asker = Recipients::new().participant(&row.hiu);
         let name = self.request.name();
-        notify(view, told, Kind::ConsentRequestCancelled, &name, &asker, request::subject(&row));
+        notify(
+            view,
+            told,
+            Kind::ConsentRequestCancelled,
+            &name,
+            &asker,
+            request::subject(&row),
+        );
         Ok(())
     }
 }
@@ -202,10 +284,15 @@ impl Command for Purge {
             wrapped: Vec::new(),
             ..row
         });
-        Draft::new("consent.purged", Action::Delete, RetentionClass::General, &system("consent"))
-            .subject(self.0)
-            .resource(&self.0.name(), 0)
-            .emit(view);
+        Draft::new(
+            "consent.purged",
+            Action::Delete,
+            RetentionClass::General,
+            &system("consent"),
+        )
+        .subject(self.0)
+        .resource(&self.0.name(), 0)
+        .emit(view);
         Ok(true)
     }
 }

@@ -42,6 +42,11 @@ impl Lookup {
         self.of("asker", &[address.as_bytes(), hiu.as_str().as_bytes()])
     }
 
+    /// A patient's address, in lower case, and who would subscribe to it.
+    pub fn subscriber(&self, address: &str, holder: &ParticipantId) -> [u8; 32] {
+        self.of("subscriber", &[address.as_bytes(), holder.as_str().as_bytes()])
+    }
+
     /// A provider's care context, whosever it is: it is linked once.
     pub fn linked_once(&self, hip: &ParticipantId, reference: &str) -> [u8; 32] {
         self.of("linked once", &[hip.as_str().as_bytes(), reference.as_bytes()])
@@ -50,6 +55,11 @@ impl Lookup {
     /// A provider that tries a person, by her account's name or by an identifier that is nobody's.
     pub fn link_try(&self, hip: &ParticipantId, person: &str) -> [u8; 32] {
         self.of("link try", &[hip.as_str().as_bytes(), person.as_bytes()])
+    }
+
+    /// A person who looks for her records at a provider.
+    pub fn discovery_try(&self, hip: &ParticipantId, account: AccountId) -> [u8; 32] {
+        self.of("discovery try", &[hip.as_str().as_bytes(), account.as_bytes()])
     }
 
     /// Where rows about an address live that is nobody's: a slot, and an owner that is no account.

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use sammati_kernel::{Actor, Caller, Micros, ParticipantId, Reason, Refusal};
+use sammati_kernel::{Caller, Micros, ParticipantId, Reason, Refusal};
 
 use crate::artefact::Audience;
-use crate::rows::{ConsentRow, NotificationRow, RequestRow, TransferRow};
+use crate::rows::{
+    ConsentRow, DiscoveryRow, LinkRow, NotificationRow, PolicyRow, ProfileShareRow, RequestRow, SubscriptionRow,
+    TransferRow,
+};
 
 /// How old a person's authentication may be when she grants.
 pub const STEP_UP: Duration = Duration::from_secs(300);
@@ -23,7 +26,8 @@ fn is_hers(caller: &Caller, owner: &[u8]) -> bool {
     caller.account().is_some_and(|account| account.as_bytes() == owner)
 }
 
-fn is(caller: &Caller, id: &str) -> bool {
+/// Whether the caller is the participant with this bare id.
+pub fn is(caller: &Caller, id: &str) -> bool {
     caller
         .participant()
         .is_some_and(|participant| participant.as_str() == id)
@@ -51,13 +55,13 @@ pub fn may_decide(caller: &Caller, row: Option<RequestRow>) -> Result<RequestRow
     keep(caller, row, |r| r.known && is_hers(caller, &r.owner))
 }
 
-/// Whether a person proved who she is recently enough to grant.
+/// Whether a person, or who acts for her, proved who that is recently enough to grant.
 ///
 /// # Errors
 /// STEP_UP_REQUIRED.
 pub fn recently_proved(caller: &Caller, now: Micros) -> Result<(), Refusal> {
-    match &caller.actor {
-        Some(Actor::Person { auth_time, .. }) if now.minus(STEP_UP) <= Micros::from_seconds(*auth_time) => Ok(()),
+    match caller.auth_time() {
+        Some(proved) if now.minus(STEP_UP) <= Micros::from_seconds(proved) => Ok(()),
         _ => Err(Refusal::new(Reason::StepUpRequired)
             .saying("granting needs a login of the last 5 minutes; log in again, then approve")),
     }
@@ -72,6 +76,22 @@ pub fn may_see_consent(caller: &Caller, row: Option<ConsentRow>) -> Result<Conse
     keep(caller, row, |r| {
         caller.is_operator() || party(r) || is_hers(caller, &r.subject)
     })
+}
+
+/// The patient herself.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn hers(caller: &Caller, row: Option<ConsentRow>) -> Result<ConsentRow, Refusal> {
+    keep(caller, row, |r| is_hers(caller, &r.subject))
+}
+
+/// The asker named in a request.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_cancel(caller: &Caller, row: Option<RequestRow>) -> Result<RequestRow, Refusal> {
+    keep(caller, row, |r| is(caller, &r.hiu))
 }
 
 /// The patient herself, or an operator.
@@ -112,6 +132,103 @@ pub fn may_acknowledge(caller: &Caller, row: Option<TransferRow>) -> Result<Tran
     keep(caller, row, |r| is(caller, &r.hip))
 }
 
+/// The name that a caller's notifications are kept under; who acts for her reads hers.
+pub fn recipient(caller: &Caller) -> String {
+    caller.account().map_or_else(|| caller.id(), |account| account.name())
+}
+
+/// Either end of a transfer.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_report(caller: &Caller, row: Option<TransferRow>) -> Result<TransferRow, Refusal> {
+    keep(caller, row, |r| is(caller, &r.hip) || is(caller, &r.hiu))
+}
+
+/// The HIP of a link.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_announce(caller: &Caller, row: Option<LinkRow>) -> Result<LinkRow, Refusal> {
+    keep(caller, row, |r| is(caller, &r.hip))
+}
+
+/// Whoever looks for her records, or the HIP where she looks.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_see_discovery(caller: &Caller, row: Option<DiscoveryRow>) -> Result<DiscoveryRow, Refusal> {
+    keep(caller, row, |r| is(caller, &r.hip) || is_hers(caller, &r.subject))
+}
+
+/// The HIP where she looks.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_answer(caller: &Caller, row: Option<DiscoveryRow>) -> Result<DiscoveryRow, Refusal> {
+    keep(caller, row, |r| is(caller, &r.hip))
+}
+
+/// Whoever looks for her records.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_choose(caller: &Caller, row: Option<DiscoveryRow>) -> Result<DiscoveryRow, Refusal> {
+    keep(caller, row, |r| is_hers(caller, &r.subject))
+}
+
+/// Whoever shares her profile, or the HIP with whom.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_see_share(caller: &Caller, row: Option<ProfileShareRow>) -> Result<ProfileShareRow, Refusal> {
+    keep(caller, row, |r| is(caller, &r.hip) || is_hers(caller, &r.subject))
+}
+
+/// The HIP with whom a profile is shared.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_acknowledge_share(caller: &Caller, row: Option<ProfileShareRow>) -> Result<ProfileShareRow, Refusal> {
+    keep(caller, row, |r| is(caller, &r.hip))
+}
+
+/// The person whose policy it is.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_switch(caller: &Caller, row: Option<PolicyRow>) -> Result<PolicyRow, Refusal> {
+    keep(caller, row, |r| is_hers(caller, &r.subject))
+}
+
+/// The holder of a subscription, the person asked, or an operator.
+///
+/// # Errors
+/// NOT_AVAILABLE; NOT_FOUND to an operator.
+pub fn may_see_subscription(caller: &Caller, row: Option<SubscriptionRow>) -> Result<SubscriptionRow, Refusal> {
+    keep(caller, row, |r| {
+        caller.is_operator() || is(caller, &r.holder) || (r.known && is_hers(caller, &r.owner))
+    })
+}
+
+/// The person whom a subscription asks.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_decide_subscription(caller: &Caller, row: Option<SubscriptionRow>) -> Result<SubscriptionRow, Refusal> {
+    keep(caller, row, |r| r.known && is_hers(caller, &r.owner))
+}
+
+/// The same, or its holder.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_end_subscription(caller: &Caller, row: Option<SubscriptionRow>) -> Result<SubscriptionRow, Refusal> {
+    keep(caller, row, |r| {
+        is(caller, &r.holder) || (r.known && is_hers(caller, &r.owner))
+    })
+}
+
 /// The recipient of a notification.
 pub fn is_recipient(caller: &Caller, row: &NotificationRow) -> bool {
     row.recipient == caller.id()
@@ -130,7 +247,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use sammati_kernel::{AccountId, Peer, Role, SessionId, Slot};
+    use sammati_kernel::{AccountId, Actor, Peer, Role, SessionId, Slot};
 
     fn account(n: u8) -> AccountId {
         AccountId::new(Micros(1_000_000), Slot::new(7), [n; 8])

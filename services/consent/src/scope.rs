@@ -20,6 +20,11 @@ impl Range {
     pub fn contains(self, other: Self) -> bool {
         self.from <= other.from && other.to <= self.to
     }
+
+    /// Whether nothing lies inside.
+    pub fn is_empty(self) -> bool {
+        self.from >= self.to
+    }
 }
 
 /// The length of a frequency window.
@@ -187,6 +192,15 @@ pub fn wider(asked: &Scope, given: &Scope) -> Option<&'static str> {
         ("care_contexts", covers(&asked.care_contexts, &given.care_contexts)),
     ];
     checks.into_iter().find(|(_, holds)| !holds).map(|(field, _)| field)
+}
+
+/// The first field in which a renewal `asked` allows more than the consent `old`; it may only last longer.
+pub fn renewal_wider(old: &Scope, asked: &Scope) -> Option<&'static str> {
+    let longer = Scope {
+        erase_time: old.erase_time.max(asked.erase_time),
+        ..old.clone()
+    };
+    wider(&longer, asked)
 }
 
 /// Whether `asked` allows at least as much as `given` in every field (C3).

@@ -10,6 +10,9 @@ use sammati_api::consent::v1::decision_service_server::DecisionServiceServer;
 use sammati_api::consent::v1::link_service_server::LinkServiceServer;
 use sammati_api::consent::v1::notice_service_server::NoticeServiceServer;
 use sammati_api::consent::v1::notification_service_server::NotificationServiceServer;
+use sammati_api::consent::v1::policy_service_server::PolicyServiceServer;
+use sammati_api::consent::v1::profile_share_service_server::ProfileShareServiceServer;
+use sammati_api::consent::v1::subscription_service_server::SubscriptionServiceServer;
 use sammati_api::consent::v1::transfer_service_server::TransferServiceServer;
 use sammati_kernel::{Key, Micros, Refusal};
 use sammati_server::relay::{CONSUMER, Relay};
@@ -156,6 +159,7 @@ impl Service for Consent {
             keys: vec!["kek", "lookup"],
             signing_keys: std::iter::once("artefact_key.pem".to_owned()).chain(retired).collect(),
             has_feed: true,
+            ..Keeps::default()
         })
     }
 
@@ -195,6 +199,9 @@ pub fn served(rpc: &Rpc) -> Served {
         .add(ArtefactServiceServer::new(rpc.clone()))
         .add(DecisionServiceServer::new(rpc.clone()))
         .add(LinkServiceServer::new(rpc.clone()))
+        .add(PolicyServiceServer::new(rpc.clone()))
+        .add(ProfileShareServiceServer::new(rpc.clone()))
+        .add(SubscriptionServiceServer::new(rpc.clone()))
         .add(TransferServiceServer::new(rpc.clone()))
         .add(NoticeServiceServer::new(rpc.clone()))
         .add(NotificationServiceServer::new(rpc.clone()))

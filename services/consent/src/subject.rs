@@ -10,7 +10,8 @@ use sammati_store::{Store, SubjectCache};
 
 use crate::decision::Granted;
 use crate::lookup::ContextKey;
-use crate::rows::{CareContextRow, ConsentRow, DataKeyRow};
+use crate::rows::{CareContextRow, ConsentRow, DataKeyRow, PolicyRow};
+use crate::standing::Block;
 use crate::vault::{Ring, Vault};
 
 /// How many consents' parties are remembered.
@@ -50,9 +51,11 @@ impl Held {
 #[derive(Debug, Default)]
 pub struct Subject {
     /// Her live consents.
-    pub consents: Vec<Held>,
+    pub consents: Vec<Arc<Held>>,
     /// Her linked care contexts.
     pub linked: HashSet<ContextKey>,
+    /// What she denies.
+    pub blocks: Vec<Block>,
 }
 
 impl Subject {
@@ -106,26 +109,31 @@ impl Subjects {
         let read = self.store.snapshot(move |r| {
             let consents = r.group::<ConsentRow>(slot, "live", account.as_bytes())?;
             let contexts = r.group::<CareContextRow>(slot, "subject", account.as_bytes())?;
-            Ok((consents, contexts, r.get::<DataKeyRow>(slot, account.as_bytes())?))
+            let policies = r.group::<PolicyRow>(slot, "enabled", account.as_bytes())?;
+            let key = r.get::<DataKeyRow>(slot, account.as_bytes())?;
+            Ok((consents, contexts, policies, key))
         });
-        let (consents, contexts, key) = read.await?;
+        let (consents, contexts, policies, key) = read.await?;
+        let blocks = Block::all(policies.iter().map(|row| &row.record))?;
         let ring = self
             .vault
             .ring(&key.map(|key| key.record).into_iter().collect::<Vec<_>>())?;
         let consents = consents
             .iter()
-            .map(|row| Held::of(&row.record, &ring))
+            .map(|row| Held::of(&row.record, &ring).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
         let linked: HashSet<_> = contexts
             .into_iter()
             .filter_map(|row| row.record.key.try_into().ok())
             .collect();
         let named: usize = consents.iter().map(|held| held.care_contexts.len()).sum();
-        let bytes = 128 + consents.len() * 640 + named * 640 + linked.len() * 48;
-        Ok((
-            Arc::new(Subject { consents, linked }),
-            u64::try_from(bytes).unwrap_or(u64::MAX),
-        ))
+        let bytes = 128 + consents.len() * 640 + named * 640 + linked.len() * 48 + blocks.len() * 512;
+        let subject = Subject {
+            consents,
+            linked,
+            blocks,
+        };
+        Ok((Arc::new(subject), u64::try_from(bytes).unwrap_or(u64::MAX)))
     }
 
     /// Whose a consent is and between whom; `None` when there is none.
@@ -155,9 +163,9 @@ impl Subjects {
     ///
     /// # Errors
     /// STORAGE_UNAVAILABLE.
-    pub async fn consent(&self, subject: &Subject, id: ConsentId) -> Result<Option<Held>, Refusal> {
+    pub async fn consent(&self, subject: &Subject, id: ConsentId) -> Result<Option<Arc<Held>>, Refusal> {
         if let Some(held) = subject.consents.iter().find(|held| held.granted.id == id) {
-            return Ok(Some(held.clone()));
+            return Ok(Some(Arc::clone(held)));
         }
         // What has ended stays ended, so a read of now is as good as the confirmation.
         let rows = self.store.read(move |r| {
@@ -179,7 +187,7 @@ impl Subjects {
         subject: &Subject,
         parties: &(ParticipantId, ParticipantId),
         pair: [u8; 32],
-    ) -> Result<Vec<Held>, Refusal> {
+    ) -> Result<Vec<Arc<Held>>, Refusal> {
         let (hip, hiu) = parties;
         let live = subject
             .consents
@@ -196,7 +204,7 @@ impl Subjects {
         self.open(rows).await
     }
 
-    async fn open(&self, rows: Vec<sammati_store::Stored<ConsentRow>>) -> Result<Vec<Held>, Refusal> {
+    async fn open(&self, rows: Vec<sammati_store::Stored<ConsentRow>>) -> Result<Vec<Arc<Held>>, Refusal> {
         let Some(first) = rows.first() else {
             return Ok(Vec::new());
         };
@@ -205,6 +213,7 @@ impl Subjects {
         let ring = self
             .vault
             .ring(&self.store.read(move |r| Vault::load(r, &owner)).await?)?;
-        rows.iter().map(|row| Held::of(&row.record, &ring)).collect()
+        let held = rows.iter().map(|row| Held::of(&row.record, &ring).map(Arc::new));
+        held.collect()
     }
 }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use sammati_kernel::{ConsentId, ConsentRequestId, Micros, Refusal, Slot, TransferId};
+use sammati_kernel::{
+    ConsentId, ConsentRequestId, DiscoveryId, Micros, ProfileShareId, Refusal, Slot, SubscriptionId, TransferId,
+};
 use sammati_store::{Command, Error, Keys, Store, View};
 
-use crate::rows::{ConsentRow, RequestRow, TransferRow, id};
-use crate::{consent, request, transfer};
+use crate::rows::{ConsentRow, DiscoveryRow, ProfileShareRow, RequestRow, SubscriptionRow, TransferRow, id};
+use crate::{consent, discovery, request, share, subscription, transfer};
 
 /// Between looks at the due index.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -27,6 +29,12 @@ pub enum Due {
     Consent(ConsentId),
     /// A transfer's time; and the consent that its use goes back to.
     Transfer(TransferId, ConsentId),
+    /// A discovery's time.
+    Discovery(DiscoveryId),
+    /// A profile share's time.
+    Share(ProfileShareId),
+    /// A subscription's window or period.
+    Subscription(SubscriptionId),
 }
 
 /// Expires one thing, if its time is over by the lock's clock.
@@ -42,6 +50,9 @@ impl Command for Expire {
             Due::Request(id) => id.slot(),
             Due::Consent(id) => id.slot(),
             Due::Transfer(id, _) => id.slot(),
+            Due::Discovery(id) => id.slot(),
+            Due::Share(id) => id.slot(),
+            Due::Subscription(id) => id.slot(),
         }
     }
 
@@ -60,6 +71,9 @@ impl Command for Expire {
                 keys.row::<TransferRow>(id.to_vec());
                 keys.row::<ConsentRow>(consent.to_vec());
             }
+            Due::Discovery(id) => keys.row::<DiscoveryRow>(id.to_vec()),
+            Due::Share(id) => keys.row::<ProfileShareRow>(id.to_vec()),
+            Due::Subscription(id) => keys.row::<SubscriptionRow>(id.to_vec()),
         }
     }
 
@@ -79,6 +93,18 @@ impl Command for Expire {
                 row.map_or(Ok(()), |mut row| {
                     transfer::expire(view, &mut row, consent.as_mut()).map(drop)
                 })
+            }
+            Due::Discovery(id) => {
+                let row = view.get::<DiscoveryRow>(id.as_bytes());
+                row.map_or(Ok(()), |mut row| discovery::expire(view, &mut row).map(drop))
+            }
+            Due::Share(id) => {
+                let row = view.get::<ProfileShareRow>(id.as_bytes());
+                row.map_or(Ok(()), |mut row| share::expire(view, &mut row).map(drop))
+            }
+            Due::Subscription(id) => {
+                let row = view.get::<SubscriptionRow>(id.as_bytes());
+                row.map_or(Ok(()), |mut row| subscription::expire(view, &mut row).map(drop))
             }
         }
     }
@@ -121,9 +147,18 @@ fn due(reader: &mut sammati_store::Reader<'_>, now: Micros) -> Result<(Vec<Due>,
     let requests = reader.due::<RequestRow>("due", now.0, BATCH)?;
     let transfers = reader.due::<TransferRow>("due", now.0, BATCH)?;
     let consents = reader.due::<ConsentRow>("due", now.0, BATCH)?;
-    let full = [requests.len(), transfers.len(), consents.len()]
-        .iter()
-        .any(|read| is_full(*read, BATCH));
+    let discoveries = reader.due::<DiscoveryRow>("due", now.0, BATCH)?;
+    let shares = reader.due::<ProfileShareRow>("due", now.0, BATCH)?;
+    let subscriptions = reader.due::<SubscriptionRow>("due", now.0, BATCH)?;
+    let read = [
+        requests.len(),
+        transfers.len(),
+        consents.len(),
+        discoveries.len(),
+        shares.len(),
+        subscriptions.len(),
+    ];
+    let full = read.iter().any(|read| is_full(*read, BATCH));
     let mut all = Vec::new();
     all.extend(
         requests
@@ -141,5 +176,11 @@ fn due(reader: &mut sammati_store::Reader<'_>, now: Micros) -> Result<(Vec<Due>,
             .filter_map(|row| id(&row.record.id).ok())
             .map(Due::Consent),
     );
+    let ids = discoveries.iter().filter_map(|row| id(&row.record.id).ok());
+    all.extend(ids.map(Due::Discovery));
+    let ids = shares.iter().filter_map(|row| id(&row.record.id).ok());
+    all.extend(ids.map(Due::Share));
+    let ids = subscriptions.iter().filter_map(|row| id(&row.record.id).ok());
+    all.extend(ids.map(Due::Subscription));
     Ok((all, full))
 }

@@ -123,12 +123,26 @@ impl Ring {
     /// # Errors
     /// INTERNAL when the key is missing or does not fit.
     pub fn open(&self, owner: &[u8], what: &str, id: &[u8], sealed: &[u8]) -> Result<Private, Refusal> {
+        self.open_as(owner, what, id, sealed).map(Option::unwrap_or_default)
+    }
+
+    /// Opens any message; `None` where nothing was sealed.
+    ///
+    /// # Errors
+    /// INTERNAL when the key is missing or does not fit.
+    pub fn open_as<M: Message + Default>(
+        &self,
+        owner: &[u8],
+        what: &str,
+        id: &[u8],
+        sealed: &[u8],
+    ) -> Result<Option<M>, Refusal> {
         if sealed.is_empty() {
-            return Ok(Private::default());
+            return Ok(None);
         }
         match self.0.get(owner).ok_or_else(|| broken("a missing data key"))? {
-            Some(key) => open(key, what, id, sealed),
-            None => Ok(Private::default()),
+            Some(key) => open_as(key, what, id, sealed).map(Some),
+            None => Ok(None),
         }
     }
 }
@@ -138,7 +152,7 @@ impl Ring {
 ///
 /// # Errors
 /// INTERNAL; it cannot fail for what fits into a message.
-pub fn seal(key: &Key, view: &View<'_>, what: &str, id: &[u8], private: &Private) -> Result<Vec<u8>, Refusal> {
+pub fn seal<M: Message>(key: &Key, view: &View<'_>, what: &str, id: &[u8], private: &M) -> Result<Vec<u8>, Refusal> {
     let place = aad(what, id);
     let mut label = b"seal ".to_vec();
     label.extend_from_slice(&place);
@@ -152,10 +166,18 @@ pub fn seal(key: &Key, view: &View<'_>, what: &str, id: &[u8], private: &Private
 /// # Errors
 /// INTERNAL when the key or the place does not fit.
 pub fn open(key: &Key, what: &str, id: &[u8], sealed: &[u8]) -> Result<Private, Refusal> {
+    open_as(key, what, id, sealed)
+}
+
+/// The same of any message.
+///
+/// # Errors
+/// INTERNAL when the key or the place does not fit.
+pub fn open_as<M: Message + Default>(key: &Key, what: &str, id: &[u8], sealed: &[u8]) -> Result<M, Refusal> {
     let plain = key
         .open(&aad(what, id), sealed)
         .ok_or_else(|| broken("a sealed value"))?;
-    Private::decode(plain.as_slice()).map_err(|_| broken("a sealed value"))
+    M::decode(plain.as_slice()).map_err(|_| broken("a sealed value"))
 }
 
 fn aad(what: &str, id: &[u8]) -> Vec<u8> {

@@ -10,12 +10,13 @@ use std::collections::BTreeMap;
 use sammati_api::audit::v1::event::Action;
 use sammati_api::audit::v1::{Leaf, Payload};
 use sammati_api::types::v1::RetentionClass;
-use sammati_kernel::{AccountId, Micros, ParticipantId, Reason, Refusal, SessionId, Slot};
+use sammati_kernel::{AccountId, Micros, ParticipantId, Reason, Refusal, RepresentationId, SessionId, Slot};
 use sammati_server::Again;
 use sammati_server::event::{Draft, micros, system};
 use sammati_store::{ClaimKey, Command, Keys, Store, View};
 
 use crate::participant::{Change, What};
+use crate::representation::{Move, Verb};
 use crate::rows::{AccountRow, ParticipantRow, SessionRow};
 use crate::{account, session};
 
@@ -44,6 +45,15 @@ pub(crate) async fn again(again: Again) -> Result<Vec<String>, Refusal> {
                 let done = delete(store, header, &name).await?;
                 lines.extend(done.then(|| format!("{name} was deleted, and is so again")));
             }
+            "identity.representation_ended" => {
+                let done = end_representation(store, header, &name).await?;
+                lines.extend(done.then(|| format!("{name} was ended, and is so again")));
+            }
+            "identity.representation_proposed"
+            | "identity.representation_accepted"
+            | "identity.representation_activated" => lines.push(format!(
+                "{name} was proposed, accepted or activated, and is as it was BEFORE: do it again"
+            )),
             "identity.participant_suspended" => drop(last.insert(name, Some((at, payload.legal_basis.clone())))),
             "identity.participant_activated" => drop(last.insert(name, None)),
             "identity.participant_updated" => lines.push(format!(
@@ -121,9 +131,34 @@ async fn delete(store: &Store, header: &Leaf, name: &str) -> Result<bool, Refusa
     match store.apply(delete).await {
         Ok(_) => Ok(true),
         // Its enrolment is lost too, or it is deleted.
-        Err(refusal) if matches!(refusal.reason, Reason::NotAvailable | Reason::NotFound | Reason::StateConflict) => {
+        Err(refusal)
+            if matches!(
+                refusal.reason,
+                Reason::NotAvailable | Reason::NotFound | Reason::StateConflict
+            ) =>
+        {
             Ok(false)
         }
+        Err(refusal) => Err(refusal),
+    }
+}
+
+async fn end_representation(store: &Store, header: &Leaf, name: &str) -> Result<bool, Refusal> {
+    let Some(id) = RepresentationId::parse_name(name) else {
+        return Ok(false);
+    };
+    let again = Move {
+        caller: system("identity"),
+        id,
+        etag: String::new(),
+        verb: Verb::End,
+        evidence: None,
+        cause: header.event_id.clone(),
+    };
+    match store.apply(again).await {
+        Ok(_) => Ok(true),
+        // It has ended, or was never there: there is nothing to take away.
+        Err(refusal) if matches!(refusal.reason, Reason::StateConflict | Reason::NotAvailable) => Ok(false),
         Err(refusal) => Err(refusal),
     }
 }

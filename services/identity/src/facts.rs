@@ -181,11 +181,11 @@ impl TokenFacts for Facts {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let gone = match claims.actor() {
             Some(Actor::Participant { id, .. }) => state.stopped.contains(&id),
-            Some(Actor::Person { account, app, .. }) => {
-                state.inactive.contains(&account) || app.is_some_and(|app| state.stopped.contains(&app))
-            }
+            Some(Actor::Person { app, .. }) => app.is_some_and(|app| state.stopped.contains(&app)),
+            Some(Actor::Representative(acting)) => acting.app.is_some_and(|app| state.stopped.contains(&app)),
             None => true,
         };
+        let gone = gone || claims.accounts().any(|account| state.inactive.contains(&account));
         gone || claims
             .session()
             .is_none_or(|session| state.ended.contains_key(&session))

@@ -14,6 +14,7 @@ mod participant;
 mod password;
 mod policy;
 mod providers;
+mod representation;
 mod rows;
 mod rpc;
 mod service;

@@ -72,6 +72,14 @@ pub(crate) fn may_read_account(caller: &Caller, account: AccountId) -> Result<()
     }
 }
 
+/// A person her own, an operator anybody's.
+pub(crate) fn own_unless_operator(caller: &Caller, account: AccountId) -> Result<(), Refusal> {
+    if caller.is_operator() {
+        return Ok(());
+    }
+    own_account(caller, account)
+}
+
 /// An operator any session, everybody else only their own.
 pub(crate) fn may_end(caller: &Caller, session: &SessionRow) -> Result<(), Refusal> {
     may_end_all_of(caller, &session.holder())

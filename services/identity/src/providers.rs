@@ -89,7 +89,9 @@ impl Erases for RemoteAudit {
             legal_basis: "DPDP Act s.8(7): her account is deleted".to_owned(),
         });
         request.set_timeout(PATIENCE);
-        let asked = SubjectServiceClient::new(self.channel.clone()).erase_subject(request).await;
+        let asked = SubjectServiceClient::new(self.channel.clone())
+            .erase_subject(request)
+            .await;
         asked.map(drop).map_err(|status| {
             tracing::warn!(code = ?status.code(), "audit did not take an erasure");
             refusal_of(&status).unwrap_or_else(|| Reason::StorageUnavailable.into())
@@ -142,7 +144,30 @@ pub(crate) struct Otp {
     pub(crate) otp: String,
 }
 
+/// A message that something has happened, on its way.
+#[derive(Debug)]
+pub(crate) struct Notice {
+    pub(crate) message_id: String,
+    pub(crate) template: &'static str,
+    pub(crate) language: String,
+}
+
 impl Courier {
+    /// Sends a notice to a mobile, 10 digits.
+    pub(crate) async fn tell(&self, mobile: &str, notice: Notice) -> Result<(), Refusal> {
+        let message = provider::SendMessageRequest {
+            message_id: notice.message_id,
+            channel: provider::Channel::Sms.into(),
+            recipient: mobile.to_owned(),
+            template: notice.template.to_owned(),
+            template_version: 1,
+            language: notice.language,
+            parameters: std::collections::HashMap::new(),
+        };
+        let sent = self.sender.send_message(Request::new(message)).await;
+        sent.map(drop).map_err(|_| Reason::MessageUnavailable.into())
+    }
+
     /// With how long a sending takes at least.
     pub(crate) fn new(sender: Messages, floor: Duration) -> Self {
         Self {

@@ -7,6 +7,7 @@ use sammati_api::identity::v1::account_service_server::AccountServiceServer;
 use sammati_api::identity::v1::address_service_server::AddressServiceServer;
 use sammati_api::identity::v1::feed_service_server::FeedServiceServer;
 use sammati_api::identity::v1::participant_service_server::ParticipantServiceServer;
+use sammati_api::identity::v1::representation_service_server::RepresentationServiceServer;
 use sammati_api::identity::v1::session_service_server::SessionServiceServer;
 use sammati_api::identity::v1::transaction_service_server::TransactionServiceServer;
 use sammati_kernel::{AddressSuffix, Clock, Key, Micros, Refusal};
@@ -25,12 +26,13 @@ use crate::keyring::{ACTIVE, KeyRing};
 use crate::lookup::Lookup;
 use crate::password::Passwords;
 use crate::providers::{Courier, Kyc, Messages, RemoteAudit, RemoteKyc, RemoteMessages};
+use crate::representation::expire;
 use crate::rows::{self, MIGRATIONS};
 use crate::tokens::Mint;
 use crate::transaction::forget;
 use crate::vault::Vault;
 
-/// How often transactions that are over are looked for.
+/// How often what is over is looked for.
 const TIDY: Duration = Duration::from_secs(1);
 
 /// `[service]`. Beside it `[secrets]` has the files `kek` and `lookup` (32-byte keys) and `token_key.pem` (Ed25519).
@@ -142,6 +144,7 @@ impl Identity {
             .add(AddressServiceServer::new(self.clone()))
             .add(SessionServiceServer::new(self.clone()))
             .add(ParticipantServiceServer::new(self.clone()))
+            .add(RepresentationServiceServer::new(self.clone()))
             .add(FeedServiceServer::new(self.clone()))
     }
 
@@ -150,7 +153,7 @@ impl Identity {
         Arc::clone(&self.0.facts) as _
     }
 
-    /// Keeps the facts true while other replicas commit, and empties transactions that are over; ends when `until` does.
+    /// Keeps the facts true while other replicas commit, empties transactions and ends representations that are over; ends when `until` does.
     pub async fn follow(self, until: impl Future<Output = ()>) {
         tokio::select! {
             () = self.0.facts.follow(&self.0.store, self.0.clock.as_ref()) => {}
@@ -175,16 +178,12 @@ impl Inner {
         each.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             each.tick().await;
-            if let Err(refusal) = self.purge().await {
+            let (purged, forgotten, expired) = tokio::join!(self.purge(), forget(&self.store), expire(&self.store));
+            for refusal in [purged, forgotten, expired].into_iter().filter_map(Result::err) {
+                let reason = refusal.reason.as_str();
                 tracing::warn!(
-                    reason = refusal.reason.as_str(),
-                    "deleted accounts wait to be erased; trying again"
-                );
-            }
-            if let Err(refusal) = forget(&self.store).await {
-                tracing::warn!(
-                    reason = refusal.reason.as_str(),
-                    "transactions that are over wait; trying again"
+                    reason,
+                    "transactions, representations or deleted accounts whose time is over wait; trying again"
                 );
             }
         }
@@ -215,6 +214,7 @@ impl Service for Identity {
             keys: vec!["kek", "lookup"],
             signing_keys: vec![ACTIVE.to_owned()],
             has_feed: true,
+            ..Keeps::default()
         })
     }
 
@@ -242,7 +242,10 @@ impl Service for Identity {
             suffix,
             issuer: start.config.service.issuer.clone(),
             audit: match start.peers.knows("audit") {
-                true => Some(Arc::new(RemoteAudit::new(start.peers.channel("audit")?, Arc::clone(&start.clock)))),
+                true => Some(Arc::new(RemoteAudit::new(
+                    start.peers.channel("audit")?,
+                    Arc::clone(&start.clock),
+                ))),
                 false => None,
             },
         })

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use sammati_api::identity::v1::AccessToken;
 use sammati_kernel::{Key, Micros, Reason, Refusal, Seed, SessionId};
 use sammati_server::event::timestamp;
-use sammati_server::token::{self, Acting, Claims, Confirmation};
+use sammati_server::token::{self, Acting, Claims, Confirmation, Representative};
 
 use crate::keyring::KeyRing;
 use crate::lookup::Lookup;
@@ -96,7 +96,8 @@ impl Mint<'_> {
     }
 
     fn claims(&self, row: &SessionRow, generation: i64, made: Micros, audience: &str) -> Claims {
-        let person = !row.account.is_empty();
+        let person = row.participant.is_empty();
+        let acting = row.representing();
         Claims {
             iss: self.issuer.to_owned(),
             aud: audience.to_owned(),
@@ -113,6 +114,7 @@ impl Mint<'_> {
                 x5t_s256: row.certificate.clone(),
             }),
             act: None,
+            rep: acting.as_ref().map(Representative::of),
         }
     }
 

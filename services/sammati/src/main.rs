@@ -44,6 +44,9 @@ enum Service {
     /// What happened: a log that nobody can change unseen, and proofs of it
     #[command(after_help = after("audit", 7103))]
     Audit(Settings),
+    /// Who remembers: a witness of other operators' logs, which cosigns what continues what it saw
+    #[command(after_help = after("witness", 7105))]
+    Witness(Settings),
     /// A simulation of UIDAI and an SMS gateway, for laptops and tests: invented people, never for production
     #[command(after_help = after("sandbox", 7104))]
     Sandbox(Settings),
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Service::Identity(settings) => run::<sammati_identity::Identity>(settings),
         Service::Consent(settings) => run::<sammati_consent::Consent>(settings),
         Service::Audit(settings) => run::<sammati_audit::Audit>(settings),
+        Service::Witness(settings) => run::<sammati_audit::witness::Witness>(settings),
         Service::Sandbox(settings) => run::<sammati_sandbox::Sandbox>(settings),
     }
 }
@@ -97,7 +101,7 @@ mod tests {
 
     #[test]
     fn every_service_wants_its_configuration() {
-        for service in ["identity", "consent", "audit", "sandbox"] {
+        for service in ["identity", "consent", "audit", "witness", "sandbox"] {
             assert!(Cli::try_parse_from(["sammati", service]).is_err(), "{service}");
             assert!(
                 Cli::try_parse_from(["sammati", service, "--config", "x.toml"]).is_ok(),

@@ -9,7 +9,7 @@ pub(crate) const UIDAI_OTP: &str = "uidai-otp";
 const LANGUAGES: [&str; 2] = ["en", "hi"];
 
 /// Texts by template, one for each of [`LANGUAGES`]. `{name}` is filled with the parameter of that name.
-const TEXTS: [(&str, [&str; 2]); 3] = [
+const TEXTS: [(&str, [&str; 2]); 4] = [
     (
         UIDAI_OTP,
         [
@@ -22,6 +22,13 @@ const TEXTS: [(&str, [&str; 2]); 3] = [
         [
             "{otp} is your OTP to log in to your ABHA account. Share it with nobody.",
             "आपके आभा खाते में लॉगिन का ओटीपी {otp} है। इसे किसी को न बताएँ।",
+        ],
+    ),
+    (
+        "representation-activated",
+        [
+            "Your nominee will act for you from three days on. If that is wrong, end it in your app now, or call us.",
+            "तीन दिन बाद आपका नामिती आपकी ओर से कार्य करेगा। यदि यह गलत है, तो अभी अपने ऐप में इसे समाप्त करें या हमें फ़ोन करें।",
         ],
     ),
     (
@@ -76,7 +83,8 @@ mod tests {
         for (template, _) in TEXTS {
             for language in LANGUAGES {
                 let text = text(template, language, &parameters);
-                assert!(text.contains("123456") && !text.contains('{'), "{text}");
+                assert_eq!(text.contains("123456"), template.contains("otp"), "{text}");
+                assert!(!text.is_empty() && !text.contains('{'), "{text}");
             }
         }
         assert_eq!(text("new", "en", &parameters), "[new] last4=7890, otp=123456");

@@ -1,10 +1,11 @@
-//! What strace wrote: one line a call, two where another thread's came between.
+//! The record that strace wrote, call by call.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::image::Image;
 use crate::story::Failure;
+use crate::strace::{self, Stamp};
 
 /// A call that returned.
 struct Call<'a> {
@@ -21,36 +22,16 @@ struct Call<'a> {
 
 /// Tells the image of every call in the record, in the order in which they returned.
 pub(super) fn replay(text: &str, image: &mut Image) -> Result<(), Failure> {
-    let mut open: HashMap<&str, (usize, &str)> = HashMap::new();
     let mut places = HashMap::new();
-    for (n, line) in text.lines().enumerate() {
-        let Some((thread, rest)) = line.split_once(' ') else {
-            continue;
-        };
-        let rest = rest.trim_start();
-        // Of the last calls of a process that was killed it is not known that they returned.
-        if rest.starts_with("+++") || rest.starts_with("---") || rest.ends_with(" <detached ...>") {
-            continue;
-        }
-        if let Some(begun) = rest.strip_suffix(" <unfinished ...>") {
-            open.insert(thread, (n, begun));
-            continue;
-        }
-        let joined;
-        let (began, whole) = match rest.strip_prefix("<... ") {
-            None => (n, rest),
-            Some(resumed) => {
-                let (began, first) = open.remove(thread).ok_or_else(|| bad(n, line))?;
-                let (_, last) = resumed.split_once(" resumed>").ok_or_else(|| bad(n, line))?;
-                joined = format!("{first}{last}");
-                (began, joined.as_str())
-            }
-        };
+    let line = |n: usize| text.lines().nth(n).unwrap_or_default();
+    for joined in strace::calls(text, Stamp::None) {
+        let joined = joined.map_err(|n| bad(n, line(n)))?;
+        let n = joined.ended;
         // The last line may be half of one: the process was killed.
-        if let Some(call) = parse(whole, began, n) {
-            apply(&call, image, &mut places).map_err(|why| format!("{why}: {}", shortened(line)))?;
-        } else if !whole.contains(" = ?") && text.lines().nth(n + 1).is_some() {
-            return Err(bad(n, line));
+        if let Some(call) = parse(&joined.call, joined.began, n) {
+            apply(&call, image, &mut places).map_err(|why| format!("{why}: {}", shortened(line(n))))?;
+        } else if !joined.call.contains(" = ?") && text.lines().nth(n + 1).is_some() {
+            return Err(bad(n, line(n)));
         }
     }
     Ok(())
@@ -178,12 +159,6 @@ fn as_path(bytes: Vec<u8>) -> PathBuf {
 /// `"\x2f\x74…"`.
 fn unhex(arg: &str) -> Result<Vec<u8>, Failure> {
     let hex = arg.strip_prefix('"').and_then(|arg| arg.strip_suffix('"'));
-    let hex = hex.ok_or("not a whole text")?.as_bytes();
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let byte = |piece: &[u8]| match piece {
-        [b'\\', b'x', high, low] => Some((digit(*high)? << 4) | digit(*low)?),
-        _ => None,
-    };
-    let bytes: Option<Vec<u8>> = hex.chunks(4).map(byte).collect();
-    bytes.ok_or_else(|| "text that is not in hex".into())
+    let hex = hex.ok_or("not a whole text")?;
+    strace::unhex(hex).ok_or_else(|| "text that is not in hex".into())
 }

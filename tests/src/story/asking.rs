@@ -102,6 +102,7 @@ impl Story {
             }],
             notice: request.notice.clone(),
             etag: String::new(),
+            dry_run: false,
             request_id: self.rid(),
         }
     }
@@ -142,6 +143,24 @@ impl Story {
     /// # Errors
     /// The service's refusal.
     pub async fn notification(&self, who: &Who, resource: &str) -> Result<consent::Notification, Status> {
+        self.heard(who, |notification| notification.resource == resource).await
+    }
+
+    /// Word of the narrowing of a consent.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn narrowing(&self, who: &Who, consent: &str) -> Result<consent::Notification, Status> {
+        let kind = consent::notification::Kind::ConsentNarrowed;
+        self.heard(who, |n| n.resource == consent && n.kind() == kind).await
+    }
+
+    /// The first notification of `who` that is meant.
+    async fn heard(
+        &self,
+        who: &Who,
+        is_meant: impl Fn(&consent::Notification) -> bool,
+    ) -> Result<consent::Notification, Status> {
         use consent::watch_notifications_response::Item;
         let mut client = NotificationServiceClient::new(who.consent());
         let mut stream = client
@@ -150,7 +169,7 @@ impl Story {
             .into_inner();
         while let Some(answer) = stream.message().await? {
             if let Some(Item::Notification(notification)) = answer.item
-                && notification.resource == resource
+                && is_meant(&notification)
             {
                 return Ok(notification);
             }
@@ -173,6 +192,49 @@ impl Story {
             .acknowledge_notifications(request)
             .await?;
         Ok(())
+    }
+
+    /// She pauses a consent.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn pause(&self, person: &Person, name: &str) -> Result<consent::Consent, Status> {
+        let request = consent::PauseConsentRequest {
+            name: name.to_owned(),
+            request_id: self.rid(),
+            ..Default::default()
+        };
+        let mut client = ConsentServiceClient::new(person.who.consent());
+        Ok(client.pause_consent(request).await?.into_inner())
+    }
+
+    /// She takes a paused consent up again.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn resume(&self, person: &Person, name: &str) -> Result<consent::Consent, Status> {
+        let request = consent::ResumeConsentRequest {
+            name: name.to_owned(),
+            etag: String::new(),
+            request_id: self.rid(),
+        };
+        let mut client = ConsentServiceClient::new(person.who.consent());
+        Ok(client.resume_consent(request).await?.into_inner())
+    }
+
+    /// She narrows a consent.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn narrow(&self, person: &Person, name: &str, scope: types::Scope) -> Result<consent::Consent, Status> {
+        let request = consent::NarrowConsentRequest {
+            name: name.to_owned(),
+            scope: Some(scope),
+            etag: String::new(),
+            request_id: self.rid(),
+        };
+        let mut client = ConsentServiceClient::new(person.who.consent());
+        Ok(client.narrow_consent(request).await?.into_inner())
     }
 
     /// She takes consents back.

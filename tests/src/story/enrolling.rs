@@ -14,7 +14,7 @@ use sammati_api::sandbox::v1::sandbox_service_client::SandboxServiceClient;
 use sammati_api::types::v1 as types;
 use tonic::Status;
 
-use super::{Person, Story, at, audiences};
+use super::{Person, Story, Who, at, audiences};
 
 impl Story {
     /// The people of the sandbox's register.
@@ -188,6 +188,23 @@ impl Story {
     /// # Errors
     /// The service's refusal.
     pub async fn log_in(&self, person: &Person) -> Result<Person, Status> {
+        Ok(Person {
+            who: self.log_in_for(person, "").await?,
+            ..person.clone()
+        })
+    }
+
+    /// The same, to act under a representation if one is named.
+    pub(super) async fn log_in_for(&self, person: &Person, representation: &str) -> Result<Who, Status> {
+        let session = self.open_session(person, representation).await?;
+        Ok(self.app.with(&session.access_tokens))
+    }
+
+    /// The session that she opens so, under a representation if one is named.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn open_session(&self, person: &Person, representation: &str) -> Result<identity::Session, Status> {
         let number = types::identifier::Identifier::AbhaNumber(person.account.abha_number.clone());
         let create = identity::CreateTransactionRequest {
             request_id: self.rid(),
@@ -205,16 +222,13 @@ impl Story {
             request_id: self.rid(),
             transaction: transaction.name,
             audiences: audiences(),
+            representation: representation.to_owned(),
             ..Default::default()
         };
-        let session = SessionServiceClient::new(self.app.identity())
+        Ok(SessionServiceClient::new(self.app.identity())
             .create_session(request)
             .await?
-            .into_inner();
-        Ok(Person {
-            who: self.app.with(&session.access_tokens),
-            ..person.clone()
-        })
+            .into_inner())
     }
 
     /// Claims an address and makes it the preferred one.
@@ -235,12 +249,8 @@ impl Story {
             .into_inner())
     }
 
-    /// The hospital links `references` of hers.
-    ///
-    /// # Errors
-    /// The service's refusal.
-    pub async fn link(&self, person: &Person, references: &[&str]) -> Result<consent::Link, Status> {
-        let mut client = LinkServiceClient::new(self.hospital.consent());
+    /// How the hospital, or she herself, describes her: her number, and what stands on her card.
+    pub fn described(&self, person: &Person) -> consent::IssueLinkTokenRequest {
         let entry = &person.entry;
         let names = entry.names.clone().unwrap_or_default();
         let name = [names.first, names.middle, names.last]
@@ -254,15 +264,23 @@ impl Story {
             year_of_birth: entry.birth.unwrap_or_default().year,
             mobile: None,
         };
-        let issue = consent::IssueLinkTokenRequest {
+        let number = types::identifier::Identifier::AbhaNumber(person.account.abha_number.clone());
+        consent::IssueLinkTokenRequest {
             identifier: Some(types::Identifier {
-                identifier: Some(types::identifier::Identifier::AbhaNumber(
-                    person.account.abha_number.clone(),
-                )),
+                identifier: Some(number),
             }),
             demographics: Some(demographics),
             request_id: self.rid(),
-        };
+        }
+    }
+
+    /// The hospital links `references` of hers.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn link(&self, person: &Person, references: &[&str]) -> Result<consent::Link, Status> {
+        let mut client = LinkServiceClient::new(self.hospital.consent());
+        let issue = self.described(person);
         let token = client.issue_link_token(issue).await?.into_inner().link_token;
         let contexts = references.iter().map(|reference| types::CareContextRef {
             patient_reference: "MRN-1001".into(),

@@ -4,6 +4,7 @@ mod asking;
 mod deciding;
 mod enrolling;
 mod proving;
+mod representing;
 
 use std::sync::Arc;
 

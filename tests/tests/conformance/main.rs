@@ -1,6 +1,7 @@
 //! Conformance, black box, over real sockets: every RPC of every contract, walked by its descriptor, and what the wire
 //! must withstand. One system on SQLite serves all tests; a second one serves those that move the clock.
 
+mod cases;
 mod contract;
 mod coverage;
 mod deadlines;

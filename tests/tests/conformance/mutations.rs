@@ -85,7 +85,8 @@ fn every_mutation_keeps_its_promises() {
 }
 
 /// Changes without an etag: they name many at once or a secret, add to a record, or take what is there as it is then.
-const WITHOUT_ETAG: [&str; 9] = [
+const WITHOUT_ETAG: [&str; 11] = [
+    "SubscriptionService.SetupLocker",
     "SessionService.RefreshSession",
     "SubjectService.EraseSubject",
     "RetentionService.ExpireClass",
@@ -94,6 +95,7 @@ const WITHOUT_ETAG: [&str; 9] = [
     "DecisionService.AuthorizeAccess",
     "LinkService.IssueLinkToken",
     "LinkService.LinkCareContexts",
+    "LinkService.AnnounceCareContexts",
     "NotificationService.AcknowledgeNotifications",
 ];
 

@@ -204,6 +204,7 @@ async fn nothing_in_the_log(world: &World) {
     let newest = GetCheckpointRequest {
         log: log.name.clone(),
         size: 0,
+        min_cosignatures: 0,
     };
     let note = client
         .get_checkpoint(newest)

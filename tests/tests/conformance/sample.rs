@@ -8,7 +8,9 @@ use sammati_kernel::{Clock, Micros, Seed, Slot, TransactionId};
 use crate::contract::{self, Need, collection, need, oneof};
 
 /// Fields that the contract requires under a condition which the samples meet.
-const ALSO: [&str; 8] = [
+const ALSO: [&str; 10] = [
+    "CreatePolicyRequest.hiu",
+    "CreatePolicyRequest.scope",
     "CreateTransactionRequest.subject",
     "CreateTransactionRequest.consent",
     "StartKycRequest.identifier",
@@ -30,7 +32,8 @@ const RATHER: [(&str, &str); 3] = [
 const BESIDE: [(&str, &str, i32); 1] = [("AcknowledgeNotificationsRequest.error_text", "outcome", 2)];
 
 /// Texts of a form that no sample has, since they are never required.
-const FORMED: [&str; 5] = [
+const FORMED: [&str; 6] = [
+    "CreatePolicyRequest.care_context_references",
     "CreateAccountRequest.chosen_address",
     "Participant.spiffe_id",
     "Participant.grievance_contact",
@@ -105,7 +108,7 @@ impl Sampler<'_> {
         let word = match self.caller {
             Some(CallerKind::Operator) => "operator",
             Some(CallerKind::App) => "app",
-            Some(CallerKind::Person) => "person",
+            Some(CallerKind::Person | CallerKind::Representative) => "person",
             Some(CallerKind::Hip) => "HIP",
             Some(CallerKind::Hiu) => "HIU",
             _ => return false,
@@ -162,6 +165,14 @@ impl Sampler<'_> {
                 Value::Message(self.time(&message, field.name()))
             }
             Kind::Message(message) => Value::Message(self.message(&message)),
+            Kind::Enum(_) if short(field.full_name()) == "CreateRepresentationRequest.kind" => {
+                // A guardian of an operator, a nominee of a person.
+                Value::EnumNumber(if self.caller == Some(CallerKind::Operator) {
+                    1
+                } else {
+                    3
+                })
+            }
             Kind::Enum(names) => Value::EnumNumber(names.values().map(|v| v.number()).find(|n| *n != 0).unwrap_or(0)),
             Kind::Bytes => Value::Bytes(vec![0; 32].into()),
             Kind::Bool => Value::Bool(true),
@@ -203,7 +214,10 @@ impl Sampler<'_> {
 fn special(name: &str) -> Option<&'static str> {
     Some(match name {
         "Identifier.abha_number" => "91-1234-5678-9015",
-        "Identifier.abha_address" | "CreateConsentRequestRequest.patient" => "nobody.there@sbx",
+        "Identifier.abha_address"
+        | "CreateConsentRequestRequest.patient"
+        | "CreateSubscriptionRequest.patient"
+        | "SetupLockerRequest.patient" => "nobody.there@sbx",
         "CreateTransactionRequest.aadhaar" | "StartKycRequest.aadhaar" => "999941057058",
         "CreateTransactionRequest.mobile" | "SendMessageRequest.recipient" | "Demographics.mobile" => "9876543210",
         "VerifyTransactionRequest.otp" | "CompleteKycRequest.otp" => "123456",
@@ -218,12 +232,15 @@ fn special(name: &str) -> Option<&'static str> {
         "CreateParticipantRequest.participant_id" => "walked",
         "ParticipantKey.jwk" => r#"{"crv":"Ed25519","kty":"OKP","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#,
         "RequesterIdentifier.system" => "https://www.nmc.org.in",
+        "CreateProfileShareRequest.counter" => "OPD1",
+        "AcknowledgeProfileShareRequest.token_number" => "17",
         "CreateTransferRequest.push_uri" => "https://clinic.example/push",
         "KeyMaterial.content" => KEY_MATERIAL,
         "Event.event_type" => "identity.viewed",
         "Actor.id" => "services/identity",
         "SourceRange.service" => "identity",
         "Registration.registry" => "HFR",
+        "Evidence.type" => "BIRTH_CERTIFICATE",
         "ExchangeTokenRequest.audience" => "identity",
         "CreateAccountRequest.audiences"
         | "CreateSessionRequest.audiences"

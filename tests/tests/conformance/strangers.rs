@@ -7,6 +7,10 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Value};
 use sammati_api::audit::v1::LogEvent;
 use sammati_api::consent::v1 as consent;
 use sammati_api::consent::v1::consent_request_service_client::ConsentRequestServiceClient;
+use sammati_api::consent::v1::link_service_client::LinkServiceClient;
+use sammati_api::consent::v1::policy_service_client::PolicyServiceClient;
+use sammati_api::consent::v1::profile_share_service_client::ProfileShareServiceClient;
+use sammati_api::consent::v1::subscription_service_client::SubscriptionServiceClient;
 use sammati_api::identity::v1 as identity;
 use sammati_api::identity::v1::create_transaction_request::Subject;
 use sammati_api::identity::v1::session_service_client::SessionServiceClient;
@@ -22,7 +26,9 @@ use crate::contract::{Need, Rpc, collection, need, rpcs};
 use crate::coverage::Findings;
 use crate::dynamic::call;
 use crate::sample::{Sampler, short};
+use crate::stage::links::{denial, search, sharing};
 use crate::stage::proved;
+use crate::stage::subscriptions::subscribing;
 use crate::verdict::{self, Said};
 use crate::world::{Caller, World, run};
 
@@ -40,7 +46,7 @@ impl Things {
 
     async fn make(world: &World) -> Result<Self, Failure> {
         let (story, person) = (&world.story, &world.person);
-        story.link(person, &["strangers"]).await?;
+        let link = story.link(person, &["strangers"]).await?;
         let request = story.ask(person, story.scope()).await?;
         let approved = story.approve(person, &request, None).await?;
         let given = approved.consents.into_iter().next().ok_or("no consent")?;
@@ -53,10 +59,16 @@ impl Things {
         let header = event.header.unwrap_or_default();
         let things = [
             ("accounts", person.account.name.clone()),
+            ("links", link.name),
+            ("discoveries", discovery(world).await?),
+            ("profileShares", share(world).await?),
+            ("policies", policy(world).await?),
+            ("subscriptions", subscription(world).await?),
             ("consents", given.name),
             ("consentRequests", open),
             ("transfers", transfer.name),
             ("notifications", notification.name),
+            ("representations", world.representation.clone()),
             ("transactions", proved.name),
             ("sessions", session(world).await?),
             ("events", event.name),
@@ -81,6 +93,36 @@ async fn open_request(world: &World) -> Result<String, Failure> {
     let mut client = ConsentRequestServiceClient::new(world.story.clinic.consent());
     let read = consent::GetConsentRequestRequest { name: request.name };
     Ok(client.get_consent_request(read).await?.into_inner().name)
+}
+
+/// A discovery of hers.
+async fn discovery(world: &World) -> Result<String, Failure> {
+    let mut client = LinkServiceClient::new(world.person.who.consent());
+    let created = client.create_discovery(search(&world.story, &world.person)).await?;
+    Ok(created.into_inner().name)
+}
+
+/// A profile that she shared.
+async fn share(world: &World) -> Result<String, Failure> {
+    let mut client = ProfileShareServiceClient::new(world.person.who.consent());
+    let created = client
+        .create_profile_share(sharing(&world.story, &world.person))
+        .await?;
+    Ok(created.into_inner().name)
+}
+
+/// A policy of hers.
+async fn policy(world: &World) -> Result<String, Failure> {
+    let mut client = PolicyServiceClient::new(world.person.who.consent());
+    let created = client.create_policy(denial(&world.story, "nobody-at-all")).await?;
+    Ok(created.into_inner().name)
+}
+
+/// A subscription that asks her.
+async fn subscription(world: &World) -> Result<String, Failure> {
+    let mut client = SubscriptionServiceClient::new(world.story.clinic.consent());
+    let asking = subscribing(&world.story, &world.person.address());
+    Ok(client.create_subscription(asking).await?.into_inner().name)
 }
 
 /// A session of hers.
@@ -194,12 +236,16 @@ fn may_be_said(rpc: &Rpc, caller: &Caller, said: &Said) -> bool {
     }
 }
 
-/// Whether an answer that is no refusal tells nothing: a decision that denies.
+/// Whether an answer that is no refusal tells nothing: a decision that denies, or an account of nobody, for the log knows
+/// whom its events name and not who is enrolled.
 fn denies(answer: &DynamicMessage) -> bool {
     let outcome = answer
         .get_field_by_name("outcome")
         .and_then(|value| value.as_enum_number());
-    outcome == Some(consent::decision::Outcome::Deny.into())
+    let nobody = answer
+        .get_field_by_name("recipients")
+        .is_some_and(|value| value.as_list().is_some_and(<[Value]>::is_empty));
+    outcome == Some(consent::decision::Outcome::Deny.into()) || nobody
 }
 
 #[test]

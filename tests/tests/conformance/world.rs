@@ -54,7 +54,7 @@ pub(crate) struct Caller {
     pub(crate) kind: Option<Kind>,
     /// The service it is.
     pub(crate) service: Option<&'static str>,
-    /// The account it is.
+    /// The account it is, or acts for.
     account: Option<String>,
     pub(crate) who: Who,
 }
@@ -67,6 +67,14 @@ impl Caller {
             service: None,
             account: None,
             who: who.clone(),
+        }
+    }
+
+    /// One who acts for `principal`.
+    fn representative(name: &'static str, principal: &Person, who: &Who) -> Self {
+        Self {
+            account: Some(principal.account.name.clone()),
+            ..Self::of(name, Kind::Representative, who)
         }
     }
 
@@ -87,7 +95,7 @@ impl Caller {
         self.who.certificate.is_some() || self.who.tokens.contains_key(server)
     }
 
-    /// The account it is.
+    /// The account it is, or acts for.
     pub(crate) fn account(&self) -> Option<&str> {
         self.account.as_deref()
     }
@@ -116,6 +124,8 @@ pub(crate) struct World {
     pub(crate) strangers: Vec<Caller>,
     /// Somebody with an account.
     pub(crate) person: Person,
+    /// What the representative among the callers acts under.
+    pub(crate) representation: String,
     /// The log of the services.
     pub(crate) log: PathBuf,
     /// Keeps it running.
@@ -153,14 +163,20 @@ impl World {
         let (first, second) = (adults.next().ok_or("nobody")?, adults.next().ok_or("nobody else")?);
         let person = story.enrol(first).await?;
         let other = story.enrol(second).await?;
-        let callers = callers(&story, &person, &outsider).await?;
-        let strangers = strangers(&story, &other, &outsider).await?;
+        let mut callers = callers(&story, &person, &outsider).await?;
+        let mut strangers = strangers(&story, &other, &outsider).await?;
+        let (third, fourth) = (adults.next().ok_or("no third")?, adults.next().ok_or("no fourth")?);
+        let (representation, who) = story.represent(&person, &story.enrol(third).await?).await?;
+        callers.push(Caller::representative("representative", &person, &who));
+        let (_, who) = story.represent(&other, &story.enrol(fourth).await?).await?;
+        strangers.push(Caller::representative("another representative", &other, &who));
         Ok(Self {
             story,
             clock,
             callers,
             strangers,
             person,
+            representation,
             log,
             _system: system,
         })

@@ -1,9 +1,11 @@
 //! The invariants of the whole system, each by its id, over real sockets: on SQLite, and on two replicas over Postgres.
 
+mod appenders;
 mod crash;
 mod durable;
 mod history;
 mod races;
 mod restored;
+mod retaken;
 mod revoked;
 mod worlds;

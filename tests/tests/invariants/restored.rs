@@ -21,6 +21,7 @@ use sammati_tests::story::{Person, Story, at, reason};
 use sammati_tests::system::{Processes, Setting, program};
 use tonic::Status;
 
+use crate::retaken::Before;
 use crate::worlds::{count, settings};
 
 /// The two services that are restored.
@@ -46,6 +47,7 @@ async fn restore(setting: Setting) {
     let asha = story.enrol(adults.next().unwrap()).await.unwrap();
     story.link(&asha, &["OPD-1", "LAB-1"]).await.unwrap();
     let given = acknowledged(&story, &asha).await;
+    let before = Before::of(&story, &asha).await;
     let first = proofs::checkpoint(&story).await.unwrap();
     system.back_up().await;
 
@@ -55,6 +57,8 @@ async fn restore(setting: Setting) {
     story.claim_address(&asha, "asha.lost").await.unwrap();
     let late = story.enrol(adults.next().unwrap()).await.unwrap();
     suspend(&story, "laboratory").await;
+    let kept = before.lose(&story, &asha).await;
+    until_listed(&story, "identity.participant_suspended").await;
     until_told(&story, &asha, "identity.address_preferred", "").await;
     until_told(&story, &asha, "consent.withdrawn", &given).await;
     until_told(&story, &asha, "consent.artefact_issued", &lost).await;
@@ -68,11 +72,16 @@ async fn restore(setting: Setting) {
         "consent.withdrawn: 1".to_owned(),
         // Her number, her default address's being the same, and the address.
         "identity: 2 numbers, addresses and assertions that were given away stay taken".to_owned(),
-    ] {
+    ]
+    .into_iter()
+    .chain(before.said())
+    {
         assert!(said.contains(&what), "{what} is not in\n{said}");
     }
     story.renew().await.unwrap();
     let asha = story.log_in(&asha).await.unwrap();
+    before.is_retaken(&story, &asha).await;
+    kept.is_unknown(&story, &given).await;
 
     // C4: the log proves that she took it back.
     let denied = persist(async || story.check(0, story.question(&given)).await).await;
@@ -112,22 +121,58 @@ async fn restore(setting: Setting) {
     story.renew().await.unwrap();
     let permit = persist(async || story.check(0, story.question(&fresh)).await).await;
     assert_eq!(permit.reason(), Reason::Granted);
+    before.is_retaken(&story, &asha).await;
+    without_the_log(&mut system).await;
     system.processes.stop().await;
+}
+
+/// A log that is gone for good is not asked, and it is said what that means.
+async fn without_the_log(system: &mut System) {
+    system.stop("audit").await;
+    system.stop("consent").await;
+    let config = system.folder.join("consent.toml");
+    let recover = || {
+        let mut command = Command::new(program("sammati").unwrap());
+        command.args(["consent", "recover", "--config"]).arg(&config);
+        command
+    };
+    let asked = recover().output().unwrap();
+    assert!(!asked.status.success(), "the log cannot be asked");
+    let said = String::from_utf8_lossy(&asked.stderr).into_owned() + &String::from_utf8_lossy(&asked.stdout);
+    assert!(said.contains("the audit log cannot be asked what was lost"), "{said}");
+    let said = system.verb("consent", &["recover", "--without-log"]);
+    assert!(said.contains("The audit log was NOT asked what was lost"), "{said}");
+    system.launch("consent").await;
 }
 
 /// Grants a consent that the hospital acknowledges; tells its name.
 async fn acknowledged(story: &Story, person: &Person) -> String {
-    let given = persist(async || story.consent(person, story.scope()).await).await;
+    acknowledged_within(story, person, story.scope()).await
+}
+
+/// The same within `scope`.
+pub(crate) async fn acknowledged_within(story: &Story, person: &Person, scope: types::Scope) -> String {
+    let given = persist(async || story.consent(person, scope.clone()).await).await;
     let heard = story.notification(&story.hospital, &given.name).await.unwrap();
     story.acknowledge(&story.hospital, &heard.name).await.unwrap();
     given.name
 }
 
 /// Waits until her trail has it.
-async fn until_told(story: &Story, person: &Person, event_type: &str, resource: &str) {
+pub(crate) async fn until_told(story: &Story, person: &Person, event_type: &str, resource: &str) {
+    until_told_times(story, person, (event_type, resource), 1).await;
+}
+
+/// The same, so many times.
+pub(crate) async fn until_told_times(
+    story: &Story,
+    person: &Person,
+    (event_type, resource): (&str, &str),
+    times: usize,
+) {
     for _ in 0..600 {
         let trail = persist(async || story.trail(person).await).await;
-        if count(&trail, event_type, resource) > 0 {
+        if count(&trail, event_type, resource) >= times {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -135,8 +180,36 @@ async fn until_told(story: &Story, person: &Person, event_type: &str, resource: 
     panic!("{event_type} about {resource} did not reach the log");
 }
 
+/// Waits until the log has an event of this type, whoever it is about.
+async fn until_listed(story: &Story, event_type: &str) {
+    for _ in 0..600 {
+        if !listed(story, event_type).await.is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{event_type} did not reach the log");
+}
+
+/// The events of this type of the last hour.
+async fn listed(story: &Story, event_type: &str) -> Vec<LogEvent> {
+    let hour = Duration::from_secs(3600);
+    let now = SystemClock.now();
+    let request = ListEventsRequest {
+        page_size: 1000,
+        event_type_prefix: event_type.to_owned(),
+        occurred_range: Some(types::TimeRange {
+            from: at(now.minus(hour)),
+            to: at(now.plus(hour)),
+        }),
+        ..Default::default()
+    };
+    let mut client = LogServiceClient::new(story.operator.audit());
+    client.list_events(request).await.unwrap().into_inner().events
+}
+
 /// Tries until those who have only just started know of what others told them.
-async fn persist<T>(call: impl AsyncFn() -> Result<T, Status>) -> T {
+pub(crate) async fn persist<T>(call: impl AsyncFn() -> Result<T, Status>) -> T {
     for _ in 0..600 {
         match call().await {
             Ok(answer) => return answer,
@@ -177,21 +250,9 @@ async fn state_of(story: &Story, name: &str) -> identity::participant::State {
 
 /// Each partition's cut is a leaf, and says where it was and who made it.
 async fn cuts(story: &Story, partitions: usize) {
-    let hour = Duration::from_secs(3600);
-    let now = SystemClock.now();
-    let request = ListEventsRequest {
-        page_size: 1000,
-        event_type_prefix: "admin.epoch_opened".to_owned(),
-        occurred_range: Some(types::TimeRange {
-            from: at(now.minus(hour)),
-            to: at(now.plus(hour)),
-        }),
-        ..Default::default()
-    };
     let mut found: Vec<LogEvent> = Vec::new();
     for _ in 0..600 {
-        let mut client = LogServiceClient::new(story.operator.audit());
-        found = client.list_events(request.clone()).await.unwrap().into_inner().events;
+        found = listed(story, "admin.epoch_opened").await;
         if found.len() >= RESTORED.len() * partitions {
             break;
         }

@@ -15,7 +15,7 @@ use crate::subject::People;
 use crate::vectors::path;
 
 /// Runs the verifier to its end.
-fn verify(arguments: &[&str], stdin: &[u8]) -> Output {
+pub(crate) fn verify(arguments: &[&str], stdin: &[u8]) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_sammati-verify"))
         .args(arguments)
         .stdin(Stdio::piped())
@@ -28,11 +28,11 @@ fn verify(arguments: &[&str], stdin: &[u8]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn code(output: &Output) -> i32 {
+pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
@@ -44,7 +44,7 @@ fn vector(name: &str) -> String {
     path(name).to_str().unwrap().to_owned()
 }
 
-fn saved(folder: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn saved(folder: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> String {
     let file: PathBuf = folder.path().join(name);
     fs::write(&file, bytes).unwrap();
     Path::to_str(&file).unwrap().to_owned()
@@ -204,19 +204,23 @@ fn unusable_input_is_not_a_verdict() {
     let binary = saved(&folder, "binary", [0xff, 0xfe]);
     let large = saved(&folder, "large", vec![b'a'; 300 * 1024]);
     let missing = folder.path().join("missing").to_str().unwrap().to_owned();
-    for arguments in [
-        vec!["checkpoint", "--vkey", &key, &missing],
-        vec!["checkpoint", "--vkey", &key, &binary],
-        vec!["checkpoint", "--vkey", &key, &large],
-        vec!["checkpoint", "--vkey", &missing, &note],
-        vec!["checkpoint", "--vkey", "a+b+c", &note],
-        vec!["checkpoint", "--vkey", &note, &note],
-        vec!["checkpoint", &note],
-        vec!["inclusion", "--vkey", &key, "--leaf", &note, &note],
-        vec![],
+    for (status, arguments) in [
+        (3, vec!["checkpoint", "--vkey", &key, &missing]),
+        (3, vec!["checkpoint", "--vkey", &key, &binary]),
+        (3, vec!["checkpoint", "--vkey", &key, &large]),
+        (3, vec!["checkpoint", "--vkey", &missing, &note]),
+        (3, vec!["checkpoint", "--vkey", "a+b+c", &note]),
+        (3, vec!["checkpoint", "--vkey", &note, &note]),
+        (2, vec!["checkpoint", &note]),
+        (2, vec!["checkpoint", "--vkey", &key]),
+        (2, vec!["inclusion", "--vkey", &key, "--leaf", &note]),
+        (2, vec!["inclusion", "--vkey", &key, "--leaf", &note, "--log", "."]),
+        (2, vec!["consistency", "--vkey", &key, "--old", &note]),
+        (3, vec!["inclusion", "--vkey", &key, "--leaf", &note, &note]),
+        (2, vec![]),
     ] {
         let output = verify(&arguments, b"");
-        assert_eq!(code(&output), 2, "{arguments:?}: {}", said(&output));
+        assert_eq!(code(&output), status, "{arguments:?}: {}", said(&output));
         assert!(!said(&output).is_empty());
     }
 }
@@ -269,5 +273,5 @@ fn i12_subject_says_whether_these_are_all() {
     assert_eq!(code(&output), 1, "{}", said(&output));
     // A list that breaks off cannot be judged.
     let output = verify(&["subject", "--vkey", &key, "-"], b"{\"events\": []}");
-    assert_eq!(code(&output), 2, "{}", said(&output));
+    assert_eq!(code(&output), 3, "{}", said(&output));
 }

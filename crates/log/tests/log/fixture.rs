@@ -11,7 +11,7 @@ use sammati_log::proof::inclusion;
 use sha2::{Digest, Sha256};
 
 /// PKCS#8 version 1 of an Ed25519 key up to its 32-byte seed (RFC 8410 §7).
-const PKCS8: [u8; 16] = [
+pub(crate) const PKCS8: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
 

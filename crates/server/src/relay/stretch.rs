@@ -1,10 +1,12 @@
-//! One call to the log about one partition: where it stands, or the next stretch of the feed.
+//! One call to the log: where it stands in a partition, or the next stretches of the feed.
 
 use std::time::Duration;
 
 use sammati_api::audit::v1::append_events_request::Batch;
 use sammati_api::audit::v1::log_service_client::LogServiceClient;
-use sammati_api::audit::v1::{AppendEventsRequest, RelayedEvent, RelayedEvents, SourceRange};
+use sammati_api::audit::v1::{
+    AppendEventsRequest, AppendEventsResponse, RelayedEvent, RelayedEvents, RelayedStretches, SourceRange,
+};
 use sammati_kernel::{Code, Micros, Reason, Refusal};
 use sammati_store::{FeedEvent, Head, Store};
 use tokio::time::timeout;
@@ -68,8 +70,7 @@ impl Failure {
         let Self::Refused(Refusal { reason, .. }) = self else {
             return false;
         };
-        let passing = [Code::Unavailable, Code::ResourceExhausted, Code::DeadlineExceeded];
-        *reason == Reason::FeedGap || passing.contains(&reason.code())
+        *reason == Reason::FeedGap || passing(*reason)
     }
 
     /// Says it to the operator.
@@ -160,42 +161,114 @@ impl Sender {
         Ok(Sent::nothing(next))
     }
 
-    /// Sends the stretch of a partition that begins at `from`: as many events of one epoch as fit in one call. The head is
-    /// in `epoch`.
-    pub(super) async fn send(&self, partition: i64, epoch: i64, from: i64) -> Result<Sent, Failure> {
-        let before = (from - 1).max(0);
-        let mut events = self.store.read(move |r| r.feed(partition, before, MAX_EVENTS)).await?;
+    /// Sends the next stretch of each of these partitions, in one call: of each as many events of one epoch as fit in.
+    pub(super) async fn send(&self, places: Vec<Next>) -> Vec<(i64, Result<Sent, Failure>)> {
+        let asked = places.clone();
+        let read = self.store.read(move |r| {
+            let feed = |next: &Next| r.feed(next.partition, (next.from - 1).max(0), MAX_EVENTS);
+            asked.iter().map(feed).collect::<Result<Vec<_>, _>>()
+        });
+        let feeds = match read.await {
+            Ok(feeds) => feeds,
+            Err(refusal) => return all(places.iter().map(|next| next.partition), &refusal),
+        };
+        let (mut room, mut stretches, mut done) = (Room::of(places.len()), Vec::new(), Vec::new());
+        for (next, feed) in places.into_iter().zip(feeds) {
+            match self.stretch(next, feed, &mut room) {
+                Ok(Some(stretch)) => stretches.push(stretch),
+                Ok(None) => done.push((next.partition, Ok(Sent::nothing(next.from)))),
+                Err(failure) => done.push((next.partition, Err(failure))),
+            }
+        }
+        done.extend(self.send_stretches(stretches).await);
+        done
+    }
+
+    /// In one call; if that is refused, each in its own, so that one partition does not hold up the others.
+    async fn send_stretches(&self, stretches: Vec<Stretch>) -> Vec<(i64, Result<Sent, Failure>)> {
+        if stretches.len() > 1 {
+            let sent = stretches.iter().map(|stretch| stretch.relayed.clone()).collect();
+            match self.call(Batch::Stretches(RelayedStretches { stretches: sent })).await {
+                Ok(answer) if answer.next_positions.len() == stretches.len() => {
+                    let mut done = Vec::with_capacity(stretches.len());
+                    for (stretch, next) in stretches.into_iter().zip(answer.next_positions) {
+                        done.push((stretch.next.partition, self.sent(stretch, next).await));
+                    }
+                    return done;
+                }
+                Err(refusal) if passing(refusal.reason) => {
+                    return all(stretches.iter().map(|stretch| stretch.next.partition), &refusal);
+                }
+                _ => {}
+            }
+        }
+        let mut done = Vec::with_capacity(stretches.len());
+        for mut stretch in stretches {
+            let relayed = std::mem::take(&mut stretch.relayed);
+            let result = match self.call(Batch::Relayed(relayed)).await {
+                Ok(answer) => self.sent(stretch.clone(), answer.next_position).await,
+                Err(refusal) => Err(refusal.into()),
+            };
+            done.push((stretch.next.partition, result));
+        }
+        done
+    }
+
+    /// What came of a stretch, by the position that the log expects then.
+    async fn sent(&self, stretch: Stretch, next: i64) -> Result<Sent, Failure> {
+        // Of an epoch that is over, the log may have events that the feed lost.
+        let next = if stretch.is_older { next.min(stretch.end) } else { next };
+        self.has(stretch.next.partition, stretch.next.epoch, next, stretch.end)
+            .await?;
+        Ok(Sent {
+            next,
+            events: u64::try_from(stretch.end - stretch.next.from).unwrap_or(0),
+            last: stretch.last,
+        })
+    }
+
+    /// The stretch of a feed that comes next, as much of it as there is room for. `feed` begins with the event before.
+    fn stretch(&self, next: Next, mut feed: Vec<FeedEvent>, room: &mut Room) -> Result<Option<Stretch>, Failure> {
         let mut chain = NO_CHAIN.to_vec();
-        if from > 0 {
+        if next.from > 0 {
             // The event before brings the chain hash.
-            match events.first() {
-                None => return Ok(Sent::nothing(from)),
-                Some(event) if event.position == before => chain = events.remove(0).chain,
+            match feed.first() {
+                None => return Ok(None),
+                Some(event) if event.position == next.from - 1 => chain = feed.remove(0).chain,
                 Some(_) => return Err(Failure::Pruned),
             }
         }
-        let Some(first) = events.first() else {
-            return Ok(Sent::nothing(from));
-        };
-        if first.position != from {
+        let Some(first) = feed.first() else { return Ok(None) };
+        if first.position != next.from {
             return Err(Failure::Pruned);
         }
-        let source = self.source(partition, first.epoch, from, chain);
-        let is_older = first.epoch != epoch;
-        let times: Vec<_> = events.iter().map(|event| Micros(event.time)).collect();
-        let events = bounded(events);
-        let last = events.len().checked_sub(1).and_then(|n| times.get(n).copied());
-        let sent = events.len() as u64;
-        let end = from.saturating_add(i64::try_from(sent).unwrap_or(i64::MAX));
-        let next = self.append(source, events).await?;
-        // Of an epoch that is over, the log may have events that the feed lost.
-        let next = if is_older { next.min(end) } else { next };
-        self.has(partition, epoch, next, end).await?;
-        Ok(Sent {
+        let epoch = first.epoch;
+        let source = self.source(next.partition, epoch, next.from, chain);
+        let (mut last, mut end, mut fitting) = (None, next.from, Vec::new());
+        for event in feed {
+            if event.epoch != epoch || !room.takes(&event, end - next.from) {
+                break;
+            }
+            (last, end) = (Some(Micros(event.time)), event.position + 1);
+            fitting.push(RelayedEvent {
+                position: event.position,
+                body: event.body,
+                chain: event.chain,
+            });
+        }
+        if fitting.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Stretch {
             next,
-            events: sent,
+            is_older: epoch != next.epoch,
+            end,
             last,
-        })
+            relayed: RelayedEvents {
+                source: Some(source),
+                events: fitting,
+            },
+        }))
     }
 
     /// The log has no event of a feed that the feed itself has not; `known` is how far that is known to reach.
@@ -227,15 +300,20 @@ impl Sender {
             source: Some(source),
             events,
         };
+        Ok(self.call(Batch::Relayed(relayed)).await?.next_position)
+    }
+
+    async fn call(&self, batch: Batch) -> Result<AppendEventsResponse, Refusal> {
         let request = AppendEventsRequest {
-            batch: Some(Batch::Relayed(relayed)),
-            with_checkpoint: false,
+            batch: Some(batch),
+            without_events: true,
+            ..AppendEventsRequest::default()
         };
         let mut audit = self.audit.clone();
         match timeout(DEADLINE, audit.append_events(request)).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner().next_position),
-            Ok(Err(status)) => Err(refusal_or(&status, Reason::StorageUnavailable).into()),
-            Err(_) => Err(Refusal::from(Reason::Deadline).into()),
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => Err(refusal_or(&status, Reason::StorageUnavailable)),
+            Err(_) => Err(Refusal::from(Reason::Deadline)),
         }
     }
 
@@ -270,19 +348,65 @@ fn expected(refusal: &Refusal) -> Option<i64> {
     said.1.parse().ok()
 }
 
-/// As many of the first events as are of one epoch and fit in one call; always one.
-fn bounded(events: Vec<FeedEvent>) -> Vec<RelayedEvent> {
-    let epoch = events.first().map_or(0, |event| event.epoch);
-    let mut bytes = 0;
-    let fits = |event: &FeedEvent| {
-        let first = bytes == 0;
-        bytes += event.body.len() + 64;
-        event.epoch == epoch && (first || bytes <= MAX_BYTES)
-    };
-    let relayed = |event: FeedEvent| RelayedEvent {
-        position: event.position,
-        body: event.body,
-        chain: event.chain,
-    };
-    events.into_iter().take_while(fits).map(relayed).collect()
+/// The same for all.
+fn all(partitions: impl Iterator<Item = i64>, refusal: &Refusal) -> Vec<(i64, Result<Sent, Failure>)> {
+    partitions
+        .map(|partition| (partition, Err(Failure::Refused(refusal.clone()))))
+        .collect()
+}
+
+/// Whether a refusal is about no event or partition, and may be over soon.
+fn passing(reason: Reason) -> bool {
+    [Code::Unavailable, Code::ResourceExhausted, Code::DeadlineExceeded].contains(&reason.code())
+}
+
+/// From where on a partition is sent, and in which epoch its head is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Next {
+    pub(super) partition: i64,
+    pub(super) epoch: i64,
+    pub(super) from: i64,
+}
+
+/// A stretch that is ready to be sent.
+#[derive(Debug, Clone)]
+struct Stretch {
+    next: Next,
+    /// Of an epoch before the head's.
+    is_older: bool,
+    /// The position after its last event.
+    end: i64,
+    /// When its last event was committed.
+    last: Option<Micros>,
+    relayed: RelayedEvents,
+}
+
+/// What a call has room for: as much of one partition as of another, so that none starves the others.
+#[derive(Debug)]
+struct Room {
+    share: i64,
+    events: i64,
+    bytes: usize,
+}
+
+impl Room {
+    fn of(partitions: usize) -> Self {
+        Self {
+            share: (MAX_EVENTS / i64::try_from(partitions).unwrap_or(i64::MAX).max(1)).max(1),
+            events: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Takes an event of a partition that has so many already, if there is room for it; the first in any case.
+    fn takes(&mut self, event: &FeedEvent, already: i64) -> bool {
+        let bytes = self.bytes + event.body.len() + 64;
+        let fits = self.events < MAX_EVENTS && already < self.share && bytes <= MAX_BYTES;
+        if fits || self.events == 0 {
+            self.events += 1;
+            self.bytes = bytes;
+            return true;
+        }
+        false
+    }
 }

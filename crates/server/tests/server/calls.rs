@@ -163,7 +163,7 @@ async fn it_is_ready_while_all_that_it_needs_is() {
     shows("\r\n\r\nready\n").await;
 }
 
-async fn get(host: &Host, path: &str) -> String {
+pub(crate) async fn get(host: &Host, path: &str) -> String {
     let mut socket = TcpStream::connect(host.running.admin_address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();

@@ -302,6 +302,7 @@ impl Host {
             jti: "1".into(),
             cnf: None,
             act: None,
+            rep: None,
         }
     }
 

@@ -7,6 +7,7 @@ use sammati_api::identity::v1 as api;
 use tokio::time::timeout;
 use tonic::Code;
 
+use crate::calls::get;
 use crate::host::{Host, WAIT, keys};
 
 /// More than a connection's window has room for, if what nobody read of them were never given back.
@@ -36,6 +37,15 @@ async fn a_connection_outlives_any_number_of_refusals() {
         refused.iter().all(|code| *code == Code::ResourceExhausted),
         "{refused:?}"
     );
+    // Counted, and nothing more: in work is only the one that was let in.
+    let metrics = get(&host, "/metrics").await;
+    let method = "method=\"sammati.identity.v1.SessionService/ListKeys\"";
+    for line in [
+        format!("sammati_rpc_calls_total{{{method},code=\"RESOURCE_EXHAUSTED\"}} {CALLS}"),
+        format!("sammati_rpc_in_flight{{{method}}} 1"),
+    ] {
+        assert!(metrics.contains(&line), "{line} is not in\n{metrics}");
+    }
     host.controls.release.notify_one();
     assert!(first.await.unwrap().is_ok());
     for _ in 0..64 {

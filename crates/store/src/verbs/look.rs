@@ -7,6 +7,7 @@ use diesel::sql_types::{BigInt, Bool, Text};
 use diesel_migrations::EmbeddedMigrations;
 use sammati_kernel::Micros;
 
+use super::recover::is_unfinished;
 use crate::clock::SKEW;
 use crate::error::Error;
 use crate::postgres::{Purpose, is_english};
@@ -100,6 +101,13 @@ pub fn look(location: &Location, migrations: &EmbeddedMigrations, now: impl Fn()
         seen.unwrap_or_else(|error| vec![Remark::fail(error.to_string(), "read the sentence before this one")]),
     );
     remarks.push(schema(&mut conn, migrations));
+    // A database without that table is new.
+    if is_unfinished(&mut conn).unwrap_or(false) {
+        remarks.push(Remark::fail(
+            Error::Unfinished.to_string(),
+            "run the verb recover: no service starts before, and replicas that run answer nothing",
+        ));
+    }
     remarks
 }
 

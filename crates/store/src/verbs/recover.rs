@@ -2,7 +2,7 @@
 //! the old epoch drops everything and reloads.
 //!
 //! An epoch that is being opened is marked in the database until whatever rests on it is done: a process that finds the
-//! mark does not serve.
+//! mark does not start, and one that runs neither confirms nor commits in that epoch.
 
 use std::path::Path;
 
@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::feed::FeedEvent;
 use crate::heads::{self, HeadRow};
 use crate::setup::{self, FileLock, PREDECESSOR};
+use crate::shared::Shared;
 use crate::view::AnyEvent;
 use crate::{AnyConn, Location, Partitions, Revision, on_conn, readers, sql};
 
@@ -223,8 +224,16 @@ pub(super) fn mark_file(path: &Path) -> Result<(), Error> {
     mark(&mut Location::Sqlite(path.to_owned()).connect()?, 0)
 }
 
+/// Refuses to serve while an epoch was opened and what rests on it is not done; whoever does it serves itself.
+pub(crate) fn finished(conn: &mut AnyConn, shared: &Shared) -> Result<(), Error> {
+    if shared.recovers || !is_unfinished(conn)? {
+        return Ok(());
+    }
+    Err(Error::Unfinished)
+}
+
 /// Whether an epoch was opened and what rests on it is not done.
-pub(crate) fn is_unfinished(conn: &mut AnyConn) -> Result<bool, Error> {
+pub(super) fn is_unfinished(conn: &mut AnyConn) -> Result<bool, Error> {
     #[derive(diesel::QueryableByName)]
     struct Marks {
         #[diesel(sql_type = BigInt)]

@@ -121,6 +121,61 @@ async fn a_database_that_lost_commits_makes_every_cache_load_again() {
     }
 }
 
+/// One event less in one partition and one more in another: as many as before, and neither is what it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn c4_a_loss_and_a_commit_that_come_to_the_same_number_are_both_seen() {
+    for world in World::all() {
+        let (first, last) = (world.replica(0), world.replica(1));
+        if first.path().is_some() {
+            continue;
+        }
+        let (cache, lost, found) = (last.cache::<i64>(1 << 20), account(3, 9), account(4, 9));
+        for id in [lost, lost, found] {
+            first.apply(Count::up(id)).await.unwrap();
+        }
+        // Often enough that nothing is asked any more but whether anything moved.
+        for _ in 0..5 {
+            assert_eq!(
+                (check(last, &cache, lost).await, check(last, &cache, found).await),
+                (2, 1)
+            );
+        }
+        world.database.execute(
+            "DELETE FROM feed WHERE partition=3 AND position>0; UPDATE head SET next=1 WHERE partition=3; \
+             DELETE FROM counter WHERE partition=3;",
+        );
+        first.apply(Count::up(found)).await.unwrap();
+        assert_eq!(
+            (check(last, &cache, lost).await, check(last, &cache, found).await),
+            (0, 2)
+        );
+    }
+}
+
+/// What this process told and the database then lost is seen, though the database stands where it was last looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn c4_an_own_commit_that_the_database_loses_is_seen() {
+    for world in World::all() {
+        let store = world.replica(0);
+        if store.path().is_some() {
+            continue;
+        }
+        let (cache, id) = (store.cache::<i64>(1 << 20), account(3, 9));
+        store.apply(Count::up(id)).await.unwrap();
+        for _ in 0..5 {
+            assert_eq!(check(store, &cache, id).await, 1);
+        }
+        store.apply(Count::up(id)).await.unwrap();
+        let load_now = || load(store, id);
+        assert_eq!(cache.get(&id.to_vec(), load_now).await.unwrap(), 2);
+        world.database.execute(
+            "DELETE FROM feed WHERE partition=3 AND position=1; UPDATE head SET next=1 WHERE partition=3; \
+             DELETE FROM counter WHERE partition=3;",
+        );
+        assert_eq!(check(store, &cache, id).await, 0);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn c4_a_stale_cache_fill_is_not_kept() {
     for world in World::all() {

@@ -1,11 +1,11 @@
 //! After a restore or a lossy failover: a new epoch, under replicas that run or none, and nothing of the old one believed.
 
-use sammati_kernel::{AccountId, Micros};
+use sammati_kernel::{AccountId, Micros, Reason};
 use sammati_store::verbs::{self, Recovery};
 use sammati_store::{FeedEvent, Location, Revision, Store};
 
 use crate::verbs::{aside, execute, fsck};
-use crate::world::{Count, Counter, MIGRATIONS, START, World, account, open};
+use crate::world::{Count, Counter, MIGRATIONS, START, World, account, open, open_at};
 
 const EPOCH: i64 = 216_000_000;
 
@@ -97,7 +97,7 @@ async fn recovering_twice_is_harmless() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_that_run_write_in_the_new_epoch_and_drop_what_they_knew() {
+async fn c4_replicas_that_run_wait_for_a_recovery_to_end_and_then_drop_what_they_knew() {
     for world in World::all() {
         if world.replicas.len() < 2 {
             // An embedded database is stopped for it.
@@ -119,6 +119,16 @@ async fn replicas_that_run_write_in_the_new_epoch_and_drop_what_they_knew() {
              DELETE FROM counter WHERE partition=1";
         aside(|| execute(&location, lose));
         open_epoch(&location, EPOCH, None).unwrap();
+        // What took something away is not done again yet: nobody permits, by a check or by a command.
+        for store in &world.replicas {
+            for _ in 0..3 {
+                assert_eq!(store.confirm().await.unwrap_err().reason, Reason::StorageUnavailable);
+            }
+            assert!(store.readiness().borrow().is_err());
+            let refused = store.apply(Count::up(id)).await.unwrap_err();
+            assert_eq!(refused.reason, Reason::StorageUnavailable);
+        }
+        aside(|| verbs::finish(&location).unwrap());
         // One learns it by a commit of its own, the other by its next confirmation.
         assert_eq!(world.replicas[0].apply(Count::up(id)).await.unwrap(), 1, "as restored");
         assert_eq!(caches[0].len(), 0, "its own commit emptied it");
@@ -130,7 +140,7 @@ async fn replicas_that_run_write_in_the_new_epoch_and_drop_what_they_knew() {
         let epochs: Vec<_> = feed(&world.replicas[1]).await.iter().map(|event| event.epoch).collect();
         assert_eq!(epochs, [1, 1, EPOCH, EPOCH]);
         world.check_feed().await;
-        aside(|| verbs::finish(&location).unwrap());
+        assert!(world.replicas.iter().all(|store| store.readiness().borrow().is_ok()));
     }
 }
 
@@ -173,11 +183,23 @@ async fn a_restored_backup_is_not_served_before_it_was_recovered() {
     } = world;
     drop(replicas);
     aside(|| verbs::restore(&location, &saved, &MIGRATIONS, true, true, Micros::from_seconds(7)).unwrap());
-    let refused = std::panic::catch_unwind(|| open(&database.url, &clock)).err().unwrap();
-    let said = refused.downcast_ref::<String>().unwrap();
+    let said = open_at(&database.url, &clock, MIGRATIONS).err().unwrap().to_string();
     assert!(said.contains("Run the verb recover"), "{said}");
+    let seen = |location: &Location| aside(|| verbs::look(location, &MIGRATIONS, || START));
+    let remarks = seen(&location);
+    assert!(
+        remarks
+            .iter()
+            .any(|r| r.health == verbs::Health::Fail && r.advice.contains("verb recover")),
+        "{remarks:?}"
+    );
     open_epoch(&location, EPOCH, None).unwrap();
     aside(|| verbs::finish(&location).unwrap());
+    assert!(
+        seen(&location)
+            .iter()
+            .all(|remark| remark.health != verbs::Health::Fail)
+    );
     assert_eq!(
         open(&database.url, &clock)
             .apply(Count::up(account(1, 0)))

@@ -42,6 +42,9 @@ impl Development {
             quoted(&origin),
             quoted(keys)
         ));
+        if let Some(port) = self.ports.tiles {
+            let _ = writeln!(text, "tiles_listen = \"127.0.0.1:{port}\"");
+        }
         text
     }
 

@@ -132,7 +132,9 @@ pub(super) fn audit_event(told: &Told<'_>) -> Value {
         },
         "entity": entities(header, told.payload),
     });
-    let Some(object) = told_as.as_object_mut() else { return told_as };
+    let Some(object) = told_as.as_object_mut() else {
+        return told_as;
+    };
     if !header.reason_code.is_empty() {
         object.insert("outcomeDesc".to_owned(), header.reason_code.as_str().into());
     }
@@ -213,10 +215,18 @@ fn entities(header: &Leaf, payload: Option<&Payload>) -> Vec<Value> {
         let person = coding(ENTITY_TYPE, "1", "Person");
         add(reference(&payload.subject), person, coding(ROLE_TYPE, "1", "Patient"));
         if !payload.consent.is_empty() {
-            add(reference(&payload.consent), object(), coding(ROLE_TYPE, "4", "Domain Resource"));
+            add(
+                reference(&payload.consent),
+                object(),
+                coding(ROLE_TYPE, "4", "Domain Resource"),
+            );
         }
         if !payload.resource.is_empty() && payload.resource != payload.consent {
-            add(reference(&payload.resource), object(), coding(ROLE_TYPE, "4", "Domain Resource"));
+            add(
+                reference(&payload.resource),
+                object(),
+                coding(ROLE_TYPE, "4", "Domain Resource"),
+            );
         }
         let session = payload.actor.as_ref().map_or("", |actor| &actor.session);
         if !session.is_empty() {
@@ -226,7 +236,11 @@ fn entities(header: &Leaf, payload: Option<&Payload>) -> Vec<Value> {
     }
     if !header.trace_id.is_empty() {
         let call = json!({"identifier": {"value": header.trace_id}});
-        add(call, coding(BALP_CODES, "XrequestId", "X-Request-Id"), coding(ROLE_TYPE, "20", "Job"));
+        add(
+            call,
+            coding(BALP_CODES, "XrequestId", "X-Request-Id"),
+            coding(ROLE_TYPE, "20", "Job"),
+        );
     }
     entities
 }

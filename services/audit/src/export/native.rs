@@ -10,8 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::Told;
 
-static POOL: LazyLock<Option<DescriptorPool>> =
-    LazyLock::new(|| DescriptorPool::decode(sammati_api::DESCRIPTORS).ok());
+static POOL: LazyLock<Option<DescriptorPool>> = LazyLock::new(|| DescriptorPool::decode(sammati_api::DESCRIPTORS).ok());
 
 pub(super) fn event(told: &Told<'_>) -> Value {
     let mut event = Map::new();
@@ -37,5 +36,7 @@ fn message(name: &str, message: &impl Message) -> Value {
     let descriptor = POOL.as_ref().and_then(|pool| pool.get_message_by_name(name));
     let dynamic = descriptor.and_then(|of| DynamicMessage::decode(of, message.encode_to_vec().as_slice()).ok());
     // The descriptors are those that the message was generated from.
-    dynamic.and_then(|message| serde_json::to_value(message).ok()).unwrap_or_default()
+    dynamic
+        .and_then(|message| serde_json::to_value(message).ok())
+        .unwrap_or_default()
 }

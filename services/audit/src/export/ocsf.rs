@@ -12,7 +12,10 @@ pub(super) fn event(told: &Told<'_>) -> Value {
     let header = told.header;
     let (class_uid, class_name, category) = class(&header.event_type);
     let activity = activity(header);
-    let actor = told.payload.and_then(|payload| payload.actor.clone()).unwrap_or_default();
+    let actor = told
+        .payload
+        .and_then(|payload| payload.actor.clone())
+        .unwrap_or_default();
     let mut event = json!({
         "category_uid": category,
         "class_uid": class_uid,
@@ -39,7 +42,9 @@ pub(super) fn event(told: &Told<'_>) -> Value {
             "tlog_proof": told.bundle.to_string(),
         },
     });
-    let Some(object) = event.as_object_mut() else { return event };
+    let Some(object) = event.as_object_mut() else {
+        return event;
+    };
     if !header.reason_code.is_empty() {
         object.insert("status_detail".to_owned(), header.reason_code.as_str().into());
     }
@@ -55,7 +60,10 @@ pub(super) fn event(told: &Told<'_>) -> Value {
     }
     if class_uid == 6003 {
         object.insert("api".to_owned(), json!({"operation": header.event_type}));
-        let network = told.payload.and_then(|payload| payload.client.as_ref()).map_or("", |client| &client.network);
+        let network = told
+            .payload
+            .and_then(|payload| payload.client.as_ref())
+            .map_or("", |client| &client.network);
         object.insert("src_endpoint".to_owned(), json!({"name": network}));
     } else {
         object.insert("user".to_owned(), json!({"uid": actor.id, "type_id": 99}));
@@ -66,9 +74,10 @@ pub(super) fn event(told: &Told<'_>) -> Value {
 /// Class, its name, and its category.
 fn class(event_type: &str) -> (i64, &'static str, i64) {
     match event_type {
-        "identity.authn_succeeded" | "identity.authn_failed" | "identity.session_created" | "identity.challenge_sent" => {
-            (3002, "Authentication", 3)
-        }
+        "identity.authn_succeeded"
+        | "identity.authn_failed"
+        | "identity.session_created"
+        | "identity.challenge_sent" => (3002, "Authentication", 3),
         _ => (6003, "API Activity", 6),
     }
 }

@@ -2,9 +2,7 @@
 
 use prost::Message;
 use sammati_api::audit::v1 as audit;
-use sammati_store::{Cell, Column, Keys, Record, Table, View};
-
-use super::{LeafRow, MentionRow};
+use sammati_store::{Cell, Column, Record, Table};
 
 /// One key that is to be destroyed, or was: of one subject in one class, or of one class in one month.
 #[derive(Clone, PartialEq, Message)]
@@ -129,24 +127,4 @@ impl Record for HoldRow {
     fn cells(&self) -> Vec<Cell> {
         vec![(self.lifted == 0).then(|| Self::ACTIVE.to_vec()).into()]
     }
-}
-
-/// What must be read, beside the leaf's row, to clear it.
-pub(crate) fn read_to_clear(row: &LeafRow, keys: &mut Keys) {
-    for party in &row.tags.parties {
-        keys.row::<MentionRow>(MentionRow::key_of(party, row.index));
-    }
-}
-
-/// Takes the sealed payload from a leaf, and what it was found by. The leaf itself and its hash stay.
-pub(crate) fn clear(view: &mut View<'_>, mut row: LeafRow) {
-    for party in std::mem::take(&mut row.tags).parties {
-        view.put(&MentionRow {
-            party,
-            index: row.index,
-            erased: true,
-        });
-    }
-    row.payload = Vec::new();
-    view.put(&row);
 }

@@ -1,19 +1,25 @@
 //! `LogService`: append and read.
 
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
 use sammati_api::audit::v1 as audit;
 use sammati_api::audit::v1::log_service_server::LogService;
 use sammati_kernel::{Caller, Reason, Refusal};
 use sammati_server::event::timestamp;
 use sammati_server::{authz, error};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::Rpc;
+use super::stream::Answers;
 use crate::append::{Appended, Placed};
 use crate::keyring::Opened;
-use crate::log::queried;
+use crate::log::{queried, watched};
 use crate::policy;
 use crate::rows::LeafRow;
 use crate::sources::Ends;
+use crate::watch::{self, Watcher};
 use crate::wire::{self, Which};
 
 #[tonic::async_trait]
@@ -27,6 +33,16 @@ impl LogService for Rpc {
             .await
             .map(Response::new)
             .map_err(error::status)
+    }
+
+    type StreamEventsStream = Answers;
+
+    async fn stream_events(
+        &self,
+        request: Request<Streaming<audit::StreamEventsRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        Ok(Response::new(self.clone().append_all(caller, request.into_inner())))
     }
 
     async fn get_event(&self, request: Request<audit::GetEventRequest>) -> Result<Response<audit::LogEvent>, Status> {
@@ -59,6 +75,21 @@ impl LogService for Rpc {
             .map_err(error::status)
     }
 
+    type WatchEventsStream = Pin<Box<dyn Stream<Item = Result<audit::WatchEventsResponse, Status>> + Send>>;
+
+    async fn watch_events(
+        &self,
+        request: Request<audit::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        let watcher = self.watch(caller, request.into_inner()).await.map_err(error::status)?;
+        let stream = futures::stream::try_unfold(watcher, |mut watcher| async move {
+            let item = watcher.next().await.map_err(error::status)?;
+            Ok(Some((item, watcher)))
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
     async fn list_logs(
         &self,
         request: Request<audit::ListLogsRequest>,
@@ -78,23 +109,37 @@ impl Rpc {
         request: audit::AppendEventsRequest,
     ) -> Result<audit::AppendEventsResponse, Refusal> {
         let batch = wire::batch(request.batch)?;
-        let service = policy::appender(caller, batch.stretch.as_ref().map(|s| s.service.as_str()))?;
-        let partition = batch.stretch.as_ref().map_or(0, |stretch| stretch.partition);
-        let appended = self.log.append(service, &batch.events, batch.stretch).await?;
-        self.log.stats.mended(service, partition, &batch.mended);
-        let checkpoint = match request.with_checkpoint {
-            true => self.log.covering(covers(&appended)).await?.note,
-            false => String::new(),
+        let source = batch.stretches.first().map(|stretch| stretch.service.as_str());
+        let service = policy::appender(caller, source)?;
+        let appended = self.log.append(service, &batch.events, batch.stretches).await?;
+        self.log.stats.mended(service, &batch.mended);
+        let checkpoint = match request.with_checkpoint || request.with_proofs {
+            true => Some(self.log.covering(covers(&appended)).await?),
+            false => None,
         };
-        let ids = batch.events.into_iter().map(|received| received.event.event_id);
+        let mut events = Vec::new();
+        if !request.without_events {
+            let ids = batch.events.into_iter().map(|received| received.event.event_id);
+            events.extend(ids.zip(&appended.placed).map(|(id, placed)| placed_event(id, placed)));
+        }
+        if let Some(checkpoint) = checkpoint
+            .as_ref()
+            .filter(|_| request.with_proofs && !events.is_empty())
+        {
+            let indexes: Vec<_> = appended.placed.iter().map(|placed| placed.index).collect();
+            let proofs = self.log.prove_inclusion(&indexes, checkpoint).await?;
+            for (event, proof) in events.iter_mut().zip(proofs) {
+                event.proof = proof.bundle.to_string();
+            }
+        }
         Ok(audit::AppendEventsResponse {
-            events: ids
-                .zip(&appended.placed)
-                .map(|(id, placed)| placed_event(id, placed))
-                .collect(),
+            events,
             log: self.log.name(),
-            checkpoint,
-            next_position: appended.next_position,
+            checkpoint: checkpoint
+                .filter(|_| request.with_checkpoint)
+                .map_or_else(String::new, |checkpoint| checkpoint.note),
+            next_position: appended.next_positions.first().copied().unwrap_or(0),
+            next_positions: appended.next_positions,
         })
     }
 
@@ -231,6 +276,19 @@ impl Rpc {
         })
     }
 
+    async fn watch(&self, caller: Caller, request: audit::WatchEventsRequest) -> Result<Watcher, Refusal> {
+        let from = wire::watch_from(&request)?;
+        self.is_ours(&request.log)?;
+        let unknown = || Refusal::new(Reason::PositionUnknown).saying("the token is not one of this log");
+        let next = match request.resume_token.as_str() {
+            "" => from,
+            token => watch::resumed(&self.log, token).ok_or_else(unknown)?,
+        };
+        let watcher = Watcher::begin(Arc::clone(&self.log), caller.clone(), next).await?;
+        self.log.record(watched(&caller, &self.log.name())).await?;
+        Ok(watcher)
+    }
+
     async fn logs(&self, caller: &Caller, request: audit::ListLogsRequest) -> Result<audit::ListLogsResponse, Refusal> {
         let query = audit::ListLogsRequest::default();
         let page = self
@@ -251,6 +309,7 @@ impl Rpc {
             state: state.into(),
             min_index: 0,
             successor: String::new(),
+            keys: self.log.key_history().await?.into_iter().map(wire::log_key).collect(),
         };
         Ok(audit::ListLogsResponse {
             logs: vec![log],
@@ -264,12 +323,13 @@ fn covers(appended: &Appended) -> u64 {
     appended.placed.iter().map(|placed| placed.index + 1).max().unwrap_or(0)
 }
 
-fn placed_event(event_id: String, placed: &Placed) -> audit::AppendedEvent {
+pub(super) fn placed_event(event_id: String, placed: &Placed) -> audit::AppendedEvent {
     audit::AppendedEvent {
         event_id,
         index: wire::number(placed.index),
         leaf_hash: placed.hash.to_vec(),
         accept_time: Some(timestamp(placed.accepted)),
+        proof: String::new(),
     }
 }
 

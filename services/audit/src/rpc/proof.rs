@@ -2,14 +2,16 @@
 
 use sammati_api::audit::v1 as audit;
 use sammati_api::audit::v1::proof_service_server::ProofService;
-use sammati_kernel::{Reason, Refusal};
+use sammati_kernel::{Caller, Reason, Refusal};
 use sammati_log::proof::format_path;
-use sammati_server::error;
+use sammati_server::{authz, error};
 use tonic::{Request, Response, Status};
 
 use super::Rpc;
+use crate::cosigned::unknown;
+use crate::log::cosigned;
 use crate::rows::CheckpointRow;
-use crate::wire::{self, Leaves};
+use crate::wire::{self, Asked, Leaves};
 
 #[tonic::async_trait]
 impl ProofService for Rpc {
@@ -42,17 +44,31 @@ impl ProofService for Rpc {
             .map(Response::new)
             .map_err(error::status)
     }
+
+    async fn add_cosignature(
+        &self,
+        request: Request<audit::AddCosignatureRequest>,
+    ) -> Result<Response<audit::Checkpoint>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.cosign(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    async fn get_tile(&self, request: Request<audit::GetTileRequest>) -> Result<Response<audit::Tile>, Status> {
+        self.tile(request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
 }
 
 impl Rpc {
     async fn checkpoint(&self, request: audit::GetCheckpointRequest) -> Result<audit::Checkpoint, Refusal> {
-        let size = wire::checkpoint_size(&request)?;
+        let (size, at_least) = wire::which_checkpoint(&request)?;
         self.is_ours(&request.log)?;
-        let row = if size == 0 {
-            self.log.newest().await?
-        } else {
-            self.signed_at(size).await?
-        };
+        let row = self.log.checkpoint_with(size, at_least).await?;
         Ok(wire::checkpoint(&self.log.name(), row))
     }
 
@@ -75,6 +91,7 @@ impl Rpc {
         } else {
             self.signed_at(asked.tree_size).await?
         };
+        let row = self.log.noted(row).await?;
         let proved = self.log.prove_inclusion(&indexes, &row).await?;
         Ok(wire::inclusion(self.log.name(), row.size, proved, request.event_ids))
     }
@@ -90,6 +107,7 @@ impl Rpc {
         } else {
             self.signed_at(second).await?
         };
+        let row = self.log.noted(row).await?;
         let path = self.log.prove_consistency(first, &row).await?;
         Ok(audit::ConsistencyProof {
             log: self.log.name(),
@@ -101,11 +119,36 @@ impl Rpc {
         })
     }
 
-    async fn signed_at(&self, size: u64) -> Result<CheckpointRow, Refusal> {
-        let unknown = || {
-            Refusal::new(Reason::CheckpointUnknown)
-                .saying("no checkpoint was signed at this size; 0 asks for the newest")
+    async fn cosign(
+        &self,
+        caller: &Caller,
+        request: audit::AddCosignatureRequest,
+    ) -> Result<audit::Checkpoint, Refusal> {
+        let size = wire::cosigned_size(&request)?;
+        self.is_ours(&request.log)?;
+        let (row, is_new) = self.log.add_cosignature(size, &request.cosignature).await?;
+        let checkpoint = wire::checkpoint(&self.log.name(), row);
+        if is_new {
+            self.log.record(cosigned(caller, &checkpoint.name)).await?;
+        }
+        Ok(checkpoint)
+    }
+
+    async fn tile(&self, request: audit::GetTileRequest) -> Result<audit::Tile, Refusal> {
+        let asked = wire::which_tile(&request)?;
+        self.is_ours(&request.log)?;
+        let (path, content) = match asked {
+            Asked::Hashes(id) => (id.path(), self.log.tile(id).await?),
+            Asked::Leaves(id) => (id.path(), self.log.entries(id).await?),
         };
+        Ok(audit::Tile {
+            log: self.log.name(),
+            path,
+            content,
+        })
+    }
+
+    async fn signed_at(&self, size: u64) -> Result<CheckpointRow, Refusal> {
         self.log.checkpoint(size).await?.ok_or_else(unknown)
     }
 }

@@ -153,7 +153,9 @@ impl Rpc {
             .erase_subject(caller, &tag, &classes, &request.legal_basis, key)
             .await?;
         let log = self.log.name();
-        let classes = stand.into_iter().map(|(class, standing)| wire::class_erasure(&log, class, standing));
+        let classes = stand
+            .into_iter()
+            .map(|(class, standing)| wire::class_erasure(&log, class, standing));
         Ok(audit::EraseSubjectResponse {
             classes: classes.collect(),
         })

@@ -1,5 +1,7 @@
 //! `AppendEventsRequest`: direct events, or a stretch of a feed whose chain is computed again.
 
+use std::collections::HashSet;
+
 use prost::Message;
 use sammati_api::audit::v1::{self as audit, append_events_request};
 use sammati_kernel::{Reason, Refusal, Violations};
@@ -13,6 +15,9 @@ use crate::log::Received;
 /// The most events of one call.
 const MAX_EVENTS: usize = 1000;
 
+/// The most stretches of one call.
+const MAX_STRETCHES: usize = 256;
+
 /// The most bytes of one payload.
 const MAX_PAYLOAD: usize = 32 * 1024;
 
@@ -25,7 +30,7 @@ pub(crate) struct Batch {
     /// In order.
     pub events: Vec<Received>,
     /// If relayed: where from.
-    pub stretch: Option<Stretch>,
+    pub stretches: Vec<Stretch>,
     /// If relayed: the fields that were changed before the log keeps them.
     pub mended: Vec<Mended>,
 }
@@ -33,6 +38,8 @@ pub(crate) struct Batch {
 /// A field of a relayed event that the log does not keep as it was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mended {
+    /// The partition of the feed.
+    pub partition: i32,
     /// The position of the event.
     pub position: i64,
     /// Its path in the event.
@@ -50,21 +57,32 @@ pub(crate) fn batch(batch: Option<append_events_request::Batch>) -> Result<Batch
     use append_events_request::Batch as Sent;
     match batch {
         None => Err(Refusal::field("direct", "set direct or relayed")),
-        Some(Sent::Direct(direct)) => read_direct(direct),
-        Some(Sent::Relayed(relayed)) => read_relayed(relayed),
+        Some(Sent::Direct(direct)) => direct_events(direct.events, "direct.events"),
+        Some(Sent::Relayed(relayed)) => read_relayed(vec![relayed], |_| "relayed".to_owned()),
+        Some(Sent::Stretches(sent)) => {
+            let count = sent.stretches.len();
+            if count == 0 || count > MAX_STRETCHES {
+                return Err(Refusal::field("stretches.stretches", "1 to 256 stretches"));
+            }
+            read_relayed(sent.stretches, |at| format!("stretches.stretches[{at}]"))
+        }
     }
 }
 
-fn read_direct(direct: audit::DirectEvents) -> Result<Batch, Refusal> {
-    if direct.events.is_empty() {
-        return Err(Refusal::field("direct.events", "at least one event"));
+/// Reads events of the caller's own; `field` names them in the request.
+///
+/// # Errors
+/// As [`batch`].
+pub(crate) fn direct_events(sent: Vec<audit::Event>, field: &'static str) -> Result<Batch, Refusal> {
+    if sent.is_empty() {
+        return Err(Refusal::field(field, "at least one event"));
     }
-    check_count("direct.events", direct.events.len())?;
+    check_count(field, sent.len())?;
     let (mut wrong, mut large, mut found) = (Violations::new(), Violations::new(), Violations::new());
-    let mut seen = std::collections::HashSet::new();
-    let mut events = Vec::with_capacity(direct.events.len());
-    for (at, mut event) in direct.events.into_iter().enumerate() {
-        let path = format!("direct.events[{at}]");
+    let mut seen = HashSet::new();
+    let mut events = Vec::with_capacity(sent.len());
+    for (at, mut event) in sent.into_iter().enumerate() {
+        let path = format!("{field}[{at}]");
         let body = event.encode_to_vec();
         if !seen.insert(event.event_id.clone()) {
             wrong.add(format!("{path}.event_id"), "each id once in a call");
@@ -81,57 +99,83 @@ fn read_direct(direct: audit::DirectEvents) -> Result<Batch, Refusal> {
     found.check_as(Reason::EventForbiddenField)?;
     Ok(Batch {
         events,
-        stretch: None,
+        stretches: Vec::new(),
         mended: Vec::new(),
     })
 }
 
-fn read_relayed(relayed: audit::RelayedEvents) -> Result<Batch, Refusal> {
-    check_count("relayed.events", relayed.events.len())?;
-    let mut wrong = Violations::new();
-    let source = relayed.source.unwrap_or_default();
-    check_source(&source, &mut wrong);
-    let mut chains = vec![source.previous_chain];
-    let (mut events, mut mended) = (Vec::with_capacity(relayed.events.len()), Vec::new());
-    let mut seen = std::collections::HashSet::new();
-    for (at, sent) in relayed.events.into_iter().enumerate() {
-        let path = format!("relayed.events[{at}]");
+/// Reads stretches; `path` names each in the request.
+fn read_relayed(sent: Vec<audit::RelayedEvents>, path: impl Fn(usize) -> String) -> Result<Batch, Refusal> {
+    let count = sent.iter().map(|stretch| stretch.events.len()).sum();
+    check_count(path(0) + ".events", count)?;
+    let (mut wrong, mut ids, mut partitions) = (Violations::new(), HashSet::new(), HashSet::new());
+    let mut batch = Batch {
+        events: Vec::with_capacity(count),
+        stretches: Vec::with_capacity(sent.len()),
+        mended: Vec::new(),
+    };
+    for (at, sent) in sent.into_iter().enumerate() {
+        let path = path(at);
+        let source = sent.source.unwrap_or_default();
+        check_source(&source, &path, &mut wrong);
+        if !partitions.insert(source.partition) {
+            wrong.add(format!("{path}.source.partition"), "each partition once in a call");
+        }
+        read_stretch(source, sent.events, &path, &mut ids, &mut wrong, &mut batch);
+    }
+    let services: HashSet<_> = batch.stretches.iter().map(|stretch| &stretch.service).collect();
+    if services.len() > 1 {
+        wrong.add(
+            "stretches.stretches.source.service",
+            "the same in all stretches: the caller",
+        );
+    }
+    wrong.check()?;
+    Ok(batch)
+}
+
+fn read_stretch(
+    source: audit::SourceRange,
+    sent: Vec<audit::RelayedEvent>,
+    path: &str,
+    ids: &mut HashSet<String>,
+    wrong: &mut Violations,
+    batch: &mut Batch,
+) {
+    let mut chains = Vec::with_capacity(sent.len() + 1);
+    chains.push(source.previous_chain);
+    for (at, sent) in sent.into_iter().enumerate() {
+        let field = |name: &str| format!("{path}.events[{at}].{name}");
         let position = i64::try_from(at)
             .ok()
             .and_then(|at| source.first_position.checked_add(at));
         if position != Some(sent.position) {
-            wrong.add(format!("{path}.position"), "first_position plus its place in the call");
+            wrong.add(field("position"), "first_position plus its place in the call");
         }
         let before = chains.last().map_or(&[][..], Vec::as_slice);
         let after = chain(before, &sent.body);
         if after != sent.chain {
-            wrong.add(format!("{path}.chain"), "must be SHA-256(chain hash before ‖ body)");
+            wrong.add(field("chain"), "must be SHA-256(chain hash before ‖ body)");
         }
-        let received = mend(sent.body, &after, sent.position, &mut mended);
-        if !seen.insert(received.event.event_id.clone()) {
-            wrong.add(format!("{path}.body.event_id"), "each id once in a call");
+        let received = mend(sent.body, &after, (source.partition, sent.position), &mut batch.mended);
+        if !ids.insert(received.event.event_id.clone()) {
+            wrong.add(field("body.event_id"), "each id once in a call");
         }
         chains.push(after);
-        events.push(received);
+        batch.events.push(received);
     }
-    wrong.check()?;
-    let stretch = Stretch {
+    batch.stretches.push(Stretch {
         service: source.service,
         epoch: source.epoch,
         partition: source.partition,
         first: source.first_position,
         chains,
-    };
-    Ok(Batch {
-        events,
-        stretch: Some(stretch),
-        mended,
-    })
+    });
 }
 
 /// Makes of the bytes of a feed an event that the log can keep, whatever is in them: they are in the feed for ever, and
 /// nothing after them would reach the log. The chain and the digest are over the bytes as they were sent.
-fn mend(body: Vec<u8>, after: &[u8], position: i64, mended: &mut Vec<Mended>) -> Received {
+fn mend(body: Vec<u8>, after: &[u8], (partition, position): (i32, i64), mended: &mut Vec<Mended>) -> Received {
     let mut fields = Vec::new();
     let mut event = audit::Event::decode(body.as_slice()).unwrap_or_else(|_| {
         fields.push("body");
@@ -149,6 +193,7 @@ fn mend(body: Vec<u8>, after: &[u8], position: i64, mended: &mut Vec<Mended>) ->
     let forbidden = withhold(&mut event);
     let noted = |forbidden: bool| {
         move |field| Mended {
+            partition,
             position,
             field,
             forbidden,
@@ -159,32 +204,30 @@ fn mend(body: Vec<u8>, after: &[u8], position: i64, mended: &mut Vec<Mended>) ->
     Received { event, body }
 }
 
-fn check_source(source: &audit::SourceRange, wrong: &mut Violations) {
-    let plain = source.service.bytes().all(|b| b.is_ascii_lowercase());
-    if source.service.is_empty() || source.service.len() > 64 || !plain {
-        wrong.add(
-            "relayed.source.service",
-            "required: the service whose feed it is, as \"consent\"",
-        );
-    }
-    if source.epoch < 1 {
-        wrong.add("relayed.source.epoch", "1 and up");
-    }
-    if !(0..4096).contains(&source.partition) {
-        wrong.add("relayed.source.partition", "0 to 4095");
-    }
-    if source.first_position < 0 {
-        wrong.add("relayed.source.first_position", "0 and up");
-    }
-    if source.previous_chain.len() != 32 {
-        wrong.add(
-            "relayed.source.previous_chain",
-            "32 bytes; all zero before the first event of a feed",
-        );
-    }
+fn check_source(source: &audit::SourceRange, path: &str, wrong: &mut Violations) {
+    let mut must = |holds: bool, field: &str, allowed: &'static str| {
+        if !holds {
+            wrong.add(format!("{path}.source.{field}"), allowed);
+        }
+    };
+    let service = &source.service;
+    let plain = !service.is_empty() && service.len() <= 64 && service.bytes().all(|b| b.is_ascii_lowercase());
+    must(
+        plain,
+        "service",
+        "required: the service whose feed it is, as \"consent\"",
+    );
+    must(source.epoch >= 1, "epoch", "1 and up");
+    must((0..4096).contains(&source.partition), "partition", "0 to 4095");
+    must(source.first_position >= 0, "first_position", "0 and up");
+    must(
+        source.previous_chain.len() == 32,
+        "previous_chain",
+        "32 bytes; all zero before the first event of a feed",
+    );
 }
 
-fn check_count(field: &'static str, count: usize) -> Result<(), Refusal> {
+fn check_count(field: impl Into<std::borrow::Cow<'static, str>>, count: usize) -> Result<(), Refusal> {
     if count <= MAX_EVENTS {
         return Ok(());
     }
@@ -196,4 +239,140 @@ fn check_count(field: &'static str, count: usize) -> Result<(), Refusal> {
 
 fn fits(payload: &audit::Payload) -> bool {
     payload.encoded_len() <= MAX_PAYLOAD
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sammati_api::types::v1::{NoticeRef, Purpose, Scope};
+    use sammati_kernel::AadhaarNumber;
+
+    use super::*;
+
+    /// Where somebody else's text could come in, by its path; whether a number of 16 digits is told there, and six digits.
+    const TEXTS: [(&str, bool, bool); 8] = [
+        ("payload.actor.id", false, false),
+        ("payload.resource", false, false),
+        ("payload.object_refs", false, false),
+        ("payload.legal_basis", true, false),
+        ("payload.notice.notice", false, false),
+        ("payload.changed_fields", true, true),
+        ("payload.decision.checked.purpose.text", true, true),
+        ("payload.decision.checked.purpose.ref_uri", false, false),
+    ];
+
+    /// An event in which nothing is wrong, but for `text` at a place of [`TEXTS`].
+    fn event(at: usize, text: &str) -> audit::Event {
+        let mut payload = audit::Payload {
+            actor: Some(audit::Actor {
+                kind: 1,
+                id: "services/consent".to_owned(),
+                ..audit::Actor::default()
+            }),
+            ..audit::Payload::default()
+        };
+        let (notice, purpose) = (
+            |notice| NoticeRef {
+                notice,
+                version: 1,
+                language: "hi".to_owned(),
+                sha256: "a".repeat(64),
+            },
+            |text, ref_uri| {
+                Some(audit::DecisionRecord {
+                    id: event::stand_in(&[2; 32]),
+                    checked: Some(Scope {
+                        purpose: Some(Purpose {
+                            text,
+                            ref_uri,
+                            ..Purpose::default()
+                        }),
+                        ..Scope::default()
+                    }),
+                    ..audit::DecisionRecord::default()
+                })
+            },
+        );
+        let text = text.to_owned();
+        match at {
+            0 => payload.actor.as_mut().unwrap().id = text,
+            1 => payload.resource = text,
+            2 => payload.object_refs = vec!["participants/one".to_owned(), text],
+            3 => payload.legal_basis = text,
+            4 => payload.notice = Some(notice(format!("notices/{text}"))),
+            5 => payload.changed_fields = vec![text],
+            6 => payload.decision = purpose(text, String::new()),
+            _ => payload.decision = purpose(String::new(), text),
+        }
+        audit::Event {
+            schema_version: 1,
+            event_id: event::stand_in(&[1; 32]),
+            event_type: "access.denied".to_owned(),
+            action: 1,
+            outcome: 1,
+            class: 1,
+            occurred_time: Some(prost_types::Timestamp::default()),
+            payload: Some(payload),
+            ..audit::Event::default()
+        }
+    }
+
+    /// What a direct appender is told, and what becomes of it in a feed.
+    fn taken(at: usize, text: &str) -> (Result<(), Vec<String>>, audit::Event) {
+        let sent = event(at, text);
+        let direct = direct_events(vec![sent.clone()], "direct.events")
+            .map(drop)
+            .map_err(|refusal| {
+                assert_eq!(refusal.reason, Reason::EventForbiddenField);
+                assert!(refusal.violations.iter().all(|v| !v.description.contains(text)));
+                refusal.violations.iter().map(|v| v.field.to_string()).collect()
+            });
+        let mended = mend(sent.encode_to_vec(), &[1; 32], (0, 0), &mut Vec::new());
+        (direct, mended.event)
+    }
+
+    /// The check digit that makes a number of `body`.
+    fn checked(body: &str) -> String {
+        let with = |digit: u32| format!("{body}{digit}");
+        (0..10)
+            .map(with)
+            .find(|text| AadhaarNumber::virtual_id_found_in(text))
+            .unwrap()
+    }
+
+    proptest! {
+        /// I13: wherever a text could bring it in, an Aadhaar number in any spelling, a PID block, and where nothing else
+        /// looks so a virtual id or an OTP, is named to who sends it, and is not in what is kept of a feed.
+        #[test]
+        fn i13_what_must_never_be_in_an_event_is_named_by_its_field(
+            body in prop::array::uniform11(0_u8..10),
+            vid in "[2-9][0-9]{14}",
+            otp in "[0-9]{6}",
+            sep in prop::sample::select(vec!["", " ", "-"]),
+            before in "[g-z /]{0,5}",
+            after in "[g-z ]{0,5}",
+            at in 0..TEXTS.len(),
+        ) {
+            let mut body = body;
+            body[0] = 2 + body[0] % 8;
+            let number = AadhaarNumber::from_body(&body).unwrap();
+            let (d, vid) = (number.expose(), checked(&vid));
+            let (field, tells_vid, tells_otp) = TEXTS[at];
+            for (found, told) in [
+                (format!("{}{sep}{}{sep}{}", &d[..4], &d[4..8], &d[8..]), true),
+                ("<Pid ts=\"".to_owned(), true),
+                (vid, tells_vid),
+                (otp, tells_otp),
+            ] {
+                // The six digits stand alone, as those of an OTP do.
+                let text = format!("{before} {found} {after}");
+                let (direct, kept) = taken(at, &text);
+                let named = Err(vec![format!("direct.events[0].{field}")]);
+                prop_assert_eq!(direct, if told { named } else { Ok(()) }, "{}: {}", field, text);
+                // Six digits may stand in an id as well.
+                let gone = format!("{:?}", if found.len() == 6 { &text } else { &found });
+                prop_assert_eq!(format!("{kept:?}").contains(gone.trim_matches('"')), !told, "{}: {}", field, text);
+            }
+        }
+    }
 }

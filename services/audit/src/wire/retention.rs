@@ -17,7 +17,9 @@ use crate::retention::month_floor;
 ///
 /// # Errors
 /// `FIELD_INVALID` with everything that is wrong.
-pub(crate) fn erased_subject(request: &audit::EraseSubjectRequest) -> Result<(AccountId, Vec<RetentionClass>), Refusal> {
+pub(crate) fn erased_subject(
+    request: &audit::EraseSubjectRequest,
+) -> Result<(AccountId, Vec<RetentionClass>), Refusal> {
     let mut wrong = Violations::new();
     let subject = AccountId::parse_name(&request.subject).ok_or("required: accounts/{id}");
     let subject = wrong.keep("subject", subject);
@@ -65,13 +67,18 @@ pub(crate) fn hold(
 /// `FIELD_INVALID` with everything that is wrong.
 pub(crate) fn lifted_hold(request: &audit::LiftLegalHoldRequest) -> Result<HoldId, Refusal> {
     let mut wrong = Violations::new();
-    let id = wrong.keep("name", HoldId::parse_name(&request.name).ok_or("required: legalHolds/{id}"));
+    let id = wrong.keep(
+        "name",
+        HoldId::parse_name(&request.name).ok_or("required: legalHolds/{id}"),
+    );
     check_basis("legal_basis", &request.legal_basis, &mut wrong);
     done(wrong, id)
 }
 
 fn class(number: i32) -> Option<RetentionClass> {
-    RetentionClass::try_from(number).ok().filter(|class| *class != RetentionClass::Unspecified)
+    RetentionClass::try_from(number)
+        .ok()
+        .filter(|class| *class != RetentionClass::Unspecified)
 }
 
 fn classes(numbers: &[i32], wrong: &mut Violations) -> Vec<RetentionClass> {

@@ -89,7 +89,7 @@ async fn a2_the_root_is_that_of_the_leaves() {
                 .unwrap();
             let rows = leaves(&audit).await;
             let hashes: Vec<_> = rows.iter().map(|row| leaf_hash(&row.leaf)).collect();
-            assert!(rows.iter().zip(&hashes).all(|(row, hash)| row.hash == hash.0));
+            assert!(rows.iter().zip(&hashes).all(|(row, hash)| row.hash() == *hash));
             let head = audit.checkpoint(0).await.unwrap();
             assert_eq!(head.root_hash, naive_root(&hashes).0);
             assert_eq!(head.size as usize, rows.len());
@@ -97,29 +97,39 @@ async fn a2_the_root_is_that_of_the_leaves() {
     }
 }
 
-/// A1: the same events sent again and again, in any company, get the same indexes.
+/// A1, I3: 64 clients send the same events again and again, in any company and to any replica: each gets one index, always
+/// the same, and there are exactly as many leaves as events.
 #[tokio::test(flavor = "multi_thread")]
-async fn a1_a_storm_of_repeats_gives_the_same_indexes() {
+async fn a1_i3_a_storm_of_repeats_gives_the_same_indexes() {
     for audit in everywhere().await {
         let other = audit.replica().await;
-        let events: Vec<_> = (0..40).map(|n| some_event(n % 3)).collect();
-        let calls = (0..48_usize).map(|n| {
-            let from = (n * 7) % 30;
-            let mut some = events[from..from + 10].to_vec();
-            some.rotate_left(n % 10);
-            let rpc = other.as_ref().filter(|_| n % 2 == 1).map_or(&audit.rpc, |(rpc, _)| rpc);
-            append(rpc, some)
+        let events: Vec<_> = (0..100).map(|n| some_event(n % 3)).collect();
+        let clients = (0..64_usize).map(|n| {
+            let (audit, other, events) = (&audit, &other, &events);
+            async move {
+                let mut placed = Vec::new();
+                // Three calls, of which each repeats some of the one before.
+                for call in 0..3 {
+                    let from = (n * 8 + call * 5) % 91;
+                    let mut some = events[from..from + 10].to_vec();
+                    some.rotate_left(n % 10);
+                    let rpc = other
+                        .as_ref()
+                        .filter(|_| (n + call) % 2 == 1)
+                        .map_or(&audit.rpc, |(rpc, _)| rpc);
+                    placed.extend(append(rpc, some).await.unwrap().events);
+                }
+                placed
+            }
         });
         let mut indexes: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
-        for answer in join_all(calls).await {
-            for event in answer.unwrap().events {
-                indexes.entry(event.event_id).or_default().insert(event.index);
-            }
+        for event in join_all(clients).await.into_iter().flatten() {
+            indexes.entry(event.event_id).or_default().insert(event.index);
         }
         assert!(indexes.values().all(|known| known.len() == 1), "one id, one index");
         let all: BTreeSet<_> = indexes.values().flatten().copied().collect();
-        assert_eq!(all, (0..indexes.len() as i64).collect());
-        assert_eq!(leaves(&audit).await.len(), indexes.len());
+        assert_eq!((indexes.len(), all), (100, (0..100).collect()));
+        assert_eq!(leaves(&audit).await.len(), 100);
     }
 }
 
@@ -135,7 +145,7 @@ async fn an_id_with_another_body_is_refused_with_both_digests() {
         assert_eq!(leaves(&audit).await.len(), 1);
         let body = prost::Message::encode_to_vec(&event);
         let received = Received { event, body };
-        let refused = audit.log.append("identity", &[received], None).await.unwrap_err();
+        let refused = audit.log.append("identity", &[received], Vec::new()).await.unwrap_err();
         let names: Vec<_> = refused.metadata.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["event_id", "known_digest", "sent_digest"]);
         assert_ne!(refused.metadata[1].1, refused.metadata[2].1);

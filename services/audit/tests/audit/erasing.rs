@@ -15,7 +15,7 @@ use sammati_kernel::{AccountId, Caller, Clock, Reason, Refusal, Slot};
 use sammati_log::bundle::Bundle;
 use sammati_log::hash::leaf_hash;
 use sammati_server::event::timestamp;
-use sammati_store::{AnyConn, Location, on_conn};
+use sammati_store::{Location, on_conn};
 
 use crate::fixture::{Audit, account, event_id, everywhere, granted, of, operator, said, service};
 use crate::subject::{judged, whole};
@@ -124,20 +124,27 @@ fn execute(location: &Location, sql: &str) {
 /// Every byte that a database keeps where an engine could find it: files and write-ahead logs, or on Postgres all tables.
 fn everything(location: &Location) -> Vec<u8> {
     let Location::Sqlite(path) = location else {
-        let tables = ["leaf", "mention", "subject", "erasure", "legal_hold", "payload_key"];
-        let is_there = |table: &&'static str| {
-            let (location, table) = (location.clone(), *table);
+        let tables = ["leaf", "posting", "subject", "erasure", "legal_hold", "payload_key"];
+        let is_there = |table: &&&'static str| {
+            let (location, table) = (location.clone(), **table);
             let probe = move || {
                 let mut conn = location.connect().unwrap();
                 on_conn!(&mut conn, |c| c.batch_execute(&format!("SELECT 1 FROM {table}"))).is_ok()
             };
             std::thread::spawn(probe).join().unwrap()
         };
-        return tables.iter().filter(is_there).flat_map(|table| bodies(location, table).concat()).collect();
+        return tables
+            .iter()
+            .filter(is_there)
+            .flat_map(|table| bodies(location, table).concat())
+            .collect();
     };
     let folder = path.parent().unwrap();
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|file| file.is_file()).flat_map(|file| std::fs::read(file).unwrap()).collect()
+    files
+        .filter(|file| file.is_file())
+        .flat_map(|file| std::fs::read(file).unwrap())
+        .collect()
 }
 
 fn holds(haystack: &[u8], needle: &[u8]) -> bool {
@@ -158,7 +165,13 @@ fn sealed(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
 
 fn wrapped(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
     use prost::Message;
-    rows.iter().map(|row| sammati_audit::rows::PayloadKeyRow::decode(row.as_slice()).unwrap().wrapped).collect()
+    rows.iter()
+        .map(|row| {
+            sammati_audit::rows::PayloadKeyRow::decode(row.as_slice())
+                .unwrap()
+                .wrapped
+        })
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,14 +193,29 @@ async fn a3_nothing_of_a_person_stays_and_every_proof_holds() {
 
         // Below every floor all is booked.
         let booked = audit.erase(1, &[]).await.unwrap();
-        assert_eq!(states(&booked), [(Consent, State::Booked), (Access, State::Booked), (General, State::Booked)]);
-        assert!(booked.iter().all(|class| class.reason == "RETENTION_FLOOR" && class.due_time.is_some()));
+        assert_eq!(
+            states(&booked),
+            [
+                (Consent, State::Booked),
+                (Access, State::Booked),
+                (General, State::Booked)
+            ]
+        );
+        assert!(
+            booked
+                .iter()
+                .all(|class| class.reason == "RETENTION_FLOOR" && class.due_time.is_some())
+        );
         assert_eq!(audit.state(&hers[1]).await.payload_state(), PayloadState::Readable);
 
         // A year on, the two short classes go at once.
         audit.clock.advance(YEAR);
         let erased = audit.erase(1, &[]).await.unwrap();
-        let expected = [(Consent, State::Booked), (Access, State::Erased), (General, State::Erased)];
+        let expected = [
+            (Consent, State::Booked),
+            (Access, State::Erased),
+            (General, State::Erased),
+        ];
         assert_eq!(states(&erased)[..3], expected);
         for event in &hers[1..] {
             let read = audit.state(event).await;
@@ -209,7 +237,11 @@ async fn a3_nothing_of_a_person_stays_and_every_proof_holds() {
             assert!(!holds(&found, payload), "a sealed payload is still there");
         }
         assert!(holds(&found, &payloads[0]) && holds(&found, &payloads[3]));
-        assert_eq!(wrapped.iter().filter(|key| !holds(&found, key)).count(), 2, "two keys are gone");
+        assert_eq!(
+            wrapped.iter().filter(|key| !holds(&found, key)).count(),
+            2,
+            "two keys are gone"
+        );
         // In seven years, the rest; without anybody asking again.
         audit.clock.advance(7 * YEAR);
         audit.log.sweep().await.unwrap();
@@ -224,7 +256,9 @@ async fn a3_nothing_of_a_person_stays_and_every_proof_holds() {
         let (list, head) = whole(&audit, 1, 100).await.unwrap();
         judged(&audit, &list, &head).unwrap();
         let records = list.iter().filter_map(|event| event.event.clone()?.header);
-        let records: Vec<_> = records.filter(|header| header.event_type == "audit.erasure_executed").collect();
+        let records: Vec<_> = records
+            .filter(|header| header.event_type == "audit.erasure_executed")
+            .collect();
         assert!(records.len() >= 3, "{}", records.len());
         let audit = audit.restart().await;
         assert_eq!(audit.state(&hers[0]).await.payload_state(), PayloadState::Erased);
@@ -267,7 +301,11 @@ async fn a3_a_key_database_that_was_restored_forgets_again() {
         let audit = audit.restart().await;
         assert_eq!(audit.log.erase_again().await.unwrap(), 1);
         assert_eq!(audit.log.erase_again().await.unwrap(), 0);
-        assert!(wrapped(&bodies(&audit.key_location(), "payload_key")).iter().any(Vec::is_empty));
+        assert!(
+            wrapped(&bodies(&audit.key_location(), "payload_key"))
+                .iter()
+                .any(Vec::is_empty)
+        );
         assert_eq!(audit.state(&event).await.payload_state(), PayloadState::Erased);
     }
 }
@@ -296,7 +334,10 @@ async fn a_legal_hold_keeps_what_is_due_until_it_is_lifted() {
         let hold = audit.hold(Some(1), &[General]).await;
         audit.clock.advance(YEAR);
         let held = audit.erase(1, &[General]).await.unwrap();
-        assert_eq!((states(&held)[0], held[0].reason.as_str()), ((General, State::Held), "LEGAL_HOLD"));
+        assert_eq!(
+            (states(&held)[0], held[0].reason.as_str()),
+            ((General, State::Held), "LEGAL_HOLD")
+        );
         // Another person is not held.
         let other = audit.erase(2, &[General]).await.unwrap();
         assert_eq!(states(&other), [(General, State::Erased)]);
@@ -321,7 +362,10 @@ async fn a_legal_hold_keeps_what_is_due_until_it_is_lifted() {
             let headers = list.iter().filter_map(|event| event.event.clone()?.header);
             headers.filter(|header| header.event_type == wanted).count()
         };
-        assert_eq!((of_type("audit.legal_hold_set"), of_type("audit.legal_hold_lifted")), (1, 1));
+        assert_eq!(
+            (of_type("audit.legal_hold_set"), of_type("audit.legal_hold_lifted")),
+            (1, 1)
+        );
         let listed = said(audit.rpc.list_legal_holds(of(operator(), Default::default())).await).unwrap();
         assert_eq!(listed.legal_holds, []);
     }
@@ -363,7 +407,11 @@ async fn i14_no_month_goes_before_its_floor_and_none_stays_after_its_ceiling() {
                 audit.log.sweep().await.unwrap();
             }
             let read = audit.state(&event).await;
-            assert_eq!((read.payload_state(), read.payload), (PayloadState::Erased, None), "{class:?}");
+            assert_eq!(
+                (read.payload_state(), read.payload),
+                (PayloadState::Erased, None),
+                "{class:?}"
+            );
             assert!(read.erasure.is_some());
             let once = audit.expire(class, "2026-11").await.unwrap();
             assert_eq!(once, audit.expire(class, "2026-11").await.unwrap());
@@ -396,7 +444,12 @@ async fn a_repeat_of_an_erasure_is_answered_with_where_it_stands() {
             legal_basis: "x".to_owned(),
             ..Default::default()
         };
-        assert_eq!(said(audit.rpc.erase_subject(of(operator(), nobody)).await).unwrap().classes, []);
+        assert_eq!(
+            said(audit.rpc.erase_subject(of(operator(), nobody)).await)
+                .unwrap()
+                .classes,
+            []
+        );
         let wrong = audit::EraseSubjectRequest {
             request_id: audit.rid(),
             subject: "her".to_owned(),

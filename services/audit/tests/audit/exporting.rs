@@ -65,11 +65,14 @@ async fn i12_an_export_is_complete_and_says_what_the_list_says() {
         let file = audit.export(person(account(1)), ExportFormat::Native).await;
         let (end, events) = file.split_last().unwrap();
         assert_eq!(events.len(), sent.len());
-        let events: Vec<_> = events.iter().map(|line| audit::SubjectEvent {
-            event: None,
-            leaf: base64(&line["leaf"]),
-            proof: line["proof"].as_str().unwrap().to_owned(),
-        }).collect();
+        let events: Vec<_> = events
+            .iter()
+            .map(|line| audit::SubjectEvent {
+                event: None,
+                leaf: base64(&line["leaf"]),
+                proof: line["proof"].as_str().unwrap().to_owned(),
+            })
+            .collect();
         let head = audit::SubjectHead {
             note: end["subjectHead"]["note"].as_str().unwrap().to_owned(),
             ..Default::default()
@@ -86,7 +89,9 @@ async fn i12_an_export_is_complete_and_says_what_the_list_says() {
 
 fn base64(value: &Value) -> Vec<u8> {
     use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.decode(value.as_str().unwrap()).unwrap()
+    base64::engine::general_purpose::STANDARD
+        .decode(value.as_str().unwrap())
+        .unwrap()
 }
 
 /// What changes from run to run is put out of sight.
@@ -94,9 +99,14 @@ fn still(mut value: Value) -> Value {
     match &mut value {
         Value::Object(object) => {
             for (name, value) in object.iter_mut() {
-                let moves = ["data", "tlog_proof", "id", "recorded", "logged_time", "uid", "value"].contains(&name.as_str());
+                let moves =
+                    ["data", "tlog_proof", "id", "recorded", "logged_time", "uid", "value"].contains(&name.as_str());
                 let is_stable = value.as_str().is_some_and(|text| text.contains("participants/"));
-                *value = if moves && !is_stable { "…".into() } else { still(value.take()) };
+                *value = if moves && !is_stable {
+                    "…".into()
+                } else {
+                    still(value.take())
+                };
             }
         }
         Value::Array(values) => values.iter_mut().for_each(|value| *value = still(value.take())),
@@ -108,11 +118,17 @@ fn still(mut value: Value) -> Value {
 fn golden(name: &str, lines: Vec<Value>) {
     let lines: Vec<_> = lines.into_iter().map(still).collect();
     let text = format!("{}\n", serde_json::to_string_pretty(&lines).unwrap());
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/audit/golden").join(name);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/audit/golden")
+        .join(name);
     if std::env::var_os("SAMMATI_GOLDEN").is_some() {
         std::fs::write(&path, &text).unwrap();
     }
-    assert_eq!(text, std::fs::read_to_string(&path).unwrap_or_default(), "{name}: run with SAMMATI_GOLDEN=1 and look at it");
+    assert_eq!(
+        text,
+        std::fs::read_to_string(&path).unwrap_or_default(),
+        "{name}: run with SAMMATI_GOLDEN=1 and look at it"
+    );
 }
 
 /// The elements that FHIR R4 and the BALP profiles require, and the codes they must come from.
@@ -129,10 +145,15 @@ fn is_audit_event(event: &Value) {
     assert_eq!(agents.iter().filter(|agent| agent["requestor"] == true).count(), 1);
     assert!(event["source"]["observer"].is_object());
     let entities = event["entity"].as_array().unwrap();
-    let patients = entities.iter().filter(|entity| entity["role"]["code"] == "1" && entity["type"]["code"] == "1");
+    let patients = entities
+        .iter()
+        .filter(|entity| entity["role"]["code"] == "1" && entity["type"]["code"] == "1");
     assert_eq!(patients.count(), 1);
     if profile.ends_with("AuthZconsent") {
-        assert_eq!((&event["type"]["code"], &event["subtype"][0]["code"]), (&"110113".into(), &"AuthZ-Consent".into()));
+        assert_eq!(
+            (&event["type"]["code"], &event["subtype"][0]["code"]),
+            (&"110113".into(), &"AuthZ-Consent".into())
+        );
     }
     let proof = base64(&event["extension"][0]["valueAttachment"]["data"]);
     String::from_utf8(proof).unwrap().parse::<Bundle>().unwrap();
@@ -144,13 +165,26 @@ async fn an_export_in_fhir_has_the_elements_that_its_profiles_require() {
         audit.append(events()).await.unwrap();
         let file = audit.export(person(account(1)), ExportFormat::Fhir).await;
         file.iter().for_each(is_audit_event);
-        let profiles: Vec<_> = file.iter().map(|event| event["meta"]["profile"][0].as_str().unwrap().rsplit('/').next().unwrap()).collect();
-        assert_eq!(profiles, [
-            "IHE.BasicAudit.PatientUpdate",
-            "IHE.BasicAudit.PrivacyDisclosure.Recipient",
-            "IHE.BasicAudit.PrivacyDisclosure.Source",
-            "IHE.BasicAudit.AuthZconsent",
-        ]);
+        let profiles: Vec<_> = file
+            .iter()
+            .map(|event| {
+                event["meta"]["profile"][0]
+                    .as_str()
+                    .unwrap()
+                    .rsplit('/')
+                    .next()
+                    .unwrap()
+            })
+            .collect();
+        assert_eq!(
+            profiles,
+            [
+                "IHE.BasicAudit.PatientUpdate",
+                "IHE.BasicAudit.PrivacyDisclosure.Recipient",
+                "IHE.BasicAudit.PrivacyDisclosure.Source",
+                "IHE.BasicAudit.AuthZconsent",
+            ]
+        );
         golden("fhir.json", file);
     }
 }
@@ -164,7 +198,9 @@ async fn an_export_in_ocsf_has_what_its_classes_require() {
             let number = |name: &str| event[name].as_i64().unwrap_or_else(|| panic!("{name} in {event}"));
             assert_eq!(number("type_uid"), number("class_uid") * 100 + number("activity_id"));
             assert!(number("time") > 0 && number("severity_id") > 0 && number("category_uid") > 0);
-            assert!(event["metadata"]["product"]["vendor_name"].is_string() && event["metadata"]["version"].is_string());
+            assert!(
+                event["metadata"]["product"]["vendor_name"].is_string() && event["metadata"]["version"].is_string()
+            );
             let proof: Bundle = event["unmapped"]["tlog_proof"].as_str().unwrap().parse().unwrap();
             let leaf = audit.prove(proof.index as i64, 0).await.unwrap().leaf;
             proof.verify(leaf_hash(&leaf), &[audit.verifier()]).unwrap();

@@ -1,5 +1,7 @@
 //! An audit service in this process, with its two databases and a clock in the hand.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,14 +14,15 @@ use sammati_api::audit::v1::{self as audit, event};
 use sammati_api::types::v1 as types;
 use sammati_audit::log::Log;
 use sammati_audit::rows::{KEY_MIGRATIONS, MIGRATIONS};
-use sammati_audit::{Parts, Rpc, open};
+use sammati_audit::witnesses::Witnesses;
+use sammati_audit::{Beside, Parts, Rpc, open, open_with};
 use sammati_kernel::{
-    AccountId, Actor, Caller, Key, ManualClock, Micros, ParticipantId, Peer, Refusal, Role, SessionId, Slot,
+    AccountId, Actor, Caller, Clock, Key, ManualClock, Micros, ParticipantId, Peer, Refusal, Role, SessionId, Slot,
 };
 use sammati_log::checkpoint::Verifier;
 use sammati_server::error::refusal_of;
 use sammati_server::event::timestamp;
-use sammati_store::{EmbeddedMigrations, Location, Options, Store, chain};
+use sammati_store::{EmbeddedMigrations, Location, Options, Store, chain, verbs};
 use sammati_testkit::databases::{Database, databases};
 use tonic::{Request, Response, Status};
 
@@ -36,6 +39,27 @@ pub(crate) struct Audit {
     log_key: Vec<u8>,
 }
 
+fn with(witnesses: Witnesses) -> Beside {
+    Beside {
+        witnesses,
+        ..Beside::default()
+    }
+}
+
+/// What a database held once.
+pub(crate) enum Backup {
+    File(tempfile::TempDir),
+    Schema,
+}
+
+/// A statement for each table.
+fn each_table(first: &str, statement: &str) -> String {
+    format!(
+        "DO $$ DECLARE one TEXT; BEGIN {first} FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' \
+         LOOP EXECUTE format('{statement}', one); END LOOP; END $$"
+    )
+}
+
 /// A new one on every kind of database.
 pub(crate) async fn everywhere() -> Vec<Audit> {
     let mut all = Vec::new();
@@ -44,7 +68,7 @@ pub(crate) async fn everywhere() -> Vec<Audit> {
             .unwrap()
             .as_ref()
             .to_vec();
-        all.push(Audit::start(vec![log, keys], log_key, ManualClock::at(START)).await);
+        all.push(Audit::start(vec![log, keys], log_key, ManualClock::at(START), Beside::default()).await);
     }
     all
 }
@@ -67,7 +91,16 @@ fn open_store(url: &str, clock: &ManualClock, migrations: fn() -> EmbeddedMigrat
 }
 
 impl Audit {
-    async fn start(databases: Vec<Database>, log_key: Vec<u8>, clock: ManualClock) -> Self {
+    async fn start(databases: Vec<Database>, log_key: Vec<u8>, clock: ManualClock, beside: Beside) -> Self {
+        Self::try_start(databases, log_key, clock, beside).await.unwrap()
+    }
+
+    async fn try_start(
+        databases: Vec<Database>,
+        log_key: Vec<u8>,
+        clock: ManualClock,
+        beside: Beside,
+    ) -> Result<Self, String> {
         let store = open_store(&databases[0].url, &clock, || MIGRATIONS);
         let keys = open_store(&databases[1].url, &clock, || KEY_MIGRATIONS);
         let lookup = Key::from_bytes([5; 32]);
@@ -79,16 +112,16 @@ impl Audit {
             kek: Key::from_bytes([4; 32]),
             lookup: lookup.clone(),
         };
-        let log = open(&parts).await.unwrap();
+        let log = open_with(&parts, beside).await.map_err(|error| error.to_string())?;
         let rpc = Rpc::new(Arc::clone(&log), &lookup);
-        Self {
+        Ok(Self {
             log,
             rpc,
             store,
             clock,
             databases,
             log_key,
-        }
+        })
     }
 
     /// Where the log's database is.
@@ -103,6 +136,11 @@ impl Audit {
 
     /// Ends it and starts it again on the same databases.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_witnessed(Witnesses::default()).await
+    }
+
+    /// The same with witnesses.
+    pub(crate) async fn restart_witnessed(self, witnesses: Witnesses) -> Self {
         let Self {
             log,
             rpc,
@@ -112,7 +150,7 @@ impl Audit {
             log_key,
         } = self;
         drop((rpc, log, store));
-        Self::start(databases, log_key, clock).await
+        Self::start(databases, log_key, clock, with(witnesses)).await
     }
 
     /// Ends it and starts it again with an empty key database: all keys are destroyed.
@@ -122,6 +160,88 @@ impl Audit {
             false => Database::sqlite(),
         };
         self.restart().await
+    }
+
+    /// Whether the log is on Postgres.
+    pub(crate) fn is_postgres(&self) -> bool {
+        self.databases[0].url.starts_with("postgres")
+    }
+
+    /// Ends it and starts it again with another key, beside which the one before may still sign.
+    ///
+    /// # Errors
+    /// As the service would say it.
+    pub(crate) async fn restart_signed(self, key: &[u8], previous: Option<&[u8]>) -> Result<Self, String> {
+        let Self {
+            log,
+            rpc,
+            store,
+            clock,
+            databases,
+            log_key: _,
+        } = self;
+        drop((rpc, log, store));
+        let beside = Beside {
+            previous_key: previous.map(|key| key.to_vec().into()),
+            ..Beside::default()
+        };
+        Self::try_start(databases, key.to_vec(), clock, beside).await
+    }
+
+    /// The key that signs it.
+    pub(crate) fn log_key(&self) -> Vec<u8> {
+        self.log_key.clone()
+    }
+
+    /// What the log's database holds now.
+    pub(crate) async fn backup(&self) -> Backup {
+        if self.is_postgres() {
+            self.databases[0].execute(&each_table(
+                "CREATE SCHEMA saved;",
+                "CREATE TABLE saved.%1$I AS SELECT * FROM public.%1$I",
+            ));
+            return Backup::Schema;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        verbs::backup(&self.location(), &folder.path().join("backup")).unwrap();
+        Backup::File(folder)
+    }
+
+    /// Ends it, puts a backup of its log back, and starts it again.
+    pub(crate) async fn restart_from(self, backup: Backup, witnesses: Witnesses) -> Self {
+        let (location, now) = (self.location(), self.clock.now());
+        let Self {
+            log,
+            rpc,
+            store,
+            clock,
+            databases,
+            log_key,
+        } = self;
+        drop((rpc, log, store));
+        match backup {
+            Backup::Schema => databases[0].execute(&each_table(
+                "",
+                "DELETE FROM public.%1$I; INSERT INTO public.%1$I SELECT * FROM saved.%1$I",
+            )),
+            // A lane that is ending still holds the file for a moment.
+            Backup::File(folder) => {
+                let from = folder.path().join("backup");
+                while verbs::restore(&location, &from, &MIGRATIONS, true, false, now).is_err() {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        Self::start(databases, log_key, clock, with(witnesses)).await
+    }
+
+    /// Ends it and starts it again, under the same key, on a database with nothing in it.
+    pub(crate) async fn restart_empty(mut self, witnesses: Witnesses) -> Self {
+        self.databases[0] = match self.is_postgres() {
+            true => Database::postgres().unwrap(),
+            false => Database::sqlite(),
+        };
+        self.restart_witnessed(witnesses).await
     }
 
     /// Another replica over the same databases.
@@ -151,10 +271,31 @@ impl Audit {
         append(&self.rpc, events).await
     }
 
+    /// The same without a checkpoint: nothing is signed for it.
+    pub(crate) async fn append_unsigned(
+        &self,
+        events: Vec<audit::Event>,
+    ) -> Result<audit::AppendEventsResponse, Refusal> {
+        send(&self.rpc, events, false).await
+    }
+
     pub(crate) async fn relay(&self, relayed: audit::RelayedEvents) -> Result<audit::AppendEventsResponse, Refusal> {
         let request = audit::AppendEventsRequest {
             batch: Some(Batch::Relayed(relayed)),
             with_checkpoint: false,
+            ..audit::AppendEventsRequest::default()
+        };
+        said(self.rpc.append_events(of(service("consent"), request)).await)
+    }
+
+    /// Stretches of several partitions in one call.
+    pub(crate) async fn relay_all(
+        &self,
+        stretches: Vec<audit::RelayedEvents>,
+    ) -> Result<audit::AppendEventsResponse, Refusal> {
+        let request = audit::AppendEventsRequest {
+            batch: Some(Batch::Stretches(audit::RelayedStretches { stretches })),
+            ..audit::AppendEventsRequest::default()
         };
         said(self.rpc.append_events(of(service("consent"), request)).await)
     }
@@ -163,6 +304,7 @@ impl Audit {
         let request = audit::GetCheckpointRequest {
             log: self.log.name(),
             size,
+            min_cosignatures: 0,
         };
         said(self.rpc.get_checkpoint(of(Caller::ANYONE, request)).await)
     }
@@ -206,10 +348,19 @@ impl Audit {
 }
 
 pub(crate) async fn append(rpc: &Rpc, events: Vec<audit::Event>) -> Result<audit::AppendEventsResponse, Refusal> {
+    send(rpc, events, true).await
+}
+
+async fn send(
+    rpc: &Rpc,
+    events: Vec<audit::Event>,
+    with_checkpoint: bool,
+) -> Result<audit::AppendEventsResponse, Refusal> {
     let batch = Some(Batch::Direct(audit::DirectEvents { events }));
     let request = audit::AppendEventsRequest {
         batch,
-        with_checkpoint: true,
+        with_checkpoint,
+        ..audit::AppendEventsRequest::default()
     };
     said(rpc.append_events(of(service("identity"), request)).await)
 }
@@ -362,4 +513,53 @@ impl Feed {
             events: events.collect(),
         }
     }
+}
+
+/// What an HTTP server answered.
+pub(crate) struct Got {
+    pub status: u16,
+    head: String,
+    pub body: Vec<u8>,
+}
+
+impl Got {
+    /// A header of it, or nothing.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines
+            .find(|(is, _)| is.eq_ignore_ascii_case(name))
+            .map_or("", |(_, value)| value)
+    }
+}
+
+/// Fetches a path with nothing but a socket.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Got {
+    exchange(address, &format!("GET {path} HTTP/1.0\r\n\r\n"), b"")
+}
+
+fn exchange(address: SocketAddr, head: &str, body: &[u8]) -> Got {
+    tokio::task::block_in_place(|| {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.write_all(head.as_bytes()).unwrap();
+        socket.write_all(body).unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Got {
+            status,
+            head,
+            body: answer[end + 4..].to_vec(),
+        }
+    })
+}
+
+/// Sends a body to a path.
+pub(crate) fn post(address: SocketAddr, path: &str, body: &[u8]) -> Got {
+    exchange(
+        address,
+        &format!("POST {path} HTTP/1.0\r\ncontent-length: {}\r\n\r\n", body.len()),
+        body,
+    )
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use sammati_api::audit::v1::log_event::PayloadState;
 use sammati_api::audit::v1::{self as audit, LogEvent};
 use sammati_api::types::v1::TimeRange;
+use sammati_audit::rows::{LogRow, SLOT, newest_of_subject};
 use sammati_kernel::{Caller, Reason};
 use sammati_server::event::timestamp;
 
@@ -204,5 +205,73 @@ async fn without_keys_a_payload_is_erased_and_the_proof_stays() {
         assert_eq!((read.payload_state(), read.payload), (PayloadState::Erased, None));
         assert_eq!(read.header.unwrap().event_id, event.event_id);
         assert_eq!(audit.prove(0, 1).await.unwrap(), before);
+    }
+}
+
+/// Behind the appends the postings are made: what is listed is the same before and after, by whatever it is looked up,
+/// and fsck finds the postings that the leaves make.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_listed_is_the_same_with_postings_and_without() {
+    for audit in everywhere().await {
+        for _ in 0..5 {
+            audit
+                .append((0..900).map(|n| some_event((n % 90) as u8)).collect())
+                .await
+                .unwrap();
+        }
+        let of = |subject: u8, consent: Option<u8>| audit::ListEventsRequest {
+            page_size: 1000,
+            subject: account(subject).name(),
+            consent: consent.map(crate::fixture::consent).unwrap_or_default(),
+            ..audit::ListEventsRequest::default()
+        };
+        let named = audit::ListEventsRequest {
+            participant: "participants/city-hospital".to_owned(),
+            page_size: 1000,
+            ..audit::ListEventsRequest::default()
+        };
+        let seen = async || {
+            let mut seen = Vec::new();
+            for (who, request) in [
+                (operator(), of(3, None)),
+                (operator(), of(4, Some(4))),
+                (operator(), of(4, Some(5))),
+                (participant("city-hospital"), named.clone()),
+            ] {
+                let events = all(&audit, &who, &request).await;
+                let granted = events
+                    .iter()
+                    .filter(|e| e.header.as_ref().unwrap().event_type == "consent.granted");
+                seen.push(granted.map(|event| event.index).collect::<Vec<_>>());
+            }
+            seen
+        };
+        let before = seen().await;
+        assert_eq!(before.iter().map(Vec::len).collect::<Vec<_>>(), [50, 50, 0, 4500]);
+        let head = || audit.store.read(|r| r.get::<LogRow>(SLOT, LogRow::KEY));
+        assert_eq!(head().await.unwrap().unwrap().record.posted, 0);
+        audit.log.post().await.unwrap();
+        let made = head().await.unwrap().unwrap().record;
+        assert_eq!((made.posted, made.merged), (17, 16));
+        assert_eq!(seen().await, before);
+        let tag = audit.log.tags().subject(&account(3).name());
+        let newest = audit.store.snapshot(move |r| newest_of_subject(r, &tag)).await.unwrap();
+        assert_eq!(
+            newest,
+            all(&audit, &operator(), &of(3, None))
+                .await
+                .first()
+                .map(|e| e.index as u64)
+        );
+        // Another replica finds nothing left to do, and the log goes on from there.
+        audit.log.post().await.unwrap();
+        let audit = audit.restart().await;
+        audit.append((0..900).map(|_| some_event(3)).collect()).await.unwrap();
+        audit.log.post().await.unwrap();
+        let hers = all(&audit, &operator(), &of(3, None)).await;
+        let granted = hers
+            .iter()
+            .filter(|e| e.header.as_ref().unwrap().event_type == "consent.granted");
+        assert_eq!(granted.count(), 950);
     }
 }

@@ -217,6 +217,7 @@ async fn refused(events: usize, rounds: u32) {
     let foreign = audit::AppendEventsRequest {
         batch: Some(Batch::Relayed(Feed::of(events).stretch(0, events))),
         with_checkpoint: false,
+        ..audit::AppendEventsRequest::default()
     };
     LogServiceClient::new(consent).append_events(foreign).await.unwrap();
 

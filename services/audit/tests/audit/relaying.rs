@@ -3,11 +3,15 @@
 use futures::future::join_all;
 use prometheus_client::registry::Registry;
 use prost::Message;
-use sammati_api::audit::v1::{Leaf, RelayedEvents};
+use sammati_api::audit::v1::append_events_request::Batch;
+use sammati_api::audit::v1::log_service_server::LogService;
+use sammati_api::audit::v1::{AppendEventsRequest, DirectEvents, Leaf, RelayedEvents};
 use sammati_kernel::Reason;
+use sammati_log::Hash32;
+use sammati_log::bundle::Bundle;
 use sammati_server::event::WITHHELD;
 
-use crate::fixture::{Audit, Feed, everywhere, operator, some_event};
+use crate::fixture::{Audit, Feed, everywhere, of, operator, said, service, some_event};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn o1_a_stretch_sent_again_gets_its_old_indexes() {
@@ -33,6 +37,102 @@ async fn o1_a_stretch_sent_again_gets_its_old_indexes() {
             (source.service.as_str(), source.epoch, source.partition, source.position),
             ("consent", 1, 2, 4)
         );
+    }
+}
+
+/// O1: stretches of several partitions are appended together or not at all, each event in its own partition's place.
+#[tokio::test(flavor = "multi_thread")]
+async fn o1_stretches_of_several_partitions_are_one_call() {
+    for audit in everywhere().await {
+        let feeds: Vec<_> = (0..3).map(|_| Feed::of(10)).collect();
+        let stretch = |partition: usize, from, to| {
+            let mut stretch = feeds[partition].stretch(from, to);
+            stretch.source.as_mut().unwrap().partition = partition as i32;
+            stretch
+        };
+        let first = audit
+            .relay_all(vec![stretch(0, 0, 4), stretch(1, 0, 2), stretch(2, 0, 0)])
+            .await
+            .unwrap();
+        assert_eq!((first.next_position, first.next_positions), (4, vec![4, 2, 0]));
+        assert_eq!(
+            first.events.iter().map(|e| e.index).collect::<Vec<_>>(),
+            (0..6).collect::<Vec<_>>()
+        );
+        // Known, known in part, and new.
+        let more = audit
+            .relay_all(vec![stretch(2, 0, 3), stretch(0, 2, 6), stretch(1, 0, 2)])
+            .await
+            .unwrap();
+        assert_eq!(more.next_positions, [3, 6, 2]);
+        assert_eq!(
+            more.events.iter().map(|e| e.index).collect::<Vec<_>>(),
+            [6, 7, 8, 2, 3, 9, 10, 4, 5]
+        );
+        for (index, place) in [(4, (1, 0)), (5, (1, 1)), (8, (2, 2)), (10, (0, 5))] {
+            let leaf = audit.prove(index, 0).await.unwrap().leaf;
+            let source = Leaf::decode(leaf.as_slice()).unwrap().source.unwrap();
+            assert_eq!((source.partition, source.position), place);
+        }
+        // One with a gap takes the others with it.
+        let refused = audit
+            .relay_all(vec![stretch(0, 6, 8), stretch(1, 5, 7)])
+            .await
+            .unwrap_err();
+        assert_eq!(refused.metadata, [("expected_position", "2".to_owned())]);
+        assert_eq!(audit.checkpoint(0).await.unwrap().size, 11);
+        // What is wrong is named where it stands.
+        let mut wrong = vec![stretch(0, 6, 8), stretch(0, 6, 8)];
+        wrong[1].events[0].chain = vec![0; 32];
+        let refused = audit.relay_all(wrong).await.unwrap_err();
+        let fields: Vec<_> = refused.violations.iter().map(|v| v.field.as_ref()).collect();
+        let of = |rest: &str| format!("stretches.stretches[1].{rest}");
+        assert_eq!(
+            fields,
+            [
+                of("source.partition"),
+                of("events[0].chain"),
+                of("events[0].body.event_id"),
+                of("events[1].body.event_id")
+            ]
+        );
+    }
+}
+
+/// A1: who wants it has the proof of each event in the answer, against the checkpoint that comes with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a1_an_answer_brings_proofs_on_request() {
+    for audit in everywhere().await {
+        audit
+            .append((0..300).map(|n| some_event(n as u8)).collect())
+            .await
+            .unwrap();
+        let request = AppendEventsRequest {
+            batch: Some(Batch::Direct(DirectEvents {
+                events: vec![some_event(1), some_event(2)],
+            })),
+            with_proofs: true,
+            with_checkpoint: true,
+            ..AppendEventsRequest::default()
+        };
+        let answer = said(audit.rpc.append_events(of(service("consent"), request.clone())).await).unwrap();
+        assert_eq!(answer.events.len(), 2);
+        for event in &answer.events {
+            let bundle: Bundle = event.proof.parse().unwrap();
+            assert_eq!(
+                (bundle.index, &bundle.checkpoint_note),
+                (event.index as u64, &answer.checkpoint)
+            );
+            let hash = Hash32::from_slice(&event.leaf_hash).unwrap();
+            assert_eq!(bundle.verify(hash, &[audit.verifier()]).unwrap().size(), 302);
+        }
+        // And who does not want the events is not told them.
+        let request = AppendEventsRequest {
+            without_events: true,
+            ..request
+        };
+        let again = said(audit.rpc.append_events(of(service("consent"), request)).await).unwrap();
+        assert_eq!((again.events.len(), again.checkpoint), (0, answer.checkpoint));
     }
 }
 

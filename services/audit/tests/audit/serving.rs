@@ -164,6 +164,7 @@ async fn o1_every_committed_event_reaches_the_log_once() {
     let request = audit::GetCheckpointRequest {
         log: log.name.clone(),
         size: 0,
+        min_cosignatures: 0,
     };
     let head = anyone.get_checkpoint(request.clone()).await.unwrap().into_inner();
     assert_eq!(head.size, 300);

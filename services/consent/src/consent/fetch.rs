@@ -15,14 +15,14 @@ pub struct FetchArtefact {
     pub caller: Caller,
     /// Of which consent.
     pub consent: ConsentId,
-    /// Which version.
+    /// Which version; 0: the newest.
     pub version: i32,
     /// Whose copy; already one the caller may have.
     pub audience: Audience,
 }
 
 impl Command for FetchArtefact {
-    type Answer = (ConsentRow, ArtefactRow);
+    type Answer = (ConsentRow, ArtefactRow, i32);
 
     const NAME: &'static str = "consent.fetch_artefact";
 
@@ -32,7 +32,12 @@ impl Command for FetchArtefact {
 
     fn reads(&self, keys: &mut Keys) {
         keys.row::<ConsentRow>(self.consent.to_vec());
-        keys.row::<ArtefactRow>(self.key());
+    }
+
+    fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
+        if let Some(consent) = loaded.get::<ConsentRow>(self.consent.as_bytes()) {
+            keys.row::<ArtefactRow>(self.key(self.version(&consent)));
+        }
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<Self::Answer, Refusal> {
@@ -41,14 +46,15 @@ impl Command for FetchArtefact {
             self.audience,
             view.get::<ConsentRow>(self.consent.as_bytes()),
         )?;
+        let version = self.version(&consent);
         let artefact = view
-            .get::<ArtefactRow>(&self.key())
+            .get::<ArtefactRow>(&self.key(version))
             .ok_or_else(|| policy::unavailable(&self.caller))?;
         let name = format!(
             "{}/artefacts/{}-{}",
             self.consent.name(),
             self.audience.as_str(),
-            self.version
+            version
         );
         let mut draft = about("consent.artefact_fetched", Action::Read, &self.caller, &consent)?;
         draft.payload().artefact_sha256.clone_from(&artefact.sha256);
@@ -56,12 +62,20 @@ impl Command for FetchArtefact {
             .resource(&self.consent.name(), consent.version)
             .object(name)
             .emit(view);
-        Ok((consent, artefact))
+        Ok((consent, artefact, version))
     }
 }
 
 impl FetchArtefact {
-    fn key(&self) -> Vec<u8> {
-        ArtefactRow::key_of(self.consent.as_bytes(), self.version, self.audience.number())
+    const fn version(&self, consent: &ConsentRow) -> i32 {
+        if self.version == 0 {
+            consent.grant_version
+        } else {
+            self.version
+        }
+    }
+
+    fn key(&self, version: i32) -> Vec<u8> {
+        ArtefactRow::key_of(self.consent.as_bytes(), version, self.audience.number())
     }
 }

@@ -1,13 +1,16 @@
 //! What is a consent? Its states and their edges, and how one ends.
 
 pub mod fetch;
+pub mod narrow;
+pub mod pause;
+pub mod receipt;
 pub mod revoke;
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
 use sammati_api::types::v1::RetentionClass;
-use sammati_kernel::{Caller, Micros, Refusal};
-use sammati_server::event::{Draft, system};
+use sammati_kernel::{Caller, Fact, Micros, Reason, Refusal};
+use sammati_server::event::{Draft, Emitted, system};
 use sammati_store::View;
 
 use crate::notification::{Recipients, notify};
@@ -127,19 +130,49 @@ pub(crate) fn end(view: &mut View<'_>, row: &mut ConsentRow, ending: &Ending<'_>
         .because_of(ending.cause);
     ending.legal_basis.clone_into(&mut draft.payload().legal_basis);
     let told = draft.emit(view);
-    let recipients = Recipients::new().participant(&row.hip).participant(&row.hiu);
-    notify(
-        view,
-        told,
-        ending.kind,
-        &row.id()?.name(),
-        &recipients,
-        Some(row.subject()?),
-    );
+    tell_both(view, row, ending.kind, told)?;
+    stop(view, row, ending.caller, told)
+}
+
+/// Tells the HIP and the HIU of the event `told`.
+fn tell_both(view: &mut View<'_>, row: &ConsentRow, kind: Kind, told: Emitted) -> Result<(), Refusal> {
+    let parties = Recipients::new().participant(&row.hip).participant(&row.hiu);
+    let subject = Some(row.subject()?);
+    notify(view, told, kind, &row.id()?.name(), &parties, subject);
+    Ok(())
+}
+
+/// Cancels the open transfers under a consent: what they were opened for is allowed no more. Needs the group of these.
+fn stop(view: &mut View<'_>, row: &ConsentRow, caller: &Caller, cause: Emitted) -> Result<(), Refusal> {
     for mut open in view.group::<TransferRow>("open", &row.id) {
-        transfer::cancel(view, &mut open, ending.caller, Some(told))?;
+        transfer::cancel(view, &mut open, caller, Some(cause))?;
     }
     Ok(())
+}
+
+/// Where `verb` leads a consent, once what time has done to it is written: a refusal keeps that. Needs the group of its
+/// open transfers.
+///
+/// # Errors
+/// STATE_CONFLICT.
+pub(crate) fn advance(view: &mut View<'_>, row: &mut ConsentRow, verb: Verb) -> Result<State, Refusal> {
+    let wrote = catch_up(view, row)?;
+    row.state().after(verb).ok_or_else(|| {
+        let refused = conflict(row.state());
+        if wrote { refused.recorded() } else { refused }
+    })
+}
+
+fn conflict(state: State) -> Refusal {
+    let why = match state {
+        State::Granted => "the consent is in force, so there is nothing to resume",
+        State::Paused => "the consent is paused already; resume it, or take it back",
+        State::Superseded => "a renewal took the consent's place; read it, and name the one in `renewed_by`",
+        State::Revoked | State::Expired => "the consent has ended; read it to see how",
+    };
+    Refusal::new(Reason::StateConflict)
+        .saying(why)
+        .with(Fact::State, state.as_str())
 }
 
 /// Writes what time has done by now to a consent or to the open transfers under it, and tells whether it was anything.
@@ -148,7 +181,9 @@ pub(crate) fn end(view: &mut View<'_>, row: &mut ConsentRow, ending: &Ending<'_>
 /// # Errors
 /// INTERNAL when a row is damaged.
 pub fn catch_up(view: &mut View<'_>, row: &mut ConsentRow) -> Result<bool, Refusal> {
-    Ok(expire(view, row)? || lapse(view, row)?)
+    let before = row.state();
+    let lapsed = !expire(view, row)? && lapse(view, row)?;
+    Ok(lapsed || row.state() != before)
 }
 
 /// Expires the transfers under a consent whose time is over.
@@ -160,11 +195,16 @@ fn lapse(view: &mut View<'_>, row: &mut ConsentRow) -> Result<bool, Refusal> {
     Ok(wrote)
 }
 
-/// Writes the expiry of a consent whose time is over, and tells whether it did. Needs the group of its open transfers.
+/// Writes the end of a pause that is over and the expiry of a consent whose time is over, and tells whether it expired.
+/// Needs the group of its open transfers.
 ///
 /// # Errors
 /// INTERNAL when the row is damaged.
 pub fn expire(view: &mut View<'_>, row: &mut ConsentRow) -> Result<bool, Refusal> {
+    if row.resumes() && view.now().0 >= row.resume {
+        let at = Micros(row.resume);
+        pause::resume(view, row, &system("consent"), at)?;
+    }
     let overdue = row.state().after(Verb::Expire).is_some() && view.now().0 >= row.expire;
     if overdue {
         let at = Micros(row.expire);

@@ -6,6 +6,7 @@ use sammati_store::{Command, Keys, View};
 
 use super::{Ending, State, Verb, end, expire};
 use crate::policy;
+use crate::representative;
 use crate::rows::{self, ConsentRow, TransferRow};
 use crate::vault::{Private, Vault, seal};
 
@@ -63,6 +64,7 @@ impl Command for RevokeConsents {
             if row.subject()? != self.subject {
                 return Err(several_persons());
             }
+            representative::within(&self.caller, row.scope.purpose(), [row.hip.as_str(), &row.hiu])?;
             rows::check_etag(&self.etag, row.version)?;
             consents.push(row);
         }

@@ -7,11 +7,12 @@ use sammati_api::consent::v1::decision::Reason;
 use sammati_kernel::{AccountId, Caller, ConsentId, Fact, Micros, ParticipantId, Refusal, Role, Slot};
 use sammati_store::{Command, Keys, View};
 
-use super::{Facts, Granted, Question, Verdict, record};
+use super::{Facts, Granted, Question, Verdict, record, reduce};
 use crate::consent;
 use crate::directory::Directory;
 use crate::lookup::ContextKey;
-use crate::rows::{CareContextRow, ConsentRow, TransferRow};
+use crate::rows::{CareContextRow, ConsentRow, PolicyRow, TransferRow};
+use crate::standing::Block;
 
 /// Which consents are asked about.
 #[derive(Debug, Clone)]
@@ -69,6 +70,9 @@ impl Deciding {
         for key in &self.question.care_contexts {
             keys.row::<CareContextRow>(key.to_vec());
         }
+        if let Some(subject) = self.subject {
+            keys.group::<PolicyRow>("enabled", subject.to_vec());
+        }
     }
 
     /// What else it reads: whatever ends with the consents that time has ended.
@@ -92,10 +96,14 @@ impl Deciding {
         let facts = Locked {
             directory: self.directory.as_ref(),
             linked: &linked,
+            blocks: self.blocks(view)?,
         };
         let verdict = super::decide(&self.question, &facts, &granted.iter().collect::<Vec<_>>(), view.now());
         let by = verdict.by.map(|place| &granted[place]);
         let mut decided = record::decided(&verdict, by, view.now(), self.directory.as_of());
+        if let Some(granted) = by.filter(|_| verdict.is_reduced()) {
+            decided.reduce(&reduce::permitted(&self.question, &facts, granted));
+        }
         let window = by.map_or(0, |consent| consent.left(view.now()).window);
         let mut consent = verdict.by.map(|place| rows.swap_remove(place));
         self.record(view, by, &verdict, &mut decided);
@@ -127,6 +135,14 @@ impl Deciding {
                 Ok(view.group::<ConsentRow>("pair", pair))
             }
             Candidates::None => Ok(Vec::new()),
+        }
+    }
+
+    /// What she denies, as the lock has it.
+    fn blocks(&self, view: &View<'_>) -> Result<Vec<Block>, Refusal> {
+        match self.subject {
+            Some(subject) => Block::all(&view.group::<PolicyRow>("enabled", subject.as_bytes())),
+            None => Ok(Vec::new()),
         }
     }
 
@@ -177,6 +193,7 @@ fn overdue(view: &View<'_>, pair: &[u8; 32]) -> Vec<ConsentRow> {
 struct Locked<'a> {
     directory: &'a dyn Directory,
     linked: &'a [ContextKey],
+    blocks: Vec<Block>,
 }
 
 impl Facts for Locked<'_> {
@@ -190,6 +207,10 @@ impl Facts for Locked<'_> {
 
     fn is_linked(&self, key: &ContextKey) -> bool {
         self.linked.contains(key)
+    }
+
+    fn blocks(&self) -> &[Block] {
+        &self.blocks
     }
 }
 
@@ -244,9 +265,13 @@ const fn sentence(reason: Reason) -> &'static str {
             "the consent is between other participants; read it again"
         }
         Reason::SubjectInactive => "her account is not active now",
+        Reason::BlockedBySubject => {
+            "she denies this whatever she has granted; push nothing, and tell the asker nothing"
+        }
         Reason::ConsentRevoked => "she took the consent back; what was received under it must not be shown any more",
         Reason::ConsentExpired => "the consent's time is over; ask her again if you still need the records",
         Reason::ConsentPaused => "she has paused the consent; wait until she resumes it",
+        Reason::ConsentSuperseded => "a renewal took the consent's place; read it, and name the one in `renewed_by`",
         Reason::HiTypeNotGranted => "a kind of record was not granted; read the consent and ask only for what it names",
         Reason::RecordRangeNotGranted => "the dates reach outside what was granted; read the consent and narrow them",
         Reason::UserMismatch => "the consent is for one professional only; send her or him as user",

@@ -2,8 +2,10 @@
 
 pub mod authorize;
 pub mod denials;
+pub mod explain;
 pub mod question;
 pub mod record;
+pub mod reduce;
 pub mod uses;
 
 use std::time::Duration;
@@ -17,6 +19,7 @@ use crate::consent::State;
 use crate::lookup::ContextKey;
 use crate::rows::ConsentRow;
 use crate::scope::Scope;
+use crate::standing::Block;
 use uses::{Left, Uses};
 
 /// How long a permit may be relied on before it is asked again.
@@ -43,6 +46,10 @@ pub struct Granted {
     pub granted: Micros,
     /// From when on it permits nothing.
     pub expire: Micros,
+    /// While paused: from when on it is in force again.
+    pub resume: Option<Micros>,
+    /// What took its place.
+    pub successor: Option<ConsentId>,
     /// Whether the HIP has acknowledged.
     pub acknowledged: bool,
     /// Uses so far.
@@ -67,6 +74,8 @@ impl TryFrom<&ConsentRow> for Granted {
             state: row.state(),
             granted: Micros(row.granted),
             expire: Micros(row.expire),
+            resume: row.resumes().then_some(Micros(row.resume)),
+            successor: ConsentId::from_slice(&row.successor),
             acknowledged: row.hip_acknowledged != 0,
             uses: Uses::of(row),
             user: [user.r#type, user.value, user.system],
@@ -78,6 +87,11 @@ impl Granted {
     /// Whether this participant is named in it.
     pub fn is_party(&self, id: &ParticipantId) -> bool {
         *id == self.hip || *id == self.hiu
+    }
+
+    /// Whether it is paused at `now`.
+    pub fn is_paused(&self, now: Micros) -> bool {
+        self.state == State::Paused && self.resume.is_none_or(|at| now < at)
     }
 
     /// What uses are left at `now`.
@@ -98,6 +112,8 @@ pub trait Facts {
     fn is_active(&self, account: AccountId) -> bool;
     /// Whether a care context is linked.
     fn is_linked(&self, key: &ContextKey) -> bool;
+    /// What she denies whatever she has granted.
+    fn blocks(&self) -> &[Block];
 }
 
 /// The answer.
@@ -116,7 +132,12 @@ pub struct Verdict {
 impl Verdict {
     /// Whether it may happen.
     pub fn permits(&self) -> bool {
-        self.reason == Reason::Granted
+        matches!(self.reason, Reason::Granted | Reason::GrantedReduced)
+    }
+
+    /// Whether only a part of it may.
+    pub fn is_reduced(&self) -> bool {
+        self.reason == Reason::GrantedReduced
     }
 
     const fn denied(rule: i32, reason: Reason) -> Self {
@@ -129,26 +150,82 @@ impl Verdict {
     }
 }
 
+/// What a rule that failed says: its number and the reason.
+type Failed = (i32, Reason);
+
+/// Sees each rule as it is judged. Whoever only wants the verdict stops at the first that fails; whoever explains it goes
+/// on, over the very same rules.
+pub(crate) trait Recorder {
+    /// Whether nothing more is judged once something permits.
+    const STOPS: bool;
+
+    /// The rules of the question come next, or those of the candidate at this place.
+    fn begin(&mut self, place: Option<usize>);
+
+    /// A rule was judged; `compared` tells what was asked and what there is.
+    ///
+    /// # Errors
+    /// That it failed, if that is enough.
+    fn rule(
+        &mut self,
+        number: i32,
+        holds: bool,
+        reason: Reason,
+        compared: impl FnOnce() -> (String, String),
+    ) -> Result<(), Failed>;
+
+    /// The first rule that failed since [`Self::begin`], unless that was told at once.
+    ///
+    /// # Errors
+    /// Which it was.
+    fn end(&mut self) -> Result<(), Failed>;
+}
+
+/// Keeps nothing.
+struct Silent;
+
+impl Recorder for Silent {
+    const STOPS: bool = true;
+
+    fn begin(&mut self, _: Option<usize>) {}
+
+    fn rule(
+        &mut self,
+        number: i32,
+        holds: bool,
+        reason: Reason,
+        _: impl FnOnce() -> (String, String),
+    ) -> Result<(), Failed> {
+        if holds { Ok(()) } else { Err((number, reason)) }
+    }
+
+    fn end(&mut self) -> Result<(), Failed> {
+        Ok(())
+    }
+}
+
 /// Decides. `candidates` are the consent that was named, or all of one person between one requester and one provider;
 /// two are never added up.
 pub fn decide(question: &Question, facts: &impl Facts, candidates: &[&Granted], now: Micros) -> Verdict {
+    run(question, facts, candidates, now, &mut Silent)
+}
+
+fn run(
+    question: &Question,
+    facts: &impl Facts,
+    candidates: &[&Granted],
+    now: Micros,
+    recorder: &mut impl Recorder,
+) -> Verdict {
     // A stranger learns nothing of a consent, not even by which rule fails.
     let mut order: Vec<usize> = (0..candidates.len())
-        .filter(|i| question.may_know(candidates[*i]))
+        .filter(|i| question.may_know(candidates[*i]) && !is_hidden(question, facts, candidates[*i]))
         .collect();
-    if question
-        .requester
-        .as_ref()
-        .is_some_and(|id| !may_ask(facts, id, question.purpose))
-    {
-        return Verdict::denied(2, Reason::RequesterNotActive);
-    }
-    if question
-        .provider
-        .as_ref()
-        .is_some_and(|id| !facts.is_active_as(id, Role::Hip))
-    {
-        return Verdict::denied(3, Reason::ProviderNotActive);
+    recorder.begin(None);
+    let asked = asked(question, facts, !order.is_empty(), recorder).and_then(|()| recorder.end());
+    let refused = asked.err().map(|(rule, reason)| Verdict::denied(rule, reason));
+    if let Some(refused) = refused.filter(|_| stops(recorder)) {
+        return refused;
     }
     // Not limited in uses first, then the one that lives longest, then the elder.
     order.sort_by_key(|i| {
@@ -158,130 +235,156 @@ pub fn decide(question: &Question, facts: &impl Facts, candidates: &[&Granted], 
             candidates[*i].id,
         )
     });
-    let mut furthest = Verdict::denied(4, Reason::NoConsent);
+    let (mut permit, mut furthest) = (None, Verdict::denied(4, Reason::NoConsent));
     for place in order {
-        let judged = judge(question, facts, candidates[place], now);
+        let consent = candidates[place];
+        recorder.begin(Some(place));
+        let judged = judge(question, facts, consent, now, recorder).and_then(|()| recorder.end());
         let verdict = match judged {
             Ok(()) => Verdict {
-                reason: Reason::Granted,
+                reason: reduce::granted(question, facts, consent),
                 rule: 0,
                 by: Some(place),
                 retry: None,
             },
             Err((rule, reason)) => Verdict {
                 by: Some(place),
-                retry: retry(reason, candidates[place], now),
+                retry: retry(reason, consent, now),
                 ..Verdict::denied(rule, reason)
             },
         };
         if verdict.permits() {
-            return verdict;
-        }
-        if furthest.by.is_none() || verdict.rule > furthest.rule {
+            permit = permit.or(Some(verdict));
+            if stops(recorder) {
+                break;
+            }
+        } else if furthest.by.is_none() || verdict.rule > furthest.rule {
             furthest = verdict;
         }
     }
-    furthest
+    refused.or(permit).unwrap_or(furthest)
+}
+
+const fn stops<R: Recorder>(_: &R) -> bool {
+    R::STOPS
+}
+
+/// The rules about what the question names, before any consent is looked at.
+fn asked(question: &Question, facts: &impl Facts, has_any: bool, r: &mut impl Recorder) -> Result<(), Failed> {
+    if let Some(id) = &question.requester {
+        let may = may_ask(facts, id, question.purpose);
+        r.rule(2, may, Reason::RequesterNotActive, || {
+            explain::role(id, question.purpose)
+        })?;
+    }
+    if let Some(id) = &question.provider {
+        let is = facts.is_active_as(id, Role::Hip);
+        r.rule(3, is, Reason::ProviderNotActive, || explain::provider(id))?;
+    }
+    r.rule(4, has_any, Reason::NoConsent, explain::any)
 }
 
 /// The rules for one consent, in order; the first that fails.
-fn judge(question: &Question, facts: &impl Facts, consent: &Granted, now: Micros) -> Result<(), (i32, Reason)> {
-    parties(question, facts, consent)?;
-    state(facts, consent, now)?;
-    scope(question, facts, consent)?;
+fn judge(
+    question: &Question,
+    facts: &impl Facts,
+    consent: &Granted,
+    now: Micros,
+    r: &mut impl Recorder,
+) -> Result<(), Failed> {
+    parties(question, facts, consent, r)?;
+    let is_active = facts.is_active(consent.subject);
+    r.rule(6, is_active, Reason::SubjectInactive, explain::account)?;
+    let blocked = is_blocked(question, facts, consent);
+    r.rule(7, !blocked, Reason::BlockedBySubject, explain::blocked)?;
+    state(consent, now, r)?;
+    scope(question, facts, consent, r)?;
     let bound = consent.scope.bind_requester && question.user.as_ref() != Some(&consent.user);
-    rule(18, !bound, Reason::UserMismatch)?;
+    r.rule(18, !bound, Reason::UserMismatch, || explain::user(question, consent))?;
     // A HIP that asks has thereby acknowledged.
     let asks_to_receive = question.asker.is(&consent.hiu) && !question.asker.is(&consent.hip);
-    rule(
-        19,
-        !asks_to_receive || consent.acknowledged,
-        Reason::ProviderNotAcknowledged,
-    )?;
+    let heard = !asks_to_receive || consent.acknowledged;
+    r.rule(19, heard, Reason::ProviderNotAcknowledged, || {
+        explain::acknowledged(consent)
+    })?;
     let left = consent.left(now);
-    rule(20, question.has_use || left.total != Some(0), Reason::UseLimitReached)?;
-    rule(
-        21,
-        question.has_use || left.window_left != Some(0),
-        Reason::FrequencyExceeded,
-    )
+    let (total, window) = (left.total, left.window_left);
+    let some = |left: Option<i64>| question.has_use || left != Some(0);
+    r.rule(20, some(total), Reason::UseLimitReached, || explain::left(total))?;
+    r.rule(21, some(window), Reason::FrequencyExceeded, || explain::left(window))
 }
 
-fn parties(question: &Question, facts: &impl Facts, consent: &Granted) -> Result<(), (i32, Reason)> {
+fn parties(question: &Question, facts: &impl Facts, consent: &Granted, r: &mut impl Recorder) -> Result<(), Failed> {
     // What the question leaves open is what the consent says; what it names was looked at before any consent was.
     let named = question.requester.is_some() && question.purpose.is_some();
     let requester = question.requester.as_ref().unwrap_or(&consent.hiu);
-    let purpose = question.purpose.unwrap_or(consent.scope.purpose);
-    rule(
-        2,
-        named || may_ask(facts, requester, Some(purpose)),
-        Reason::RequesterNotActive,
+    let provider = question.provider.as_ref().unwrap_or(&consent.hip);
+    let purpose = Some(question.purpose.unwrap_or(consent.scope.purpose));
+    let may = named || may_ask(facts, requester, purpose);
+    r.rule(2, may, Reason::RequesterNotActive, || explain::role(requester, purpose))?;
+    let is = question.provider.is_some() || facts.is_active_as(provider, Role::Hip);
+    r.rule(3, is, Reason::ProviderNotActive, || explain::provider(provider))?;
+    r.rule(5, *requester == consent.hiu, Reason::RequesterMismatch, || {
+        (requester.name(), consent.hiu.name())
+    })?;
+    r.rule(5, *provider == consent.hip, Reason::ProviderMismatch, || {
+        (provider.name(), consent.hip.name())
+    })
+}
+
+/// Rule 12 keeps its number: nothing can study yet.
+fn state(consent: &Granted, now: Micros, r: &mut impl Recorder) -> Result<(), Failed> {
+    let state = consent.state;
+    let compared = || explain::state(consent, now);
+    r.rule(8, state != State::Revoked, Reason::ConsentRevoked, compared)?;
+    r.rule(9, state != State::Superseded, Reason::ConsentSuperseded, compared)?;
+    let lives = state != State::Expired && now < consent.expire;
+    r.rule(10, lives, Reason::ConsentExpired, compared)?;
+    r.rule(11, !consent.is_paused(now), Reason::ConsentPaused, compared)
+}
+
+fn scope(question: &Question, facts: &impl Facts, consent: &Granted, r: &mut impl Recorder) -> Result<(), Failed> {
+    let granted = &consent.scope;
+    let same = question.purpose.is_none_or(|purpose| purpose == granted.purpose);
+    r.rule(13, same, Reason::PurposeNotGranted, || {
+        explain::purpose(question, consent)
+    })?;
+    let included = question
+        .access_mode
+        .is_none_or(|mode| granted.access_mode.includes(mode));
+    r.rule(14, included, Reason::AccessModeNotGranted, || {
+        explain::mode(question, consent)
+    })?;
+    r.rule(
+        15,
+        reduce::hi_types(question, granted),
+        Reason::HiTypeNotGranted,
+        || explain::hi_types(question, consent),
     )?;
-    rule(
-        3,
-        question.provider.is_some() || facts.is_active_as(&consent.hip, Role::Hip),
-        Reason::ProviderNotActive,
+    r.rule(
+        16,
+        reduce::record_range(question, granted),
+        Reason::RecordRangeNotGranted,
+        || explain::ranges(question, consent),
     )?;
-    rule(
-        5,
-        question.requester.as_ref().is_none_or(|id| *id == consent.hiu),
-        Reason::RequesterMismatch,
-    )?;
-    rule(
-        5,
-        question.provider.as_ref().is_none_or(|id| *id == consent.hip),
-        Reason::ProviderMismatch,
+    r.rule(
+        17,
+        reduce::care_contexts(question, facts, granted),
+        Reason::CareContextNotGranted,
+        || explain::contexts(question, consent),
     )
 }
 
-/// Rules 7, 9, 11 and 12 keep their numbers: nothing can block, supersede, pause or study yet, and of the states that
-/// would only GRANTED permits.
-fn state(facts: &impl Facts, consent: &Granted, now: Micros) -> Result<(), (i32, Reason)> {
-    rule(6, facts.is_active(consent.subject), Reason::SubjectInactive)?;
-    rule(8, consent.state != State::Revoked, Reason::ConsentRevoked)?;
-    rule(9, consent.state != State::Superseded, Reason::ConsentSuperseded)?;
-    rule(
-        10,
-        consent.state != State::Expired && now < consent.expire,
-        Reason::ConsentExpired,
-    )?;
-    rule(11, consent.state != State::Paused, Reason::ConsentPaused)
+/// Whether a policy of hers forbids it.
+fn is_blocked(question: &Question, facts: &impl Facts, consent: &Granted) -> bool {
+    let mut blocks = facts.blocks().iter();
+    blocks.any(|block| block.forbids(consent, &question.care_contexts))
 }
 
-fn scope(question: &Question, facts: &impl Facts, consent: &Granted) -> Result<(), (i32, Reason)> {
-    let granted = &consent.scope;
-    rule(
-        13,
-        question.purpose.is_none_or(|purpose| purpose == granted.purpose),
-        Reason::PurposeNotGranted,
-    )?;
-    rule(
-        14,
-        question
-            .access_mode
-            .is_none_or(|mode| granted.access_mode.includes(mode)),
-        Reason::AccessModeNotGranted,
-    )?;
-    rule(
-        15,
-        question.hi_types.is_subset(&granted.hi_types),
-        Reason::HiTypeNotGranted,
-    )?;
-    rule(
-        16,
-        granted.record_range.contains(question.record_range),
-        Reason::RecordRangeNotGranted,
-    )?;
-    let named = |key: &ContextKey| granted.care_contexts.is_empty() || granted.care_contexts.contains(key);
-    let held = question
-        .care_contexts
-        .iter()
-        .all(|key| named(key) && facts.is_linked(key));
-    rule(17, held, Reason::CareContextNotGranted)
-}
-
-const fn rule(number: i32, holds: bool, reason: Reason) -> Result<(), (i32, Reason)> {
-    if holds { Ok(()) } else { Err((number, reason)) }
+/// Whether the one who would look is told of this consent what a stranger is told: that she blocks him is hers to tell.
+fn is_hidden(question: &Question, facts: &impl Facts, consent: &Granted) -> bool {
+    let receives = question.asker.is(&consent.hiu) && !question.asker.is(&consent.hip);
+    receives && is_blocked(question, facts, consent)
 }
 
 /// Whether a participant is active in a role that may ask for `purpose`; for `None`, as any that asks.
@@ -296,9 +399,12 @@ fn may_ask(facts: &impl Facts, id: &ParticipantId, purpose: Option<PurposeCode>)
 }
 
 fn retry(reason: Reason, consent: &Granted, now: Micros) -> Option<Micros> {
-    (reason == Reason::FrequencyExceeded)
-        .then(|| consent.left(now).next_window)?
-        .filter(|at| *at < consent.expire)
+    let at = match reason {
+        Reason::FrequencyExceeded => consent.left(now).next_window,
+        Reason::ConsentPaused => consent.resume,
+        _ => None,
+    };
+    at.filter(|at| *at < consent.expire)
 }
 
 /// By when to ask again, for a permit.

@@ -49,6 +49,8 @@ pub struct Question {
     pub care_contexts: BTreeSet<ContextKey>,
     /// Whether it has its use already, as a transfer that is taken on: then none need be left, and none is taken.
     pub has_use: bool,
+    /// Whether a part of it will do.
+    pub allow_reduced: bool,
 }
 
 impl Question {

@@ -6,6 +6,7 @@ use sammati_api::types::v1 as types;
 use sammati_kernel::{AccountId, Caller, Micros};
 use sammati_server::event::{Draft, timestamp};
 
+use super::reduce::Permitted;
 use super::{Granted, Question, Verdict};
 
 /// What a repeat needs to tell a decision again, and the answer of an authorize.
@@ -44,6 +45,35 @@ pub struct Decided {
     /// The revision it was decided on.
     #[prost(string, tag = "11")]
     pub revision: String,
+    /// The version of the consent that decided.
+    #[prost(int32, tag = "12")]
+    pub version: i32,
+    /// What a reduced permit leaves: kinds of record.
+    #[prost(int32, repeated, tag = "13")]
+    pub hi_types: Vec<i32>,
+    /// Of the dates the first.
+    #[prost(int64, tag = "14")]
+    pub from: i64,
+    /// And the first after.
+    #[prost(int64, tag = "15")]
+    pub to: i64,
+    /// Of the care contexts that were named, as keyed hashes.
+    #[prost(bytes = "vec", repeated, tag = "16")]
+    pub contexts: Vec<Vec<u8>>,
+}
+
+impl Decided {
+    /// Whether only a part of what was asked may happen.
+    pub fn is_reduced(&self) -> bool {
+        self.reason() == Reason::GrantedReduced
+    }
+
+    /// Notes which part that is.
+    pub fn reduce(&mut self, part: &Permitted) {
+        self.hi_types = part.hi_types.iter().map(|t| t.number()).collect();
+        (self.from, self.to) = (part.record_range.from.0, part.record_range.to.0);
+        self.contexts = part.care_contexts.iter().map(|key| key.to_vec()).collect();
+    }
 }
 
 /// `NO_CONSENT` and the like, as events and refusals write it.
@@ -73,13 +103,11 @@ pub fn draft(
     if !verdict.permits() {
         draft = draft.refused(event::Outcome::Serious, reason_text(verdict.reason));
     }
-    for id in question
-        .requester
-        .iter()
-        .chain(&question.provider)
-        .chain(by.map(|c| &c.hip))
-        .chain(by.map(|c| &c.hiu))
-    {
+    // Whom she blocks is no party to the event that says so: it would read there what it is not told.
+    let tells = verdict.reason != Reason::BlockedBySubject;
+    let requester = question.requester.iter().chain(by.map(|c| &c.hiu)).filter(|_| tells);
+    let provider = question.provider.iter().chain(by.map(|c| &c.hip));
+    for id in requester.chain(provider) {
         let known = draft.payload().object_refs.contains(&id.name());
         if !known {
             draft = draft.participant(id);
@@ -139,6 +167,7 @@ pub fn decided(verdict: &Verdict, by: Option<&Granted>, now: Micros, identity_as
             .filter(|_| verdict.permits())
             .map_or(0, |consent| super::recheck(consent, now).0),
         identity_as_of: identity_as_of.0,
-        revision: String::new(),
+        version: by.map_or(0, |consent| consent.version),
+        ..Decided::default()
     }
 }

@@ -18,6 +18,7 @@ struct World {
     inactive: BTreeSet<String>,
     her_active: bool,
     linked: BTreeSet<ContextKey>,
+    blocks: Vec<Block>,
 }
 
 impl Facts for World {
@@ -37,6 +38,10 @@ impl Facts for World {
     fn is_linked(&self, key: &ContextKey) -> bool {
         self.linked.contains(key)
     }
+
+    fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
 }
 
 fn well() -> World {
@@ -44,6 +49,7 @@ fn well() -> World {
         inactive: BTreeSet::new(),
         her_active: true,
         linked: BTreeSet::from([[1; 32], [2; 32]]),
+        blocks: Vec::new(),
     }
 }
 
@@ -66,6 +72,8 @@ fn consent(n: u8) -> Granted {
         state: State::Granted,
         granted: Micros(0),
         expire: Micros(NOW.0 * 10),
+        resume: None,
+        successor: None,
         acknowledged: true,
         uses: Uses::default(),
         user: ["REGNO".into(), "MH1".into(), "https://x".into()],
@@ -87,6 +95,7 @@ fn question() -> Question {
         },
         care_contexts: BTreeSet::new(),
         has_use: false,
+        allow_reduced: false,
     }
 }
 
@@ -126,6 +135,44 @@ fn rule_2_the_requester_is_active_in_the_role_its_purpose_needs() {
     hers.scope.purpose = PurposeCode::Patrqt;
     assert_eq!(ask(&as_granted, &well(), &hers), (2, Reason::RequesterNotActive));
     assert_eq!(ask(&as_granted, &well(), &consent(1)), (0, Reason::Granted));
+}
+
+#[test]
+fn rule_7_what_she_denies_nobody_permits_and_the_asker_is_told_what_a_stranger_is() {
+    let world = |block: Block| World {
+        blocks: vec![block],
+        ..well()
+    };
+    let as_clinic = Question {
+        asker: Asker::Participant(id("clinic")),
+        ..question()
+    };
+    let all = world(Block::default());
+    assert_eq!(ask(&question(), &all, &consent(1)), (7, Reason::BlockedBySubject));
+    assert_eq!(ask(&as_clinic, &all, &consent(1)), (4, Reason::NoConsent));
+    // Being blocked is older news than being revoked.
+    let mut revoked = consent(1);
+    revoked.state = State::Revoked;
+    assert_eq!(ask(&question(), &all, &revoked), (7, Reason::BlockedBySubject));
+    let other = world(Block {
+        hiu: Some(id("clinic2")),
+        ..Block::default()
+    });
+    assert_eq!(ask(&as_clinic, &other, &consent(1)), (0, Reason::Granted));
+    let hidden = world(Block {
+        care_contexts: BTreeSet::from([[2; 32]]),
+        ..Block::default()
+    });
+    let of = |n: u8| Question {
+        care_contexts: BTreeSet::from([[n; 32]]),
+        ..question()
+    };
+    assert_eq!(ask(&of(1), &hidden, &consent(1)), (0, Reason::Granted));
+    assert_eq!(ask(&of(2), &hidden, &consent(1)), (7, Reason::BlockedBySubject));
+    assert_eq!(ask(&question(), &hidden, &consent(1)), (7, Reason::BlockedBySubject));
+    let mut named = consent(1);
+    named.scope.care_contexts = BTreeSet::from([[1; 32]]);
+    assert_eq!(ask(&question(), &hidden, &named), (0, Reason::Granted));
 }
 
 #[test]
@@ -221,6 +268,21 @@ fn rule_10_from_the_instant_of_its_end_it_permits_nothing_swept_or_not() {
     let at = |expire| ask(&question(), &well(), &Granted { expire, ..consent(1) });
     assert_eq!(at(NOW), (10, Reason::ConsentExpired));
     assert_eq!(at(Micros(NOW.0 + 1)), (0, Reason::Granted));
+}
+
+#[test]
+fn rule_11_a_pause_ends_by_itself_at_its_time_swept_or_not() {
+    let at = |resume| {
+        let paused = Granted {
+            state: State::Paused,
+            resume: Some(Micros(resume)),
+            ..consent(1)
+        };
+        let verdict = decide(&question(), &well(), &[&paused], NOW);
+        (verdict.rule, verdict.retry)
+    };
+    assert_eq!(at(NOW.0 + 1), (11, Some(Micros(NOW.0 + 1))));
+    assert_eq!(at(NOW.0), (0, None));
 }
 
 #[test]

@@ -82,6 +82,23 @@ impl Uses {
         }
     }
 
+    /// The uses once `before` is narrowed to `after` at `now`. Where the windows are of another length, all uses count in
+    /// the present one unless none of them can lie in it: exactly how many do is not known, and less is never allowed.
+    #[must_use]
+    pub fn narrowed(self, before: &Scope, after: &Scope, granted: Micros, now: Micros) -> Self {
+        let (old, new) = (before.frequency.unit.micros(), after.frequency.unit.micros());
+        if old == new {
+            return self;
+        }
+        let window = (now.0 - granted.0).max(0) / new;
+        let is_over = (self.window + 1).saturating_mul(old) <= window.saturating_mul(new);
+        Self {
+            window,
+            in_window: if is_over { 0 } else { self.count },
+            ..self
+        }
+    }
+
     /// One more, in this window.
     #[must_use]
     pub const fn take(self, window: i64) -> Self {
@@ -181,6 +198,28 @@ mod tests {
                 in_window: 1
             }
         );
+    }
+
+    #[test]
+    fn c2_uses_of_other_windows_count_in_the_present_one_after_a_narrowing() {
+        let hourly = limited(5, 0, 0);
+        let daily = Scope {
+            frequency: Frequency {
+                unit: Unit::Day,
+                value: 5,
+                repeats: 0,
+            },
+            ..hourly.clone()
+        };
+        let used = Uses {
+            count: 4,
+            window: 25,
+            in_window: 1,
+        };
+        let at = |hour| used.narrowed(&hourly, &daily, Micros(0), Micros(hour * HOUR));
+        assert_eq!((at(26).window, at(26).in_window), (1, 4));
+        assert_eq!((at(49).window, at(49).in_window, at(49).count), (2, 0, 4));
+        assert_eq!(used.narrowed(&hourly, &hourly, Micros(0), Micros(HOUR * 30)), used);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Linking care contexts: all of a call or none, each once for ever.
 
 use sammati_api::audit::v1::event::Action;
+use sammati_api::consent::v1::SubscriptionCategory;
+use sammati_api::consent::v1::link::Origin;
 use sammati_api::consent::v1::notification::Kind;
 use sammati_api::types::v1::{CareContextRef, RetentionClass};
-use sammati_kernel::{Caller, Fact, Key, LinkId, ParticipantId, Reason, Refusal, Slot};
+use sammati_kernel::{AccountId, Caller, Fact, Key, LinkId, ParticipantId, Reason, Refusal, Slot};
 use sammati_server::event::Draft;
 use sammati_store::{Command, Keys, View};
 
@@ -11,6 +13,7 @@ use super::token::Presented;
 use crate::lookup::Lookup;
 use crate::notification::{Recipients, notify};
 use crate::rows::{CareContextRow, LinkRow};
+use crate::subscription::tell::{self, News};
 use crate::vault::{Private, Vault, seal};
 
 /// Care contexts of one person at one provider: more than anybody's visits, and few enough to be looked through.
@@ -44,34 +47,12 @@ impl Command for LinkContexts {
     }
 
     fn reads(&self, keys: &mut Keys) {
-        keys.group::<LinkRow>("subject", self.token.account.to_vec());
-        self.claims().for_each(|claim| keys.claim(claim));
-        for key in self.keys() {
-            keys.row::<CareContextRow>(key.to_vec());
-        }
-        Vault::reads(keys, self.token.account.as_bytes());
+        self.linking().reads(keys);
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<LinkRow, Refusal> {
         self.token.check(view.now())?;
-        // A care context of a provider is linked once, to whomever.
-        let known = self.claims().position(|claim| view.claimed(&claim).is_some());
-        if let Some(position) = known {
-            return Err(Refusal::new(Reason::AlreadyLinked)
-                .saying("a care context of the list is linked already, so nothing was linked; leave it out and repeat")
-                .with(Fact::Position, position));
-        }
-        for claim in self.claims() {
-            view.claim(claim, self.token.account.to_vec());
-        }
-        let key = self.vault.key(view, self.token.account.as_bytes())?;
-        let link = self.link(view, &key)?;
-        view.put(&link);
-        for (place, (id, context)) in self.keys().zip(&self.care_contexts).enumerate() {
-            self.add(view, &link, place, id, context, &key)?;
-        }
-        self.tell(view, &link)?;
-        Ok(link)
+        self.linking().write(view)
     }
 
     fn outcome(&self, answer: &LinkRow) -> Vec<u8> {
@@ -80,19 +61,95 @@ impl Command for LinkContexts {
 }
 
 impl LinkContexts {
+    const fn linking(&self) -> Linking<'_> {
+        Linking {
+            caller: &self.caller,
+            hip: &self.hip,
+            account: self.token.account,
+            patient_reference: self.patient_reference.as_str(),
+            care_contexts: self.care_contexts.as_slice(),
+            is_discovered: false,
+            lookup: &self.lookup,
+            vault: &self.vault,
+        }
+    }
+}
+
+/// Care contexts of one person that become linked, however they were found.
+pub struct Linking<'a> {
+    /// Who links.
+    pub caller: &'a Caller,
+    /// The provider.
+    pub hip: &'a ParticipantId,
+    /// The person.
+    pub account: AccountId,
+    /// Her reference there.
+    pub patient_reference: &'a str,
+    /// What becomes linked.
+    pub care_contexts: &'a [CareContextRef],
+    /// Whether she found them, and did not the provider.
+    pub is_discovered: bool,
+    /// Hashes.
+    pub lookup: &'a Lookup,
+    /// Seals.
+    pub vault: &'a Vault,
+}
+
+impl Linking<'_> {
+    /// What it reads.
+    pub fn reads(&self, keys: &mut Keys) {
+        Self::reads_of(keys, self.account);
+        self.claims().for_each(|claim| keys.claim(claim));
+        for key in self.keys() {
+            keys.row::<CareContextRow>(key.to_vec());
+        }
+    }
+
+    /// What it reads of her, whatever becomes linked.
+    pub fn reads_of(keys: &mut Keys, account: AccountId) {
+        keys.group::<LinkRow>("subject", account.to_vec());
+        tell::reads(keys, account);
+        Vault::reads(keys, account.as_bytes());
+    }
+
+    /// Links all, or refuses.
+    ///
+    /// # Errors
+    /// ALREADY_LINKED, LINK_LIMIT; INTERNAL when a row is damaged.
+    pub fn write(&self, view: &mut View<'_>) -> Result<LinkRow, Refusal> {
+        // A care context of a provider is linked once, to whomever.
+        let known = self.claims().position(|claim| view.claimed(&claim).is_some());
+        if let Some(position) = known {
+            return Err(Refusal::new(Reason::AlreadyLinked)
+                .saying("a care context of the list is linked already, so nothing was linked; leave it out and repeat")
+                .with(Fact::Position, position));
+        }
+        for claim in self.claims() {
+            view.claim(claim, self.account.to_vec());
+        }
+        let key = self.vault.key(view, self.account.as_bytes())?;
+        let link = self.link(view, &key)?;
+        view.put(&link);
+        for (place, (id, context)) in self.keys().zip(self.care_contexts).enumerate() {
+            self.add(view, &link, place, id, context, &key)?;
+        }
+        self.tell(view, &link)?;
+        Ok(link)
+    }
+
     fn references(&self) -> impl Iterator<Item = &String> {
         self.care_contexts.iter().map(|c| &c.care_context_reference)
     }
 
     fn keys(&self) -> impl Iterator<Item = [u8; 32]> {
-        let owner = self.token.account.as_bytes();
+        let owner = self.account.as_bytes();
         self.references()
-            .map(|reference| self.lookup.context(owner, &self.hip, reference))
+            .map(|reference| self.lookup.context(owner, self.hip, reference))
     }
 
     fn claims(&self) -> impl Iterator<Item = [u8; 32]> {
         self.references()
-            .map(|reference| self.lookup.linked_once(&self.hip, reference))
+            .map(|reference| self.lookup.linked_once(self.hip, reference))
     }
 
     fn added(&self) -> i64 {
@@ -101,8 +158,8 @@ impl LinkContexts {
 
     /// The link of this reference, extended or new.
     fn link(&self, view: &View<'_>, key: &Key) -> Result<LinkRow, Refusal> {
-        let account = self.token.account;
-        let natural = self.lookup.link(account, &self.hip, &self.patient_reference);
+        let account = self.account;
+        let natural = self.lookup.link(account, self.hip, self.patient_reference);
         let now = view.now().0;
         let mut links = view.group::<LinkRow>("subject", account.as_bytes());
         links.retain(|link| link.hip == self.hip.as_str());
@@ -120,8 +177,13 @@ impl LinkContexts {
         }
         let id: LinkId = view.id("link");
         let private = Private {
-            text: self.patient_reference.clone(),
+            text: self.patient_reference.to_owned(),
             ..Private::default()
+        };
+        let origin = if self.is_discovered {
+            Origin::Discovery
+        } else {
+            Origin::HipToken
         };
         Ok(LinkRow {
             id: id.to_vec(),
@@ -133,6 +195,7 @@ impl LinkContexts {
             updated: now,
             version: 1,
             contexts: self.added(),
+            origin: origin.into(),
         })
     }
 
@@ -147,14 +210,14 @@ impl LinkContexts {
     ) -> Result<(), Refusal> {
         let private = Private {
             care_contexts: vec![CareContextRef {
-                patient_reference: self.patient_reference.clone(),
+                patient_reference: self.patient_reference.to_owned(),
                 ..context.clone()
             }],
             ..Private::default()
         };
         let row = CareContextRow {
             key: id.to_vec(),
-            subject: self.token.account.to_vec(),
+            subject: self.account.to_vec(),
             link: link.id.clone(),
             hip: self.hip.as_str().to_owned(),
             sealed: seal(key, view, "care context", &id, &private)?,
@@ -170,17 +233,24 @@ impl LinkContexts {
 
     fn tell(&self, view: &mut View<'_>, link: &LinkRow) -> Result<(), Refusal> {
         let id: LinkId = crate::rows::id(&link.id)?;
-        let mut draft = Draft::new("identity.linked", Action::Create, RetentionClass::General, &self.caller)
-            .subject(self.token.account)
+        let mut draft = Draft::new("identity.linked", Action::Create, RetentionClass::General, self.caller)
+            .subject(self.account)
             .resource(&id.name(), link.version)
-            .participant(&self.hip);
+            .participant(self.hip);
         draft.payload().counts = Some(sammati_api::audit::v1::Counts {
             records: self.added(),
             ..Default::default()
         });
         let told = draft.emit(view);
-        let her = Recipients::new().person(Some(self.token.account));
-        notify(view, told, Kind::Linked, &id.name(), &her, Some(self.token.account));
-        Ok(())
+        let her = Recipients::new().person(Some(self.account));
+        notify(view, told, Kind::Linked, &id.name(), &her, Some(self.account));
+        let hi_types = self.care_contexts.iter().map(|context| context.hi_type).collect();
+        let news = News {
+            account: self.account,
+            category: SubscriptionCategory::Link,
+            hip: self.hip,
+            hi_types: &hi_types,
+        };
+        tell::tell(view, told, news).map(drop)
     }
 }

@@ -1,8 +1,12 @@
 //! Which provider keeps records of whom.
 
 pub mod add;
+pub mod announce;
 pub mod issue;
+mod linked;
 pub mod token;
+
+pub use linked::as_linked;
 
 use sammati_api::types::v1::CareContextRef;
 

@@ -26,7 +26,7 @@ impl Item {
     /// # Errors
     /// INTERNAL when the row is damaged.
     pub fn of(row: &NotificationRow) -> Result<Self, Refusal> {
-        let about = [Kind::ConsentGranted, Kind::ConsentRevoked]
+        let about = [Kind::ConsentGranted, Kind::ConsentNarrowed, Kind::ConsentRevoked]
             .map(i32::from)
             .contains(&row.kind);
         let consent = ConsentId::parse_name(&row.resource).filter(|_| about);
@@ -93,7 +93,7 @@ impl Command for Acknowledge {
             }
             if self.ok {
                 done.count += 1;
-                done.late += i32::from(view.now().0 > row.acknowledge_by);
+                done.late += i32::from(is_late(&row, view.now().0));
                 self.take_in(view, item, row)?;
             } else {
                 self.complain(view, row);
@@ -114,12 +114,19 @@ impl Acknowledge {
         view.put(&row);
         let consent = item.consent.and_then(|id| view.get::<ConsentRow>(id.as_bytes()));
         let Some(mut consent) = consent else {
-            self.draft("consent.notification_acknowledged", &row).emit(view);
+            let mut draft = self.draft("consent.notification_acknowledged", &row);
+            mark(&mut draft, &row);
+            draft.emit(view);
             return Ok(());
         };
         // What time has ended is written first, so that the events stand in the order in which it happened.
         consent::catch_up(view, &mut consent)?;
-        if row.kind == i32::from(Kind::ConsentGranted) {
+        // Word of a wider version says nothing of the present one.
+        let is_present = match consent.narrowed_by.as_str() {
+            "" => row.kind == i32::from(Kind::ConsentGranted),
+            event => row.event_id == event,
+        };
+        if is_present {
             self.stamp(view, &mut consent);
         }
         let stopped = row.kind == i32::from(Kind::ConsentRevoked) && self.is(&consent.hip);
@@ -129,9 +136,9 @@ impl Acknowledge {
             "consent.notification_acknowledged"
         };
         let id: NotificationId = rows::id(&row.id)?;
-        consent::draft(event, Action::Update, &self.caller, &consent)?
-            .object(id.name())
-            .emit(view);
+        let mut draft = consent::draft(event, Action::Update, &self.caller, &consent)?.object(id.name());
+        mark(&mut draft, &row);
+        draft.emit(view);
         Ok(())
     }
 
@@ -178,6 +185,21 @@ impl Acknowledge {
         draft
     }
 }
+
+/// Whether one that is acknowledged at `at` comes late.
+pub const fn is_late(row: &NotificationRow, at: i64) -> bool {
+    at > row.acknowledge_by
+}
+
+/// Marks the event of one that was late: it counts, and the log says that a duty was missed.
+fn mark(draft: &mut Draft, row: &NotificationRow) {
+    if is_late(row, row.acknowledged) {
+        LATE.clone_into(&mut draft.event.reason_code);
+    }
+}
+
+/// The reason of an event about a duty that was done late.
+pub const LATE: &str = "LATE";
 
 /// A notification that is not there, or another's: the same.
 pub fn unknown() -> Refusal {

@@ -49,6 +49,15 @@ impl Recipients {
     }
 }
 
+/// What news is about.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct About {
+    /// Where, a bare id.
+    pub hip: String,
+    /// Of which kinds of record.
+    pub hi_types: Vec<i32>,
+}
+
 /// Tells `recipients` of the event `told` about `resource`.
 pub fn notify(
     view: &mut View<'_>,
@@ -57,6 +66,19 @@ pub fn notify(
     resource: &str,
     recipients: &Recipients,
     subject: Option<AccountId>,
+) {
+    notify_about(view, told, kind, resource, recipients, subject, &About::default());
+}
+
+/// The same, and what is new where.
+pub fn notify_about(
+    view: &mut View<'_>,
+    told: Emitted,
+    kind: Kind,
+    resource: &str,
+    recipients: &Recipients,
+    subject: Option<AccountId>,
+    about: &About,
 ) {
     for recipient in &recipients.0 {
         let id: NotificationId = view.id(&format!("notification {} {recipient}", told.id));
@@ -73,6 +95,8 @@ pub fn notify(
             acknowledge_by: now.plus(ACKNOWLEDGE_WITHIN).0,
             acknowledged: 0,
             error: String::new(),
+            hip: about.hip.clone(),
+            hi_types: about.hi_types.clone(),
         });
     }
 }

@@ -1,22 +1,21 @@
 //! Granting a request, whole or in part: one consent for each HIP, two copies each, all in one commit or nothing.
 
-use std::sync::Arc;
-
 use sammati_api::audit::v1::event::Action;
+use sammati_api::consent::v1::consent::Origin;
 use sammati_api::consent::v1::notification::Kind;
-use sammati_api::types::v1::{CallerKind, CareContextRef, NoticeRef};
+use sammati_api::types::v1::{CareContextRef, NoticeRef};
 use sammati_kernel::{AccountId, Caller, ConsentId, ConsentRequestId, Key, ParticipantId, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
 use super::given::Given;
-use super::{Verb, advance, draft};
-use crate::artefact::{self, ArtefactKeys, Audience, Claims};
+use super::{Verb, advance, draft, renew};
+use crate::artefact::issue::{Issuer, Version};
 use crate::consent;
-use crate::directory::Directory;
 use crate::lookup::Lookup;
 use crate::notification::{Recipients, notify};
 use crate::policy;
-use crate::rows::{self, ArtefactRow, CareContextRow, ConsentRow, LinkRow, RequestRow};
+use crate::representative;
+use crate::rows::{self, CareContextRow, ConsentRow, LinkRow, RequestRow, TransferRow};
 use crate::scope::Scope;
 use crate::vault::{Private, Vault, open, seal};
 
@@ -45,14 +44,10 @@ pub struct ApproveRequest {
     pub is_written: bool,
     /// The etag that was read.
     pub etag: String,
-    /// Names of participants.
-    pub directory: Arc<dyn Directory>,
-    /// Whose key signs.
-    pub keys: Arc<ArtefactKeys>,
-    /// The consent manager.
-    pub manager: Arc<str>,
-    /// The log.
-    pub log_origin: Arc<str>,
+    /// Whether she only wants to see what an approval would make.
+    pub dry_run: bool,
+    /// Makes the artefacts.
+    pub issuer: Issuer,
     /// Hashes.
     pub lookup: Lookup,
     /// Seals.
@@ -91,9 +86,17 @@ impl Command for ApproveRequest {
 
     fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
         let request = loaded.get::<RequestRow>(self.request.as_bytes());
+        let renews = request
+            .as_ref()
+            .map(|row| row.renews.clone())
+            .filter(|id| !id.is_empty());
         let asked = request.and_then(|row| row.scope.read().ok());
         for key in asked.iter().flat_map(|scope| &scope.care_contexts) {
             keys.row::<CareContextRow>(*key);
+        }
+        if let Some(old) = renews {
+            keys.row::<ConsentRow>(old.clone());
+            keys.group::<TransferRow>("open", old);
         }
     }
 
@@ -106,14 +109,27 @@ impl Command for ApproveRequest {
         let key = self.vault.key(view, &request.owner)?;
         let private = open(&key, "request", &request.id, &request.sealed)?;
         let given = self.given(view, &request, &private, &key)?;
+        for one in &given {
+            representative::within(&self.caller, Some(one.scope.purpose), [one.hip.as_str(), &request.hiu])?;
+        }
+        let mut old = renew::superseded(view, &request, given.iter().map(|given| &given.scope))?;
+        let rows = given.iter().map(|g| self.row(view, &request, g, old.as_ref(), &key));
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        if self.dry_run {
+            return self.shown(request, rows, key);
+        }
         self.tell_shown(view, &request)?;
-        let mut consents = Vec::with_capacity(given.len());
-        for given in &given {
-            consents.push(self.grant(view, &request, &private.patient, given, &key)?);
+        for (row, private) in &rows {
+            self.grant(view, row, private, &key)?;
+            if let Some(old) = &mut old {
+                renew::supersede(view, old, row, &self.caller)?;
+            }
         }
         let asked = request.scope.read()?;
         request.narrowed = given.iter().any(|g| g.scope != asked) || given.len() < request.hips.len();
-        request.decided_by = CallerKind::Person.into();
+        request.decided_by = representative::kind(&self.caller);
+        request.decided_under = representative::representation(&self.caller);
+        let consents: Vec<_> = rows.into_iter().map(|(row, _)| row).collect();
         request.consents = consents.iter().map(|consent| consent.id.clone()).collect();
         view.put(&request);
         Ok(Approved { request, consents, key })
@@ -125,6 +141,18 @@ impl Command for ApproveRequest {
 }
 
 impl ApproveRequest {
+    /// What an approval would make, of which nothing is kept: the same is checked.
+    fn shown(&self, mut request: RequestRow, rows: Vec<(ConsentRow, Private)>, key: Key) -> Result<Approved, Refusal> {
+        let id = "0".repeat(36);
+        for (row, private) in &rows {
+            self.issuer.inputs(&self.version(row, private, &id)?)?;
+        }
+        request.decided_by = representative::kind(&self.caller);
+        request.decided_under = representative::representation(&self.caller);
+        let consents = rows.into_iter().map(|(row, _)| row).collect();
+        Ok(Approved { request, consents, key })
+    }
+
     /// The words must be those that were bound; she may have read them in another language of the same version.
     fn check_notice(&self, request: &RequestRow) -> Result<(), Refusal> {
         let (shown, bound) = (&self.notice, &request.notice);
@@ -147,18 +175,17 @@ impl ApproveRequest {
         Ok(())
     }
 
-    fn grant(
+    /// Keeps the consent, tells of it and issues its artefacts.
+    pub(super) fn grant(
         &self,
         view: &mut View<'_>,
-        request: &RequestRow,
-        patient: &str,
-        given: &Given,
+        row: &ConsentRow,
+        private: &Private,
         key: &Key,
-    ) -> Result<ConsentRow, Refusal> {
-        let row = self.row(view, request, patient, given, key)?;
-        view.put(&row);
+    ) -> Result<(), Refusal> {
+        view.put(row);
         let mut granted =
-            consent::draft("consent.granted", Action::Create, &self.caller, &row)?.object(self.request.name());
+            consent::draft("consent.granted", Action::Create, &self.caller, row)?.object(self.request.name());
         granted.payload().notice = Some(self.notice.clone());
         let told = granted.emit(view);
         let parties = Recipients::new().participant(&row.hip).participant(&row.hiu);
@@ -170,27 +197,46 @@ impl ApproveRequest {
             &parties,
             Some(self.account),
         );
-        self.issue(view, &row, patient, given, key, &told.id.to_string())?;
-        Ok(row)
+        let event_id = told.id.to_string();
+        self.issuer.issue(view, &self.version(row, private, &event_id)?, key)
     }
 
-    fn row(
+    fn version<'a>(
+        &'a self,
+        row: &'a ConsentRow,
+        private: &'a Private,
+        event_id: &'a str,
+    ) -> Result<Version<'a>, Refusal> {
+        let supersedes = match row.renews.as_slice() {
+            [] => None,
+            old => Some((rows::consent_id(old)?, row.renews_version)),
+        };
+        Ok(Version {
+            row,
+            private,
+            event_id,
+            supersedes,
+            caller: &self.caller,
+        })
+    }
+
+    pub(super) fn row(
         &self,
         view: &View<'_>,
         request: &RequestRow,
-        patient: &str,
         given: &Given,
+        old: Option<&ConsentRow>,
         key: &Key,
-    ) -> Result<ConsentRow, Refusal> {
+    ) -> Result<(ConsentRow, Private), Refusal> {
         let id: ConsentId = view.id(&format!("consent {}", given.hip));
         let hiu = rows::participant(&request.hiu)?;
         let private = Private {
-            patient: patient.to_owned(),
+            patient: given.patient.clone(),
             care_contexts: given.care_contexts.clone(),
             text: String::new(),
         };
         let now = view.now().0;
-        Ok(ConsentRow {
+        let row = ConsentRow {
             id: id.to_vec(),
             subject: request.owner.clone(),
             request: request.id.clone(),
@@ -201,71 +247,23 @@ impl ApproveRequest {
             grant_version: 1,
             state: consent::State::Granted.number(),
             granted: now,
-            expire: given.scope.erase_time.0,
-            granted_by: CallerKind::Person.into(),
+            expire: representative::ends(&self.caller, given.scope.erase_time.0),
+            granted_by: representative::kind(&self.caller),
+            granted_under: representative::representation(&self.caller),
             notice: self.notice.clone(),
             updated: now,
             version: 1,
             sealed: seal(key, view, "consent", id.as_bytes(), &private)?,
             pair: self.lookup.parties(&request.owner, &given.hip, &hiu).to_vec(),
+            renews: old.map(|old| old.id.clone()).unwrap_or_default(),
+            renews_version: old.map_or(0, |old| old.grant_version),
+            origin: if request.policy.is_empty() {
+                0
+            } else {
+                Origin::Policy.into()
+            },
             ..ConsentRow::default()
-        })
-    }
-
-    fn issue(
-        &self,
-        view: &mut View<'_>,
-        row: &ConsentRow,
-        patient: &str,
-        given: &Given,
-        key: &Key,
-        event_id: &str,
-    ) -> Result<(), Refusal> {
-        let name = |id: &str| {
-            let party = ParticipantId::parse(id)
-                .ok()
-                .and_then(|id| self.directory.participant(&id));
-            party.map_or_else(|| id.to_owned(), |party| party.display_name)
         };
-        let claims = Claims {
-            manager: &self.manager,
-            log_origin: &self.log_origin,
-            consent: row,
-            patient,
-            care_contexts: &given.care_contexts,
-            hip_name: &name(&row.hip),
-            hiu_name: &name(&row.hiu),
-            event_id,
-            caller: &self.caller,
-        };
-        let kid = self.keys.active().kid();
-        for audience in Audience::ALL {
-            let input = artefact::input(kid, &claims, audience)?;
-            // The signature is the same whenever it is made, so its digest can be told before anybody reads it.
-            let sha256 = artefact::sha256(&self.keys.active().sign_input(&input));
-            let row_key = ArtefactRow::key_of(&row.id, row.grant_version, audience.number());
-            let private = Private {
-                text: input,
-                ..Private::default()
-            };
-            let sealed = seal(key, view, "artefact", &row_key, &private)?;
-            view.put(&ArtefactRow {
-                key: row_key,
-                kid: kid.to_owned(),
-                sealed,
-                created: row.granted,
-                sha256: sha256.clone(),
-            });
-            let name = format!(
-                "{}/artefacts/{}-{}",
-                row.id()?.name(),
-                audience.as_str(),
-                row.grant_version
-            );
-            let mut issued = consent::draft("consent.artefact_issued", Action::Create, &self.caller, row)?.object(name);
-            issued.payload().artefact_sha256 = sha256;
-            issued.emit(view);
-        }
-        Ok(())
+        Ok((row, private))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Months};
 use sammati_api::types::v1::{CareContextRef, NoticeRef, Requester};
-use sammati_kernel::{Micros, ParticipantId, Reason, Refusal, Role, Violations};
+use sammati_kernel::{ConsentId, Micros, ParticipantId, Reason, Refusal, Role, Violations};
 
 use crate::artefact;
 use crate::directory::Directory;
@@ -36,6 +36,8 @@ pub struct Ask {
     pub notice: NoticeRef,
     /// The end of the window, if one was asked for.
     pub expire: Option<Micros>,
+    /// The consent whose place it would take.
+    pub renews: Option<ConsentId>,
 }
 
 impl Ask {

@@ -6,16 +6,18 @@ use std::time::Duration;
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
 use sammati_api::types::v1::CareContextRef;
-use sammati_kernel::{Caller, ConsentRequestId, Micros, Reason, Refusal, Slot};
+use sammati_kernel::{Caller, ConsentRequestId, Key, Micros, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
 use super::ask::Ask;
-use super::{State, draft, subject};
+use super::{State, draft, renew, subject};
+use crate::artefact::issue::Issuer;
 use crate::directory::Directory;
 use crate::lookup::Lookup;
 use crate::notification::{Recipients, notify};
 use crate::place::Place;
-use crate::rows::RequestRow;
+use crate::rows::{ConsentRow, RequestRow};
+use crate::scope::Scope;
 use crate::vault::{Private, Vault, seal};
 
 /// Open requests of one asker to one address.
@@ -38,6 +40,8 @@ pub struct CreateRequest {
     pub lookup: Lookup,
     /// Seals.
     pub vault: Vault,
+    /// Makes the artefacts of what a policy grants.
+    pub issuer: Issuer,
 }
 
 impl Command for CreateRequest {
@@ -51,16 +55,26 @@ impl Command for CreateRequest {
 
     fn reads(&self, keys: &mut Keys) {
         keys.group::<RequestRow>("open_pair", self.pair());
+        if let Some(renews) = self.ask.renews {
+            keys.row::<ConsentRow>(renews.to_vec());
+        }
         Vault::reads(keys, &self.place.owner);
+        self.reads_policies(keys);
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<RequestRow, Refusal> {
         self.ask.check(&*self.directory, view.now())?;
         self.check_open(view)?;
-        let row = self.row(view)?;
+        let (scope, key) = (self.scope(), self.vault.key(view, &self.place.owner)?);
+        if let Some(renews) = self.ask.renews {
+            let old = view.get::<ConsentRow>(renews.as_bytes());
+            let old = old.filter(|old| old.subject == self.place.owner);
+            renew::check(view, &self.caller, &self.ask, &scope, old, &key)?;
+        }
+        let row = self.row(view, &scope, &key)?;
         view.put(&row);
         self.tell(view, &row)?;
-        Ok(row)
+        self.by_policy(view, row)
     }
 
     fn outcome(&self, row: &RequestRow) -> Vec<u8> {
@@ -87,15 +101,20 @@ impl CreateRequest {
             .retry_after(Micros(first).since(now)))
     }
 
-    fn row(&self, view: &mut View<'_>) -> Result<RequestRow, Refusal> {
-        let id: ConsentRequestId = view.id("consent request");
-        let (ask, place, now) = (&self.ask, &self.place, view.now());
+    /// What is asked, care contexts hashed for their patient.
+    fn scope(&self) -> Scope {
+        let (ask, owner) = (&self.ask, &self.place.owner);
         let mut scope = ask.scope.clone();
         if let [hip] = ask.hips.as_slice() {
-            let key = |c: &CareContextRef| self.lookup.context(&place.owner, hip, &c.care_context_reference);
+            let key = |c: &CareContextRef| self.lookup.context(owner, hip, &c.care_context_reference);
             scope.care_contexts = ask.care_contexts.iter().map(key).collect();
         }
-        let key = self.vault.key(view, &place.owner)?;
+        scope
+    }
+
+    fn row(&self, view: &View<'_>, scope: &Scope, key: &Key) -> Result<RequestRow, Refusal> {
+        let id: ConsentRequestId = view.id("consent request");
+        let (ask, place, now) = (&self.ask, &self.place, view.now());
         let private = Private {
             patient: ask.patient.clone(),
             care_contexts: ask.care_contexts.clone(),
@@ -108,15 +127,16 @@ impl CreateRequest {
             hiu: ask.hiu.as_str().to_owned(),
             hips: ask.hips.iter().map(|hip| hip.as_str().to_owned()).collect(),
             requester: ask.requester.clone(),
-            scope: (&scope).into(),
+            scope: scope.into(),
             notice: ask.notice.clone(),
             expire: ask.expire.unwrap_or_else(|| now.plus(WINDOW)).0,
             state: State::Requested.number(),
             created: now.0,
             updated: now.0,
             version: 1,
-            sealed: seal(&key, view, "request", id.as_bytes(), &private)?,
+            sealed: seal(key, view, "request", id.as_bytes(), &private)?,
             pair: self.pair(),
+            renews: ask.renews.map(|id| id.to_vec()).unwrap_or_default(),
             ..RequestRow::default()
         })
     }

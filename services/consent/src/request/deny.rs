@@ -2,13 +2,13 @@
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
-use sammati_api::types::v1::CallerKind;
 use sammati_kernel::{AccountId, Caller, ConsentRequestId, Key, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
 use super::{Verb, advance, draft};
 use crate::notification::{Recipients, notify};
 use crate::policy;
+use crate::representative;
 use crate::rows::{self, RequestRow};
 use crate::vault::{Private, Vault, seal};
 
@@ -50,7 +50,10 @@ impl Command for DenyRequest {
         let mut row = policy::may_decide(&self.caller, view.get::<RequestRow>(self.request.as_bytes()))?;
         rows::check_etag(&self.etag, row.version)?;
         advance(view, &mut row, Verb::Deny)?;
-        row.decided_by = CallerKind::Person.into();
+        let parties = row.hips.iter().map(String::as_str).chain([row.hiu.as_str()]);
+        representative::within(&self.caller, row.scope.purpose(), parties)?;
+        row.decided_by = representative::kind(&self.caller);
+        row.decided_under = representative::representation(&self.caller);
         let key = self.vault.key(view, &row.owner)?;
         if !self.reason.is_empty() {
             let private = Private {

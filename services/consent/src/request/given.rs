@@ -7,17 +7,18 @@ use sammati_kernel::{Fact, Key, ParticipantId, Reason, Refusal};
 use sammati_store::View;
 
 use super::approve::{ApproveRequest, Grant};
-use crate::link::fits;
+use crate::link::as_linked;
 use crate::lookup::ContextKey;
-use crate::rows::{self, CareContextRow, LinkRow, RequestRow};
+use crate::rows::{self, LinkRow, RequestRow};
 use crate::scope::{Scope, wider};
-use crate::vault::{Private, open};
+use crate::vault::Private;
 use crate::wire::request::HIPS;
 
 /// What a grant is measured by.
 struct Asked<'a> {
     scope: &'a Scope,
     care_contexts: &'a [CareContextRef],
+    patient: &'a str,
     /// Who may give: the HIPs that are named, or else those she has links with.
     sources: &'a [ParticipantId],
     /// Opens what is hers.
@@ -27,6 +28,8 @@ struct Asked<'a> {
 /// A grant that was found good; its care contexts in the words of the provider that linked them.
 pub(super) struct Given {
     pub(super) hip: ParticipantId,
+    /// The address that was asked.
+    pub(super) patient: String,
     pub(super) scope: Scope,
     pub(super) care_contexts: Vec<CareContextRef>,
 }
@@ -60,6 +63,7 @@ impl ApproveRequest {
         let asked = Asked {
             scope: &scope,
             care_contexts: &private.care_contexts,
+            patient: &private.patient,
             sources: &sources,
             key,
         };
@@ -93,12 +97,13 @@ impl ApproveRequest {
         let care_contexts = care_contexts.collect::<Result<_, _>>()?;
         Ok(Given {
             hip,
+            patient: asked.patient.to_owned(),
             scope,
             care_contexts,
         })
     }
 
-    /// A care context as its provider linked it to her: nothing that whoever asks said of it is signed unchecked (C3).
+    /// A care context as its provider linked it to her.
     fn as_linked(
         &self,
         view: &View<'_>,
@@ -106,18 +111,9 @@ impl ApproveRequest {
         named: &CareContextRef,
         asked: &Asked<'_>,
     ) -> Result<CareContextRef, Refusal> {
-        let row = view.get::<CareContextRow>(&self.context(hip, named));
-        let row = row.filter(|row| row.hip == hip.as_str() && row.subject == self.account.as_bytes());
-        let row = row.ok_or_else(not_linked)?;
-        let private = open(asked.key, "care context", &row.key, &row.sealed)?;
-        let linked = private.care_contexts.into_iter().next().ok_or_else(not_linked)?;
-        let mut said = asked.care_contexts.iter().chain([named]);
+        let at = (self.account, hip, self.context(hip, named));
         // What was asked must mean it too, not only what she gives.
-        if said.all(|c| c.care_context_reference != linked.care_context_reference || fits(c, &linked)) {
-            Ok(linked)
-        } else {
-            Err(not_linked())
-        }
+        as_linked(view, &at, asked.key, asked.care_contexts.iter().chain([named]))
     }
 
     /// The providers she has links with.
@@ -156,12 +152,6 @@ fn empty(why: &'static str) -> Refusal {
         reason: Reason::GrantEmpty,
         ..Refusal::field("grants", why)
     }
-}
-
-fn not_linked() -> Refusal {
-    Refusal::new(Reason::CareContextNotLinked).saying(
-        "a care context is not linked to her at this provider, or under another patient reference; leave it out, or let the provider link it",
-    )
 }
 
 fn too_wide(field: &'static str, why: &'static str) -> Refusal {

@@ -2,9 +2,12 @@
 
 pub mod approve;
 pub mod ask;
+mod by_policy;
+pub mod cancel;
 pub mod create;
 pub mod deny;
 mod given;
+pub mod renew;
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;

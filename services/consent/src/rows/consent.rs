@@ -85,6 +85,30 @@ pub struct ConsentRow {
     /// One hash of person, HIP and HIU.
     #[prost(bytes = "vec", tag = "25")]
     pub pair: Vec<u8>,
+    /// When a paused one is in force again by itself; 0: not by itself.
+    #[prost(int64, tag = "26")]
+    pub resume: i64,
+    /// When it was last narrowed; 0: never.
+    #[prost(int64, tag = "27")]
+    pub narrowed: i64,
+    /// The event of its last narrowing: whoever takes that in has taken in the present version. Empty: never narrowed.
+    #[prost(string, tag = "28")]
+    pub narrowed_by: String,
+    /// The consent that it took the place of; empty: none.
+    #[prost(bytes = "vec", tag = "29")]
+    pub renews: Vec<u8>,
+    /// The version of that one.
+    #[prost(int32, tag = "30")]
+    pub renews_version: i32,
+    /// The consent that took its place; empty: none.
+    #[prost(bytes = "vec", tag = "31")]
+    pub successor: Vec<u8>,
+    /// The representation it was granted under, 16 bytes; empty: by herself.
+    #[prost(bytes = "vec", tag = "40")]
+    pub granted_under: Vec<u8>,
+    /// The contract's `Origin`; 0 is REQUEST.
+    #[prost(int32, tag = "41")]
+    pub origin: i32,
 }
 
 impl ConsentRow {
@@ -117,13 +141,26 @@ impl ConsentRow {
         State::from_number(self.state)
     }
 
-    /// The state by the clock of now: one whose time is over is EXPIRED, written or not.
+    /// The state by the clock of now: one whose time is over is EXPIRED, one whose pause is over GRANTED, written or not.
     pub const fn state_at(&self, now: Micros) -> State {
-        let state = self.state();
-        if state.is_open() && now.0 >= self.expire {
-            State::Expired
+        match self.state() {
+            state if state.is_open() && now.0 >= self.expire => State::Expired,
+            State::Paused if self.resumes() && now.0 >= self.resume => State::Granted,
+            state => state,
+        }
+    }
+
+    /// Whether it is paused and will be in force again by itself, before its end.
+    pub const fn resumes(&self) -> bool {
+        matches!(self.state(), State::Paused) && self.resume != 0 && self.resume < self.expire
+    }
+
+    /// When the present version was made.
+    pub const fn made(&self) -> i64 {
+        if self.narrowed == 0 {
+            self.granted
         } else {
-            state
+            self.narrowed
         }
     }
 
@@ -161,7 +198,8 @@ impl Record for ConsentRow {
             self.request.clone().into(),
             self.pair.clone().into(),
             open.then(|| self.subject.clone()).into(),
-            open.then_some(self.expire).into(),
+            open.then_some(if self.resumes() { self.resume } else { self.expire })
+                .into(),
         ]
     }
 }

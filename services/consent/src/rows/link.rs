@@ -32,6 +32,9 @@ pub struct LinkRow {
     /// How many care contexts it has.
     #[prost(int64, tag = "9")]
     pub contexts: i64,
+    /// The contract's `Origin`; 0 is HIP_TOKEN.
+    #[prost(int32, tag = "10")]
+    pub origin: i32,
 }
 
 impl Record for LinkRow {

@@ -3,36 +3,46 @@
 //! What is personal (addresses, references, words of hers) stands in `sealed` fields, under her data key.
 
 mod consent;
+mod discovery;
 mod link;
 mod request;
 mod scope;
+mod standing;
+mod subscription;
 mod transfer;
 
 pub use consent::{ArtefactRow, ConsentRow};
+pub use discovery::{DiscoveryRow, Known, ProfileShareRow};
 pub use link::{CareContextRow, DataKeyRow, LinkRow, LinkTryRow};
 pub use request::RequestRow;
 pub use scope::ScopeRow;
+pub use standing::{ExcludedRow, PolicyRow};
+pub use subscription::{SourcesRow, SubscriptionRow};
 pub use transfer::{NotificationRow, TransferRow};
 
-use sammati_kernel::{AccountId, Id, IdKind, Micros, ParticipantId, Reason, Refusal};
-use sammati_store::verbs::Known;
+use sammati_kernel::{AccountId, Id, IdKind, Micros, ParticipantId, Reason, Refusal, RepresentationId};
+use sammati_store::verbs;
 use sammati_store::{EmbeddedMigrations, embed_migrations};
 
 /// The schema.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 
 /// Its tables as fsck reads them.
-pub fn tables() -> Vec<Known> {
+pub fn tables() -> Vec<verbs::Known> {
     vec![
-        Known::of::<ArtefactRow>(),
-        Known::of::<CareContextRow>(),
-        Known::of::<ConsentRow>(),
-        Known::of::<DataKeyRow>(),
-        Known::of::<LinkRow>(),
-        Known::of::<LinkTryRow>(),
-        Known::of::<NotificationRow>(),
-        Known::of::<RequestRow>(),
-        Known::of::<TransferRow>(),
+        verbs::Known::of::<ArtefactRow>(),
+        verbs::Known::of::<CareContextRow>(),
+        verbs::Known::of::<ConsentRow>(),
+        verbs::Known::of::<DataKeyRow>(),
+        verbs::Known::of::<DiscoveryRow>(),
+        verbs::Known::of::<LinkRow>(),
+        verbs::Known::of::<LinkTryRow>(),
+        verbs::Known::of::<NotificationRow>(),
+        verbs::Known::of::<PolicyRow>(),
+        verbs::Known::of::<ProfileShareRow>(),
+        verbs::Known::of::<RequestRow>(),
+        verbs::Known::of::<SubscriptionRow>(),
+        verbs::Known::of::<TransferRow>(),
     ]
 }
 
@@ -68,6 +78,13 @@ pub fn time(micros: i64) -> Option<Micros> {
     (micros != 0).then_some(Micros(micros))
 }
 
+/// The name of a representation that may be absent.
+pub fn representation(bytes: &[u8]) -> String {
+    RepresentationId::from_slice(bytes)
+        .map(|id| id.name())
+        .unwrap_or_default()
+}
+
 /// The etag of a version.
 pub fn etag(version: i64) -> String {
     format!("\"{version}\"")
@@ -96,6 +113,10 @@ macro_rules! typed { ($($name:ident $id:ident;)*) => { $(
 
 typed! {
     consent_id ConsentId;
+    discovery_id DiscoveryId;
+    policy_id PolicyId;
+    profile_share_id ProfileShareId;
+    subscription_id SubscriptionId;
     request_id ConsentRequestId;
     link_id LinkId;
     notification_id NotificationId;

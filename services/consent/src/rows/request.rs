@@ -70,6 +70,15 @@ pub struct RequestRow {
     /// One hash of owner and asker, for the limit of open requests.
     #[prost(bytes = "vec", tag = "20")]
     pub pair: Vec<u8>,
+    /// The consent that an approval takes the place of; empty: none.
+    #[prost(bytes = "vec", tag = "21")]
+    pub renews: Vec<u8>,
+    /// The representation it was decided under, 16 bytes; empty: by herself.
+    #[prost(bytes = "vec", tag = "40")]
+    pub decided_under: Vec<u8>,
+    /// The policy that decided it; empty: she did.
+    #[prost(bytes = "vec", tag = "30")]
+    pub policy: Vec<u8>,
 }
 
 impl RequestRow {

@@ -68,6 +68,12 @@ pub struct TransferRow {
     /// `PurposeCode` of the grant.
     #[prost(int32, tag = "20")]
     pub purpose: i32,
+    /// The HIP's `TransferReport`, sealed; empty before.
+    #[prost(bytes = "vec", tag = "21")]
+    pub hip_report: Vec<u8>,
+    /// The HIU's `TransferReport`, sealed; empty before.
+    #[prost(bytes = "vec", tag = "22")]
+    pub hiu_report: Vec<u8>,
 }
 
 impl TransferRow {
@@ -110,6 +116,9 @@ impl Record for TransferRow {
             Column::int("due"),
             Column::bytes("open_hip"),
             Column::bytes("open_hiu"),
+            Column::bytes("subject"),
+            Column::bytes("hip"),
+            Column::bytes("hiu"),
         ],
     };
 
@@ -124,6 +133,9 @@ impl Record for TransferRow {
             open.then_some(self.expire).into(),
             open.then(|| self.hip.clone().into_bytes()).into(),
             open.then(|| self.hiu.clone().into_bytes()).into(),
+            self.subject.clone().into(),
+            self.hip.as_str().into(),
+            self.hiu.as_str().into(),
         ]
     }
 }
@@ -164,6 +176,12 @@ pub struct NotificationRow {
     /// What the recipient last said went wrong, for an operator.
     #[prost(string, tag = "11")]
     pub error: String,
+    /// Where there is something new, a bare id; empty without.
+    #[prost(string, tag = "12")]
+    pub hip: String,
+    /// Of which kinds of record, `HiType` numbers.
+    #[prost(int32, repeated, tag = "13")]
+    pub hi_types: Vec<i32>,
 }
 
 impl Record for NotificationRow {

@@ -11,11 +11,12 @@ use sammati_server::{authz, error};
 use tonic::{Request, Response, Status};
 
 use super::{Core, Rpc};
+use crate::artefact::issue::name;
 use crate::artefact::{ArtefactKey, Audience, is_shown_to_parties};
 use crate::consent::fetch::FetchArtefact;
 use crate::notice::hex;
 use crate::policy;
-use crate::rows::{ArtefactRow, ConsentRow, broken};
+use crate::rows::{self, ArtefactRow, ConsentRow, broken};
 use crate::wire::consent::audience as on_wire;
 use crate::wire::{self, stamp};
 
@@ -36,6 +37,14 @@ impl ArtefactService for Rpc {
     ) -> Result<Response<api::ListKeysResponse>, Status> {
         let caller = authz::caller(&request)?.clone();
         self.0.artefact_keys(&caller, request.into_inner()).map(Response::new)
+    }
+
+    async fn verify_artefact(
+        &self,
+        request: Request<api::VerifyArtefactRequest>,
+    ) -> Result<Response<api::VerifyArtefactResponse>, Status> {
+        let found = self.0.verify(request.get_ref()).await;
+        found.map(Response::new).map_err(error::status)
     }
 }
 
@@ -64,11 +73,12 @@ impl Core {
         let command = FetchArtefact {
             caller: caller.clone(),
             consent: id,
-            version: message.version.max(1),
+            version: message.version,
             audience,
         };
-        let (row, artefact) = self.store.once(command).await?;
-        self.render_artefact(caller, id, audience, &row, &artefact).await
+        let (row, artefact, version) = self.store.once(command).await?;
+        self.render_artefact(caller, (id, audience, version), &row, &artefact)
+            .await
     }
 
     /// The copy that was asked for, or the caller's own.
@@ -91,23 +101,28 @@ impl Core {
     async fn render_artefact(
         &self,
         caller: &Caller,
-        id: ConsentId,
-        audience: Audience,
+        (id, audience, version): (ConsentId, Audience, i32),
         row: &ConsentRow,
         artefact: &ArtefactRow,
     ) -> Result<api::Artefact, Refusal> {
         let state = row.state_at(self.now());
         let jws = self.jws(row, artefact).await?;
-        let shown = caller.account().is_some() || is_shown_to_parties(state);
+        let is_newest = version == row.grant_version;
+        let shown = caller.account().is_some() || (is_newest && is_shown_to_parties(state));
+        let supersedes = match version {
+            1 if row.renews.is_empty() => String::new(),
+            1 => name(rows::consent_id(&row.renews)?, audience, row.renews_version),
+            _ => name(id, audience, version - 1),
+        };
         Ok(api::Artefact {
-            name: format!("{}/artefacts/{}-{}", id.name(), audience.as_str(), row.grant_version),
+            name: name(id, audience, version),
             consent: id.name(),
             audience: on_wire(audience).into(),
-            version: row.grant_version,
+            version,
             jws: if shown { jws.to_string() } else { String::new() },
             kid: artefact.kid.clone(),
             sha256: hex(digest(&SHA256, jws.as_bytes()).as_ref()),
-            supersedes: String::new(),
+            supersedes,
             state: state.number(),
             create_time: stamp(artefact.created),
             revision: self.revision(id.slot()),

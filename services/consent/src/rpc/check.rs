@@ -1,32 +1,43 @@
 //! A check: the question answered from memory, after a confirmation that began when it arrived.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sammati_api::consent::v1 as api;
-use sammati_api::consent::v1::check_access_request::Consistency;
 use sammati_kernel::{AccountId, Caller, ParticipantId, Reason, Refusal, Role, Slot};
 use sammati_store::Revision;
 
 use super::Core;
-use crate::decision::{Asker, Facts, Granted, Verdict, decide, record};
+use crate::decision::{Asker, Facts, Granted, Verdict, decide, record, reduce};
 use crate::directory::Directory;
 use crate::lookup::ContextKey;
 use crate::place::Place;
 use crate::policy;
+use crate::standing::Block;
 use crate::subject::{Held, Subject};
 use crate::wire::Person;
-use crate::wire::decision::{Asked, Target, parse, render};
+use crate::wire::decision::{Asked, Consistency, Target, parse, render, wanted};
 
 /// How old the last confirmation may be for an answer that need not be newer than a revision.
 const CONFIRMED: Duration = Duration::from_secs(5);
 
+/// What the checks of one call have seen: each person once, so that all that is asked about her rests on one state.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Where a partition stood in this process before anything in it was looked at.
+    revisions: HashMap<i64, String>,
+    subjects: HashMap<AccountId, Arc<Subject>>,
+    persons: HashMap<String, Option<AccountId>>,
+}
+
 /// What a check found in memory.
-struct Found {
-    slot: Slot,
-    subject: Option<AccountId>,
-    linked: HashSet<ContextKey>,
-    candidates: Vec<Held>,
+pub(super) struct Found {
+    pub(super) slot: Slot,
+    pub(super) subject: Option<AccountId>,
+    pub(super) hers: Option<Arc<Subject>>,
+    pub(super) candidates: Vec<Arc<Held>>,
+    pub(super) revision: String,
 }
 
 impl Core {
@@ -35,40 +46,49 @@ impl Core {
         caller: &Caller,
         message: &api::CheckAccessRequest,
     ) -> Result<api::Decision, Refusal> {
-        let wanted = self.wanted(message.consistency.as_ref());
-        let (mut asked, wanted) = Refusal::both(parse(message, caller), wanted)?;
+        let wanted = wanted(self.store.key(), message.consistency.as_ref().map(Consistency::from));
+        let (asked, wanted) = Refusal::both(parse(message, caller), wanted)?;
         self.directory.fresh()?;
         self.confirm(wanted).await?;
-        let found = self.look(caller, &mut asked).await?;
+        self.answer(caller, asked, &mut Seen::default()).await
+    }
+
+    /// Answers one question from memory, which is confirmed.
+    pub(super) async fn answer(
+        &self,
+        caller: &Caller,
+        mut asked: Asked,
+        seen: &mut Seen,
+    ) -> Result<api::Decision, Refusal> {
+        let found = self.look(caller, &mut asked, seen).await?;
         let now = self.now();
-        let facts = Remembered {
-            directory: self.directory.as_ref(),
-            linked: &found.linked,
-        };
+        let facts = self.remembered(&found);
         let candidates: Vec<&Granted> = found.candidates.iter().map(|held| &held.granted).collect();
         let verdict = decide(&asked.question, &facts, &candidates, now);
-        let by = verdict.by.map(|place| &found.candidates[place]);
-        let mut decided = record::decided(&verdict, by.map(|held| &held.granted), now, self.directory.as_of());
-        let revision = self.revision(found.slot);
+        let by = verdict.by.map(|place| found.candidates[place].as_ref());
+        let granted = by.map(|held| &held.granted);
+        let reduced = granted.filter(|_| verdict.is_reduced());
+        let reduced = reduced.map(|granted| reduce::permitted(&asked.question, &facts, granted));
+        let mut decided = record::decided(&verdict, granted, now, self.directory.as_of());
+        if let Some(reduced) = reduced {
+            decided.reduce(&reduced);
+        }
         if !verdict.permits() {
-            decided.id = self.note(caller, &asked, &found, by, &verdict, &revision).await?;
+            decided.id = self.note(caller, &asked, &found, by, &verdict).await?;
         }
-        Ok(render(&decided, by, caller, revision))
+        let part = self.part(&decided, by, &asked);
+        Ok(render(&decided, by, part, caller, found.revision))
     }
 
-    /// How fresh the caller wants it: at least a revision, or, without one, everything that returned before the check
-    /// began.
-    fn wanted(&self, consistency: Option<&Consistency>) -> Result<Option<Revision>, Refusal> {
-        match consistency {
-            None | Some(Consistency::FullyConsistent(true)) => Ok(None),
-            Some(Consistency::FullyConsistent(false)) => Err(Refusal::field("fully_consistent", "true, or left out")),
-            Some(Consistency::AtLeast(text)) => Revision::open(self.store.key(), text)
-                .map(Some)
-                .ok_or_else(|| Refusal::field("at_least", "a revision from an earlier answer")),
+    pub(super) fn remembered<'a>(&'a self, found: &'a Found) -> Remembered<'a> {
+        Remembered {
+            directory: self.directory.as_ref(),
+            linked: found.hers.as_ref().map(|subject| &subject.linked),
+            blocks: found.hers.as_ref().map_or(&[][..], |subject| subject.blocks.as_slice()),
         }
     }
 
-    async fn confirm(&self, wanted: Option<Revision>) -> Result<(), Refusal> {
+    pub(super) async fn confirm(&self, wanted: Option<Revision>) -> Result<(), Refusal> {
         let Some(wanted) = wanted else {
             return self.store.confirm().await;
         };
@@ -89,62 +109,86 @@ impl Core {
         Err(Reason::StorageUnavailable.into())
     }
 
-    async fn look(&self, caller: &Caller, asked: &mut Asked) -> Result<Found, Refusal> {
+    pub(super) async fn look(&self, caller: &Caller, asked: &mut Asked, seen: &mut Seen) -> Result<Found, Refusal> {
         match asked.target.clone() {
             Target::Consent(id) => {
+                let revision = self.seen_at(seen, id.slot());
                 let Some(parties) = self.subjects.parties(id).await? else {
-                    return nothing(caller, asked, id.slot());
+                    return nothing(caller, asked, id.slot(), revision);
                 };
                 if asked.question.asker == Asker::Person(parties.subject) || caller.account().is_none() {
                     self.hash(asked, parties.subject.as_bytes(), &parties.hip);
-                    let subject = self.subjects.get(parties.subject).await?;
+                    let subject = self.her(seen, parties.subject).await?;
                     let candidates = self.subjects.consent(&subject, id).await?.into_iter().collect();
                     // A stranger's question concerns nobody: it learns nothing, and her log names her as tried.
                     return Ok(Found {
                         slot: id.slot(),
                         subject: Some(parties.subject),
-                        linked: subject.linked.clone(),
+                        hers: Some(subject),
                         candidates,
+                        revision,
                     });
                 }
-                nothing(caller, asked, id.slot())
+                nothing(caller, asked, id.slot(), revision)
             }
             Target::Person(person) => {
-                let account = match (&person, &asked.question.asker) {
-                    // She proved who she is.
-                    (Person::Account(her), Asker::Person(me)) if her == me => Some(*me),
-                    _ => self.find(&person).await?,
-                };
+                let account = self.meant(&person, asked, seen).await?;
                 let hers = matches!((&asked.question.asker, account), (Asker::Person(me), Some(her)) if *me == her);
                 if caller.account().is_some() && !hers {
                     return Err(policy::unavailable(caller));
                 }
                 let Some(account) = account else {
-                    return nothing(caller, asked, self.callers_slot(caller));
+                    let slot = self.callers_slot(caller);
+                    let revision = self.seen_at(seen, slot);
+                    return nothing(caller, asked, slot, revision);
                 };
                 let (requester, provider) = parties(asked)?;
                 self.hash(asked, account.as_bytes(), &provider);
                 let pair = self.lookup.parties(account.as_bytes(), &provider, &requester);
-                let subject = self.subjects.get(account).await?;
-                let candidates = self.between(account, &subject, (provider, requester), pair).await?;
+                let revision = self.seen_at(seen, account.slot());
+                let subject = self.her(seen, account).await?;
+                let between = (provider, requester);
+                let candidates = self.subjects.between(account, &subject, &between, pair).await?;
                 Ok(Found {
                     slot: account.slot(),
                     subject: Some(account),
-                    linked: subject.linked.clone(),
+                    hers: Some(subject),
                     candidates,
+                    revision,
                 })
             }
         }
     }
 
-    async fn between(
-        &self,
-        account: AccountId,
-        subject: &Subject,
-        parties: (ParticipantId, ParticipantId),
-        pair: [u8; 32],
-    ) -> Result<Vec<Held>, Refusal> {
-        self.subjects.between(account, subject, &parties, pair).await
+    /// Whom a question means. She proved who she is; anybody else is looked up, once a call.
+    async fn meant(&self, person: &Person, asked: &Asked, seen: &mut Seen) -> Result<Option<AccountId>, Refusal> {
+        if let (Person::Account(her), Asker::Person(me)) = (person, &asked.question.asker)
+            && her == me
+        {
+            return Ok(Some(*me));
+        }
+        if let Some(known) = seen.persons.get(&person.text()) {
+            return Ok(*known);
+        }
+        let found = self.find(person).await?;
+        seen.persons.insert(person.text(), found);
+        Ok(found)
+    }
+
+    /// The revision that a call's answers about a slot rest on: taken before the first of them looks.
+    fn seen_at(&self, seen: &mut Seen, slot: Slot) -> String {
+        let partition = self.store.partitions().of(slot);
+        let revision = seen.revisions.entry(partition);
+        revision.or_insert_with(|| self.revision(slot)).clone()
+    }
+
+    async fn her(&self, seen: &mut Seen, account: AccountId) -> Result<Arc<Subject>, Refusal> {
+        if let Some(subject) = seen.subjects.get(&account) {
+            return Ok(Arc::clone(subject));
+        }
+        let subject = self.subjects.get(account).await?;
+        seen.subjects.insert(account, Arc::clone(&subject));
+        Ok(subject)
     }
 
     /// Hashes the care contexts of a question for the provider that holds them.
@@ -154,6 +198,26 @@ impl Core {
             .iter()
             .map(|reference| self.lookup.context(owner, hip, reference));
         asked.question.care_contexts = keys.collect();
+    }
+
+    /// What a reduced permit leaves, in the words of the question.
+    pub(super) fn part(
+        &self,
+        decided: &record::Decided,
+        held: Option<&Held>,
+        asked: &Asked,
+    ) -> Option<api::decision::Part> {
+        let granted = &held.filter(|_| decided.is_reduced())?.granted;
+        let is_left = |reference: &&String| {
+            let key = self.lookup.context(granted.subject.as_bytes(), &granted.hip, reference);
+            decided.contexts.iter().any(|left| *left == key)
+        };
+        let left = asked.references.iter().filter(is_left);
+        Some(api::decision::Part {
+            hi_types: decided.hi_types.clone(),
+            record_range: Some(crate::wire::interval(decided.from, decided.to)),
+            care_contexts: left.cloned().collect(),
+        })
     }
 
     /// Where a question about nobody is recorded.
@@ -181,13 +245,13 @@ impl Core {
         found: &Found,
         by: Option<&Held>,
         verdict: &Verdict,
-        revision: &str,
     ) -> Result<String, Refusal> {
         let kind = (caller.id(), asked.target.text(), verdict.reason.into());
         let by = by.map(|held| &held.granted);
         let (id, full) = self.denials.note(kind, found.slot, self.now(), |id| {
             let mut draft = record::draft(caller, &asked.question, found.subject, by, verdict);
-            draft.payload().decision = Some(record::record(id, revision, verdict.rule, &asked.question));
+            let decision = record::record(id, &found.revision, verdict.rule, &asked.question);
+            draft.payload().decision = Some(decision);
             draft
         })?;
         if full {
@@ -198,7 +262,7 @@ impl Core {
 }
 
 /// No such consent, or nobody: a denial to participants and services; a person may only ask about herself.
-fn nothing(caller: &Caller, asked: &mut Asked, slot: Slot) -> Result<Found, Refusal> {
+fn nothing(caller: &Caller, asked: &mut Asked, slot: Slot, revision: String) -> Result<Found, Refusal> {
     if caller.account().is_some() {
         return Err(policy::unavailable(caller));
     }
@@ -206,8 +270,9 @@ fn nothing(caller: &Caller, asked: &mut Asked, slot: Slot) -> Result<Found, Refu
     Ok(Found {
         slot,
         subject: None,
-        linked: HashSet::new(),
+        hers: None,
         candidates: Vec::new(),
+        revision,
     })
 }
 
@@ -218,9 +283,10 @@ pub(super) fn parties(asked: &Asked) -> Result<(ParticipantId, ParticipantId), R
 }
 
 /// Facts of identity and of the subject, all from memory.
-struct Remembered<'a> {
+pub(super) struct Remembered<'a> {
     directory: &'a dyn Directory,
-    linked: &'a HashSet<ContextKey>,
+    linked: Option<&'a HashSet<ContextKey>>,
+    blocks: &'a [Block],
 }
 
 impl Facts for Remembered<'_> {
@@ -233,6 +299,10 @@ impl Facts for Remembered<'_> {
     }
 
     fn is_linked(&self, key: &ContextKey) -> bool {
-        self.linked.contains(key)
+        self.linked.is_some_and(|linked| linked.contains(key))
+    }
+
+    fn blocks(&self) -> &[Block] {
+        self.blocks
     }
 }

@@ -46,10 +46,52 @@ impl ConsentService for Rpc {
             .map(Response::new)
             .map_err(error::status)
     }
+
+    async fn pause_consent(
+        &self,
+        request: Request<api::PauseConsentRequest>,
+    ) -> Result<Response<api::Consent>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0
+            .pause(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    async fn resume_consent(
+        &self,
+        request: Request<api::ResumeConsentRequest>,
+    ) -> Result<Response<api::Consent>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0
+            .resume(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    async fn get_receipt(&self, request: Request<api::GetReceiptRequest>) -> Result<Response<api::Receipt>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        let given = self.0.receipt(&caller, request.get_ref()).await;
+        given.map(Response::new).map_err(error::status)
+    }
+
+    async fn narrow_consent(
+        &self,
+        request: Request<api::NarrowConsentRequest>,
+    ) -> Result<Response<api::Consent>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0
+            .narrow(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
 }
 
 impl Core {
-    async fn get(&self, caller: &Caller, name: &str) -> Result<api::Consent, Refusal> {
+    pub(super) async fn get(&self, caller: &Caller, name: &str) -> Result<api::Consent, Refusal> {
         let (id, store) = (consent("name", name)?, self.store.clone());
         let read = self.store.read(move |r| {
             let row = r

@@ -1,14 +1,17 @@
 //! `DecisionService`: may this happen, now?
 
+use std::sync::Arc;
+
 use prost::Message;
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::decision_service_server::DecisionService;
 use sammati_kernel::{Caller, ConsentId, Refusal};
 use sammati_server::{authz, error};
 use sammati_store::Outcome;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::check::parties;
+use super::many::Answers;
 use super::{Core, Rpc};
 use crate::decision::authorize::{Authorize, Candidates, Deciding, Settled};
 use crate::decision::record::Decided;
@@ -39,6 +42,42 @@ impl DecisionService for Rpc {
             .map(Response::new)
             .map_err(error::status)
     }
+
+    async fn batch_check_access(
+        &self,
+        request: Request<api::BatchCheckAccessRequest>,
+    ) -> Result<Response<api::BatchCheckAccessResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        let decided = self.0.check_all(&caller, request.get_ref()).await;
+        decided.map(Response::new).map_err(error::status)
+    }
+
+    type StreamCheckAccessStream = Answers;
+
+    async fn stream_check_access(
+        &self,
+        request: Request<Streaming<api::StreamCheckAccessRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        Ok(Response::new(self.answer(caller, request.into_inner())))
+    }
+
+    async fn explain_access(
+        &self,
+        request: Request<api::ExplainAccessRequest>,
+    ) -> Result<Response<api::ExplainAccessResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        let explained = self.0.explain(&caller, request.get_ref()).await;
+        explained.map(Response::new).map_err(error::status)
+    }
+
+    async fn list_grantees(
+        &self,
+        request: Request<api::ListGranteesRequest>,
+    ) -> Result<Response<api::ListGranteesResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0.grantees(&caller, request.into_inner()).await.map(Response::new)
+    }
 }
 
 impl Core {
@@ -51,18 +90,18 @@ impl Core {
             None => {
                 self.directory.fresh()?;
                 let deciding = match asked.target.clone() {
-                    Target::Consent(id) => self.about_consent(caller, asked, id).await?,
+                    Target::Consent(id) => self.about_consent(caller, asked.clone(), id).await?,
                     Target::Person(person) => {
                         let found = self.find(&person).await?;
                         let place = found.map_or_else(|| self.nobody(caller), Place::person);
-                        self.about_person(caller, asked, &place)?
+                        self.about_person(caller, asked.clone(), &place)?
                     }
                 };
                 self.store.run(Authorize(deciding), Some(key)).await?
             }
         };
         let (decided, consent) = settled(outcome)?;
-        self.tell(caller, decided, consent).await
+        self.tell(caller, decided, consent, &asked).await
     }
 
     async fn about_consent(&self, caller: &Caller, mut asked: Asked, id: ConsentId) -> Result<Deciding, Refusal> {
@@ -101,20 +140,27 @@ impl Core {
             candidates: Candidates::None,
             question: asked.question,
             caller: caller.clone(),
-            directory: std::sync::Arc::clone(&self.directory),
+            directory: Arc::clone(&self.directory),
             revision: self.revision(place.slot),
         }
     }
 
-    /// The decision as the caller reads it; of a repeat, with the consent as it is now, whose grant never changes.
+    /// The decision as the caller reads it; of a repeat, what the consent grants only if it is still the same version.
     async fn tell(
         &self,
         caller: &Caller,
         decided: Decided,
         consent: Option<ConsentRow>,
+        asked: &Asked,
     ) -> Result<api::Decision, Refusal> {
         if decided.consent.is_empty() {
-            return Ok(render(&decided, None, caller, self.revision(self.callers_slot(caller))));
+            return Ok(render(
+                &decided,
+                None,
+                None,
+                caller,
+                self.revision(self.callers_slot(caller)),
+            ));
         }
         let id = consent_id(&decided.consent)?;
         let row = match consent {
@@ -129,7 +175,8 @@ impl Core {
         };
         let ring = self.ring(vec![(id.slot(), row.subject.clone())]).await?;
         let held = Held::of(&row, &ring)?;
-        Ok(render(&decided, Some(&held), caller, self.revision(id.slot())))
+        let part = self.part(&decided, Some(&held), asked);
+        Ok(render(&decided, Some(&held), part, caller, self.revision(id.slot())))
     }
 }
 

@@ -15,10 +15,12 @@ use tonic::{Request, Response, Status};
 use super::list::{self, Whose};
 use super::{Core, Rpc};
 use crate::link::add::LinkContexts;
+use crate::link::announce::Announce;
 use crate::link::issue::{IssueToken, Matched, is_blocked};
 use crate::link::token::Parts;
 use crate::policy;
 use crate::rows::{CareContextRow, LinkRow, LinkTryRow, broken, link_id};
+use crate::wire::discovery::parse_announce;
 use crate::wire::link::{check_contexts, parse_issue, render};
 use crate::wire::{self, Person};
 
@@ -60,6 +62,78 @@ impl LinkService for Rpc {
             .list_links_of(&caller, request.into_inner())
             .await
             .map(Response::new)
+    }
+
+    async fn announce_care_contexts(
+        &self,
+        request: Request<api::AnnounceCareContextsRequest>,
+    ) -> Result<Response<api::AnnounceCareContextsResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0
+            .announce(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    async fn create_discovery(
+        &self,
+        request: Request<api::CreateDiscoveryRequest>,
+    ) -> Result<Response<api::Discovery>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0
+            .discover(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    async fn get_discovery(
+        &self,
+        request: Request<api::GetDiscoveryRequest>,
+    ) -> Result<Response<api::Discovery>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0
+            .read_discovery(&caller, &request.into_inner().name)
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    async fn answer_discovery(
+        &self,
+        request: Request<api::AnswerDiscoveryRequest>,
+    ) -> Result<Response<api::Discovery>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0
+            .answer_discovery(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    async fn select_care_contexts(
+        &self,
+        request: Request<api::SelectCareContextsRequest>,
+    ) -> Result<Response<api::Discovery>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0
+            .select(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    async fn confirm_care_contexts(
+        &self,
+        request: Request<api::ConfirmCareContextsRequest>,
+    ) -> Result<Response<api::Discovery>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0
+            .confirm_contexts(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
     }
 }
 
@@ -166,6 +240,27 @@ impl Core {
             .await?;
         let row = row.ok_or_else(|| broken("a link"))?.record;
         self.show(caller, &[row]).await?.pop().ok_or_else(|| broken("a link"))
+    }
+
+    async fn announce(
+        &self,
+        caller: &Caller,
+        message: api::AnnounceCareContextsRequest,
+    ) -> Result<api::AnnounceCareContextsResponse, Refusal> {
+        let key = self.request_key(caller, "link.announce", &message.request_id, &message);
+        let (key, (link, hi_types)) = Refusal::both(key, parse_announce(&message))?;
+        let command = Announce {
+            caller: caller.clone(),
+            link,
+            references: message.care_context_references,
+            hi_types,
+            lookup: self.lookup.clone(),
+        };
+        let notified_count = match self.store.run(command, Some(key)).await? {
+            Outcome::Fresh(count) => count,
+            Outcome::Known(count) => count.try_into().map_or(0, i32::from_be_bytes),
+        };
+        Ok(api::AnnounceCareContextsResponse { notified_count })
     }
 
     async fn list_links_of(

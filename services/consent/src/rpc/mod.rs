@@ -4,12 +4,20 @@ mod artefact;
 mod check;
 mod consent;
 mod decision;
+mod discovery;
 mod link;
 mod list;
+mod live;
+mod many;
 mod notice;
 mod notification;
+mod prove;
 mod request;
+mod share;
+mod standing;
+mod subscription;
 mod transfer;
+mod why;
 
 use std::sync::Arc;
 
@@ -19,8 +27,9 @@ use sammati_kernel::{Caller, Micros, Refusal, Slot};
 use sammati_server::page::PageTokens;
 use sammati_store::{Error, Head, Reader, RequestKey, Revision, Store};
 
-use crate::closing::Closings;
 use crate::artefact::ArtefactKeys;
+use crate::artefact::issue::Issuer;
+use crate::closing::Closings;
 use crate::decision::denials::Denials;
 use crate::directory::{Directory, Resolver};
 use crate::link::token::LinkTokens;
@@ -57,6 +66,7 @@ pub(crate) struct Core {
     pub(crate) vault: Vault,
     pub(crate) notices: Notices,
     pub(crate) manager: Arc<str>,
+    pub(crate) portal: Arc<str>,
     pub(crate) log_origin: Arc<str>,
 }
 
@@ -74,6 +84,7 @@ impl Rpc {
             pages: PageTokens::new(&parts.lookup),
             lookup: Lookup::new(&parts.lookup),
             notices: Notices::built_in(&parts.settings.portal),
+            portal: parts.settings.portal.into(),
             manager: parts.settings.consent_manager_id.into(),
             log_origin: parts.settings.log_origin.into(),
             keys: Arc::new(parts.artefact_keys),
@@ -136,6 +147,16 @@ impl Core {
             chain,
         }
         .seal(self.store.key())
+    }
+
+    /// What artefacts are made with.
+    fn issuer(&self) -> Issuer {
+        Issuer {
+            directory: Arc::clone(&self.directory),
+            keys: Arc::clone(&self.keys),
+            manager: Arc::clone(&self.manager),
+            log_origin: Arc::clone(&self.log_origin),
+        }
     }
 
     /// The data keys of several owners.

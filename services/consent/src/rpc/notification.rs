@@ -12,13 +12,15 @@ use sammati_store::{Outcome, RequestKey};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::list::{self, Whose};
 use super::{Core, Rpc};
 use crate::notification::acknowledge::{Acknowledge, Acknowledged, Item, unknown};
 use crate::notification::token::{Place, ResumeTokens};
 use crate::notification::watch::{Watch, heads_of};
 use crate::policy;
 use crate::rows::{NotificationRow, broken, notification_id};
-use crate::wire::notification::{ACKNOWLEDGE, parse, too_many};
+use crate::wire::notification::{ACKNOWLEDGE, parse, render, too_many};
+use crate::wire::states;
 
 /// Messages that wait for a slow client; then the stream waits.
 const BUFFER: usize = 16;
@@ -50,6 +52,17 @@ impl NotificationService for Rpc {
             .map(Response::new)
             .map_err(error::status)
     }
+
+    async fn list_notifications(
+        &self,
+        request: Request<api::ListNotificationsRequest>,
+    ) -> Result<Response<api::ListNotificationsResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0
+            .list_notifications(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+    }
 }
 
 /// What is acknowledged in one partition.
@@ -59,13 +72,51 @@ struct Part {
 }
 
 impl Core {
+    async fn list_notifications(
+        &self,
+        caller: &Caller,
+        mut message: api::ListNotificationsRequest,
+    ) -> Result<api::ListNotificationsResponse, Status> {
+        let (size, token) = (
+            std::mem::take(&mut message.page_size),
+            std::mem::take(&mut message.page_token),
+        );
+        let page = self.pages.page(caller, "ListNotifications", &message, size, &token);
+        let asked = list::asked(page, |v| {
+            Ok(states::<api::notification::Kind>(v, "kinds", &message.kinds))
+        });
+        let (page, kinds) = asked.map_err(error::status)?;
+        let source = Whose {
+            column: "recipient",
+            value: policy::recipient(caller).into_bytes(),
+        };
+        let pending = message.unacknowledged;
+        let holds = move |row: &NotificationRow| {
+            (kinds.is_empty() || kinds.contains(&row.kind)) && (!pending || row.acknowledged == 0)
+        };
+        let rows = list::page::<NotificationRow>(&self.store, vec![source], &page, holds).await;
+        let (rows, next) = rows.map_err(error::status)?;
+        let next_page_token = next.map(|last| page.next(&last)).transpose()?.unwrap_or_default();
+        // Another replica may have written the rows: their revisions must not be older than they are.
+        self.store.confirm().await.map_err(error::status)?;
+        let shown = rows.iter().map(|row| {
+            let slot = notification_id(&row.id)?.slot();
+            Ok(render(row, "", self.revision(slot)))
+        });
+        let notifications: Result<_, Refusal> = shown.collect();
+        Ok(api::ListNotificationsResponse {
+            notifications: notifications.map_err(error::status)?,
+            next_page_token,
+        })
+    }
+
     async fn watch(
         &self,
         caller: &Caller,
         token: &str,
     ) -> Result<ReceiverStream<Result<api::WatchNotificationsResponse, Status>>, Refusal> {
         self.store.confirm().await?;
-        let (heads, recipient) = (heads_of(&self.store, caller.account()), caller.id());
+        let (heads, recipient) = (heads_of(&self.store, caller.account()), policy::recipient(caller));
         let seen = match token {
             "" => ResumeTokens::beginning(&heads),
             token => self.resume_tokens.open(&recipient, token, &heads)?,
@@ -146,7 +197,10 @@ impl Core {
         self.store.confirm().await?;
         let heads = heads_of(&self.store, caller.account());
         let places = self.resume_tokens.open(&caller.id(), token, &heads)?.places;
-        let (recipient, limit) = (caller.id(), i64::try_from(ACKNOWLEDGE).unwrap_or(i64::MAX) + 1);
+        let (recipient, limit) = (
+            policy::recipient(caller),
+            i64::try_from(ACKNOWLEDGE).unwrap_or(i64::MAX) + 1,
+        );
         let read = self.store.read(move |r| {
             let (mut any, mut pending) = (Vec::new(), Vec::new());
             for Place { partition, seen, .. } in &places {

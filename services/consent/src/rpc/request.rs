@@ -15,6 +15,7 @@ use crate::place::Place;
 use crate::policy;
 use crate::request::approve::{ApproveRequest, Approved};
 use crate::request::ask::Ask;
+use crate::request::cancel::CancelRequest;
 use crate::request::create::CreateRequest;
 use crate::request::deny::DenyRequest;
 use crate::rows::{CareContextRow, ConsentRow, RequestRow, broken, request_id};
@@ -84,6 +85,18 @@ impl ConsentRequestService for Rpc {
             .map(Response::new)
             .map_err(error::status)
     }
+
+    async fn cancel_consent_request(
+        &self,
+        request: Request<api::CancelConsentRequestRequest>,
+    ) -> Result<Response<api::ConsentRequest>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0
+            .cancel(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
 }
 
 impl Core {
@@ -98,19 +111,38 @@ impl Core {
         if let Some(id) = self.store.known(&key).await? {
             return self.show_request(caller, &request_id(&id)?).await;
         }
+        let place = self.place_of(&ask).await?;
         let command = CreateRequest {
             caller: caller.clone(),
-            place: self.place_of(&ask).await?,
-            ask,
+            ask: self.renewing(caller, ask, &place).await?,
+            place,
             directory: Arc::clone(&self.directory),
             lookup: self.lookup.clone(),
             vault: self.vault.clone(),
+            issuer: self.issuer(),
         };
         let id = match self.store.run(command, Some(key)).await? {
             Outcome::Fresh(row) => row.id,
             Outcome::Known(id) => id,
         };
         self.show_request(caller, &request_id(&id)?).await
+    }
+
+    /// A renewal is for the HIP of the consent it renews, and lives where that lives. Whether the asker may is decided again
+    /// under the lock.
+    async fn renewing(&self, caller: &Caller, mut ask: Ask, place: &Place) -> Result<Ask, Refusal> {
+        let Some(renews) = ask.renews else { return Ok(ask) };
+        let parties = self.subjects.parties(renews).await?;
+        let parties = parties.filter(|p| p.hiu == ask.hiu && Some(p.subject) == place.subject);
+        let parties = parties.ok_or_else(|| policy::unavailable(caller))?;
+        if ask.hips.is_empty() {
+            ask.hips.push(parties.hip.clone());
+        }
+        if ask.hips != [parties.hip.clone()] {
+            let why = "a renewal is for the HIP of the consent it renews alone; name that, or leave it out";
+            return Err(Refusal::field("hips", why));
+        }
+        Ok(ask)
     }
 
     /// Where the request goes. A closed account is nobody, like an address that is.
@@ -237,13 +269,14 @@ impl Core {
             is_written: self.notices.is_written(&notice),
             notice,
             etag: message.etag,
-            directory: Arc::clone(&self.directory),
-            keys: Arc::clone(&self.keys),
-            manager: Arc::clone(&self.manager),
-            log_origin: Arc::clone(&self.log_origin),
+            dry_run: message.dry_run,
+            issuer: self.issuer(),
             lookup: self.lookup.clone(),
             vault: self.vault.clone(),
         };
+        if message.dry_run {
+            return self.would_approve(caller, command).await;
+        }
         let (request, consents, ring) = match self.store.run(command, Some(key)).await? {
             Outcome::Fresh(Approved { request, consents, key }) => {
                 let ring = Ring::of(&request.owner, key);
@@ -259,6 +292,29 @@ impl Core {
         Ok(api::ApproveConsentRequestResponse {
             consents: shown.collect::<Result<_, _>>()?,
             consent_request: Some(render(&request, &ring, &linked, caller, now, revision)?),
+        })
+    }
+
+    /// What an approval would make: no request id is used up, and what is shown has no name, for it does not exist.
+    async fn would_approve(
+        &self,
+        caller: &Caller,
+        command: ApproveRequest,
+    ) -> Result<api::ApproveConsentRequestResponse, Refusal> {
+        let name = command.request.name();
+        let Approved { request, consents, key } = self.store.apply(command).await?;
+        let ring = Ring::of(&request.owner, key);
+        let shown = consents.iter().map(|row| {
+            let shown = wire::consent::render(row, &ring, caller, self.now(), String::new())?;
+            Ok(api::Consent {
+                name: String::new(),
+                etag: String::new(),
+                ..shown
+            })
+        });
+        Ok(api::ApproveConsentRequestResponse {
+            consents: shown.collect::<Result<_, Refusal>>()?,
+            consent_request: Some(self.read_request(caller, &name).await?),
         })
     }
 
@@ -282,6 +338,25 @@ impl Core {
         let ring = self.ring(vec![(id.slot(), request.owner.clone())]).await?;
         self.store.confirm().await?;
         Ok((request, consents, ring))
+    }
+
+    async fn cancel(
+        &self,
+        caller: &Caller,
+        message: api::CancelConsentRequestRequest,
+    ) -> Result<api::ConsentRequest, Refusal> {
+        let key = self.request_key(caller, "consent.cancel_request", &message.request_id, &message);
+        let mut v = Violations::new();
+        let request: Option<ConsentRequestId> = wire::name(&mut v, "name", &message.name);
+        let (key, ()) = Refusal::both(key, v.check())?;
+        let request = request.ok_or(Reason::FieldInvalid)?;
+        let command = CancelRequest {
+            caller: caller.clone(),
+            request,
+            etag: message.etag,
+        };
+        self.store.run(command, Some(key)).await?;
+        self.show_request(caller, &request).await
     }
 
     async fn deny(

@@ -2,19 +2,21 @@
 
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::transfer_service_server::TransferService;
-use sammati_kernel::{Caller, Reason, Refusal, TransferId, Violations};
+use sammati_kernel::{Caller, Micros, Reason, Refusal, TransferId, Violations};
 use sammati_server::{authz, error};
 use sammati_store::Outcome;
 use tonic::{Request, Response, Status};
 
+use super::list::{self, Whose};
 use super::{Core, Rpc, head};
 use crate::decision::authorize::{Candidates, Deciding};
 use crate::policy;
 use crate::rows::{TransferRow, broken};
 use crate::transfer::acknowledge::AcknowledgeTransfer;
 use crate::transfer::create::CreateTransfer;
+use crate::transfer::report::ReportTransfer;
 use crate::wire;
-use crate::wire::transfer::{Wanted, parse, render};
+use crate::wire::transfer::{Filter, Wanted, parse, parse_report, render};
 
 #[tonic::async_trait]
 impl TransferService for Rpc {
@@ -49,6 +51,29 @@ impl TransferService for Rpc {
             .await
             .map(Response::new)
             .map_err(error::status)
+    }
+
+    async fn report_transfer(
+        &self,
+        request: Request<api::ReportTransferRequest>,
+    ) -> Result<Response<api::Transfer>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0
+            .report(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    async fn list_transfers(
+        &self,
+        request: Request<api::ListTransfersRequest>,
+    ) -> Result<Response<api::ListTransfersResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0
+            .list_transfers_of(&caller, request.into_inner())
+            .await
+            .map(Response::new)
     }
 }
 
@@ -104,7 +129,8 @@ impl Core {
         match outcome {
             Outcome::Fresh(row) => {
                 let slot = row.id()?.slot();
-                render(&row, caller, self.now(), self.revision(slot))
+                let ring = self.ring(vec![(slot, row.subject.clone())]).await?;
+                render(&row, &ring, caller, self.now(), self.revision(slot))
             }
             Outcome::Known(id) => {
                 let id = TransferId::from_slice(&id).ok_or_else(|| broken("a transfer's id"))?;
@@ -127,7 +153,72 @@ impl Core {
         });
         let (row, (partition, head)) = read.await?;
         let row = policy::may_see_transfer(caller, row)?;
-        render(&row, caller, self.now(), self.seal(partition, &head))
+        let ring = self.ring(vec![(id.slot(), row.subject.clone())]).await?;
+        render(&row, &ring, caller, self.now(), self.seal(partition, &head))
+    }
+
+    async fn report(&self, caller: &Caller, message: api::ReportTransferRequest) -> Result<api::Transfer, Refusal> {
+        let key = self.request_key(caller, "transfer.report", &message.request_id, &message);
+        let (key, (transfer, report)) = Refusal::both(key, parse_report(&message))?;
+        let command = ReportTransfer {
+            caller: caller.clone(),
+            transfer,
+            report,
+            etag: message.etag,
+            lookup: self.lookup.clone(),
+            vault: self.vault.clone(),
+        };
+        let outcome = self.store.run(command, Some(key)).await?;
+        self.tell_transfer(caller, outcome).await
+    }
+
+    async fn list_transfers_of(
+        &self,
+        caller: &Caller,
+        mut message: api::ListTransfersRequest,
+    ) -> Result<api::ListTransfersResponse, Status> {
+        let (size, token) = (
+            std::mem::take(&mut message.page_size),
+            std::mem::take(&mut message.page_token),
+        );
+        let page = self.pages.page(caller, "ListTransfers", &message, size, &token);
+        let asked = list::asked(page, |v| Ok(Filter::parse(v, &message)));
+        let (page, filter) = asked.map_err(error::status)?;
+        let sources = match caller.account() {
+            Some(account) => Ok(vec![Whose::subject(account)]),
+            None => ["hip", "hiu"]
+                .map(|end| Whose::participant(end, caller))
+                .into_iter()
+                .collect(),
+        };
+        let now = self.now();
+        let holds = move |row: &TransferRow| filter.holds(row, now);
+        let sources = sources.map_err(error::status)?;
+        let rows = list::page::<TransferRow>(&self.store, sources, &page, holds).await;
+        let (rows, next) = rows.map_err(error::status)?;
+        let next_page_token = next.map(|last| page.next(&last)).transpose()?.unwrap_or_default();
+        Ok(api::ListTransfersResponse {
+            transfers: self.show_transfers(caller, &rows, now).await.map_err(error::status)?,
+            next_page_token,
+        })
+    }
+
+    async fn show_transfers(
+        &self,
+        caller: &Caller,
+        rows: &[TransferRow],
+        now: Micros,
+    ) -> Result<Vec<api::Transfer>, Refusal> {
+        let ids = rows.iter().map(TransferRow::id).collect::<Result<Vec<_>, _>>()?;
+        let owners = ids.iter().zip(rows).map(|(id, row)| (id.slot(), row.subject.clone()));
+        let ring = self.ring(owners.collect()).await?;
+        // Another replica may have written the rows: their revisions must not be older than they are.
+        self.store.confirm().await?;
+        let shown = ids
+            .iter()
+            .zip(rows)
+            .map(|(id, row)| render(row, &ring, caller, now, self.revision(id.slot())));
+        shown.collect()
     }
 }
 

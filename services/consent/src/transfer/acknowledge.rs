@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sammati_api::audit::v1::event::Action;
+use sammati_api::consent::v1::notification::Kind;
 use sammati_kernel::{Caller, ConsentId, Fact, HiType, Micros, Reason, Refusal, Slot, TransferId};
 use sammati_store::{Command, Keys, View};
 
@@ -12,8 +13,9 @@ use crate::consent;
 use crate::decision::authorize::{Candidates, Deciding, Settled, refusal};
 use crate::decision::{Asker, Granted, Question};
 use crate::directory::Directory;
+use crate::notification::{Recipients, notify};
 use crate::policy;
-use crate::rows::{self, ConsentRow, TransferRow, broken};
+use crate::rows::{self, ConsentRow, PolicyRow, TransferRow, broken};
 use crate::scope::Range;
 
 /// AcknowledgeTransfer.
@@ -47,6 +49,7 @@ impl Command for AcknowledgeTransfer {
         if let Some(row) = loaded.get::<TransferRow>(self.transfer.as_bytes()) {
             keys.row::<ConsentRow>(row.consent.clone());
             keys.group::<TransferRow>("open", row.consent);
+            keys.group::<PolicyRow>("enabled", row.subject);
         }
     }
 
@@ -68,7 +71,17 @@ impl Command for AcknowledgeTransfer {
         view.put(&row);
         let mut draft = draft("data.acknowledged", Action::Update, &self.caller, &row)?;
         draft.event.causation_event_id = cause;
-        draft.emit(view);
+        let told = draft.emit(view);
+        let receiver = Recipients::new().participant(&row.hiu);
+        let subject = rows::account(&row.subject);
+        notify(
+            view,
+            told,
+            Kind::TransferAcknowledged,
+            &row.id()?.name(),
+            &receiver,
+            subject,
+        );
         Ok(row)
     }
 
@@ -120,6 +133,7 @@ fn question(row: &TransferRow, granted: &Granted) -> Question {
         },
         care_contexts: BTreeSet::new(),
         has_use: true,
+        allow_reduced: false,
     }
 }
 

@@ -113,6 +113,7 @@ impl CreateTransfer {
             updated: now.0,
             version: 1,
             purpose: consent.scope.purpose().map_or(0, PurposeCode::number),
+            ..TransferRow::default()
         };
         view.put(&row);
         let mut draft = draft("data.requested", Action::Create, &self.deciding.caller, &row)?;

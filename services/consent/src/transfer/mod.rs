@@ -4,6 +4,7 @@ pub mod acknowledge;
 pub mod create;
 pub mod halt;
 pub mod key_material;
+pub mod report;
 
 use std::time::Duration;
 
@@ -167,14 +168,26 @@ pub fn expire(view: &mut View<'_>, row: &mut TransferRow, consent: Option<&mut C
         .emit(view);
     tell_both(view, told, Kind::TransferExpired, row)?;
     if let Some(consent) = consent.filter(|_| untouched) {
-        Uses::of(consent).give_back(row.window).write(consent);
-        consent.updated = view.now().0;
-        view.put(consent);
-        let mut draft = draft("data.use_returned", Action::Update, &caller, row)?;
-        draft.event.causation_event_id = told.id.to_string();
-        draft.emit(view);
+        give_back(view, row, consent, &caller, told)?;
     }
     Ok(true)
+}
+
+/// Gives the use of a transfer under which nothing flowed back to its consent, because of the event `cause`.
+fn give_back(
+    view: &mut View<'_>,
+    row: &TransferRow,
+    consent: &mut ConsentRow,
+    caller: &Caller,
+    cause: Emitted,
+) -> Result<(), Refusal> {
+    Uses::of(consent).give_back(row.window).write(consent);
+    consent.updated = view.now().0;
+    view.put(consent);
+    let mut draft = draft("data.use_returned", Action::Update, caller, row)?;
+    draft.event.causation_event_id = cause.id.to_string();
+    draft.emit(view);
+    Ok(())
 }
 
 fn tell_both(view: &mut View<'_>, told: Emitted, kind: Kind, row: &TransferRow) -> Result<(), Refusal> {

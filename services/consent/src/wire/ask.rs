@@ -7,7 +7,7 @@ use sammati_api::types::v1::NoticeRef;
 use sammati_kernel::{AbhaAddress, Caller, Micros, ParticipantId, PurposeCode, Reason, Refusal, Role, Violations};
 
 use super::request::HIPS;
-use super::{participant, requester, scope, time};
+use super::{optional_name, participant, requester, scope, time};
 use crate::notice::Notices;
 use crate::request::ask::{Ask, Faults, Times};
 
@@ -30,6 +30,7 @@ pub fn parse_ask(
     let professional = requester(&mut v, "requester", request.requester.clone());
     let expire = request.expire_time.as_ref();
     let expire = expire.and_then(|at| time(&mut v, "expire_time", Some(at)));
+    let renews = optional_name(&mut v, "renews", &request.renews);
     let named = check_notice(&mut v, request);
     let mut of_scope = Violations::new();
     let parts = scope::parse(&mut of_scope, "scope", request.scope.as_ref());
@@ -59,6 +60,7 @@ pub fn parse_ask(
         care_contexts: request.scope.clone().unwrap_or_default().care_contexts,
         notice: notice.ok_or_else(missing)?,
         expire,
+        renews,
     })
 }
 
@@ -94,7 +96,9 @@ fn check_asker(faults: &mut Faults, caller: &Caller, purpose: Option<PurposeCode
 /// Care contexts are one provider's.
 fn check_source(faults: &mut Faults, request: &api::CreateConsentRequestRequest) {
     let named = request.scope.as_ref().is_some_and(|s| !s.care_contexts.is_empty());
-    if named && request.hips.len() != 1 {
+    // A renewal is for the provider of the consent it renews.
+    let one = request.hips.len() == 1 || (request.hips.is_empty() && !request.renews.is_empty());
+    if named && !one {
         let why = "HIP is mandatory when care contexts are specified: name the one that holds them";
         faults.add(Reason::HipRequired, "hips", why);
     }

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use sammati_api::consent::v1 as api;
 use sammati_kernel::{Caller, ConsentId, ConsentRequestId, Micros, ParticipantId, Reason, Refusal, Violations};
 
-use super::{check_text, name, optional_name, optional_participant, request, scope, stamp};
+use super::{name, optional_name, optional_participant, request, scope, stamp};
 use crate::artefact::Audience;
+use crate::consent::State;
 use crate::decision::Granted;
-use crate::rows::{ConsentRow, etag};
+use crate::rows::{self, ConsentRow, etag};
 use crate::vault::Ring;
 
 /// Consents of one revocation.
@@ -38,11 +39,7 @@ pub fn parse_revoke(request: &api::RevokeConsentsRequest, caller: &Caller) -> Re
         v.add("names", "each once");
     }
     request::check_words(&mut v, "reason", &request.reason);
-    if caller.is_operator() {
-        check_text(&mut v, "legal_basis", &request.legal_basis, 1, super::TEXT);
-    } else if !request.legal_basis.is_empty() {
-        v.add("legal_basis", "for operators only");
-    }
+    super::legal_basis(&mut v, caller, &request.legal_basis);
     if !request.etag.is_empty() && request.names.len() != 1 {
         v.add("etag", "only with exactly one name");
     }
@@ -113,15 +110,11 @@ pub fn render(
         requester.name.clear();
     }
     let state = row.state_at(now);
-    let ended = if state == crate::consent::State::Expired {
-        row.expire
-    } else {
-        row.ended
-    };
+    let ended = if state == State::Expired { row.expire } else { row.ended };
     Ok(api::Consent {
         name: row.id()?.name(),
-        request: crate::rows::request_id(&row.request)?.name(),
-        origin: api::consent::Origin::Request.into(),
+        request: rows::request_id(&row.request)?.name(),
+        origin: row.origin.max(api::consent::Origin::Request.into()),
         patient: private.patient,
         subject: if to.is_none() {
             row.subject()?.name()
@@ -138,7 +131,10 @@ pub fn render(
         revoke_time: stamp(row.revoked),
         end_time: stamp(ended),
         effective_expire_time: stamp(row.expire),
-        granted_by: Some(api::Decider { kind: row.granted_by }),
+        granted_by: Some(api::Decider {
+            kind: row.granted_by,
+            representation: rows::representation(&row.granted_under),
+        }),
         notice: Some(row.notice.clone()),
         uses: Some(uses(&granted, now)),
         hip_acknowledge_time: stamp(row.hip_acknowledged),
@@ -147,7 +143,19 @@ pub fn render(
         update_time: stamp(row.updated),
         etag: etag(row.version),
         revision,
+        resume_time: stamp(row.resume).filter(|_| state == State::Paused),
+        renews: maybe(&row.renews)?,
+        renewed_by: maybe(&row.successor)?,
+        narrow_time: stamp(row.narrowed),
     })
+}
+
+/// The name of a consent that there may be.
+fn maybe(id: &[u8]) -> Result<String, Refusal> {
+    if id.is_empty() {
+        return Ok(String::new());
+    }
+    Ok(rows::consent_id(id)?.name())
 }
 
 fn uses(granted: &Granted, now: Micros) -> api::Uses {

@@ -2,8 +2,9 @@
 
 use sammati_api::consent::v1 as api;
 use sammati_api::types::v1 as types;
-use sammati_kernel::{Caller, ConsentId, Micros, ParticipantId, PurposeCode, Reason, Refusal, Violations};
+use sammati_kernel::{Caller, ConsentId, Key, Micros, ParticipantId, PurposeCode, Reason, Refusal, Violations};
 use sammati_server::event::timestamp;
+use sammati_store::Revision;
 
 use super::{Person, optional_participant, scope, stamp};
 use crate::artefact::Audience;
@@ -86,6 +87,7 @@ pub fn parse(request: &api::CheckAccessRequest, caller: &Caller) -> Result<Asked
         record_range: record_range.ok_or_else(missing)?,
         care_contexts: Default::default(),
         has_use: false,
+        allow_reduced: request.allow_reduced,
     };
     let references = request
         .care_contexts
@@ -97,6 +99,83 @@ pub fn parse(request: &api::CheckAccessRequest, caller: &Caller) -> Result<Asked
         question,
         references,
     })
+}
+
+/// Questions of one call.
+pub const BATCH: usize = 500;
+
+/// Several questions of one call, without a consistency of their own; `field` names one of them, with `[]` for its index.
+///
+/// # Errors
+/// BATCH_LIMIT; what [`parse`] refuses, with the index.
+pub fn parse_all(checks: &[&api::CheckAccessRequest], field: &str, caller: &Caller) -> Result<Vec<Asked>, Refusal> {
+    let list = field.split('[').next().unwrap_or_default().to_owned();
+    if checks.len() > BATCH {
+        return Err(Refusal {
+            reason: Reason::BatchLimit,
+            ..Refusal::field(list, "at most 500 in one message")
+        });
+    }
+    let (mut v, mut all, mut other) = (Violations::new(), Vec::with_capacity(checks.len()), None);
+    if checks.is_empty() {
+        v.add(list, "at least one question");
+    }
+    for (n, check) in checks.iter().enumerate() {
+        let at = || field.replacen("[]", &format!("[{n}]"), 1);
+        if check.consistency.is_some() {
+            v.add(
+                format!("{}.consistency", at()),
+                "left out: it is that of the whole message",
+            );
+        }
+        match parse(check, caller) {
+            Ok(asked) => all.push(asked),
+            Err(refusal) if refusal.violations.is_empty() => {
+                other.get_or_insert(refusal.saying(format!("{}: neither its requester nor its provider is you", at())));
+            }
+            Err(refusal) => {
+                let found = refusal.violations.iter();
+                found.for_each(|f| v.add(format!("{}.{}", at(), f.field), f.description.clone()));
+            }
+        }
+    }
+    v.check()?;
+    other.map_or(Ok(all), Err)
+}
+
+/// How fresh an answer must be.
+pub enum Consistency {
+    /// It sees everything that returned before; only true can be asked for.
+    Full(bool),
+    /// It sees a revision, or more.
+    AtLeast(String),
+}
+
+macro_rules! consistency { ($($message:ident)*) => { $(
+    impl From<&api::$message::Consistency> for Consistency {
+        fn from(consistency: &api::$message::Consistency) -> Self {
+            match consistency {
+                api::$message::Consistency::FullyConsistent(full) => Self::Full(*full),
+                api::$message::Consistency::AtLeast(revision) => Self::AtLeast(revision.clone()),
+            }
+        }
+    }
+)* } }
+
+consistency! { check_access_request batch_check_access_request stream_check_access_request }
+
+/// How fresh the caller wants it: at least a revision, or, without one, everything that returned before the check began.
+///
+/// # Errors
+/// FIELD_INVALID.
+pub fn wanted(key: &Key, consistency: Option<Consistency>) -> Result<Option<Revision>, Refusal> {
+    match consistency {
+        None | Some(Consistency::Full(true)) => Ok(None),
+        Some(Consistency::Full(false)) => Err(Refusal::field("fully_consistent", "true, or left out")),
+        Some(Consistency::AtLeast(text)) => Revision::open(key, &text)
+            .map(Some)
+            .ok_or_else(|| Refusal::field("at_least", "a revision from an earlier answer")),
+    }
 }
 
 /// An authorize is the same question.
@@ -116,6 +195,7 @@ pub fn as_check(request: api::AuthorizeAccessRequest) -> api::CheckAccessRequest
         hi_types: request.hi_types,
         record_range: request.record_range,
         care_contexts: request.care_contexts,
+        allow_reduced: request.allow_reduced,
         consistency: None,
     }
 }
@@ -173,10 +253,20 @@ fn default_parties(
     Ok(parties)
 }
 
-/// What a caller is told. `held` is the consent that decided, if the caller may know of it.
-pub fn render(decided: &Decided, held: Option<&Held>, caller: &Caller, revision: String) -> api::Decision {
+/// What a caller is told. `held` is the consent that decided, if the caller may know of it; `part` what it leaves of the
+/// question, if that is not all.
+pub fn render(
+    decided: &Decided,
+    held: Option<&Held>,
+    part: Option<api::decision::Part>,
+    caller: &Caller,
+    revision: String,
+) -> api::Decision {
+    use api::decision::Reason as Why;
     let granted = held.map(|held| &held.granted);
-    let permits = decided.reason() == api::decision::Reason::Granted;
+    let permits = matches!(decided.reason(), Why::Granted | Why::GrantedReduced);
+    // Of a repeat the consent is shown as it is now: what another version grants was not decided on.
+    let shown = held.filter(|held| held.granted.version == decided.version);
     let to = granted.and_then(|consent| super::consent::reader(caller, consent.hip.as_str()));
     api::Decision {
         outcome: if permits {
@@ -191,13 +281,19 @@ pub fn render(decided: &Decided, held: Option<&Held>, caller: &Caller, revision:
         revision,
         identity_as_of_time: stamp(decided.identity_as_of),
         consent: granted.map(|consent| consent.id.name()).unwrap_or_default(),
-        version: granted.map_or(0, |consent| consent.version),
-        granted: held.map(|held| scope::render(&held.granted.scope, &held.care_contexts, to)),
+        version: granted.map_or(0, |_| decided.version),
+        granted: shown.map(|held| scope::render(&held.granted.scope, &held.care_contexts, to)),
         obligations: held.filter(|_| permits).map(|held| obligations(held, decided, to)),
         r#use: (decided.r#use != 0).then_some(decided.r#use),
         uses_left: decided.left,
         window_end_time: stamp(decided.window_end),
         retry_time: stamp(decided.retry),
+        successor: granted
+            .filter(|_| decided.reason() == api::decision::Reason::ConsentSuperseded)
+            .and_then(|consent| consent.successor)
+            .map(|id| id.name())
+            .unwrap_or_default(),
+        part,
     }
 }
 

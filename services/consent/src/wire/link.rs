@@ -35,28 +35,29 @@ pub fn parse_issue(
     if request.demographics.is_none() {
         v.add("demographics", "required");
     } else {
-        check_demographics(&mut v, &demographics, now);
+        check_demographics(&mut v, "demographics", &demographics, now);
     }
     v.check()?;
     let person = person.ok_or_else(|| Refusal::new(sammati_kernel::Reason::FieldInvalid))?;
     Ok((person, demographics))
 }
 
-fn check_demographics(v: &mut Violations, demographics: &types::Demographics, now: Micros) {
-    check_text(v, "demographics.name", &demographics.name, 1, super::TEXT);
+/// What is said of a person, in `field`.
+pub fn check_demographics(v: &mut Violations, field: &str, demographics: &types::Demographics, now: Micros) {
+    check_text(v, &format!("{field}.name"), &demographics.name, 1, super::TEXT);
     let asked = [types::Gender::M, types::Gender::F, types::Gender::O];
     if !asked.contains(&demographics.gender()) {
-        v.add("demographics.gender", "M, F or O");
+        v.add(format!("{field}.gender"), "M, F or O");
     }
     // In India the year begins before it does in UTC.
     let this_year = DateTime::from_timestamp_micros(now.plus(EAST).0).map_or(1900, |now| now.year());
     if !(1900..=this_year).contains(&demographics.year_of_birth) {
-        v.add("demographics.year_of_birth", "four digits, from 1900 to this year");
+        v.add(format!("{field}.year_of_birth"), "four digits, from 1900 to this year");
     }
     if let Some(mobile) = &demographics.mobile
         && let Err(why) = MobileNumber::parse(mobile)
     {
-        v.add("demographics.mobile", why);
+        v.add(format!("{field}.mobile"), why);
     }
 }
 
@@ -122,7 +123,7 @@ pub fn render(
         hip: format!("participants/{}", row.hip),
         patient_reference: private.text,
         care_contexts: contexts.iter().map(open).collect::<Result<_, Refusal>>()?,
-        origin: api::link::Origin::HipToken.into(),
+        origin: row.origin.max(api::link::Origin::HipToken.into()),
         create_time: stamp(row.created),
         update_time: stamp(row.updated),
         etag: etag(row.version),

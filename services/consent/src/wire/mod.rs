@@ -3,14 +3,19 @@
 pub mod ask;
 pub mod consent;
 pub mod decision;
+pub mod discovery;
+pub mod explain;
 pub mod link;
 pub mod notification;
 pub mod request;
 pub mod scope;
+pub mod share;
+pub mod standing;
+pub mod subscription;
 pub mod transfer;
 
 use sammati_api::types::v1 as types;
-use sammati_kernel::{AbhaAddress, AbhaNumber, AccountId, Id, IdKind, Micros, ParticipantId, Violations};
+use sammati_kernel::{AbhaAddress, AbhaNumber, AccountId, Caller, Id, IdKind, Micros, ParticipantId, Violations};
 use sammati_server::event::{micros, timestamp};
 
 use crate::scope::Range;
@@ -172,6 +177,23 @@ pub fn person(v: &mut Violations, field: &str, identifier: Option<&types::Identi
             address.ok().map(|address| ask(I::AbhaAddress(address.folded())))
         }
         Some(I::Account(text)) => name(v, &format!("{field}.account"), text).map(Person::Account),
+    }
+}
+
+/// What an operator must name and nobody else may: the law or order that it rests on.
+pub fn legal_basis(v: &mut Violations, caller: &Caller, text: &str) {
+    if caller.is_operator() {
+        check_text(v, "legal_basis", text, 1, TEXT);
+    } else if !text.is_empty() {
+        v.add("legal_basis", "for operators only");
+    }
+}
+
+/// An interval on the wire.
+pub fn interval(from: i64, to: i64) -> types::TimeRange {
+    types::TimeRange {
+        from: Some(timestamp(Micros(from))),
+        to: Some(timestamp(Micros(to))),
     }
 }
 

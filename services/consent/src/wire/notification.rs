@@ -7,6 +7,7 @@ use sammati_api::consent::v1::acknowledge_notifications_request::Outcome;
 use sammati_kernel::{NotificationId, Reason, Refusal, Violations};
 
 use super::{check_text, name, stamp};
+use crate::notification::acknowledge::is_late;
 use crate::rows::{NotificationRow, etag, notification_id};
 
 /// Acknowledgements of one call.
@@ -67,5 +68,12 @@ pub fn render(row: &NotificationRow, token: &str, revision: String) -> api::Noti
         update_time: stamp(row.created.max(row.acknowledged)),
         etag: etag(1 + i64::from(row.acknowledged != 0)),
         revision,
+        late: is_late(row, row.acknowledged),
+        hip: if row.hip.is_empty() {
+            String::new()
+        } else {
+            format!("participants/{}", row.hip)
+        },
+        hi_types: row.hi_types.clone(),
     }
 }

@@ -10,7 +10,7 @@ use super::{check_text, optional_participant, participant, scope, stamp};
 use crate::artefact::Audience;
 use crate::link::fits;
 use crate::request::approve::Grant;
-use crate::rows::{CareContextRow, RequestRow, consent_id, etag, time as maybe};
+use crate::rows::{self, CareContextRow, RequestRow, consent_id, etag, policy_id, time as maybe};
 use crate::vault::Ring;
 
 /// HIPs of one request, and grants of one approval.
@@ -207,12 +207,25 @@ pub fn render(
         state: state.number(),
         decide_time: maybe(decided).and_then(|at| stamp(at.0)),
         deny_reason: denied.text,
-        decided_by: (row.decided_by != 0).then_some(api::Decider { kind: row.decided_by }),
+        decided_by: (row.decided_by != 0).then(|| api::Decider {
+            kind: row.decided_by,
+            representation: rows::representation(&row.decided_under),
+        }),
         consents: row.consents.iter().map(consent).collect::<Result<_, _>>()?,
         narrowed: row.narrowed,
         create_time: stamp(row.created),
         update_time: stamp(row.updated),
         etag: etag(row.version),
         revision,
+        renews: if row.renews.is_empty() {
+            String::new()
+        } else {
+            consent(&row.renews)?
+        },
+        policy: match row.policy.as_slice() {
+            [] => String::new(),
+            _ if to.is_some() => String::new(),
+            id => policy_id(id)?.name(),
+        },
     })
 }

@@ -4,14 +4,20 @@ use std::collections::BTreeSet;
 
 use sammati_api::consent::v1 as api;
 use sammati_api::types::v1 as types;
-use sammati_kernel::{Caller, ConsentId, Micros, Reason, Refusal, Violations};
+use sammati_kernel::{Caller, ConsentId, Micros, Reason, Refusal, TransferId, Violations};
 use sammati_server::event::{micros, timestamp};
 
 use super::{range, scope, stamp};
 use crate::decision::{Asker, Question};
 use crate::policy;
 use crate::rows::{TransferRow, consent_id, etag};
+use crate::scope::Range;
 use crate::transfer::key_material::Key;
+use crate::transfer::report::{HIP_REPORT, HIU_REPORT};
+use crate::vault::Ring;
+
+/// Care contexts of one report.
+const CONTEXTS: usize = 1000;
 
 /// The longest push address.
 const URI: usize = 2048;
@@ -69,6 +75,7 @@ pub fn parse(request: &api::CreateTransferRequest, caller: &Caller) -> Result<Wa
         record_range: record_range.ok_or_else(missing)?,
         care_contexts: BTreeSet::new(),
         has_use: false,
+        allow_reduced: false,
     };
     Ok(Wanted {
         consent: consent.ok_or_else(missing)?,
@@ -119,7 +126,13 @@ pub fn origin(uri: &str) -> Option<String> {
 ///
 /// # Errors
 /// INTERNAL when the row is damaged.
-pub fn render(row: &TransferRow, caller: &Caller, now: Micros, revision: String) -> Result<api::Transfer, Refusal> {
+pub fn render(
+    row: &TransferRow,
+    ring: &Ring,
+    caller: &Caller,
+    now: Micros,
+    revision: String,
+) -> Result<api::Transfer, Refusal> {
     let is_party = caller.participant().is_some();
     let time = |at: i64| Some(timestamp(Micros(at)));
     Ok(api::Transfer {
@@ -145,7 +158,99 @@ pub fn render(row: &TransferRow, caller: &Caller, now: Micros, revision: String)
         update_time: stamp(row.updated),
         etag: etag(row.version),
         revision,
+        hip_report: ring.open_as(&row.subject, HIP_REPORT, &row.id, &row.hip_report)?,
+        hiu_report: ring.open_as(&row.subject, HIU_REPORT, &row.id, &row.hiu_report)?,
     })
+}
+
+/// What one end says.
+///
+/// # Errors
+/// FIELD_INVALID with all violations.
+pub fn parse_report(request: &api::ReportTransferRequest) -> Result<(TransferId, api::TransferReport), Refusal> {
+    use api::transfer_context::Status;
+    use api::transfer_report::Outcome;
+    let mut v = Violations::new();
+    let transfer = super::name(&mut v, "name", &request.name);
+    let report = request.report.clone().unwrap_or_default();
+    if request.report.is_none() {
+        v.add("report", "required");
+    } else if !matches!(Outcome::try_from(report.outcome), Ok(outcome) if outcome != Outcome::Unspecified) {
+        v.add(
+            "report.outcome",
+            "OUTCOME_TRANSFERRED, OUTCOME_RECEIVED or OUTCOME_FAILED",
+        );
+    }
+    if report.bytes < 0 {
+        v.add("report.bytes", "0 and up");
+    }
+    if report.pages < 0 {
+        v.add("report.pages", "0 and up");
+    }
+    if report.contexts.len() > CONTEXTS {
+        v.add("report.contexts", "at most 1000");
+    }
+    let mut seen = BTreeSet::new();
+    for (n, context) in report.contexts.iter().take(CONTEXTS).enumerate() {
+        let field = format!("report.contexts[{n}]");
+        scope::reference(
+            &mut v,
+            &format!("{field}.care_context_reference"),
+            &context.care_context_reference,
+            "|",
+        );
+        if !matches!(Status::try_from(context.status), Ok(status) if status != Status::Unspecified) {
+            v.add(format!("{field}.status"), "STATUS_DELIVERED or STATUS_ERRORED");
+        }
+        super::check_text(
+            &mut v,
+            &format!("{field}.description"),
+            &context.description,
+            0,
+            super::TEXT,
+        );
+        if !seen.insert(&context.care_context_reference) {
+            v.add(field, "each care context once");
+        }
+    }
+    v.check()?;
+    let report = api::TransferReport {
+        report_time: None,
+        ..report.clone()
+    };
+    let transfer = transfer.ok_or_else(|| Refusal::new(Reason::FieldInvalid))?;
+    Ok((transfer, report))
+}
+
+/// What a list is narrowed to.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    consent: Option<ConsentId>,
+    states: Vec<i32>,
+    created: Option<Range>,
+}
+
+impl Filter {
+    /// Of a list's request.
+    pub fn parse(v: &mut Violations, request: &api::ListTransfersRequest) -> Self {
+        Self {
+            consent: super::optional_name(v, "consent", &request.consent),
+            states: super::states::<api::transfer::State>(v, "states", &request.states),
+            created: request
+                .create_range
+                .as_ref()
+                .and_then(|r| range(v, "create_range", Some(r))),
+        }
+    }
+
+    /// Whether a row is in the list.
+    pub fn holds(&self, row: &TransferRow, now: Micros) -> bool {
+        (self.states.is_empty() || self.states.contains(&row.state_at(now).number()))
+            && self.consent.is_none_or(|id| id.as_bytes().as_slice() == row.consent)
+            && self
+                .created
+                .is_none_or(|r| r.from.0 <= row.created && row.created < r.to.0)
+    }
 }
 
 #[cfg(test)]

@@ -43,7 +43,8 @@ fn what_belongs_to_a_deleted_account_ends_and_its_key_goes_when_identity_says_so
         assert_eq!(w.count("consent.withdrawn").await, 1);
         assert_eq!(w.count("consent.request_cancelled").await, 1);
         let told = w.notifications(&participant("clinic")).await;
-        let cancelled = |n: &&api::Notification| n.kind() == Kind::ConsentRequestCancelled && n.resource == waiting.name;
+        let cancelled =
+            |n: &&api::Notification| n.kind() == Kind::ConsentRequestCancelled && n.resource == waiting.name;
         assert_eq!(told.iter().filter(cancelled).count(), 1);
 
         *w.people.deleted.lock().unwrap() = vec![(asha, true)];

@@ -30,6 +30,12 @@ pub(crate) fn question(w: &World, consent: &str) -> Asked {
     })
 }
 
+impl From<api::CheckAccessRequest> for Asked {
+    fn from(check: api::CheckAccessRequest) -> Self {
+        Self(check)
+    }
+}
+
 impl Asked {
     pub(crate) fn check(self) -> api::CheckAccessRequest {
         self.0
@@ -53,11 +59,12 @@ impl Asked {
             record_range: c.record_range,
             care_contexts: c.care_contexts,
             request_id,
+            allow_reduced: c.allow_reduced,
         }
     }
 
     /// The same about a person.
-    fn of(mut self, address: &str, requester: &str, provider: &str) -> Self {
+    pub(crate) fn of(mut self, address: &str, requester: &str, provider: &str) -> Self {
         let identifier = types::identifier::Identifier::AbhaAddress(address.to_owned());
         self.0.target = Some(api::check_access_request::Target::Subject(types::Identifier {
             identifier: Some(identifier),

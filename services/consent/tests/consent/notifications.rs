@@ -106,6 +106,14 @@ fn acknowledging_stamps_once_and_proves_that_a_revocation_arrived() {
         let done = acknowledge("hospital", message.clone()).await.unwrap();
         assert_eq!((done.acknowledged_count, done.late_count), (1, 1));
         assert_eq!(acknowledge("hospital", message).await.unwrap(), done);
+        // It counts, and it is marked: on the notification and in the log.
+        let late = w.notifications(&participant("hospital")).await.pop().unwrap();
+        assert!(late.late && late.acknowledge_time.is_some());
+        let propagated = w.events().await;
+        let propagated = propagated
+            .iter()
+            .find(|e| e.event_type == "consent.revocation_propagated");
+        assert_eq!(propagated.unwrap().reason_code, "LATE");
         assert_eq!(
             (
                 w.count("consent.revocation_propagated").await,
@@ -220,6 +228,49 @@ fn a_stream_tells_a_backlog_of_all_partitions_without_gap_and_in_order() {
         names.sort();
         asked.sort();
         assert_eq!(names, asked);
+    });
+}
+
+#[test]
+fn whoever_keeps_no_stream_open_lists_what_there_is_newest_first() {
+    everywhere(|w| async move {
+        let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;
+        w.advance(1);
+        w.revoke(&she, &[&consent.name]).await.unwrap();
+        let list = async |who: &str, message: api::ListNotificationsRequest| {
+            let listed = w.rpc().list_notifications(by(&participant(who), message)).await;
+            listed.unwrap().into_inner()
+        };
+        let kinds = |listed: &api::ListNotificationsResponse| {
+            listed
+                .notifications
+                .iter()
+                .map(api::Notification::kind)
+                .collect::<Vec<_>>()
+        };
+        let all = list("hospital", Default::default()).await;
+        assert_eq!(kinds(&all), [Kind::ConsentRevoked, Kind::ConsentGranted]);
+        let pending = api::ListNotificationsRequest {
+            unacknowledged: true,
+            ..Default::default()
+        };
+        assert_eq!(kinds(&list("hospital", pending).await), [Kind::ConsentRevoked]);
+        let grants = api::ListNotificationsRequest {
+            kinds: vec![Kind::ConsentGranted.into()],
+            ..Default::default()
+        };
+        assert_eq!(kinds(&list("clinic", grants).await), [Kind::ConsentGranted]);
+        assert!(kinds(&list("lab", Default::default()).await).is_empty());
+        let first = api::ListNotificationsRequest {
+            page_size: 1,
+            ..Default::default()
+        };
+        let one = list("hospital", first.clone()).await;
+        let rest = api::ListNotificationsRequest {
+            page_token: one.next_page_token.clone(),
+            ..first
+        };
+        assert_eq!(kinds(&list("hospital", rest).await), [Kind::ConsentGranted]);
     });
 }
 

@@ -10,11 +10,12 @@ use sammati_api::consent::v1::consent_request_service_server::ConsentRequestServ
 use sammati_api::consent::v1::consent_service_server::ConsentService;
 use sammati_api::consent::v1::decision::{Outcome, Reason as Why};
 use sammati_api::consent::v1::decision_service_server::DecisionService;
+use sammati_api::types::v1 as types;
 use sammati_consent::sweep;
 use sammati_kernel::{Caller, Reason};
 
 use crate::deciding::question;
-use crate::world::{DAY, World, by, everywhere, participant, refused};
+use crate::world::{DAY, HOUR, World, by, everywhere, participant, refused};
 
 /// What one of the racers did.
 enum Did {
@@ -168,10 +169,10 @@ fn c1_c2_an_expiry_racing_a_revoke_ends_a_consent_once() {
 }
 
 #[test]
-fn c2_of_100_authorizes_against_10_uses_exactly_10_permit() {
+fn c2_of_1000_authorizes_against_10_uses_exactly_10_permit() {
     everywhere(|w| async move {
         let (_, consent) = w.granted("asha.rao@sbx", |scope| scope.max_uses = 10).await;
-        let racers = (0..100).map(|_| {
+        let racers = (0..1000).map(|_| {
             let (w, name) = (Arc::clone(&w), consent.name.clone());
             tokio::spawn(async move {
                 let message = question(&w, &name).authorize(w.request_id());
@@ -187,13 +188,41 @@ fn c2_of_100_authorizes_against_10_uses_exactly_10_permit() {
         uses.sort_unstable();
         assert_eq!(uses, (1..=10).collect::<Vec<_>>());
         let denied = decisions.iter().filter(|d| d.outcome() == Outcome::Deny);
-        assert!(denied.clone().count() == 90 && denied.clone().all(|d| d.reason() == Why::UseLimitReached));
+        assert!(denied.clone().count() == 990 && denied.clone().all(|d| d.reason() == Why::UseLimitReached));
         let events = (
             w.count("access.authorized").await,
             w.count("data.use_consumed").await,
             w.count("access.denied").await,
         );
-        assert_eq!(events, (10, 10, 90));
+        assert_eq!(events, (10, 10, 990));
+    });
+}
+
+/// Three uses an hour, asked for by many at once, in each of three hours.
+#[test]
+fn c2_of_racing_authorizes_each_window_permits_exactly_its_uses() {
+    everywhere(|w| async move {
+        let hourly = |scope: &mut types::Scope| {
+            let frequency = scope.frequency.as_mut().unwrap();
+            (frequency.value, frequency.repeats) = (3, 2);
+        };
+        let (_, consent) = w.granted("asha.rao@sbx", hourly).await;
+        for (hour, uses) in [(0, 3), (1, 3), (2, 3), (3, 0)] {
+            let racers = (0..60).map(|_| {
+                let (w, name) = (Arc::clone(&w), consent.name.clone());
+                tokio::spawn(async move {
+                    let message = question(&w, &name).authorize(w.request_id());
+                    let done = w.rpc().authorize_access(by(&participant("hospital"), message)).await;
+                    done.unwrap().into_inner().outcome() == Outcome::Permit
+                })
+            });
+            let permits = join_all(racers)
+                .await
+                .into_iter()
+                .filter(|done| *done.as_ref().unwrap());
+            assert_eq!(permits.count(), uses, "hour {hour}");
+            w.advance(HOUR);
+        }
     });
 }
 

@@ -39,7 +39,7 @@ pub(crate) async fn open(w: &World, who: &str, message: api::CreateTransferReque
         .map(Response::into_inner)
 }
 
-fn taking(w: &World, transfer: &api::Transfer) -> api::AcknowledgeTransferRequest {
+pub(crate) fn taking(w: &World, transfer: &api::Transfer) -> api::AcknowledgeTransferRequest {
     api::AcknowledgeTransferRequest {
         name: transfer.name.clone(),
         etag: String::new(),
@@ -47,7 +47,11 @@ fn taking(w: &World, transfer: &api::Transfer) -> api::AcknowledgeTransferReques
     }
 }
 
-async fn take_on(w: &World, who: &str, message: api::AcknowledgeTransferRequest) -> Result<api::Transfer, Status> {
+pub(crate) async fn take_on(
+    w: &World,
+    who: &str,
+    message: api::AcknowledgeTransferRequest,
+) -> Result<api::Transfer, Status> {
     w.rpc()
         .acknowledge_transfer(by(&participant(who), message))
         .await
@@ -61,13 +65,13 @@ pub(crate) async fn state(w: &World, who: &Caller, transfer: &api::Transfer) -> 
 }
 
 /// Uses of her consent so far.
-async fn uses(w: &World, she: &Caller, consent: &str) -> i64 {
+pub(crate) async fn uses(w: &World, she: &Caller, consent: &str) -> i64 {
     let name = consent.to_owned();
     let read = w.rpc().get_consent(by(she, api::GetConsentRequest { name })).await;
     read.unwrap().into_inner().uses.unwrap().count
 }
 
-async fn told(w: &World, kind: &str) -> Vec<Event> {
+pub(crate) async fn told(w: &World, kind: &str) -> Vec<Event> {
     let mut events = w.events().await;
     events.retain(|event| event.event_type == kind);
     events

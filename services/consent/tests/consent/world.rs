@@ -67,6 +67,7 @@ impl Directory for People {
             id if id.starts_with("hospital-") => BTreeSet::from([Role::Hip]),
             "clinic" | "insurer" => BTreeSet::from([Role::Hiu]),
             "both" => BTreeSet::from([Role::Hip, Role::Hiu]),
+            "locker" => BTreeSet::from([Role::Locker]),
             _ => return None,
         };
         let active = !self.suspended.lock().unwrap().contains(id.as_str());
@@ -202,6 +203,11 @@ impl World {
         account
     }
 
+    /// Whose an address is.
+    pub(crate) fn account(&self, address: &str) -> AccountId {
+        self.people.addresses.lock().unwrap()[address]
+    }
+
     /// Another address of hers.
     pub(crate) fn also(&self, account: AccountId, address: &str) {
         self.people
@@ -333,10 +339,16 @@ impl World {
     /// Takes in everything up to now.
     pub(crate) async fn acknowledge_all(&self, who: &str) -> i32 {
         let seen = self.notifications(&participant(who)).await;
-        let names = seen.into_iter().map(|n| n.name).collect::<Vec<_>>();
+        let names = seen.iter().map(|n| n.name.as_str()).collect::<Vec<_>>();
         if names.is_empty() {
             return 0;
         }
+        self.acknowledge(who, &names).await
+    }
+
+    /// Takes in what is named.
+    pub(crate) async fn acknowledge(&self, who: &str, names: &[&str]) -> i32 {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
         let outcome = api::acknowledge_notifications_request::Outcome::Ok.into();
         let message = api::AcknowledgeNotificationsRequest {
             names,
@@ -515,6 +527,7 @@ pub(crate) fn participant(id: &str) -> Caller {
     let roles = match id {
         id if id == "lab" || id.starts_with("hospital") => BTreeSet::from([Role::Hip]),
         "both" => BTreeSet::from([Role::Hip, Role::Hiu]),
+        "locker" => BTreeSet::from([Role::Locker]),
         _ => BTreeSet::from([Role::Hiu]),
     };
     let actor = Actor::Participant {

@@ -119,7 +119,9 @@ impl Command for Purge {
     fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
         let row = view.get::<AccountRow>(self.account.as_bytes());
         let due = |row: &AccountRow| row.state() == State::Deleted && !row.purged && view.now().0 >= row.purge_time;
-        let Some(mut row) = row.filter(due) else { return Ok(false) };
+        let Some(mut row) = row.filter(due) else {
+            return Ok(false);
+        };
         view.put(&DataKeyRow {
             id: self.key.clone(),
             wrapped: Vec::new(),
@@ -183,12 +185,7 @@ pub(crate) async fn purge(store: &Store, audit: Option<&dyn Erases>) -> Result<(
     let mut purged = false;
     for row in due.into_iter().map(|stored| stored.record) {
         let Some(account) = row.id() else { continue };
-        purged |= store
-            .apply(Purge {
-                account,
-                key: row.key,
-            })
-            .await?;
+        purged |= store.apply(Purge { account, key: row.key }).await?;
         if let Some(audit) = audit {
             audit.erase(account).await?;
             store.apply(Asked(account)).await?;

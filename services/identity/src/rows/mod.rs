@@ -3,15 +3,17 @@
 mod account;
 mod guard;
 mod participant;
+mod representation;
 mod session;
 mod transaction;
 
 pub(crate) use account::{AccountRow, AddressRow, DataKeyRow, Portrait, PortraitRow, Profile};
 pub(crate) use guard::{GuardRow, PurposeBlock};
 pub(crate) use participant::ParticipantRow;
+pub(crate) use representation::{EvidenceRow, Mandate, RepresentationRow};
 use sammati_store::verbs::Known;
 pub(crate) use sammati_store::{EmbeddedMigrations, embed_migrations};
-pub(crate) use session::{EndedSession, SessionRow};
+pub(crate) use session::{EndedSession, RepresentedRow, SessionRow};
 pub(crate) use transaction::{AttemptRow, Target, TransactionRow, Verdict};
 
 /// The tables of this service.
@@ -25,6 +27,7 @@ pub(crate) fn tables() -> Vec<Known> {
         Known::of::<GuardRow>(),
         Known::of::<ParticipantRow>(),
         Known::of::<PortraitRow>(),
+        Known::of::<RepresentationRow>(),
         Known::of::<SessionRow>(),
         Known::of::<TransactionRow>(),
     ]

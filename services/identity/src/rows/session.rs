@@ -1,7 +1,9 @@
 //! A session, as it is kept: never its tokens, which are derived.
 
-use sammati_kernel::{AccountId, Micros, ParticipantId, SessionId};
+use sammati_kernel::{AccountId, Micros, ParticipantId, RepresentationId, Representing, SessionId};
 use sammati_store::{Cell, Column, Record, Table};
+
+use super::Mandate;
 
 /// A login of a person or a participant.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -49,6 +51,29 @@ pub(crate) struct SessionRow {
     /// How many address candidates were asked about.
     #[prost(int32, tag = "16")]
     pub(crate) probes: i32,
+    /// For whom a representative acts. `account` is empty then: code that does not know of representatives makes no token
+    /// of the principal's from it.
+    #[prost(message, optional, tag = "17")]
+    pub(crate) represented: Option<RepresentedRow>,
+}
+
+/// Who acts for whom in a session, as the representation said when it began.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct RepresentedRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) representation: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) principal: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) representative: Vec<u8>,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) mandate: Option<Mandate>,
+}
+
+impl RepresentedRow {
+    pub(crate) fn representation(&self) -> Option<RepresentationId> {
+        RepresentationId::from_slice(&self.representation)
+    }
 }
 
 /// The value of the `ended` column of a session that was ended.
@@ -76,10 +101,31 @@ impl SessionRow {
         ParticipantId::parse(&self.participant).ok()
     }
 
+    /// The person it is about: whose account it is, or who is represented.
+    pub(crate) fn subject(&self) -> Option<AccountId> {
+        let represented = self.represented.as_ref();
+        self.account()
+            .or_else(|| AccountId::from_slice(&represented?.principal))
+    }
+
+    /// Who acts in it for another, if somebody does.
+    pub(crate) fn representing(&self) -> Option<Representing> {
+        let row = self.represented.as_ref()?;
+        let parties = (
+            row.representation()?,
+            AccountId::from_slice(&row.principal)?,
+            AccountId::from_slice(&row.representative)?,
+        );
+        let app = ParticipantId::parse_name(&self.app).ok();
+        let proof = (self.id()?, app, Micros(self.auth_time).seconds());
+        row.mandate.as_ref()?.representing(parties, proof)
+    }
+
     /// The name of whoever it belongs to.
     pub(crate) fn holder(&self) -> String {
         self.account()
             .map(|a| a.name())
+            .or_else(|| Some(self.represented.as_ref()?.representation()?.name()))
             .or_else(|| self.participant().map(|p| p.name()))
             .unwrap_or_default()
     }

@@ -5,12 +5,13 @@ use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::set_credential_request::Credential;
 use sammati_api::identity::v1::transaction::{Purpose, State};
 use sammati_kernel::{
-    AccountId, Actor, Caller, LocalPart, Micros, Reason, Refusal, Secret, Slot, Violations, weakness_of_password,
+    AccountId, Caller, LocalPart, Micros, Reason, Refusal, Secret, Slot, Violations, weakness_of_password,
 };
 use sammati_store::Outcome;
 
 use crate::account::{
-    ApplyCredential, ConsumeCredential, Delete, Enrol, Enrolled, Found, LookupRefused, Viewed, compare, may_set, time_of,
+    ApplyCredential, ConsumeCredential, Delete, Enrol, Enrolled, Found, LookupRefused, Viewed, compare, may_set,
+    time_of,
 };
 use crate::password;
 use crate::policy;
@@ -168,10 +169,7 @@ impl Inner {
                 Some(password) => data_key.seal(Sealed::Password, self.passwords.hash(password).await?.as_bytes())?,
                 None => Vec::new(),
             };
-            let keep = match &caller.actor {
-                Some(Actor::Person { session, .. }) => Some(*session),
-                _ => None,
-            };
+            let keep = caller.session();
             let apply = ApplyCredential {
                 caller: caller.clone(),
                 transaction: row.name(),

@@ -8,16 +8,19 @@ use sammati_api::identity::v1::account_service_server::AccountService;
 use sammati_api::identity::v1::address_service_server::AddressService;
 use sammati_api::identity::v1::feed_service_server::FeedService;
 use sammati_api::identity::v1::participant_service_server::ParticipantService;
+use sammati_api::identity::v1::representation_service_server::RepresentationService;
 use sammati_api::identity::v1::session_service_server::SessionService;
 use sammati_api::identity::v1::transaction_service_server::TransactionService;
 use sammati_api::identity::v1::{
-    AccessToken, Account, ActivateParticipantRequest, CreateAccountRequest, CreateAccountResponse,
-    CreateAddressRequest, CreateParticipantRequest, CreateParticipantSessionRequest, CreateSessionRequest,
-    CreateTransactionRequest, ExchangeTokenRequest, GetAccountRequest, GetParticipantRequest, ListKeysRequest,
-    ListKeysResponse, Participant, RefreshSessionRequest, ResendOtpRequest, ResolveSubjectRequest,
-    ResolveSubjectResponse, RevokeSessionsRequest, RevokeSessionsResponse, Session, SetCredentialRequest,
-    SetPreferredAddressRequest, SuggestAddressesRequest, SuggestAddressesResponse, SuspendParticipantRequest,
-    Transaction, UpdateParticipantRequest, VerifyTransactionRequest, WatchChangesRequest, WatchChangesResponse,
+    AcceptRepresentationRequest, AccessToken, Account, ActivateParticipantRequest, ActivateRepresentationRequest,
+    CreateAccountRequest, CreateAccountResponse, CreateAddressRequest, CreateParticipantRequest,
+    CreateParticipantSessionRequest, CreateRepresentationRequest, CreateSessionRequest, CreateTransactionRequest,
+    DeleteAccountRequest, EndRepresentationRequest, ExchangeTokenRequest, GetAccountRequest, GetParticipantRequest,
+    ListKeysRequest, ListKeysResponse, ListRepresentationsRequest, ListRepresentationsResponse, Participant,
+    RefreshSessionRequest, Representation, ResendOtpRequest, ResolveSubjectRequest, ResolveSubjectResponse,
+    RevokeSessionsRequest, RevokeSessionsResponse, Session, SetCredentialRequest, SetPreferredAddressRequest,
+    SuggestAddressesRequest, SuggestAddressesResponse, SuspendParticipantRequest, Transaction,
+    UpdateParticipantRequest, VerifyTransactionRequest, WatchChangesRequest, WatchChangesResponse,
 };
 use sammati_server::authz;
 use sammati_server::error::status;
@@ -65,6 +68,14 @@ rpcs! { ParticipantService {
     update_participant(UpdateParticipantRequest) -> Participant;
     activate_participant(ActivateParticipantRequest) -> Participant;
     suspend_participant(SuspendParticipantRequest) -> Participant;
+} }
+
+rpcs! { RepresentationService {
+    create_representation(CreateRepresentationRequest) -> Representation;
+    accept_representation(AcceptRepresentationRequest) -> Representation;
+    activate_representation(ActivateRepresentationRequest) -> Representation;
+    end_representation(EndRepresentationRequest) -> Representation;
+    list_representations(ListRepresentationsRequest) -> ListRepresentationsResponse;
 } }
 
 #[tonic::async_trait]

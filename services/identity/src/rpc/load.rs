@@ -1,12 +1,15 @@
 //! What is read before and after a command: rows, with what is sealed in them opened.
 
 use prost::Message;
-use sammati_kernel::{AbhaNumber, AccountId, Caller, Refusal, SessionId, Slot, TransactionId, Violations};
+use sammati_kernel::{
+    AbhaNumber, AccountId, Caller, Refusal, RepresentationId, SessionId, Slot, TransactionId, Violations,
+};
 use sammati_store::{ClaimKey, Reader, Stored};
 
 use crate::policy;
 use crate::rows::{
-    AccountRow, DataKeyRow, GuardRow, ParticipantRow, Portrait, PortraitRow, Profile, SessionRow, TransactionRow,
+    AccountRow, DataKeyRow, GuardRow, ParticipantRow, Portrait, PortraitRow, Profile, RepresentationRow, SessionRow,
+    TransactionRow,
 };
 use crate::service::Inner;
 use crate::vault::{DataKey, Sealed, broken};
@@ -167,6 +170,11 @@ impl Inner {
 
     /// A session.
     pub(crate) async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, Refusal> {
+        Ok(record(self.store.read(move |r| r.get(id.slot(), id.as_bytes())).await?))
+    }
+
+    /// Who may act for whom.
+    pub(super) async fn representation(&self, id: RepresentationId) -> Result<Option<RepresentationRow>, Refusal> {
         Ok(record(self.store.read(move |r| r.get(id.slot(), id.as_bytes())).await?))
     }
 

@@ -8,6 +8,7 @@ mod load;
 mod participant_sessions;
 mod participants;
 mod proof;
+mod representations;
 mod sessions;
 mod subject;
 mod transactions;

@@ -4,13 +4,17 @@ use std::collections::BTreeSet;
 
 use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::transaction::{Purpose, State};
+use sammati_kernel::Violations;
 use sammati_kernel::jws;
-use sammati_kernel::{AccountId, Caller, Micros, ParticipantId, Peer, Reason, Refusal, SessionId, Slot, Violations};
+use sammati_kernel::{
+    AccountId, Caller, Micros, ParticipantId, Peer, Reason, Refusal, RepresentationId, SessionId, Slot,
+};
 use sammati_server::token;
 use sammati_store::Outcome;
 
 use crate::policy;
-use crate::rows::{SessionRow, TransactionRow};
+use crate::representation::{OpenRepresented, in_force, of_representative};
+use crate::rows::{RepresentationRow, SessionRow, TransactionRow};
 use crate::service::Inner;
 use crate::session::{
     ConsumeLogin, EndReused, Login, OpenSession, Refresh, Revoke, Revoked, Rotated, Which, chosen, expired, may_log_in,
@@ -33,14 +37,17 @@ impl Inner {
         if request.candidate_index.is_some_and(|index| index < 1) {
             v.add("candidate_index", "the index of a candidate, 1 and up");
         }
+        let named = Some(request.representation.as_str()).filter(|name| !name.is_empty());
+        let representation: Option<RepresentationId> = named.and_then(|n| wire::named(&mut v, "representation", n));
         let (key, ()) = Refusal::both(key, v.check())?;
         let transaction = wire::present(transaction)?;
         let (row, _) = self.transaction(caller, transaction).await?;
-        self.may_choose(&row, request.candidate_index).await?;
+        self.may_choose(&row, request.candidate_index, representation).await?;
         let consume = ConsumeLogin {
             caller: caller.clone(),
             transaction,
             candidate: request.candidate_index,
+            representation,
         };
         let (login, fresh) = match self.store.run(consume, Some(key)).await? {
             Outcome::Fresh(login) => (login, true),
@@ -49,23 +56,71 @@ impl Inner {
                 false,
             ),
         };
-        self.store
-            .apply(OpenSession {
-                caller: caller.clone(),
-                login,
-                transaction: row,
-            })
-            .await?;
+        self.open(caller, login, representation, row).await?;
         self.opened_session(login.session, &request.audiences, fresh).await
     }
 
+    /// The second half of a login, where what it is about lives.
+    async fn open(
+        &self,
+        caller: &Caller,
+        login: Login,
+        representation: Option<RepresentationId>,
+        transaction: TransactionRow,
+    ) -> Result<(), Refusal> {
+        let caller = caller.clone();
+        let Some(id) = representation else {
+            let open = OpenSession {
+                caller,
+                login,
+                transaction,
+            };
+            return self.store.apply(open).await;
+        };
+        let (row, principal) = self.represented(id, login.account).await?;
+        let open = OpenRepresented {
+            caller,
+            representation: row.id().ok_or_else(|| broken("a representation without id"))?,
+            account: login.account,
+            session: login.session,
+            principal,
+            transaction,
+        };
+        self.store.apply(open).await
+    }
+
+    /// A representation of this representative, and for whom.
+    async fn represented(
+        &self,
+        id: RepresentationId,
+        representative: AccountId,
+    ) -> Result<(RepresentationRow, AccountId), Refusal> {
+        let row = of_representative(self.representation(id).await?, representative)?;
+        let principal = row.principal().ok_or_else(|| broken("a representation's principal"))?;
+        Ok((row, principal))
+    }
+
     /// Refuses before anything is consumed where it can be known already.
-    async fn may_choose(&self, row: &TransactionRow, index: Option<i32>) -> Result<(), Refusal> {
+    async fn may_choose(
+        &self,
+        row: &TransactionRow,
+        index: Option<i32>,
+        representation: Option<RepresentationId>,
+    ) -> Result<(), Refusal> {
         if row.purpose() != Purpose::Login || row.state_at(self.now()) != State::Verified {
             // The command says why not, or knows the request id.
             return Ok(());
         }
         let account = chosen(row, index)?;
+        if let Some(id) = representation {
+            let (row, principal) = self.represented(id, account).await?;
+            in_force(&row, self.now())?;
+            self.may_enter(principal).await?;
+        }
+        self.may_enter(account).await
+    }
+
+    async fn may_enter(&self, account: AccountId) -> Result<(), Refusal> {
         match self.account(account, false).await? {
             Some((shown, _)) => may_log_in(shown.row.state()),
             None => Err(Reason::NotAvailable.into()),
@@ -102,8 +157,8 @@ impl Inner {
         }
         let mint = self.mint();
         let access = mint.access(row, at.generation, at.made, audiences)?;
-        let refresh = match (row.account(), row.id()) {
-            (Some(_), Some(id)) => mint.refresh(id, at.generation),
+        let refresh = match row.id() {
+            Some(id) if row.participant.is_empty() => mint.refresh(id, at.generation),
             _ => String::new(),
         };
         Ok(wire::session(row, access, refresh))
@@ -123,11 +178,15 @@ impl Inner {
         let (key, ()) = Refusal::both(key, v.check())?;
         let (session, generation) = self.mint().read_refresh(&request.refresh_token).ok_or_else(expired)?;
         let before = self.session(session).await?.ok_or_else(expired)?;
+        if let Some(acting) = before.representing() {
+            // The principal's account is read under the lock; who acts for her lives elsewhere.
+            self.may_enter(acting.representative).await?;
+        }
         let refresh = Refresh {
             caller: caller.clone(),
             session,
             generation,
-            account: before.account,
+            account: before.subject().map(AccountId::to_vec).unwrap_or_default(),
         };
         let outcome = self.store.run(refresh, Some(key)).await;
         let outcome = self.known_if_reused(session, outcome)?;
@@ -202,7 +261,10 @@ impl Inner {
         let ids: Vec<Option<SessionId>> = request.names.iter().map(|n| wire::named(&mut v, "names", n)).collect();
         let holder = holder_slot(&request.all_of);
         if !request.all_of.is_empty() && holder.is_none() {
-            v.add("all_of", "must be accounts/{id} or participants/{id}");
+            v.add(
+                "all_of",
+                "must be accounts/{id}, participants/{id} or representations/{id}",
+            );
         }
         v.check()?;
         if let Some(slot) = holder {
@@ -307,9 +369,10 @@ impl Inner {
     }
 }
 
-/// Where the sessions of `accounts/{id}` or `participants/{id}` live.
+/// Where the sessions of `accounts/{id}`, `participants/{id}` or `representations/{id}` live.
 fn holder_slot(name: &str) -> Option<Slot> {
     let account = AccountId::parse_name(name).map(|id| id.slot());
+    let account = account.or_else(|| RepresentationId::parse_name(name).map(|id| id.slot()));
     account.or_else(|| {
         ParticipantId::parse_name(name)
             .ok()

@@ -249,7 +249,9 @@ impl Inner {
         let accounts = self.accounts(ids).await?;
         // Those that are gone for ever are not offered; the others keep their numbers.
         let number = |shown: &Shown| row.candidates.iter().position(|id| *id == shown.row.id);
-        let offered = accounts.iter().filter(|a| a.row.state() != api::account::State::Deleted);
+        let offered = accounts
+            .iter()
+            .filter(|a| a.row.state() != api::account::State::Deleted);
         Ok(offered
             .filter_map(|a| Some(wire::candidate(number(a)? + 1, &a.row, a.number, &a.profile)))
             .collect())

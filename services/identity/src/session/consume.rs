@@ -1,7 +1,7 @@
 //! A login consumes its transaction, and fixes the session it leads to.
 
 use sammati_api::identity::v1::transaction::Purpose;
-use sammati_kernel::{AccountId, Caller, Reason, Refusal, SessionId, Slot, TransactionId};
+use sammati_kernel::{AccountId, Caller, Reason, Refusal, RepresentationId, SessionId, Slot, TransactionId};
 use sammati_store::{Command, Keys, View};
 
 use crate::policy;
@@ -14,6 +14,8 @@ pub(crate) struct ConsumeLogin {
     pub(crate) transaction: TransactionId,
     /// `index` of a candidate, from 1.
     pub(crate) candidate: Option<i32>,
+    /// For whom the account acts that logs in, if for another.
+    pub(crate) representation: Option<RepresentationId>,
 }
 
 /// Which session is to be opened.
@@ -61,8 +63,9 @@ impl Command for ConsumeLogin {
         policy::created_by(&row, &self.caller)?;
         row.require_verified(Purpose::Login, now)?;
         let account = chosen(&row, self.candidate)?;
-        // It belongs to where the account lives, so that its id finds it.
-        let session = view.seed().id("session", now, account.slot());
+        // It belongs to where the account lives that it is about, so that its id finds it.
+        let home = self.representation.map_or(account.slot(), |id| id.slot());
+        let session = view.seed().id("session", now, home);
         row.consume(now);
         view.put(&row);
         Ok(Login { account, session })

@@ -49,7 +49,7 @@ pub(crate) fn of_person(id: SessionId, account: AccountId, transaction: &Transac
 
 /// An event about a session.
 pub(crate) fn told(event_type: &str, action: Action, row: &SessionRow, caller: &Caller) -> Draft {
-    let person = row.account();
+    let person = row.subject();
     let class = if person.is_some() {
         RetentionClass::General
     } else {

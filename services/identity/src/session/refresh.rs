@@ -15,7 +15,7 @@ pub(crate) struct Refresh {
     pub(crate) caller: Caller,
     pub(crate) session: SessionId,
     pub(crate) generation: i64,
-    /// The account, as read before; it never changes.
+    /// The account that it is about, as read before; it never changes.
     pub(crate) account: Vec<u8>,
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Mutex;
 
 use sammati_api::identity::v1 as api;
+use sammati_api::identity::v1::Factor;
 use sammati_api::identity::v1::account::State;
 use sammati_api::identity::v1::create_transaction_request::Subject;
 use sammati_api::identity::v1::transaction::Purpose;
-use sammati_api::identity::v1::Factor;
 use sammati_kernel::{AccountId, Actor, Caller, Reason, Refusal};
 
 use super::fixture::{Fixture, app, fixtures, mobile, operator, person, reason};
@@ -56,25 +56,38 @@ async fn a_deleted_account_is_gone_for_everybody_at_once() {
         let session = fixture.enrol(1).await.session.unwrap();
         let (account, she) = (session.account.clone(), proved(&fixture, &session));
         let other = fixture.enrol(2).await.session.unwrap();
-        let refused = fixture.inner.delete_account(&proved(&fixture, &other), deleting(&fixture, &account)).await;
+        let refused = fixture
+            .inner
+            .delete_account(&proved(&fixture, &other), deleting(&fixture, &account))
+            .await;
         assert_eq!(reason(refused), Reason::NotAvailable);
-        let refused = fixture.inner.delete_account(&person(&session), deleting(&fixture, &account)).await;
+        let refused = fixture
+            .inner
+            .delete_account(&person(&session), deleting(&fixture, &account))
+            .await;
         assert_eq!(reason(refused), Reason::StepUpRequired, "she logged in long ago");
         let stale = api::DeleteAccountRequest {
             etag: "\"4711\"".to_owned(),
             ..deleting(&fixture, &account)
         };
-        assert_eq!(reason(fixture.inner.delete_account(&she, stale).await), Reason::EtagMismatch);
-        let deleted = fixture.inner.delete_account(&she, deleting(&fixture, &account)).await.unwrap();
+        assert_eq!(
+            reason(fixture.inner.delete_account(&she, stale).await),
+            Reason::EtagMismatch
+        );
+        let deleted = fixture
+            .inner
+            .delete_account(&she, deleting(&fixture, &account))
+            .await
+            .unwrap();
         assert_eq!(deleted.state(), State::Deleted);
         let (from, to) = (deleted.delete_time.unwrap(), deleted.purge_time.unwrap());
         assert_eq!(to.seconds - from.seconds, 30 * DAY as i64);
-        let again = fixture.inner.delete_account(&operator(), {
-            let mut request = deleting(&fixture, &account);
-            request.legal_basis = "court".to_owned();
-            request
-        });
-        assert_eq!(reason(again.await), Reason::StateConflict);
+        let again = api::DeleteAccountRequest {
+            legal_basis: "court".to_owned(),
+            ..deleting(&fixture, &account)
+        };
+        let again = fixture.inner.delete_account(&operator(), again).await;
+        assert_eq!(reason(again), Reason::StateConflict);
         assert_eq!(fixture.count_events("identity.deleted").await, 1);
         assert_eq!(fixture.count_events("identity.session_revoked").await, 1);
         // Her refresh token is dead, and nobody logs in.
@@ -85,7 +98,10 @@ async fn a_deleted_account_is_gone_for_everybody_at_once() {
         };
         assert!(fixture.inner.refresh_session(&app(), refresh).await.is_err());
         let login = fixture.logging_in(1).await;
-        let verified = fixture.verify_otp(&app(), &login.name, &fixture.inbox.last(&mobile(1)).unwrap()).await.unwrap();
+        let verified = fixture
+            .verify_otp(&app(), &login.name, &fixture.inbox.last(&mobile(1)).unwrap())
+            .await
+            .unwrap();
         assert_eq!(verified.candidates, [], "she is not offered any more");
     }
 }
@@ -96,9 +112,17 @@ async fn a3_after_the_time_of_grace_nothing_personal_is_left_and_audit_is_asked(
         let session = fixture.enrol(1).await.session.unwrap();
         let account = AccountId::parse_name(&session.account).unwrap();
         let store = &fixture.inner.store;
-        let row = || async { store.read(move |r| r.get::<AccountRow>(account.slot(), account.as_bytes())).await };
+        let row = || async {
+            store
+                .read(move |r| r.get::<AccountRow>(account.slot(), account.as_bytes()))
+                .await
+        };
         let before = row().await.unwrap().unwrap().record;
-        fixture.inner.delete_account(&proved(&fixture, &session), deleting(&fixture, &session.account)).await.unwrap();
+        fixture
+            .inner
+            .delete_account(&proved(&fixture, &session), deleting(&fixture, &session.account))
+            .await
+            .unwrap();
         let audit = Asked::default();
         fixture.pass(30 * DAY - 1);
         purge(store, Some(&audit)).await.unwrap();
@@ -138,7 +162,10 @@ async fn a3_after_the_time_of_grace_nothing_personal_is_left_and_audit_is_asked(
             name: session.account.clone(),
             view: 0,
         };
-        assert_eq!(reason(fixture.inner.get_account(&operator(), get).await), Reason::NotFound);
+        assert_eq!(
+            reason(fixture.inner.get_account(&operator(), get).await),
+            Reason::NotFound
+        );
         let begin = fixture.beginning(Purpose::Login, Factor::MobileOtp, Some(Subject::Mobile(mobile(1))));
         fixture.inner.create_transaction(&app(), begin).await.unwrap();
     }

@@ -107,11 +107,7 @@ impl KycProviderService for Agency {
                 middle: String::new(),
                 last: "Rao".into(),
             }),
-            birth: Some(api::BirthDate {
-                year: 1984,
-                month: 3,
-                day: 9,
-            }),
+            birth: Some(birth(&number)),
             gender: 2,
             // People whose numbers differ only in the check digit and the one before share a mobile.
             mobile: format!("9{}", &number[..9]),
@@ -130,7 +126,7 @@ impl KycProviderService for Agency {
 pub(super) struct Inbox(Mutex<Vec<(String, String)>>);
 
 impl Inbox {
-    /// The last OTP that went to a mobile.
+    /// The last OTP that went to a mobile; of a message without one the name of its template.
     pub(super) fn last(&self, mobile: &str) -> Option<String> {
         self.0
             .lock()
@@ -153,10 +149,10 @@ impl MessageSenderService for Inbox {
         request: Request<provider::SendMessageRequest>,
     ) -> Result<Response<provider::SendMessageResponse>, Status> {
         let message = request.into_inner();
-        self.0
-            .lock()
-            .unwrap()
-            .push((message.recipient, message.parameters["otp"].clone()));
+        self.0.lock().unwrap().push((
+            message.recipient,
+            message.parameters.get("otp").cloned().unwrap_or(message.template),
+        ));
         Ok(Response::new(provider::SendMessageResponse { accept_time: None }))
     }
 }
@@ -343,6 +339,11 @@ impl Fixture {
         self.events().await.iter().filter(|e| *e == event_type).count()
     }
 
+    pub(super) fn now(&self) -> Micros {
+        use sammati_kernel::Clock;
+        self.clock.now()
+    }
+
     pub(super) fn pass(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
     }
@@ -381,6 +382,19 @@ pub(super) fn aadhaar(n: u64) -> String {
         body[at] = digit - b'0';
     }
     AadhaarNumber::from_body(&body).unwrap().expose().to_owned()
+}
+
+/// The one person who is a child.
+pub(super) const CHILD: u64 = 900;
+
+fn birth(number: &str) -> api::BirthDate {
+    let year = if number == aadhaar(CHILD) { 2015 } else { 1984 };
+    api::BirthDate { year, month: 3, day: 9 }
+}
+
+/// 9 March 2033 in India.
+pub(super) fn majority_of_child() -> Micros {
+    Micros::from_seconds(1_993_919_400)
 }
 
 /// The mobile of person `n`.

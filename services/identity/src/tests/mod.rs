@@ -8,4 +8,5 @@ mod guesses;
 mod kept;
 mod known;
 mod participants;
+mod representations;
 mod sessions;

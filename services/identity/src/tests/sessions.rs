@@ -122,6 +122,7 @@ async fn a_login_by_mobile_chooses_among_its_accounts() {
             transaction: begun.name.clone(),
             candidate_index: index,
             audiences: vec!["identity".into()],
+            representation: String::new(),
         };
         assert_eq!(
             reason(fixture.inner.create_session(&app(), login(None)).await),

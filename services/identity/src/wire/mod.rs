@@ -2,6 +2,7 @@
 
 mod account;
 mod participant;
+mod representation;
 mod request;
 mod session;
 mod transaction;
@@ -11,7 +12,10 @@ use sammati_kernel::{CallerKind, Role, Violations};
 
 pub(crate) use account::{Shown, account};
 pub(crate) use participant::{all_fields, fields_of, kind, participant, resource};
-pub(crate) use request::{ACCEPTED, Named, audiences, identifier, named, participant_named, present, text, told};
+pub(crate) use representation::{Proposal, evidence, may_propose, no_evidence, proposal, representation};
+pub(crate) use request::{
+    ACCEPTED, Named, audiences, identifier, identifier_in, named, participant_named, present, text, told,
+};
 pub(crate) use session::session;
 pub(crate) use transaction::{Beginning, Subject, beginning, candidate, proof, transaction};
 

@@ -112,19 +112,27 @@ impl Named {
 
 /// Reads it.
 pub(crate) fn identifier(v: &mut Violations, given: Option<&Identifier>) -> Option<Named> {
-    match given.and_then(|i| i.identifier.as_ref()) {
-        Some(api::Identifier::AbhaNumber(text)) => v
-            .keep("identifier.abha_number", AbhaNumber::parse(text))
-            .map(Named::Number),
-        Some(api::Identifier::AbhaAddress(text)) => v
-            .keep("identifier.abha_address", AbhaAddress::parse(text))
-            .map(Named::Address),
-        Some(api::Identifier::Account(name)) => named(v, "identifier.account", name).map(Named::Account),
+    identifier_in(v, "identifier", given)
+}
+
+/// The same in another field.
+pub(crate) fn identifier_in(v: &mut Violations, field: &'static str, given: Option<&Identifier>) -> Option<Named> {
+    let found = match given.and_then(|i| i.identifier.as_ref()) {
+        Some(api::Identifier::AbhaNumber(text)) => AbhaNumber::parse(text)
+            .map(Named::Number)
+            .map_err(|why| ("abha_number", why.to_string())),
+        Some(api::Identifier::AbhaAddress(text)) => AbhaAddress::parse(text)
+            .map(Named::Address)
+            .map_err(|why| ("abha_address", why.to_string())),
+        Some(api::Identifier::Account(name)) => AccountId::parse_name(name)
+            .map(Named::Account)
+            .ok_or_else(|| ("account", "must be accounts/{id}".to_owned())),
         None => {
-            v.add("identifier", "required: abha_number, abha_address or account");
-            None
+            v.add(field, "required: abha_number, abha_address or account");
+            return None;
         }
-    }
+    };
+    found.map_err(|(one, why)| v.add(format!("{field}.{one}"), why)).ok()
 }
 
 /// What is left when all violations are gathered: a value that cannot be absent.

@@ -10,15 +10,17 @@ use crate::rows::{SessionRow, etag};
 /// A session, with the tokens that this answer carries.
 pub(crate) fn session(row: &SessionRow, access_tokens: Vec<AccessToken>, refresh_token: String) -> Session {
     let roles = row.roles.iter().filter_map(|r| Role::parse(r)).filter_map(Role::kind);
-    let kinds = if row.account.is_empty() {
-        roles.collect()
-    } else {
-        vec![CallerKind::Person]
+    let kinds = match (&row.represented, row.account.is_empty()) {
+        (Some(_), _) => vec![CallerKind::Representative],
+        (None, false) => vec![CallerKind::Person],
+        (None, true) => roles.collect(),
     };
+    let representation = row.represented.as_ref().and_then(|r| r.representation());
     Session {
         name: row.name(),
         account: row.account().map(|a| a.name()).unwrap_or_default(),
         participant: row.participant().map(|p| p.name()).unwrap_or_default(),
+        representation: representation.map(|id| id.name()).unwrap_or_default(),
         kinds: kinds.into_iter().map(kind_number).collect(),
         factors: row.factors.clone(),
         app: row.app.clone(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sammati_api::consent::v1::decision_service_server::{DecisionService, DecisionServiceServer};
-use sammati_api::consent::v1::{AuthorizeAccessRequest, CheckAccessRequest, Decision};
+use sammati_api::consent::v1::{self as consent, AuthorizeAccessRequest, CheckAccessRequest, Decision};
 use sammati_consent::artefact::{ArtefactKey, ArtefactKeys};
 use sammati_consent::directory::identity::{Follower, IdentityResolver};
 use sammati_consent::rows::MIGRATIONS;
@@ -21,6 +21,36 @@ pub(crate) struct Hollow;
 
 #[tonic::async_trait]
 impl DecisionService for Hollow {
+    type StreamCheckAccessStream = tokio_stream::Empty<Result<consent::StreamCheckAccessResponse, Status>>;
+
+    async fn batch_check_access(
+        &self,
+        _: Request<consent::BatchCheckAccessRequest>,
+    ) -> Result<Response<consent::BatchCheckAccessResponse>, Status> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn stream_check_access(
+        &self,
+        _: Request<tonic::Streaming<consent::StreamCheckAccessRequest>>,
+    ) -> Result<Response<Self::StreamCheckAccessStream>, Status> {
+        Ok(Response::new(tokio_stream::empty()))
+    }
+
+    async fn explain_access(
+        &self,
+        _: Request<consent::ExplainAccessRequest>,
+    ) -> Result<Response<consent::ExplainAccessResponse>, Status> {
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn list_grantees(
+        &self,
+        _: Request<consent::ListGranteesRequest>,
+    ) -> Result<Response<consent::ListGranteesResponse>, Status> {
+        Ok(Response::new(Default::default()))
+    }
+
     async fn check_access(&self, _: Request<CheckAccessRequest>) -> Result<Response<Decision>, Status> {
         Ok(Response::new(Decision::default()))
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::{StreamExt, TryStreamExt, stream};
 use sammati_api::types::v1 as types;
 use sammati_consent::artefact::ArtefactKeys;
+use sammati_consent::artefact::issue::Issuer;
 use sammati_consent::directory::{Directory, Found, Party, Resolver, Resolving};
 use sammati_consent::lookup::Lookup;
 use sammati_consent::notice::Notices;
@@ -253,6 +254,16 @@ impl Pen {
         })
     }
 
+    /// What artefacts are made with.
+    fn issuer(&self) -> Issuer {
+        Issuer {
+            directory: Arc::clone(&self.directory),
+            keys: Arc::clone(&self.keys),
+            manager: Arc::clone(&self.manager),
+            log_origin: Arc::clone(&self.log_origin),
+        }
+    }
+
     /// Two kinds of record of the last ten years, until some day of the next year.
     fn ask(&self, person: usize, now: Micros) -> Ask {
         let days = u32::try_from(mix(person as u64) % 365).unwrap_or(0) + 1;
@@ -292,6 +303,7 @@ impl Pen {
             care_contexts: Vec::new(),
             notice: self.notice.clone(),
             expire: None,
+            renews: None,
         }
     }
 }
@@ -312,6 +324,7 @@ impl Give {
             directory: Arc::clone(&pen.directory),
             lookup: pen.lookup.clone(),
             vault: pen.vault.clone(),
+            issuer: pen.issuer(),
         }
     }
 
@@ -361,10 +374,8 @@ impl Command for Give {
             notice: pen.notice.clone(),
             is_written: true,
             etag: String::new(),
-            directory: Arc::clone(&pen.directory),
-            keys: Arc::clone(&pen.keys),
-            manager: Arc::clone(&pen.manager),
-            log_origin: Arc::clone(&pen.log_origin),
+            dry_run: false,
+            issuer: pen.issuer(),
             lookup: pen.lookup.clone(),
             vault: pen.vault.clone(),
         };

@@ -4,10 +4,12 @@
 //! numbers mean little: compare entries of one run, never runs. Nothing is asserted.
 
 mod approve;
+mod audit;
 mod goal;
 mod growth;
 mod hollow;
 mod idle;
+mod line;
 mod load;
 mod measure;
 mod open_loop;
@@ -42,7 +44,8 @@ struct Options {
     /// Milliseconds of one contender in one round.
     #[arg(long, default_value_t = 1200)]
     time: u64,
-    /// Only these parts: store, rpc, approve, password; or, which are not of the usual ones, lanes, overload, growth, idle.
+    /// Only these parts: store, rpc, audit, approve, password; or, which are not of the usual ones, lanes, overload, growth,
+    /// idle.
     #[arg(long, value_delimiter = ',', value_parser = PARTS)]
     only: Vec<String>,
     /// Seconds of each flood of the part overload.
@@ -51,6 +54,9 @@ struct Options {
     /// Rows in the databases that the part growth compares.
     #[arg(long, value_delimiter = ',', default_value = "10000,1000000")]
     rows: Vec<usize>,
+    /// Leaves in the logs whose proofs the part audit asks for.
+    #[arg(long, value_delimiter = ',', default_value = "100000,1000000")]
+    leaves: Vec<usize>,
     /// Consents in the full database of the part idle.
     #[arg(long, default_value_t = 1_000_000)]
     consents: usize,
@@ -60,8 +66,8 @@ struct Options {
 }
 
 /// What can be measured.
-const PARTS: [&str; 8] = [
-    "store", "rpc", "approve", "password", "lanes", "overload", "growth", "idle",
+const PARTS: [&str; 9] = [
+    "store", "rpc", "audit", "approve", "password", "lanes", "overload", "growth", "idle",
 ];
 
 #[tokio::main]
@@ -93,6 +99,9 @@ async fn run(options: &Options, summary: &mut Summary) -> Result<(), Failure> {
     }
     if wanted("rpc") {
         rpc::run(pace, summary).await?;
+    }
+    if wanted("audit") {
+        audit::run(pace, &options.leaves, summary).await?;
     }
     if wanted("approve") {
         approve::sqlite(pace, summary).await?;

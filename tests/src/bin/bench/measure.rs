@@ -79,6 +79,26 @@ impl Contender {
             }),
         }
     }
+
+    /// Runs it once, and tells what one call took of the processors, clients and services together, in microseconds.
+    pub(crate) async fn cost(&mut self) -> Result<f64, Failure> {
+        let (before, begun) = (processor_time()?, Instant::now());
+        let sample = (self.run)().await?;
+        let calls = sample.rate * begun.elapsed().as_secs_f64();
+        Ok((processor_time()? - before).as_secs_f64() * 1e6 / calls)
+    }
+}
+
+/// What this process has had of the processors.
+fn processor_time() -> Result<Duration, Failure> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest)
+        .split_ascii_whitespace();
+    // Its own and the kernel's for it, in hundredths of a second.
+    let ticks = fields.skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 /// The samples of one contender, round by round.

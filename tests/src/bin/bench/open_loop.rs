@@ -1,21 +1,21 @@
 //! Open loop: calls are sent when they are due, whether or not earlier ones were answered, as callers who do not know of
-//! each other would. The generator measures itself too: what it sent late or not at all says where it was the limit.
+//! each other would, and none of them tries again. How long one took is counted from when it was due. The generator
+//! measures itself too: what it sent late or not at all says where it was the limit.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
-use tonic::{Code, Status};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use http::{HeaderMap, HeaderValue};
+use prost::bytes::Bytes;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tonic::Status;
 use tonic_types::StatusExt;
 
+use crate::line::{Line, code, status};
 use crate::measure::{Failure, f64_of};
-
-/// No more calls than this are on their way at once: what is due beyond is not sent, and counted.
-const IN_FLIGHT: usize = 16 * 1024;
 
 /// How often the generator looks what is due.
 const TICK: Duration = Duration::from_millis(1);
@@ -30,25 +30,20 @@ pub(crate) struct Flood {
     pub(crate) time: Duration,
     /// Calls that were due.
     pub(crate) due: usize,
-    /// Calls that were not sent, since too many were on their way.
+    /// Calls that were not sent, since as many were open as the service allows.
     pub(crate) unsent: usize,
     /// How late each was sent.
     lag: Vec<Duration>,
-    /// How long the served ones took, from when they were sent.
+    /// How long the served ones took, from when they were due.
     served: Vec<Duration>,
-    /// How long it took to say no.
+    /// How long it took to hear a no.
     refused: Vec<Duration>,
     /// Refusals that do not say when to come back.
     pub(crate) silent: usize,
     /// What else was answered: neither served nor RESOURCE_EXHAUSTED.
     pub(crate) others: BTreeMap<String, usize>,
-}
-
-/// What became of one call.
-struct Call {
-    lag: Duration,
-    took: Duration,
-    answer: Result<(), Status>,
+    /// Details of a refusal that were read and found to say when to come back: others like it need not be read.
+    told: Option<HeaderValue>,
 }
 
 impl Flood {
@@ -82,22 +77,51 @@ impl Flood {
         self.unsent > 0 || self.lag() > LATE
     }
 
-    fn add(&mut self, call: Call) {
-        self.lag.push(call.lag);
-        match call.answer {
-            Ok(()) => self.served.push(call.took),
-            Err(status) if status.code() == Code::ResourceExhausted => {
-                self.refused.push(call.took);
-                let told = status
-                    .get_error_details()
-                    .retry_info()
-                    .is_some_and(|info| info.retry_delay.is_some());
-                self.silent += usize::from(!told);
+    fn add(&mut self, took: Duration, answer: Result<HeaderMap, h2::Error>) {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return self.other(error.to_string()),
+        };
+        match code(&answer).map(HeaderValue::as_bytes) {
+            Some(b"0") => self.served.push(took),
+            Some(b"8") => {
+                self.refused.push(took);
+                self.silent += usize::from(!self.tells(&answer));
             }
-            Err(status) => {
-                let what = format!("{:?} {}", status.code(), status.message());
-                *self.others.entry(what).or_default() += 1;
-            }
+            _ => self.other(Status::from_header_map(&answer).map_or_else(
+                || "no status".to_owned(),
+                |status| format!("{:?} {}", status.code(), status.message()),
+            )),
+        }
+    }
+
+    fn other(&mut self, what: String) {
+        *self.others.entry(what).or_default() += 1;
+    }
+
+    /// Whether a refusal says when to come back.
+    fn tells(&mut self, answer: &HeaderMap) -> bool {
+        let details = answer.get("grpc-status-details-bin");
+        if details.is_some() && details == self.told.as_ref() {
+            return true;
+        }
+        let retry = Status::from_header_map(answer).and_then(|status| status.get_error_details().retry_info().cloned());
+        let tells = retry.is_some_and(|retry| retry.retry_delay.is_some());
+        if tells {
+            self.told = details.cloned();
+        }
+        tells
+    }
+
+    fn join(&mut self, other: Self) {
+        self.due += other.due;
+        self.unsent += other.unsent;
+        self.silent += other.silent;
+        self.lag.extend(other.lag);
+        self.served.extend(other.served);
+        self.refused.extend(other.refused);
+        for (what, count) in other.others {
+            *self.others.entry(what).or_default() += count;
         }
     }
 
@@ -108,57 +132,116 @@ impl Flood {
     }
 }
 
-/// Sends `per_second` calls for `time` and waits for all answers. `call` is given the number of the call.
-pub(crate) async fn flood<F, Fut>(per_second: f64, time: Duration, call: F) -> Result<Flood, Failure>
+/// When calls are sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rhythm {
+    /// So many a second, come what may.
+    Open(f64),
+    /// The next one when one was answered, by so many callers.
+    Closed(usize),
+}
+
+/// Calls over all `lines` for `time` and waits for the answers; `message` is given the number of the call.
+pub(crate) async fn flood<F>(lines: Vec<Line>, rhythm: Rhythm, time: Duration, message: F) -> Result<Flood, Failure>
 where
-    F: Fn(usize) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = Result<(), Status>> + Send,
+    F: Fn(usize) -> Bytes + Clone + Send + Sync + 'static,
 {
-    let (sender, mut answers) = mpsc::unbounded_channel();
-    let counting = tokio::spawn(async move {
-        let mut flood = Flood::default();
-        while let Some(call) = answers.recv().await {
-            flood.add(call);
-        }
-        flood
-    });
-    let flying = Arc::new(AtomicUsize::new(0));
+    let count = lines.len();
     let begun = Instant::now();
-    let (mut due, mut unsent) = (0, 0);
-    while begun.elapsed() < time {
-        let now_due = count(per_second * begun.elapsed().as_secs_f64());
-        for n in due..now_due {
-            if flying.fetch_add(1, Ordering::Relaxed) >= IN_FLIGHT {
-                flying.fetch_sub(1, Ordering::Relaxed);
-                unsent += 1;
-                continue;
-            }
-            let at = begun + Duration::from_secs_f64(f64_of(n) / per_second);
-            let (call, sender, flying) = (call.clone(), sender.clone(), Arc::clone(&flying));
-            tokio::spawn(async move {
-                let sent = Instant::now();
-                let answer = call(n).await;
-                flying.fetch_sub(1, Ordering::Relaxed);
-                let lag = sent.saturating_duration_since(at);
-                drop(sender.send(Call {
-                    lag,
-                    took: sent.elapsed(),
-                    answer,
-                }));
-            });
-        }
-        due = due.max(now_due);
-        sleep(TICK).await;
+    let mut tasks = JoinSet::new();
+    for (place, line) in lines.into_iter().enumerate() {
+        let share = Share {
+            place,
+            count,
+            begun,
+            time,
+        };
+        tasks.spawn(share.call(line, rhythm, message.clone()));
     }
-    drop(sender);
-    let mut flood = counting.await?;
+    let mut flood = Flood::default();
+    while let Some(task) = tasks.join_next().await {
+        flood.join(task??);
+    }
     flood.sort();
-    Ok(Flood {
-        time: begun.elapsed(),
-        due,
-        unsent,
-        ..flood
-    })
+    flood.time = begun.elapsed();
+    Ok(flood)
+}
+
+/// What one line calls: every `count`th call, from `place` on.
+struct Share {
+    place: usize,
+    count: usize,
+    begun: Instant,
+    time: Duration,
+}
+
+impl Share {
+    async fn call<F: Fn(usize) -> Bytes>(self, mut line: Line, rhythm: Rhythm, message: F) -> Result<Flood, Failure> {
+        let mut flood = Flood::default();
+        let mut answers = FuturesUnordered::new();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut sent = 0;
+        loop {
+            let over = self.begun.elapsed() >= self.time;
+            flood.due = self.due(
+                rhythm,
+                sent + answers_to_come(rhythm, self.count, answers.len()),
+                over,
+                flood.due,
+            );
+            while !over && sent < flood.due {
+                let n = self.place + sent * self.count;
+                let Some(answer) = line.try_call(|| message(n)).await? else {
+                    break;
+                };
+                let (at, now) = (self.at(rhythm, n), Instant::now());
+                flood.lag.push(now.saturating_duration_since(at));
+                answers.push(async move {
+                    let answer = status(answer).await;
+                    (at.elapsed(), answer)
+                });
+                sent += 1;
+            }
+            if over && answers.is_empty() {
+                break;
+            }
+            tokio::select! {
+                Some((took, answer)) = answers.next() => flood.add(took, answer),
+                _ = tick.tick(), if !over => {}
+            }
+        }
+        flood.unsent = flood.due - sent;
+        Ok(flood)
+    }
+
+    /// How many of this line are due by now.
+    fn due(&self, rhythm: Rhythm, next: usize, over: bool, before: usize) -> usize {
+        match rhythm {
+            _ if over => before,
+            Rhythm::Open(per_second) => {
+                let all = count(per_second * self.begun.elapsed().as_secs_f64());
+                (all + self.count - 1).saturating_sub(self.place) / self.count
+            }
+            Rhythm::Closed(_) => next,
+        }
+    }
+
+    /// When the `n`th call of all is due.
+    fn at(&self, rhythm: Rhythm, n: usize) -> Instant {
+        match rhythm {
+            Rhythm::Open(per_second) => self.begun + Duration::from_secs_f64(f64_of(n) / per_second),
+            Rhythm::Closed(_) => Instant::now(),
+        }
+    }
+}
+
+/// How many of a line's callers wait for nothing.
+fn answers_to_come(rhythm: Rhythm, lines: usize, flying: usize) -> usize {
+    match rhythm {
+        Rhythm::Open(_) => 0,
+        Rhythm::Closed(callers) => callers.div_ceil(lines).saturating_sub(flying),
+    }
 }
 
 fn percentile(sorted: &[Duration], percent: usize) -> Duration {

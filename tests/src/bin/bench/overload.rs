@@ -3,23 +3,19 @@
 //! so that the service is what is short.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use sammati_api::consent::v1::decision_service_client::DecisionServiceClient;
 use sammati_kernel::SystemClock;
 use sammati_testkit::Database;
 use sammati_testkit::development::DatabaseKind;
-use sammati_tests::caller::Wire;
-use sammati_tests::story::{Story, Who};
+use sammati_tests::story::Story;
 use sammati_tests::system::{Processes, Setting};
 use tokio::time::{Instant, sleep};
-use tonic::Status;
 
 use crate::goal::Goal;
-use crate::measure::{CALLERS, Failure, Pace, Sample, rate};
-use crate::open_loop::{Flood, flood};
+use crate::line::{Credential, Line, framed};
+use crate::measure::{CALLERS, Failure, Pace};
+use crate::open_loop::{Flood, Rhythm, flood};
 use crate::process::{self, Memory};
 use crate::summary::Summary;
 use crate::system;
@@ -67,7 +63,11 @@ async fn on(
     for what in [What::Check, What::Authorize] {
         let mut story = Story::new(&processes.addresses, Arc::new(SystemClock))?;
         story.renew().await?;
-        let caller = Caller::new(Arc::new(story), what, Arc::clone(&consents))?;
+        let caller = Caller {
+            story: Arc::new(story),
+            what,
+            consents: Arc::clone(&consents),
+        };
         let pid = u32::try_from(processes.pid("consent")?)?;
         let tried = Trial {
             caller,
@@ -128,69 +128,61 @@ impl What {
             Self::Authorize => "authorize",
         }
     }
+
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Check => "/sammati.consent.v1.DecisionService/CheckAccess",
+            Self::Authorize => "/sammati.consent.v1.DecisionService/AuthorizeAccess",
+        }
+    }
 }
 
 /// Somebody who calls over many connections.
-#[derive(Clone)]
 struct Caller {
     story: Arc<Story>,
     what: What,
-    clients: Arc<[DecisionServiceClient<Wire>]>,
     consents: Arc<[String]>,
-    next: Arc<AtomicUsize>,
 }
 
 impl Caller {
-    fn new(story: Arc<Story>, what: What, consents: Arc<[String]>) -> Result<Self, Failure> {
-        let (name, who) = match what {
-            What::Check => ("clinic", &story.clinic),
-            What::Authorize => ("hospital", &story.hospital),
+    /// Opens its connections.
+    async fn lines(&self) -> Result<Vec<Line>, Failure> {
+        let (name, who) = match self.what {
+            What::Check => ("clinic", &self.story.clinic),
+            What::Authorize => ("hospital", &self.story.hospital),
         };
-        let client = |_| -> Result<_, Failure> {
-            let mut again = Who::new(&story.addresses, Some(name))?;
-            again.tokens.clone_from(&who.tokens);
-            Ok(DecisionServiceClient::new(again.consent()))
+        let credential = Credential {
+            folder: &self.story.addresses.folder,
+            name,
+            token: who.tokens.get("consent").ok_or("no token for consent")?,
         };
-        let clients = (0..CONNECTIONS).map(client).collect::<Result<Vec<_>, _>>()?.into();
-        Ok(Self {
-            what,
-            clients,
-            consents,
-            next: Arc::default(),
-            story,
-        })
-    }
-
-    /// One call, on the next connection and about the next consent.
-    fn call(&self) -> BoxFuture<'static, Result<(), Status>> {
-        let n = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut client = self.clients[n % self.clients.len()].clone();
-        let consent = &self.consents[n % self.consents.len()];
-        match self.what {
-            What::Check => {
-                let question = self.story.question(consent);
-                Box::pin(async move { client.check_access(question).await.map(drop) })
-            }
-            What::Authorize => {
-                let request = self.story.authorization(consent);
-                Box::pin(async move { client.authorize_access(request).await.map(drop) })
-            }
+        let mut lines = Vec::new();
+        for _ in 0..CONNECTIONS {
+            lines.push(Line::open(&self.story.addresses.consent, self.what.path(), &credential).await?);
         }
+        Ok(lines)
     }
 
-    /// As many calls as it answers, from callers who wait.
-    async fn closed(&self, time: Duration) -> Result<Sample, Failure> {
-        let this = self.clone();
-        rate(CALLERS, time, move |_| {
-            let call = this.call();
-            async move { Ok(call.await?) }
-        })
-        .await
+    async fn call(&self, rhythm: Rhythm, time: Duration) -> Result<Flood, Failure> {
+        let (story, consents, what) = (Arc::clone(&self.story), Arc::clone(&self.consents), self.what);
+        let message = move |n: usize| {
+            let consent = &consents[n % consents.len()];
+            match what {
+                What::Check => framed(&story.question(consent)),
+                What::Authorize => framed(&story.authorization(consent)),
+            }
+        };
+        flood(self.lines().await?, rhythm, time, message).await
+    }
+
+    /// As many calls as it answers, from callers who wait, per second.
+    async fn capacity(&self, time: Duration) -> Result<f64, Failure> {
+        let flood = self.call(Rhythm::Closed(CALLERS), time).await?;
+        Ok(flood.served_rate())
     }
 
     async fn open(&self, per_second: f64, time: Duration) -> Result<Flood, Failure> {
-        let this = self.clone();
-        flood(per_second, time, move |_| this.call()).await
+        self.call(Rhythm::Open(per_second), time).await
     }
 }
 
@@ -205,23 +197,23 @@ struct Trial {
 impl Trial {
     async fn run(&self, name: &str, summary: &mut Summary) -> Result<(), Failure> {
         let short = self.pace.time * 4;
-        self.caller.closed(short).await?;
-        let can = self.caller.closed(short).await?;
-        summary.value(&format!("{name}.capacity"), can.rate, "1/s");
-        let unloaded = self.caller.open(can.rate * UNLOADED, short).await?;
+        self.caller.capacity(short).await?;
+        let can = self.caller.capacity(short).await?;
+        summary.value(&format!("{name}.capacity"), can, "1/s");
+        let unloaded = self.caller.open(can * UNLOADED, short).await?;
         told(&format!("{name}.unloaded"), &unloaded, summary);
         let before = process::memory(self.pid)?;
         process::forget_peak(self.pid)?;
 
-        let loaded = self.caller.open(can.rate * TIMES, self.time).await?;
-        self.flooded(name, &loaded, &unloaded, before, summary)?;
+        let loaded = self.caller.open(can * TIMES, self.time).await?;
+        self.flooded(name, &loaded, &unloaded, (can, before), summary)?;
 
         let ended = Instant::now();
         system::quiet(&self.caller.story).await?;
         summary.value(&format!("{name}.relay_behind"), ended.elapsed().as_secs_f64(), "s");
         sleep(Duration::from_secs(1)).await;
-        let again = self.caller.open(can.rate * UNLOADED, short).await?;
-        let can_again = self.caller.closed(short).await?;
+        let again = self.caller.open(can * UNLOADED, short).await?;
+        let can_again = self.caller.capacity(short).await?;
         let after = process::memory(self.pid)?;
         summary.quotient(
             &format!("{name}.after.p99"),
@@ -231,9 +223,9 @@ impl Trial {
         );
         summary.quotient(
             &format!("{name}.after.capacity"),
-            can_again.rate,
+            can_again,
             "1/s",
-            (&format!("{name}.capacity"), can.rate),
+            (&format!("{name}.capacity"), can),
         );
         summary.quotient(
             &format!("{name}.after.memory"),
@@ -249,11 +241,17 @@ impl Trial {
         name: &str,
         loaded: &Flood,
         unloaded: &Flood,
-        before: Memory,
+        (can, before): (f64, Memory),
         summary: &mut Summary,
     ) -> Result<(), Failure> {
         let name = &format!("{name}.3x");
         told(name, loaded, summary);
+        summary.quotient(
+            &format!("{name}.goodput"),
+            loaded.served_rate(),
+            "1/s",
+            ("capacity", can),
+        );
         summary.value(
             &format!("{name}.due"),
             f64::from(u32::try_from(loaded.due)?) / self.time.as_secs_f64(),
@@ -303,7 +301,7 @@ fn told(name: &str, flood: &Flood, summary: &mut Summary) {
     if flood.is_generators() {
         let late = flood.lag().as_millis();
         eprintln!(
-            "    the generator was the limit: {} calls not sent, others up to {late} ms late",
+            "    it was asked for less: {} calls not sent, others up to {late} ms late",
             flood.unsent
         );
         summary.value(&format!("{name}.generator_was_the_limit"), 1.0, "");

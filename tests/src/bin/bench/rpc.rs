@@ -1,18 +1,12 @@
-//! Calls over mTLS through the whole server stack: an empty one, a check, an append to the log.
+//! Calls over mTLS through the whole server stack: an empty one, and a check.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sammati_api::audit::v1::append_events_request::Batch;
-use sammati_api::audit::v1::log_service_client::LogServiceClient;
-use sammati_api::audit::v1::{self as audit, event};
 use sammati_api::consent::v1::decision_service_client::DecisionServiceClient;
 use sammati_api::consent::v1::{self as consent, decision};
-use sammati_api::types::v1 as types;
 use sammati_consent::Consent;
-use sammati_kernel::{Clock, Seed, Slot, SystemClock, TransactionId};
 use sammati_tests::caller::Wire;
-use sammati_tests::story::{Story, Who};
 
 use crate::goal::Goal;
 use crate::measure::{CALLERS, Contender, Failure, Pace, interleave, rate};
@@ -22,10 +16,12 @@ use crate::system::{self, HOLLOW, SECOND, System};
 /// People whose consents are asked about, one each.
 const PEOPLE: usize = 32;
 
-/// Events in one call of `audit.append.batched`, and how many such calls are on their way.
-const BATCH: (usize, usize) = (256, 4);
+/// Questions in one message, messages on one stream, and streams or batches at once.
+const MESSAGE: usize = 100;
+const MESSAGES: usize = 10;
+const STREAMS: usize = 4;
 
-/// `rpc.empty`, `consent.check…` and `audit.append…`.
+/// `rpc.empty` and `consent.check…`, `consent.batch…`, `consent.stream…`, `consent.explain…`.
 pub(crate) async fn run(pace: Pace, summary: &mut Summary) -> Result<(), Failure> {
     let embedded = Subject::new(System::start::<Consent>(system::sqlite(), 1).await?).await?;
     let served = match system::postgres() {
@@ -36,7 +32,7 @@ pub(crate) async fn run(pace: Pace, summary: &mut Summary) -> Result<(), Failure
         }
     };
     checks(pace, summary, &embedded, served.as_ref()).await?;
-    appends(pace, summary, &embedded).await?;
+    decisions(pace, summary, &embedded).await?;
     for subject in [Some(embedded), served].into_iter().flatten() {
         subject.stop().await;
     }
@@ -69,16 +65,19 @@ async fn checks(
     Ok(())
 }
 
-/// Apart from the checks, which must not wait for the disk that these keep busy; so with an empty call of their own.
-async fn appends(pace: Pace, summary: &mut Summary, embedded: &Subject) -> Result<(), Failure> {
+/// Many decisions in one call, on streams, and explained.
+async fn decisions(pace: Pace, summary: &mut Summary, embedded: &Subject) -> Result<(), Failure> {
     let mut contenders = [
-        embedded.empty(pace.time),
-        embedded.append("audit.append", CALLERS, 1, pace.time)?,
-        embedded.append("audit.append.batched", BATCH.1, BATCH.0, pace.time)?,
+        embedded.check("consent.check.sqlite.alone", &[0], pace.time),
+        embedded.batch("consent.batch.sqlite", pace.time),
+        embedded.stream("consent.stream.sqlite", pace.time),
+        embedded.explain("consent.explain.sqlite", pace.time),
     ];
-    if let [empty, append, batched] = &interleave(pace.rounds, &mut contenders).await?[..] {
-        summary.compared(append, "events/s", empty);
-        summary.compared(batched, "events/s", append);
+    if let [check, batch, stream, explain] = &interleave(pace.rounds, &mut contenders).await?[..] {
+        summary.alone(check, "decisions/s");
+        summary.compared(batch, "decisions/s", check);
+        summary.compared(stream, "decisions/s", check);
+        summary.compared(explain, "1/s", check);
     }
     Ok(())
 }
@@ -136,27 +135,89 @@ impl Subject {
         })
     }
 
-    /// `callers` append `size` events a call.
-    fn append(&self, name: &str, callers: usize, size: usize, time: Duration) -> Result<Contender, Failure> {
-        let client = LogServiceClient::new(service(&self.system.story)?.audit());
-        Ok(Contender::new(name, move || {
-            let client = client.clone();
-            let calls = rate(callers, time, move |caller| {
-                let mut client = client.clone();
+    /// As many questions as a message of a stream has, about everybody in turn.
+    fn message(&self) -> Vec<consent::CheckAccessRequest> {
+        self.questions.iter().cycle().take(MESSAGE).cloned().collect()
+    }
+
+    /// Many questions in each call.
+    fn batch(&self, name: &str, time: Duration) -> Contender {
+        let client = self.clinic(0);
+        let message = consent::BatchCheckAccessRequest {
+            checks: self.message(),
+            consistency: None,
+        };
+        Contender::new(name, move || {
+            let (client, message) = (client.clone(), message.clone());
+            let calls = rate(STREAMS, time, move |_| {
+                let (mut client, message) = (client.clone(), message.clone());
                 async move {
-                    let events = (0..size).map(|_| some_event(caller)).collect::<Result<_, _>>()?;
-                    let batch = Some(Batch::Direct(audit::DirectEvents { events }));
-                    client
-                        .append_events(audit::AppendEventsRequest {
-                            batch,
-                            with_checkpoint: false,
-                        })
-                        .await?;
+                    let decisions = client.batch_check_access(message).await?.into_inner().decisions;
+                    all_permit(decisions.iter())
+                }
+            });
+            async move { Ok(calls.await?.times(f64::from(u32::try_from(MESSAGE)?))) }
+        })
+    }
+
+    /// A stream for each call: several messages, all on their way at once.
+    fn stream(&self, name: &str, time: Duration) -> Contender {
+        let client = self.clinic(0);
+        let checks = self.message().into_iter().zip(0..);
+        let checks = checks.map(|(check, seq)| consent::NumberedCheck {
+            seq,
+            check: Some(check),
+        });
+        let message = consent::StreamCheckAccessRequest {
+            checks: checks.collect(),
+            consistency: None,
+        };
+        Contender::new(name, move || {
+            let (client, message) = (client.clone(), message.clone());
+            let calls = rate(STREAMS, time, move |_| {
+                let (mut client, message) = (client.clone(), message.clone());
+                async move {
+                    let asked = futures::stream::iter(vec![message; MESSAGES]);
+                    let mut answers = client.stream_check_access(asked).await?.into_inner();
+                    while let Some(answer) = answers.message().await? {
+                        all_permit(
+                            answer
+                                .decisions
+                                .iter()
+                                .filter_map(|numbered| numbered.decision.as_ref()),
+                        )?;
+                    }
                     Ok(())
                 }
             });
-            async move { Ok(calls.await?.times(f64::from(u32::try_from(size)?))) }
-        }))
+            async move { Ok(calls.await?.times(f64::from(u32::try_from(MESSAGE * MESSAGES)?))) }
+        })
+    }
+
+    /// Every rule told.
+    fn explain(&self, name: &str, time: Duration) -> Contender {
+        let (client, questions) = (self.clinic(0), Arc::clone(&self.questions));
+        Contender::new(name, move || {
+            let (client, questions) = (client.clone(), Arc::clone(&questions));
+            rate(CALLERS, time, move |caller| {
+                let mut client = client.clone();
+                let request = consent::ExplainAccessRequest {
+                    check: Some(questions[caller % questions.len()].clone()),
+                    ..Default::default()
+                };
+                async move {
+                    client.explain_access(request).await?;
+                    Ok(())
+                }
+            })
+        })
+    }
+}
+
+fn all_permit<'a>(mut decisions: impl Iterator<Item = &'a consent::Decision>) -> Result<(), Failure> {
+    match decisions.find(|decision| decision.outcome() != decision::Outcome::Permit) {
+        None => Ok(()),
+        Some(refused) => Err(format!("refused: {refused:?}").into()),
     }
 }
 
@@ -172,45 +233,5 @@ pub(crate) fn empty(system: &System, time: Duration) -> Contender {
                 Ok(())
             }
         })
-    })
-}
-
-/// The consent service as a caller, by its certificate.
-fn service(story: &Story) -> Result<Who, Failure> {
-    Who::new(&story.addresses, Some("consent"))
-}
-
-/// A grant, about one of as many people as there are callers.
-fn some_event(caller: usize) -> Result<audit::Event, Failure> {
-    let seed = Seed::draw().map_err(|_| "the system has no randomness")?;
-    let now = SystemClock.now();
-    let slot = Slot::new(u16::try_from(caller)?);
-    let (event, consent): (TransactionId, sammati_kernel::ConsentId) =
-        (seed.id("event", now, slot), seed.id("consent", now, slot));
-    let subject = sammati_kernel::AccountId::new(sammati_kernel::Micros::ZERO, slot, [1; 8]).name();
-    let actor = audit::Actor {
-        kind: types::CallerKind::Person.into(),
-        id: subject.clone(),
-        ..Default::default()
-    };
-    let payload = audit::Payload {
-        actor: Some(actor),
-        subject,
-        resource: consent.name(),
-        resource_version: 1,
-        object_refs: vec!["participants/hospital".to_owned()],
-        ..Default::default()
-    };
-    Ok(audit::Event {
-        schema_version: 1,
-        event_id: event.to_string(),
-        event_type: "consent.granted".to_owned(),
-        action: event::Action::Create.into(),
-        outcome: event::Outcome::Success.into(),
-        class: types::RetentionClass::Consent.into(),
-        occurred_time: Some(sammati_server::event::timestamp(now)),
-        resource_type: "consents".to_owned(),
-        payload: Some(payload),
-        ..Default::default()
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(crate) struct System {
     pub(crate) story: Arc<Story>,
     running: Vec<Running>,
     _databases: Vec<Database>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// Where a system keeps its data, and what must live as long.
@@ -103,7 +103,7 @@ impl System {
             story: Arc::new(story),
             running,
             _databases: databases,
-            _folder: folder,
+            folder,
         })
     }
 
@@ -112,11 +112,22 @@ impl System {
         quiet(&self.story).await
     }
 
+    /// The file of the log, on SQLite.
+    pub(crate) fn log_file(&self) -> PathBuf {
+        self.folder.path().join("data/audit.db")
+    }
+
     /// Drains and stops all of it.
     pub(crate) async fn stop(self) {
+        drop(self.stop_keeping().await);
+    }
+
+    /// The same; what was written stays until the answer is dropped.
+    pub(crate) async fn stop_keeping(self) -> TempDir {
         for service in self.running.into_iter().rev() {
             service.shutdown().await;
         }
+        self.folder
     }
 }
 
@@ -166,6 +177,7 @@ pub(crate) async fn quiet(story: &Story) -> Result<(), Failure> {
         let request = GetCheckpointRequest {
             log: log.clone(),
             size: 0,
+            min_cosignatures: 0,
         };
         let size = client.get_checkpoint(request).await?.into_inner().size;
         if size == known {

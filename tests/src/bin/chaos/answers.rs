@@ -70,7 +70,7 @@ pub(crate) fn read(name: &str, max_uses: usize, calls: &[Call], found: &mut Find
 }
 
 fn used(decision: &str) -> Option<i64> {
-    decision.strip_prefix("PERMIT ")?.parse().ok()
+    decision.strip_prefix("PERMIT ")?.split(' ').next()?.parse().ok()
 }
 
 /// Why a decision cannot be, if it cannot.
@@ -118,11 +118,11 @@ mod tests {
         let calls = [
             call(Op::Approve, 0, 10, "consents/1"),
             late,
-            call(Op::Authorize, 11, 20, "PERMIT 2"),
-            call(Op::Authorize, 11, 20, "PERMIT 1"),
+            call(Op::Authorize, 11, 20, "PERMIT 2 0"),
+            call(Op::Authorize, 11, 20, "PERMIT 1 1"),
             call(Op::Authorize, 19, 30, "USE_LIMIT_REACHED"),
             // Begun before the revoke had returned.
-            call(Op::Check, 39, 60, "PERMIT 0"),
+            call(Op::Check, 39, 60, "PERMIT 0 1"),
             call(Op::Revoke, 30, 40, "1"),
             call(Op::Revoke, 32, 41, "0"),
             call(Op::Check, 41, 42, "CONSENT_REVOKED"),
@@ -134,7 +134,7 @@ mod tests {
     fn c4_a_permit_or_another_reason_after_the_revoke_returned_is_illegal() {
         let given = call(Op::Approve, 0, 10, "consents/1");
         let revoke = call(Op::Revoke, 30, 40, "1");
-        for told in ["PERMIT 1", "NO_CONSENT", "USE_LIMIT_REACHED"] {
+        for told in ["PERMIT 1 1", "NO_CONSENT", "USE_LIMIT_REACHED"] {
             for op in [Op::Check, Op::Authorize] {
                 assert!(
                     found(&[given.clone(), revoke.clone(), call(op, 41, 50, told)]) > 0,
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn c2_a_use_given_twice_or_beyond_the_limit_or_refused_too_early_is_illegal() {
         let given = call(Op::Approve, 0, 10, "consents/1");
-        let permit = |n: u32| call(Op::Authorize, 11, 20, &format!("PERMIT {n}"));
+        let permit = |n: u32| call(Op::Authorize, 11, 20, &format!("PERMIT {n} 0"));
         assert_eq!(found(&[given.clone(), permit(1), permit(1)]), 1);
         assert_eq!(found(&[given.clone(), permit(1), permit(2), permit(3)]), 1);
         let early = call(Op::Check, 11, 20, "USE_LIMIT_REACHED");

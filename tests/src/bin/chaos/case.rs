@@ -210,10 +210,13 @@ impl Case {
     }
 }
 
-/// `PERMIT 3` with the use that it took, or the reason of a denial.
+/// `PERMIT 3 4` with the use that it took and how many are left, or the reason of a denial.
 fn decision(decision: &consent::Decision) -> String {
     match decision.outcome() {
-        Outcome::Permit => format!("PERMIT {}", decision.r#use.unwrap_or_default()),
+        Outcome::Permit => {
+            let left = decision.uses_left.map_or_else(String::new, |left| format!(" {left}"));
+            format!("PERMIT {}{left}", decision.r#use.unwrap_or_default())
+        }
         _ => decision.reason().as_str_name().trim_start_matches("REASON_").to_owned(),
     }
 }

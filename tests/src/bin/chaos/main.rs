@@ -12,6 +12,7 @@ mod control;
 mod cycle;
 mod disk;
 mod findings;
+mod order;
 mod people;
 mod plan;
 mod strike;

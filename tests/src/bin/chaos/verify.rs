@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use crate::answers;
 use crate::case::Case;
 use crate::findings::Findings;
+use crate::order;
 use crate::people::Enrolled;
 
 /// How often it is looked whether the relay has caught up: twenty seconds.
@@ -22,7 +23,9 @@ const LOOKS: usize = 200;
 /// A case against the services; afterwards its leaves are waited for.
 pub(crate) async fn case(story: &Story, case: &Case) -> Result<Findings, Failure> {
     let mut found = Findings::default();
-    let told = answers::read(&case.request.name, case.max_uses, &case.calls(), &mut found);
+    let calls = case.calls();
+    let told = answers::read(&case.request.name, case.max_uses, &calls, &mut found);
+    order::explain(&case.request.name, case.max_uses, &calls, &mut found);
     let name = &case.request.name;
     let Some(request) = there(until_answered(async || get_request(&case.person, name).await).await)? else {
         found.lost(format!("{name} was asked for and is not there"));

@@ -288,6 +288,8 @@ impl Tour<'_> {
             ),
         );
 
+        self.live(person, given, &check).await?;
+
         self.begin();
         let revoked = self.story.revoke(0, person, &[&given.name]).await?;
         let command = self.grpcurl(
@@ -307,6 +309,56 @@ impl Tour<'_> {
         let decision = self.story.check(0, question).await?;
         expect(&decision, Outcome::Deny, Reason::ConsentRevoked)?;
         self.done("may the clinic still see them?", &said(&decision), &check);
+        Ok(())
+    }
+
+    /// She pauses the consent, resumes it and narrows it; the clinic asks each time.
+    async fn live(&mut self, person: &Person, given: &consent::Consent, check: &str) -> Result<(), Failure> {
+        let url = self.story.addresses.consent.clone();
+        let question = self.story.question(&given.name);
+        let verb = |tour: &Self, method: &str, more: &str| {
+            let method = format!("sammati.consent.v1.ConsentService/{method}");
+            let body = format!(r#"{{"request_id":"<uuid v7>","name":"{}"{more}}}"#, given.name);
+            tour.grpcurl("app", true, &url, &method, &body)
+        };
+
+        self.begin();
+        let paused = self.story.pause(person, &given.name).await?;
+        self.done(
+            "she pauses it",
+            &paused.state().as_str_name(),
+            &verb(self, "PauseConsent", ""),
+        );
+
+        self.begin();
+        let decision = self.story.check(0, question.clone()).await?;
+        expect(&decision, Outcome::Deny, Reason::ConsentPaused)?;
+        self.done("may the clinic see them meanwhile?", &said(&decision), check);
+
+        self.begin();
+        let resumed = self.story.resume(person, &given.name).await?;
+        let decision = self.story.check(0, question).await?;
+        expect(&decision, Outcome::Permit, Reason::Granted)?;
+        self.done(
+            "she resumes it, and the clinic may again",
+            &format!("{}: {}", resumed.state().as_str_name(), said(&decision)),
+            &verb(self, "ResumeConsent", ""),
+        );
+
+        self.begin();
+        let scope = types::Scope {
+            max_uses: 2,
+            ..given.scope.clone().unwrap_or_default()
+        };
+        let narrowed = self.story.narrow(person, &given.name, scope).await?;
+        let left = narrowed.uses.and_then(|uses| uses.left).unwrap_or_default();
+        let notification = self.story.narrowing(&self.story.hospital, &given.name).await?;
+        self.story.acknowledge(&self.story.hospital, &notification.name).await?;
+        self.done(
+            "she narrows it to two uses in all, of which one is taken; the hospital acknowledges",
+            &format!("version {}, {left} use left", narrowed.version),
+            &verb(self, "NarrowConsent", r#","scope":{…}"#),
+        );
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use sammati_api::consent::v1 as consent;
 use sammati_api::consent::v1::authorize_access_request::Target;
+use sammati_api::consent::v1::consent_service_client::ConsentServiceClient;
 use sammati_api::consent::v1::link_service_client::LinkServiceClient;
 use sammati_api::types::v1 as types;
 use sammati_tests::story::{Failure, Person};
@@ -49,6 +50,71 @@ impl Stage {
         let request = consent::DenyConsentRequestRequest {
             name: asked.name,
             reason: "I was never there".into(),
+            etag: String::new(),
+            request_id: self.story.rid(),
+        };
+        Ok(made(&person.who, request, |r| r.name = other.name))
+    }
+
+    pub(super) async fn cancel_consent_request(&self) -> Result<Made, Failure> {
+        let ask = async || {
+            let person = self.person().await?;
+            Ok(self.story.ask(&person, self.story.scope()).await?)
+        };
+        let (one, other) = apart(ask, |request| &request.name).await?;
+        let request = consent::CancelConsentRequestRequest {
+            name: one.name,
+            etag: String::new(),
+            request_id: self.story.rid(),
+        };
+        Ok(made(&self.story.clinic, request, |r| r.name = other.name))
+    }
+
+    /// Two consents of one person: she may name only her own.
+    async fn hers(&self) -> Result<(Person, consent::Consent, consent::Consent), Failure> {
+        let person = self.person().await?;
+        let one = self.story.consent(&person, self.story.scope()).await?;
+        let other = self.story.consent(&person, self.story.scope()).await?;
+        Ok((person, one, other))
+    }
+
+    pub(super) async fn pause_consent(&self) -> Result<Made, Failure> {
+        let (person, one, other) = self.hers().await?;
+        let request = consent::PauseConsentRequest {
+            name: one.name,
+            request_id: self.story.rid(),
+            ..Default::default()
+        };
+        Ok(made(&person.who, request, |r| r.name = other.name))
+    }
+
+    pub(super) async fn resume_consent(&self) -> Result<Made, Failure> {
+        let (person, one, other) = self.hers().await?;
+        let pause = consent::PauseConsentRequest {
+            name: one.name.clone(),
+            request_id: self.story.rid(),
+            ..Default::default()
+        };
+        ConsentServiceClient::new(person.who.consent())
+            .pause_consent(pause)
+            .await?;
+        let request = consent::ResumeConsentRequest {
+            name: one.name,
+            etag: String::new(),
+            request_id: self.story.rid(),
+        };
+        Ok(made(&person.who, request, |r| r.name = other.name))
+    }
+
+    pub(super) async fn narrow_consent(&self) -> Result<Made, Failure> {
+        let (person, one, other) = self.hers().await?;
+        let scope = types::Scope {
+            max_uses: 3,
+            ..one.scope.unwrap_or_default()
+        };
+        let request = consent::NarrowConsentRequest {
+            name: one.name,
+            scope: Some(scope),
             etag: String::new(),
             request_id: self.story.rid(),
         };
@@ -176,13 +242,34 @@ impl Stage {
             r.consent = other.name;
         }))
     }
-    pub(super) async fn acknowledge_transfer(&self) -> Result<Made, Failure> {
+
+    async fn two_transfers(&self) -> Result<(consent::Transfer, consent::Transfer), Failure> {
         let open = async || {
             let granted = self.granted().await?;
             self.acknowledged(&granted.name).await?;
             Ok(self.story.open_transfer(self.story.transfer(&granted.name)).await?)
         };
-        let (one, other) = apart(open, |transfer| &transfer.name).await?;
+        apart(open, |transfer| &transfer.name).await
+    }
+
+    /// Before it was taken on nothing can have flowed: the clinic gives it up.
+    pub(super) async fn report_transfer(&self) -> Result<Made, Failure> {
+        let (one, other) = self.two_transfers().await?;
+        let report = consent::TransferReport {
+            outcome: consent::transfer_report::Outcome::Failed.into(),
+            ..Default::default()
+        };
+        let request = consent::ReportTransferRequest {
+            name: one.name,
+            report: Some(report),
+            etag: String::new(),
+            request_id: self.story.rid(),
+        };
+        Ok(made(&self.story.clinic, request, |r| r.name = other.name))
+    }
+
+    pub(super) async fn acknowledge_transfer(&self) -> Result<Made, Failure> {
+        let (one, other) = self.two_transfers().await?;
         let request = consent::AcknowledgeTransferRequest {
             name: one.name,
             etag: String::new(),

@@ -3,8 +3,11 @@
 
 mod audits;
 mod consents;
+pub(crate) mod links;
 mod people;
+mod representations;
 mod sessions;
+pub(crate) mod subscriptions;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -119,6 +122,10 @@ impl Stage {
             "RetentionService.LiftLegalHold" => self.lift_legal_hold().await?,
             "AddressService.CreateAddress" => self.create_address().await?,
             "AddressService.SetPreferredAddress" => self.set_preferred_address().await?,
+            "RepresentationService.CreateRepresentation" => self.create_representation().await?,
+            "RepresentationService.AcceptRepresentation" => self.accept_representation().await?,
+            "RepresentationService.ActivateRepresentation" => self.activate_representation().await?,
+            "RepresentationService.EndRepresentation" => self.end_representation().await?,
             "SessionService.CreateSession" => self.create_session().await?,
             "SessionService.RefreshSession" => self.refresh_session().await?,
             "SessionService.RevokeSessions" => self.revoke_sessions().await?,
@@ -130,13 +137,36 @@ impl Stage {
             "ConsentRequestService.CreateConsentRequest" => self.create_consent_request().await?,
             "ConsentRequestService.ApproveConsentRequest" => self.approve_consent_request().await?,
             "ConsentRequestService.DenyConsentRequest" => self.deny_consent_request().await?,
+            "ConsentRequestService.CancelConsentRequest" => self.cancel_consent_request().await?,
+            "ConsentService.PauseConsent" => self.pause_consent().await?,
+            "ConsentService.ResumeConsent" => self.resume_consent().await?,
+            "ConsentService.NarrowConsent" => self.narrow_consent().await?,
             "ConsentService.RevokeConsents" => self.revoke_consents().await?,
             "DecisionService.AuthorizeAccess" => self.authorize_access().await?,
             "LinkService.IssueLinkToken" => self.issue_link_token().await?,
             "LinkService.LinkCareContexts" => self.link_care_contexts().await?,
+            "LinkService.AnnounceCareContexts" => self.announce_care_contexts().await?,
+            "LinkService.CreateDiscovery" => self.create_discovery().await?,
+            "LinkService.AnswerDiscovery" => self.answer_discovery().await?,
+            "LinkService.SelectCareContexts" => self.select_care_contexts().await?,
+            "LinkService.ConfirmCareContexts" => self.confirm_care_contexts().await?,
+            "ProfileShareService.CreateProfileShare" => self.create_profile_share().await?,
+            "ProfileShareService.AcknowledgeProfileShare" => self.acknowledge_profile_share().await?,
+            "SubscriptionService.CreateSubscription" => self.create_subscription().await?,
+            "SubscriptionService.ApproveSubscription" => self.approve_subscription().await?,
+            "SubscriptionService.DenySubscription" => self.deny_subscription().await?,
+            "SubscriptionService.UpdateSubscription" => self.update_subscription().await?,
+            "SubscriptionService.PauseSubscription" => self.pause_subscription().await?,
+            "SubscriptionService.ResumeSubscription" => self.resume_subscription().await?,
+            "SubscriptionService.RevokeSubscription" => self.revoke_subscription().await?,
+            "SubscriptionService.SetupLocker" => self.setup_locker().await?,
+            "PolicyService.CreatePolicy" => self.create_policy().await?,
+            "PolicyService.EnablePolicy" => self.enable_policy().await?,
+            "PolicyService.DisablePolicy" => self.disable_policy().await?,
             "NotificationService.AcknowledgeNotifications" => self.acknowledge_notifications().await?,
             "TransferService.CreateTransfer" => self.create_transfer().await?,
             "TransferService.AcknowledgeTransfer" => self.acknowledge_transfer().await?,
+            "TransferService.ReportTransfer" => self.report_transfer().await?,
             _ => return Ok(None),
         };
         Ok(Some(made))

@@ -25,6 +25,7 @@ impl Stage {
             transaction: proved,
             candidate_index: None,
             audiences: vec!["identity".into(), "consent".into()],
+            representation: String::new(),
         })
     }
 

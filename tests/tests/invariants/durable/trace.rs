@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use sammati_tests::strace::{self, Stamp};
+
 /// One system call. Times are microseconds since 1970.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
@@ -26,27 +28,9 @@ pub(super) struct Asked {
 
 /// Reads what `strace -f -ttt -T -yy -xx` wrote.
 pub(super) fn parse(text: &str) -> Vec<Call> {
-    let (mut open, mut calls) = (HashMap::new(), Vec::new());
-    for line in text.lines() {
-        // Numbers of threads are padded, so there may be several blanks.
-        let Some((thread, rest)) = line.trim_start().split_once(' ') else {
-            continue;
-        };
-        let Some((time, rest)) = rest.trim_start().split_once(' ') else {
-            continue;
-        };
-        let Some(time) = micros(time) else { continue };
-        if let Some(begun) = rest.strip_suffix(" <unfinished ...>") {
-            open.insert(thread, (time, begun));
-        } else if let Some((_, last)) = rest.split_once(" resumed>") {
-            let Some((start, first)) = open.remove(thread) else {
-                continue;
-            };
-            calls.extend(call(start, &format!("{first}{last}")));
-        } else {
-            calls.extend(call(time, rest));
-        }
-    }
+    // What was under way when it began to look has no beginning.
+    let lines = strace::calls(text, Stamp::Time).flatten();
+    let mut calls: Vec<_> = lines.filter_map(|line| call(micros(line.time)?, &line.call)).collect();
     calls.sort_by_key(|call| call.start);
     calls
 }
@@ -63,7 +47,7 @@ fn call(start: i64, line: &str) -> Option<Call> {
     let (result, took) = result.rsplit_once('<')?;
     let file = arguments.split_once('<').map_or("", |(_, file)| file);
     let file = if file.starts_with("\\x") {
-        String::from_utf8_lossy(&unhex(file.split('>').next()?)).into_owned()
+        String::from_utf8_lossy(&strace::unhex(file.split('>').next()?)?).into_owned()
     } else {
         file.split(">,").next()?.to_owned()
     };
@@ -71,16 +55,17 @@ fn call(start: i64, line: &str) -> Option<Call> {
         name: name.to_owned(),
         file,
         // Every second piece is inside quotes: in hex, so that no quote is part of it.
-        data: arguments.split('"').skip(1).step_by(2).flat_map(unhex).collect(),
+        data: arguments
+            .split('"')
+            .skip(1)
+            .step_by(2)
+            .filter_map(strace::unhex)
+            .flatten()
+            .collect(),
         start,
         end: start + micros(took.strip_suffix('>')?)?,
         done: !result.starts_with('-') && !result.contains("INJECTED"),
     })
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let bytes = text.split("\\x").skip(1);
-    bytes.filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect()
 }
 
 /// What is wrong: each request of which a byte was sent to a client of `port` before its change was durable.

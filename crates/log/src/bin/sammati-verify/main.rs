@@ -1,29 +1,39 @@
-//! Checks what a log of Sammati states, from files and with nothing but the log's public key. It links none
-//! of the server's code and opens no connection, so that it can be trusted where the server is not.
+//! Checks what a log of Sammati states, with nothing but the log's public key: from files, from a folder with the
+//! paths of `c2sp.org/tlog-tiles`, or from a server of them. It links none of the server's code, so that it can be
+//! trusted where the server is not.
 
+mod archive;
+mod input;
+mod source;
 mod subject;
+mod tiles;
+mod trust;
+mod watch;
 
-use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use sammati_log::Error;
 use sammati_log::bundle::{Bundle, MAX_BUNDLE};
-use sammati_log::checkpoint::{self, Checkpoint, MAX_NOTE, Verifier};
+use sammati_log::checkpoint::{Checkpoint, MAX_NOTE};
 use sammati_log::hash::leaf_hash;
 use sammati_log::proof::{parse_path, verify_consistency};
-use sammati_log::{Error, Fault};
 use serde_json::{Value, json};
+
+use crate::input::{Answer, Failure, MAX_SMALL, read, read_text};
+use crate::source::Source;
+use crate::tiles::Tiles;
+use crate::trust::{Trust, stdin_once};
 
 /// The largest leaf that is read; the servers allow far less.
 const MAX_LEAF: usize = 1024 * 1024;
-/// The largest key or proof file that is read.
-const MAX_SMALL: usize = 64 * 1024;
 
-/// Verify checkpoints and proofs of a transparency log, offline.
+/// Verify checkpoints, proofs and whole logs, offline or over the tile paths of a log.
 ///
-/// Exit status: 0 verified; 1 does not verify; 2 the input cannot be used. A file may be "-" for standard
-/// input, once.
+/// Exit status: 0 verified; 1 refuted: it does not verify; 2 the command line is not good; 3 it could not be checked,
+/// for something is missing or cannot be read. A file may be "-" for standard input, once. LOG is a folder or an
+/// http:// URL with checkpoint, tile/ and tile/entries/ below it.
 #[derive(Parser)]
 #[command(name = "sammati-verify", version)]
 struct Cli {
@@ -36,14 +46,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Check the signature of a checkpoint.
+    /// Check the signature of a checkpoint, and the cosignatures of witnesses.
     Checkpoint {
         #[command(flatten)]
         trust: Trust,
         /// The signed checkpoint (a signed note).
-        note: String,
+        #[arg(required_unless_present = "log")]
+        note: Option<String>,
+        /// The log whose newest checkpoint is checked instead.
+        #[arg(long, conflicts_with = "note", value_name = "LOG")]
+        log: Option<String>,
     },
-    /// Check that a leaf is in the log.
+    /// Check that a leaf is in the log, by a proof or by the log's tiles.
     Inclusion {
         #[command(flatten)]
         trust: Trust,
@@ -51,130 +65,91 @@ enum Command {
         #[arg(long)]
         leaf: String,
         /// The proof, c2sp.org/tlog-proof@v1, with its checkpoint.
-        proof: String,
+        #[arg(required_unless_present = "log")]
+        proof: Option<String>,
+        /// The log whose tiles prove it instead.
+        #[arg(long, conflicts_with = "proof", requires = "index", value_name = "LOG")]
+        log: Option<String>,
+        /// The index of the leaf, with --log.
+        #[arg(long)]
+        index: Option<u64>,
     },
-    /// Check that a later checkpoint continues an earlier one.
+    /// Check a proof bundle: a leaf, and a c2sp.org/tlog-proof@v1 file.
+    Bundle {
+        #[command(flatten)]
+        trust: Trust,
+        /// The leaf's bytes.
+        #[arg(long)]
+        leaf: String,
+        /// The bundle.
+        bundle: String,
+    },
+    /// Check that a later checkpoint continues an earlier one, by a proof or by the log's tiles.
     Consistency {
         #[command(flatten)]
         trust: Trust,
         /// The earlier signed checkpoint.
         #[arg(long)]
         old: String,
-        /// The later signed checkpoint.
-        #[arg(long)]
-        new: String,
-        /// The proof: one base64 hash per line.
-        #[arg(long)]
-        proof: String,
+        #[command(flatten)]
+        later: Later,
+    },
+    /// Check a whole log: every leaf, every tile, and the root that was signed.
+    Archive {
+        #[command(flatten)]
+        trust: Trust,
+        /// The log.
+        #[arg(value_name = "LOG")]
+        log: String,
     },
     /// Check that these are all events about one person: none missing, none changed.
     Subject(subject::Subject),
+    /// Watch a log: keep its last checkpoint, and shout when it does not continue.
+    Watch {
+        #[command(flatten)]
+        trust: Trust,
+        /// The log.
+        #[arg(value_name = "LOG")]
+        log: String,
+        /// The file that keeps the last checkpoint; made by the first look.
+        #[arg(long, value_name = "FILE")]
+        state: String,
+        /// Seconds between looks.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+        every: u64,
+        /// Look once, and end.
+        #[arg(long)]
+        once: bool,
+    },
 }
 
-/// Whom to believe.
+/// The later checkpoint, and what proves that it continues the earlier.
 #[derive(Args)]
-struct Trust {
-    /// The log's public key, `<name>+<id>+<key>`, or a file with it. More than one while a key is replaced.
-    #[arg(long, required = true)]
-    vkey: Vec<String>,
-    /// The log's origin, if it is not the name of its key.
-    #[arg(long)]
-    origin: Option<String>,
-}
-
-impl Trust {
-    fn files(&self) -> impl Iterator<Item = &str> {
-        self.vkey.iter().map(String::as_str).filter(|vkey| !vkey.contains('+'))
-    }
-
-    /// Reads the keys. Once per run, for one may come from standard input.
-    fn keys(&self) -> Result<Keys<'_>, Failure> {
-        let verifiers = self.vkey.iter().map(|vkey| read_vkey(vkey)).collect::<Result<_, _>>()?;
-        Ok(Keys {
-            verifiers,
-            origin: self.origin.as_deref(),
-        })
-    }
-}
-
-/// [`Trust`] with its files read.
-struct Keys<'a> {
-    verifiers: Vec<Verifier>,
-    origin: Option<&'a str>,
-}
-
-impl Keys<'_> {
-    /// Verifies a checkpoint; `what` says in a refusal which one it was.
-    fn open(&self, what: &str, note: &str) -> Result<Checkpoint, Failure> {
-        let opened = match self.origin {
-            Some(origin) => checkpoint::open_as(note, origin, &self.verifiers),
-            None => checkpoint::open(note, &self.verifiers),
-        };
-        opened.map_err(|error| Failure {
-            what: what.to_owned(),
-            ..error.into()
-        })
-    }
-}
-
-/// Why the answer is not "verified".
-struct Failure {
-    /// Which input it is about, or nothing.
-    what: String,
-    why: String,
-    fault: Fault,
-}
-
-impl Failure {
-    fn unusable(what: &str, why: impl ToString) -> Self {
-        Self {
-            what: what.to_owned(),
-            why: why.to_string(),
-            fault: Fault::Input,
-        }
-    }
-
-    const fn exit_code(&self) -> u8 {
-        if matches!(self.fault, Fault::Evidence) { 1 } else { 2 }
-    }
-
-    fn sentence(&self) -> String {
-        let verdict = if self.exit_code() == 1 {
-            "does not verify"
-        } else {
-            "cannot be checked"
-        };
-        if self.what.is_empty() {
-            format!("{verdict}: {}", self.why)
-        } else {
-            format!("{verdict}: {}: {}", self.what, self.why)
-        }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self {
-            what: String::new(),
-            why: error.to_string(),
-            fault: error.fault(),
-        }
-    }
+struct Later {
+    /// The later signed checkpoint; with --log, that of the log if it is left out.
+    #[arg(long, required_unless_present = "log")]
+    new: Option<String>,
+    /// The proof: one base64 hash per line.
+    #[arg(long, required_unless_present = "log")]
+    proof: Option<String>,
+    /// The log whose tiles prove it instead.
+    #[arg(long, conflicts_with = "proof", value_name = "LOG")]
+    log: Option<String>,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let answer = run(&cli.command);
+    let answer = run(&cli);
     let code = answer.as_ref().map_or_else(Failure::exit_code, |_| 0);
     match report(cli.json, answer) {
         Ok(()) => ExitCode::from(code),
         // A verdict that nobody can read is no verdict.
-        Err(_) => ExitCode::from(2),
+        Err(_) => ExitCode::from(3),
     }
 }
 
 /// Says the verdict: the good one on standard output, the bad one on standard error, JSON always on the first.
-fn report(as_json: bool, answer: Result<(String, Value), Failure>) -> io::Result<()> {
+fn report(as_json: bool, answer: Answer) -> io::Result<()> {
     match (as_json, answer) {
         (true, Ok((_, mut facts))) => {
             if let Some(facts) = facts.as_object_mut() {
@@ -182,69 +157,125 @@ fn report(as_json: bool, answer: Result<(String, Value), Failure>) -> io::Result
             }
             writeln!(io::stdout(), "{facts}")
         }
-        (true, Err(failure)) => {
-            let (reason, fault) = (failure.sentence(), failure.fault.as_str());
-            writeln!(
-                io::stdout(),
-                "{}",
-                json!({"verified": false, "fault": fault, "reason": reason})
-            )
-        }
+        (true, Err(failure)) => writeln!(io::stdout(), "{}", failure.facts()),
         (false, Ok((sentence, _))) => writeln!(io::stdout(), "verified: {sentence}"),
         (false, Err(failure)) => writeln!(io::stderr(), "{}", failure.sentence()),
     }
 }
 
 /// The verdict in a sentence and as facts.
-fn run(command: &Command) -> Result<(String, Value), Failure> {
-    match command {
-        Command::Checkpoint { trust, note } => {
+fn run(cli: &Cli) -> Answer {
+    match &cli.command {
+        Command::Checkpoint { trust, note, log } => {
+            let note = note.as_deref().unwrap_or_default();
             stdin_once(trust, &[note])?;
-            let checkpoint = trust.keys()?.open(note, &read_text(note, MAX_NOTE)?)?;
+            let keys = trust.keys()?;
+            let checkpoint = match log {
+                Some(log) => Tiles::newest(&Source::parse(log)?, &keys)?.checkpoint().clone(),
+                None => keys.open(note, &read_text(note, MAX_NOTE)?)?,
+            };
             Ok((describe(&checkpoint), json!({"checkpoint": facts(&checkpoint)})))
         }
-        Command::Inclusion { trust, leaf, proof } => {
-            stdin_once(trust, &[leaf, proof])?;
-            inclusion(trust, leaf, proof)
+        Command::Inclusion {
+            trust,
+            leaf,
+            log: Some(log),
+            index,
+            ..
+        } => {
+            stdin_once(trust, &[leaf])?;
+            let source = Source::parse(log)?;
+            let tiles = Tiles::newest(&source, &trust.keys()?)?;
+            let (index, leaf) = (index.unwrap_or_default(), leaf_hash(&read(leaf, MAX_LEAF)?));
+            tiles.inclusion(index, leaf)?;
+            Ok(included(index, leaf, tiles.checkpoint()))
         }
-        Command::Consistency { trust, old, new, proof } => {
-            stdin_once(trust, &[old, new, proof])?;
-            consistency(trust, old, new, proof)
-        }
+        Command::Inclusion { trust, leaf, proof, .. } => bundle(trust, leaf, proof.as_deref().unwrap_or_default()),
+        Command::Bundle {
+            trust,
+            leaf,
+            bundle: file,
+        } => bundle(trust, leaf, file),
+        Command::Consistency { trust, old, later } => consistency(trust, old, later),
+        Command::Archive { trust, log } => archive::check(&Source::parse(log)?, &trust.keys()?),
         Command::Subject(asked) => subject::run(asked),
+        Command::Watch {
+            trust,
+            log,
+            state,
+            every,
+            once,
+        } => watch::watch(
+            &Source::parse(log)?,
+            &trust.keys()?,
+            state,
+            (!once).then_some(*every),
+            cli.json,
+        ),
     }
 }
 
-fn inclusion(trust: &Trust, leaf: &str, proof: &str) -> Result<(String, Value), Failure> {
+fn bundle(trust: &Trust, leaf: &str, proof: &str) -> Answer {
+    stdin_once(trust, &[leaf, proof])?;
     let leaf = leaf_hash(&read(leaf, MAX_LEAF)?);
     let bundle: Bundle = read_text(proof, MAX_BUNDLE)?.parse()?;
     let checkpoint = trust.keys()?.open("the proof's checkpoint", &bundle.checkpoint_note)?;
     bundle.verify_in(leaf, &checkpoint)?;
-    let index = bundle.index;
-    let sentence = format!("the leaf is number {index} of {}", describe(&checkpoint));
-    let leaf = leaf.to_string();
-    Ok((
-        sentence,
-        json!({"index": index, "leaf_hash": leaf, "checkpoint": facts(&checkpoint)}),
-    ))
+    Ok(included(bundle.index, leaf, &checkpoint))
 }
 
-fn consistency(trust: &Trust, old: &str, new: &str, proof: &str) -> Result<(String, Value), Failure> {
+fn included(index: u64, leaf: sammati_log::Hash32, checkpoint: &Checkpoint) -> (String, Value) {
+    let sentence = format!("the leaf is number {index} of {}", describe(checkpoint));
+    let leaf = leaf.to_string();
+    (
+        sentence,
+        json!({"index": index, "leaf_hash": leaf, "checkpoint": facts(checkpoint)}),
+    )
+}
+
+fn consistency(trust: &Trust, old: &str, later: &Later) -> Answer {
+    let (new, proof) = (later.new.as_deref(), later.proof.as_deref());
+    let files: Vec<_> = [Some(old), new, proof].into_iter().flatten().collect();
+    stdin_once(trust, &files)?;
     let keys = trust.keys()?;
     let earlier = keys.open(old, &read_text(old, MAX_NOTE)?)?;
-    let later = keys.open(new, &read_text(new, MAX_NOTE)?)?;
-    if earlier.origin() != later.origin() {
-        let (origin, expected) = (later.origin().to_owned(), earlier.origin().to_owned());
-        return Err(Error::WrongOrigin { origin, expected }.into());
-    }
-    let path = parse_path(&read_text(proof, MAX_SMALL)?)?;
-    verify_consistency(earlier.size(), later.size(), earlier.root(), later.root(), &path)?;
+    let given = match new {
+        Some(new) => Some(keys.open(new, &read_text(new, MAX_NOTE)?)?),
+        None => None,
+    };
+    let newer = match (&later.log, given) {
+        (Some(log), given) => {
+            let source = Source::parse(log)?;
+            let tiles = match given {
+                Some(given) => Tiles::of(&source, given),
+                None => Tiles::newest(&source, &keys)?,
+            };
+            same_log(&earlier, tiles.checkpoint())?;
+            tiles.continues(&earlier)?;
+            tiles.checkpoint().clone()
+        }
+        (None, given) => {
+            let newer = given.ok_or_else(|| Failure::usage("--new", "it is missing"))?;
+            same_log(&earlier, &newer)?;
+            let path = parse_path(&read_text(proof.unwrap_or_default(), MAX_SMALL)?)?;
+            verify_consistency(earlier.size(), newer.size(), earlier.root(), newer.root(), &path)?;
+            newer
+        }
+    };
     let sentence = format!(
         "the first {} leaves are unchanged in {}",
         earlier.size(),
-        describe(&later)
+        describe(&newer)
     );
-    Ok((sentence, json!({"old": facts(&earlier), "new": facts(&later)})))
+    Ok((sentence, json!({"old": facts(&earlier), "new": facts(&newer)})))
+}
+
+fn same_log(earlier: &Checkpoint, later: &Checkpoint) -> Result<(), Failure> {
+    if earlier.origin() == later.origin() {
+        return Ok(());
+    }
+    let (origin, expected) = (later.origin().to_owned(), earlier.origin().to_owned());
+    Err(Error::WrongOrigin { origin, expected }.into())
 }
 
 fn describe(checkpoint: &Checkpoint) -> String {
@@ -255,47 +286,4 @@ fn describe(checkpoint: &Checkpoint) -> String {
 fn facts(checkpoint: &Checkpoint) -> Value {
     let root = checkpoint.root().to_string();
     json!({"origin": checkpoint.origin(), "size": checkpoint.size(), "root": root})
-}
-
-/// A key given as text, or else the file that holds it: only a key has plus signs in it.
-fn read_vkey(vkey: &str) -> Result<Verifier, Failure> {
-    let text = if vkey.contains('+') {
-        vkey.to_owned()
-    } else {
-        read_text(vkey, MAX_SMALL)?
-    };
-    Ok(Verifier::parse(text.trim_end())?)
-}
-
-/// Standard input can be read only once.
-fn stdin_once(trust: &Trust, files: &[&str]) -> Result<(), Failure> {
-    let files = files.iter().copied().chain(trust.files());
-    if files.filter(|file| *file == "-").count() > 1 {
-        return Err(Failure::unusable("-", "standard input is named more than once"));
-    }
-    Ok(())
-}
-
-fn read_text(file: &str, limit: usize) -> Result<String, Failure> {
-    String::from_utf8(read(file, limit)?).map_err(|error| Failure::unusable(file, error))
-}
-
-fn read(file: &str, limit: usize) -> Result<Vec<u8>, Failure> {
-    let bytes = if file == "-" {
-        read_at_most(io::stdin().lock(), limit)
-    } else {
-        File::open(file).and_then(|open| read_at_most(open, limit))
-    };
-    let bytes = bytes.map_err(|error| Failure::unusable(file, error))?;
-    if bytes.len() > limit {
-        return Err(Failure::unusable(file, format!("more than {limit} bytes")));
-    }
-    Ok(bytes)
-}
-
-/// Reads one byte more than allowed, to tell a file at the limit from one beyond it.
-fn read_at_most(source: impl Read, limit: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    source.take(limit as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

@@ -16,12 +16,24 @@ impl Tour<'_> {
         let url = self.story.addresses.audit.clone();
         self.begin();
         let mut hers = SubjectServiceClient::new(person.who.audit());
-        let summary = hers.summarize_access(audit::SummarizeAccessRequest::default()).await?.into_inner();
+        let summary = hers
+            .summarize_access(audit::SummarizeAccessRequest::default())
+            .await?
+            .into_inner();
         let line = |line: &audit::RecipientAccess| {
-            format!("{}: allowed {}, refused {}", line.recipient, line.allowed_count, line.denied_count)
+            format!(
+                "{}: allowed {}, refused {}",
+                line.recipient, line.allowed_count, line.denied_count
+            )
         };
         let lines: Vec<_> = summary.recipients.iter().map(line).collect();
-        let command = self.grpcurl("app", true, &url, "sammati.audit.v1.SubjectService/SummarizeAccess", "{}");
+        let command = self.grpcurl(
+            "app",
+            true,
+            &url,
+            "sammati.audit.v1.SubjectService/SummarizeAccess",
+            "{}",
+        );
         self.done("she asks who saw her data, and who tried", &lines.join("; "), &command);
 
         self.begin();
@@ -41,10 +53,20 @@ impl Tour<'_> {
             return Err(format!("the verifier refused her whole list: {said}").into());
         }
         let body = r#"{"page_size":1000,"with_proofs":true}"#;
-        let list = self.grpcurl("app", true, &url, "sammati.audit.v1.SubjectService/ListSubjectEvents", body);
+        let list = self.grpcurl(
+            "app",
+            true,
+            &url,
+            "sammati.audit.v1.SubjectService/ListSubjectEvents",
+            body,
+        );
         let shown = format!("sammati-verify subject --vkey '{}' {}", log.vkey, all.display());
         let command = format!("{list} >{} && {shown}", all.display());
-        self.done("prove that this is all the log has of her", &String::from_utf8_lossy(&verdict.stdout).trim(), &command);
+        self.done(
+            "prove that this is all the log has of her",
+            &String::from_utf8_lossy(&verdict.stdout).trim(),
+            &command,
+        );
 
         self.begin();
         let verdict = verify(&log.vkey, &hole)?;
@@ -52,7 +74,11 @@ impl Tour<'_> {
             return Err(format!("the verifier ended with {} on a list with a hole", verdict.status).into());
         }
         let shown = shown.replace("all.json", "hole.json");
-        self.done("leave one event out", &String::from_utf8_lossy(&verdict.stderr).trim(), &shown);
+        self.done(
+            "leave one event out",
+            &String::from_utf8_lossy(&verdict.stderr).trim(),
+            &shown,
+        );
 
         self.erasure(person, &all).await
     }
@@ -72,14 +98,28 @@ impl Tour<'_> {
         }
         let class = |class: &audit::ClassErasure| {
             let due = class.due_time.as_ref().map_or(0, |due| due.seconds);
-            let name = class.class().as_str_name().trim_start_matches("RETENTION_CLASS_").to_owned();
+            let name = class
+                .class()
+                .as_str_name()
+                .trim_start_matches("RETENTION_CLASS_")
+                .to_owned();
             format!("{name} {} in {} days", class.state().as_str_name(), days(due))
         };
         let classes: Vec<_> = classes.iter().map(class).collect();
         let body = r#"{"request_id":"<uuid v7>","subject":"accounts/<id>","legal_basis":"DPDP Act s.12(3)"}"#;
         let url = self.story.addresses.audit.clone();
-        let command = self.grpcurl("operator", false, &url, "sammati.audit.v1.SubjectService/EraseSubject", body);
-        self.done("erase her: each class when the law lets it go", &classes.join("; "), &command);
+        let command = self.grpcurl(
+            "operator",
+            false,
+            &url,
+            "sammati.audit.v1.SubjectService/EraseSubject",
+            body,
+        );
+        self.done(
+            "erase her: each class when the law lets it go",
+            &classes.join("; "),
+            &command,
+        );
 
         self.begin();
         let log = self.story.log().await?;
@@ -88,7 +128,11 @@ impl Tour<'_> {
             return Err("the proofs from before do not verify any more".into());
         }
         let shown = format!("sammati-verify subject --vkey '{}' {}", log.vkey, all.display());
-        self.done("the proofs from before hold", &String::from_utf8_lossy(&verdict.stdout).trim(), &shown);
+        self.done(
+            "the proofs from before hold",
+            &String::from_utf8_lossy(&verdict.stdout).trim(),
+            &shown,
+        );
         Ok(())
     }
 }
@@ -102,14 +146,16 @@ fn days(until: i64) -> i64 {
 /// The page as grpcurl prints it, as far as the verifier reads it; perhaps without one event.
 fn page(list: &audit::ListSubjectEventsResponse, without: Option<usize>) -> String {
     let events = list.events.iter().enumerate().filter(|(at, _)| Some(*at) != without);
-    let event = |(_, event): (usize, &audit::SubjectEvent)| {
-        json!({"leaf": STANDARD.encode(&event.leaf), "proof": event.proof})
-    };
+    let event =
+        |(_, event): (usize, &audit::SubjectEvent)| json!({"leaf": STANDARD.encode(&event.leaf), "proof": event.proof});
     let note = list.subject_head.as_ref().map_or("", |head| &head.note);
     json!({"events": events.map(event).collect::<Vec<_>>(), "subjectHead": {"note": note}}).to_string()
 }
 
 fn verify(vkey: &str, file: &Path) -> Result<Output, Failure> {
     let verifier = sammati_tests::system::program("sammati-verify")?;
-    Ok(Command::new(verifier).args(["subject", "--vkey", vkey]).arg(file).output()?)
+    Ok(Command::new(verifier)
+        .args(["subject", "--vkey", vkey])
+        .arg(file)
+        .output()?)
 }

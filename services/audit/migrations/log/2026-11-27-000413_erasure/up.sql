@@ -20,3 +20,5 @@ CREATE TABLE legal_hold (
     PRIMARY KEY (partition, id)
 );
 CREATE INDEX legal_hold_active ON legal_hold(active, id) WHERE active IS NOT NULL;
+-- Who does not know that leaves are cleared would bring back what they were found by.
+INSERT INTO needed(version) VALUES ('20261127000413');

@@ -1,0 +1,57 @@
+//! What becomes of a call before anything is spent on it? It finds its method's rule and a place, or it is refused on the
+//! spot: nothing is read of it, traced, timed or started, for under a flood what a refusal costs is what all the others
+//! lose.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Request, Response, header};
+use sammati_kernel::Reason;
+use tokio::time::Instant;
+use tonic::body::Body;
+
+use crate::authz::{Rule, Table};
+use crate::config::Limits;
+use crate::error;
+use crate::shed::{Place, Shed};
+use crate::tls::Connection;
+use crate::trace::Meter;
+
+/// One for all connections.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    table: Table,
+    shed: Shed,
+    meter: Meter,
+    /// The refusal, written once: the same for everybody.
+    refusal: Arc<HeaderMap>,
+}
+
+impl Gate {
+    pub(crate) fn new(table: Table, limits: &Limits, meter: Meter) -> Self {
+        let refusal = error::answer(Reason::Overloaded.into()).into_parts().0.headers;
+        Self {
+            table,
+            shed: Shed::new(limits),
+            meter,
+            refusal: Arc::new(refusal),
+        }
+    }
+
+    /// A place for the call whose rule it also finds; both layers and handlers find the rule in the extensions.
+    pub(crate) fn admit<B>(&self, connection: &Connection, request: &mut Request<B>) -> Result<Place, Response<Body>> {
+        let rule = self.table.rule(request.uri().path());
+        let credential = connection.certificate.is_some() || request.headers().contains_key(header::AUTHORIZATION);
+        let Some(place) = self.shed.place(&connection.load, &rule, credential, Instant::now()) else {
+            self.meter.refused(&rule);
+            return Err(self.refuse());
+        };
+        request.extensions_mut().insert::<Arc<Rule>>(rule);
+        Ok(place)
+    }
+
+    fn refuse(&self) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        response.headers_mut().clone_from(&self.refusal);
+        response
+    }
+}

@@ -1,2 +1,0 @@
-DROP TABLE legal_hold;
-DROP TABLE erasure;

@@ -1,0 +1,169 @@
+//! An event that is ready to be appended: checked, sealed, hashed for look-up, and encoded but for what only the lock tells.
+
+use prost::Message;
+use sammati_api::audit::v1::Leaf;
+use sammati_kernel::{Fact, Micros, Reason, Refusal};
+use sammati_server::event::timestamp;
+
+use crate::append::{Placed, hex};
+use crate::rows::{LeafRow, event_key};
+
+/// An event on its way into the log.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    /// Its producer's id.
+    pub(crate) event_id: String,
+    /// The tag of its subject; empty without one.
+    pub(crate) subject: Vec<u8>,
+    key: Vec<u8>,
+    /// The leaf up to its `accept_time`, and what follows upon that.
+    leaf: [Vec<u8>; 2],
+    payload: Vec<u8>,
+    digest: Vec<u8>,
+    names: Vec<u8>,
+}
+
+impl Entry {
+    /// The leaf `header` with its `payload`, sealed. `digest` is a keyed hash of the event as it was sent, `names` what it
+    /// is looked up by.
+    pub(crate) fn new(header: &Leaf, payload: Vec<u8>, digest: Vec<u8>, names: Vec<u8>) -> Self {
+        // prost writes fields in the order of their numbers: `accept_time` is the tenth.
+        let after = Leaf {
+            trace_id: header.trace_id.clone(),
+            txn_id: header.txn_id.clone(),
+            causation_event_id: header.causation_event_id.clone(),
+            resource_type: header.resource_type.clone(),
+            payload_hash: header.payload_hash.clone(),
+            key_id: header.key_id.clone(),
+            subject_tag: header.subject_tag.clone(),
+            ..Leaf::default()
+        };
+        let (mut before, after) = (header.encode_to_vec(), after.encode_to_vec());
+        before.truncate(before.len() - after.len());
+        Self {
+            event_id: header.event_id.clone(),
+            subject: header.subject_tag.clone(),
+            key: event_key(&header.event_id),
+            leaf: [before, after],
+            payload,
+            digest,
+            names,
+        }
+    }
+
+    /// By what the log finds whether it has it.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// How many bytes it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        512 + self.leaf.iter().map(Vec::len).sum::<usize>() + self.payload.len()
+    }
+
+    /// Its row at `index`, with the leaf encoded once and for ever. `subject` are its place among the events of its subject,
+    /// and the index of the one before.
+    pub(crate) fn row(&self, index: u64, accepted: Micros, subject: (i64, Option<u64>)) -> LeafRow {
+        let time = Leaf {
+            accept_time: Some(timestamp(accepted)),
+            ..Leaf::default()
+        };
+        let place = Leaf {
+            subject_seq: subject.0,
+            subject_prev: subject.1.and_then(|prev| i64::try_from(prev).ok()),
+            ..Leaf::default()
+        };
+        let [before, after] = &self.leaf;
+        let mut leaf = Vec::with_capacity(before.len() + after.len() + 40);
+        leaf.extend_from_slice(before);
+        // A vector grows as it is written to.
+        leaf.append(&mut time.encode_to_vec());
+        leaf.extend_from_slice(after);
+        leaf.append(&mut place.encode_to_vec());
+        LeafRow {
+            index,
+            leaf,
+            payload: self.payload.clone(),
+            digest: self.digest.clone(),
+            names: self.names.clone(),
+        }
+    }
+
+    /// Its place, if `row` is the same event.
+    ///
+    /// # Errors
+    /// `EVENT_CONFLICT` when it is another under the same id.
+    pub(crate) fn same_as(&self, row: &LeafRow) -> Result<Placed, Refusal> {
+        if row.digest != self.digest {
+            return Err(Refusal::new(Reason::EventConflict)
+                .saying("this event id is in the log with another body; an event is never changed, send a new one")
+                .with(Fact::EventId, &self.event_id)
+                .with(Fact::KnownDigest, hex(&row.digest))
+                .with(Fact::SentDigest, hex(&self.digest)));
+        }
+        let accepted = row
+            .header()
+            .accept_time
+            .as_ref()
+            .and_then(sammati_server::event::micros);
+        Ok(Placed {
+            index: row.index,
+            hash: row.hash().0,
+            accepted: accepted.unwrap_or_default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sammati_api::audit::v1::EventSource;
+
+    use super::*;
+
+    /// The leaf is what prost makes of the whole of it, whatever of it is empty.
+    #[test]
+    fn a_leaf_in_pieces_is_the_leaf() {
+        let full = Leaf {
+            schema_version: 1,
+            event_id: "019ab0c2-0000-7000-8000-000000000001".to_owned(),
+            source: Some(EventSource {
+                service: "consent".to_owned(),
+                epoch: 1,
+                partition: 2,
+                position: 3,
+            }),
+            event_type: "consent.granted".to_owned(),
+            action: 1,
+            outcome: 1,
+            reason_code: "X".to_owned(),
+            class: 2,
+            occurred_time: Some(timestamp(Micros(1_234_567))),
+            accept_time: None,
+            trace_id: "a".repeat(32),
+            txn_id: "transfers/x".to_owned(),
+            causation_event_id: "c".to_owned(),
+            resource_type: "consents".to_owned(),
+            payload_hash: vec![1; 32],
+            key_id: "k".to_owned(),
+            subject_tag: vec![2; 32],
+            subject_seq: 0,
+            subject_prev: None,
+        };
+        let some = Leaf {
+            event_id: full.event_id.clone(),
+            ..Leaf::default()
+        };
+        for header in [full, some] {
+            let entry = Entry::new(&header, Vec::new(), Vec::new(), Vec::new());
+            for (seq, prev) in [(0, None), (1, None), (7, Some(0)), (8, Some(1_000_000))] {
+                let whole = Leaf {
+                    accept_time: Some(timestamp(Micros(99))),
+                    subject_seq: seq,
+                    subject_prev: prev.and_then(|prev| i64::try_from(prev).ok()),
+                    ..header.clone()
+                };
+                assert_eq!(entry.row(5, Micros(99), (seq, prev)).leaf, whole.encode_to_vec());
+            }
+        }
+    }
+}

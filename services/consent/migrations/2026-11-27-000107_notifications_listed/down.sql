@@ -1,0 +1,1 @@
+DROP INDEX notification_by_recipient_id;

@@ -1,0 +1,142 @@
+//! A receipt: what she consented to, as a record of ISO/IEC TS 27560.
+
+use sammati_api::audit::v1::event::Action;
+use sammati_kernel::{Caller, ConsentId, Key, Micros, Refusal, Slot};
+use sammati_store::{Command, Keys, View};
+use serde_json::{Value, json};
+
+use super::about;
+use crate::artefact::iso;
+use crate::policy;
+use crate::rows::ConsentRow;
+use crate::vault::{Private, Vault, open};
+
+/// The `typ` of a receipt.
+pub const TYP: &str = "consent-receipt+jwt";
+
+/// GetReceipt: a read that leaves its event.
+pub struct GiveReceipt {
+    /// Who asks.
+    pub caller: Caller,
+    /// Of which consent.
+    pub consent: ConsentId,
+    /// Opens what is hers.
+    pub vault: Vault,
+}
+
+/// What a receipt is made of.
+pub struct Given {
+    /// The consent.
+    pub row: ConsentRow,
+    /// Its personal part.
+    pub private: Private,
+    /// The event that tells of the receipt.
+    pub event_id: String,
+    /// When.
+    pub at: Micros,
+}
+
+impl Command for GiveReceipt {
+    type Answer = Given;
+
+    const NAME: &'static str = "consent.receipt";
+
+    fn slot(&self) -> Slot {
+        self.consent.slot()
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<ConsentRow>(self.consent.to_vec());
+        if let Some(account) = self.caller.account() {
+            Vault::reads(keys, account.as_bytes());
+        }
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<Given, Refusal> {
+        let row = policy::hers(&self.caller, view.get::<ConsentRow>(self.consent.as_bytes()))?;
+        let key: Key = self.vault.key(view, &row.subject)?;
+        let private = open(&key, "consent", &row.id, &row.sealed)?;
+        let draft = about("consent.receipt_issued", Action::Read, &self.caller, &row)?;
+        let told = draft.resource(&self.consent.name(), row.version).emit(view);
+        Ok(Given {
+            row,
+            private,
+            event_id: told.id.to_string(),
+            at: view.now(),
+        })
+    }
+}
+
+/// Who is who in a receipt: the consent manager, where she withdraws, and the names of the two.
+pub struct Parties<'a> {
+    /// The consent manager.
+    pub manager: &'a str,
+    /// Where a person withdraws consent and uses her rights.
+    pub portal: &'a str,
+    /// The giver's name.
+    pub hip: String,
+    /// The receiver's name.
+    pub hiu: String,
+}
+
+impl Given {
+    /// The record, in the words of the specification.
+    ///
+    /// # Errors
+    /// INTERNAL when the row is damaged.
+    pub fn record(&self, parties: &Parties<'_>) -> Result<Value, Refusal> {
+        let (row, scope) = (&self.row, self.row.scope.read()?);
+        let state = row.state_at(self.at);
+        let kinds = scope
+            .hi_types
+            .iter()
+            .map(|kind| json!({ "pii_type": kind.as_str(), "sensitive": true }));
+        let mut events = vec![event("consent-given", row.granted)?];
+        if row.narrowed != 0 {
+            events.push(event("consent-narrowed", row.narrowed)?);
+        }
+        if row.ended != 0 {
+            events.push(event(
+                &format!("consent-{}", state.as_str().to_ascii_lowercase()),
+                row.ended,
+            )?);
+        }
+        Ok(json!({
+            "schema_version": "ISO/IEC TS 27560:2023",
+            "record_id": self.row.id()?.name(),
+            "receipt_id": self.event_id,
+            "receipt_time": iso(self.at)?,
+            "pii_principal_id": self.private.patient,
+            "privacy_notice": { "id": row.notice.notice, "version": row.notice.version, "language": row.notice.language, "sha256": row.notice.sha256 },
+            "purposes": [{
+                "purpose": scope.purpose.code(),
+                "purpose_text": scope.purpose.text(),
+                "purpose_uri": scope.purpose.ref_uri(),
+                "lawful_basis": "consent",
+                "pii_information": kinds.collect::<Vec<_>>(),
+                "processing_methods": [scope.access_mode.as_str()],
+                "data_period": { "from": iso(scope.record_range.from)?, "to": iso(scope.record_range.to)? },
+                "retention_until": iso(scope.erase_time)?,
+                "max_uses": scope.max_uses,
+                "frequency": { "unit": scope.frequency.unit.as_str(), "value": scope.frequency.value, "repeats": scope.frequency.repeats },
+                "recipients": [format!("participants/{}", row.hiu)],
+                "jurisdiction": "IN",
+                "withdrawal_method": format!("{}/consents", parties.portal),
+                "privacy_rights": format!("{}/rights", parties.portal),
+            }],
+            "party_identification": [
+                { "party_id": format!("participants/{}", row.hip), "party_name": parties.hip, "party_role": "PII controller, source" },
+                { "party_id": format!("participants/{}", row.hiu), "party_name": parties.hiu, "party_role": "PII controller, recipient" },
+                { "party_id": parties.manager, "party_name": parties.manager, "party_role": "consent manager" },
+            ],
+            "version": row.grant_version,
+            "state": state.as_str(),
+            "valid_until": iso(Micros(row.expire))?,
+            "events": events,
+        }))
+    }
+}
+
+fn event(kind: &str, at: i64) -> Result<Value, Refusal> {
+    Ok(json!({ "event_type": kind, "event_time": iso(Micros(at))? }))
+}

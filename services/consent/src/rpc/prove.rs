@@ -1,0 +1,110 @@
+//! What proves a consent: receipts for her, and the check of an artefact for anybody.
+
+use sammati_api::consent::v1 as api;
+use sammati_api::consent::v1::artefact_key::State as Key;
+use sammati_api::consent::v1::verify_artefact_response::Finding;
+use sammati_kernel::{Caller, Refusal, Violations};
+
+use super::Core;
+use super::request::consent;
+use crate::artefact::verify::{Wrong, read};
+use crate::artefact::{canonical, sha256};
+use crate::consent::State;
+use crate::consent::receipt::{GiveReceipt, Parties, TYP};
+use crate::notice::hex;
+use crate::rows::ConsentRow;
+use crate::wire::{check_text, optional_participant};
+
+/// The longest artefact.
+const LONGEST: usize = sammati_kernel::jws::MAX_TOKEN;
+
+impl Core {
+    pub(super) async fn receipt(
+        &self,
+        caller: &Caller,
+        message: &api::GetReceiptRequest,
+    ) -> Result<api::Receipt, Refusal> {
+        let command = GiveReceipt {
+            caller: caller.clone(),
+            consent: consent("consent", &message.consent)?,
+            vault: self.vault.clone(),
+        };
+        let given = self.store.once(command).await?;
+        let issuer = self.issuer();
+        let parties = Parties {
+            manager: &self.manager,
+            portal: &self.portal,
+            hip: issuer.name_of(&given.row.hip),
+            hiu: issuer.name_of(&given.row.hiu),
+        };
+        let json = canonical(&given.record(&parties)?);
+        let key = self.keys.active();
+        Ok(api::Receipt {
+            jws: key.sign_input(&key.signing_input(TYP, json.as_bytes())),
+            json,
+            event_id: given.event_id,
+        })
+    }
+
+    pub(super) async fn verify(
+        &self,
+        message: &api::VerifyArtefactRequest,
+    ) -> Result<api::VerifyArtefactResponse, Refusal> {
+        let mut v = Violations::new();
+        check_text(&mut v, "jws", &message.jws, 1, LONGEST);
+        let audience = optional_participant(&mut v, "audience", &message.audience);
+        v.check()?;
+        let now = self.now();
+        let (claims, wrong) = match read(&self.keys, &message.jws, &self.manager, audience.as_ref(), now) {
+            Ok(read) => read,
+            Err(wrong) => return Ok(found(wrong)),
+        };
+        let id = claims.consent();
+        let row = match id {
+            Some(id) => {
+                self.store.confirm().await?;
+                let read = self.store.read(move |r| r.get::<ConsentRow>(id.slot(), id.as_bytes()));
+                read.await?.map(|stored| stored.record)
+            }
+            None => None,
+        };
+        // Signed, and not there: it was lost, or never committed.
+        let Some((id, row)) = id.zip(row) else {
+            return Ok(found(Wrong::Form));
+        };
+        let state = row.state_at(now);
+        let finding = match wrong {
+            Some(wrong) => found(wrong).finding(),
+            None if claims.version != row.grant_version => Finding::Superseded,
+            None if state != State::Granted => Finding::State,
+            None => Finding::Good,
+        };
+        let kid = sammati_kernel::jws::header_of(&message.jws).map(|header| header.kid);
+        let kid = kid.unwrap_or_default();
+        let is_active = self.keys.active().kid() == kid;
+        Ok(api::VerifyArtefactResponse {
+            finding: finding.into(),
+            key_state: if is_active { Key::Active } else { Key::Retired }.into(),
+            kid,
+            sha256: hex(&sha256(&message.jws)),
+            consent: id.name(),
+            version: claims.version,
+            state: state.number(),
+        })
+    }
+}
+
+fn found(wrong: Wrong) -> api::VerifyArtefactResponse {
+    let finding = match wrong {
+        Wrong::Form => Finding::Form,
+        Wrong::KeyUnknown => Finding::KeyUnknown,
+        Wrong::Signature => Finding::Signature,
+        Wrong::Issuer => Finding::Issuer,
+        Wrong::Audience => Finding::Audience,
+        Wrong::Time => Finding::Time,
+    };
+    api::VerifyArtefactResponse {
+        finding: finding.into(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,137 @@
+//! Making a policy: it is in force when the answer leaves.
+
+use sammati_api::audit::v1::event::Action;
+use sammati_api::types::v1::CareContextRef;
+use sammati_kernel::{AccountId, Caller, PolicyId, Reason, Refusal, Slot};
+use sammati_store::{Command, Keys, View};
+
+use super::{Effect, MAX, State, draft};
+use crate::policy;
+use crate::rows::PolicyRow;
+use crate::vault::{Private, Vault, seal};
+
+/// CreatePolicy.
+pub struct CreatePolicy {
+    /// Who asks.
+    pub caller: Caller,
+    /// The person.
+    pub account: AccountId,
+    /// What it shall be.
+    pub wanted: Wanted,
+    /// Seals references.
+    pub vault: Vault,
+}
+
+/// A policy to make: its content, and the references of care contexts in clear.
+#[derive(Clone)]
+pub struct Wanted {
+    /// The content; no id, person, state or time yet.
+    pub content: PolicyRow,
+    /// What its care contexts are called.
+    pub references: Vec<String>,
+}
+
+impl Command for CreatePolicy {
+    type Answer = PolicyRow;
+
+    const NAME: &'static str = "policy.create";
+
+    fn slot(&self) -> Slot {
+        self.account.slot()
+    }
+
+    fn is_essential(&self) -> bool {
+        self.wanted.content.effect() == Effect::Deny
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        reads(keys, self.account);
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<PolicyRow, Refusal> {
+        if self.wanted.content.effect() == Effect::Approve {
+            policy::recently_proved(&self.caller, view.now())?;
+        }
+        create(view, &self.caller, self.account, &self.wanted, &self.vault)
+    }
+
+    fn outcome(&self, answer: &PolicyRow) -> Vec<u8> {
+        answer.id.clone()
+    }
+}
+
+/// What [`create`] reads.
+pub fn reads(keys: &mut Keys, account: AccountId) {
+    keys.group::<PolicyRow>("subject", account.to_vec());
+    Vault::reads(keys, account.as_bytes());
+}
+
+/// Makes a policy of hers.
+///
+/// # Errors
+/// POLICY_DUPLICATE, OPEN_LIMIT, FIELD_INVALID; INTERNAL when a row is damaged.
+pub fn create(
+    view: &mut View<'_>,
+    caller: &Caller,
+    account: AccountId,
+    wanted: &Wanted,
+    vault: &Vault,
+) -> Result<PolicyRow, Refusal> {
+    let now = view.now();
+    let scope = wanted.content.scope.as_ref().map(|scope| scope.read()).transpose()?;
+    if scope.is_some_and(|scope| scope.erase_time <= now) {
+        return Err(Refusal::field(
+            "scope.erase_time",
+            "a time to come: nothing would be granted",
+        ));
+    }
+    let all = view.group::<PolicyRow>("subject", account.as_bytes());
+    if all.iter().any(|row| is_same(row, &wanted.content)) {
+        return Err(Refusal::new(Reason::PolicyDuplicate)
+            .saying("there is such a policy already; read the list, and enable it if it is disabled"));
+    }
+    if all.len() >= MAX {
+        return Err(Refusal::new(Reason::OpenLimit).saying("200 policies are the most; enable one that you have"));
+    }
+    let id: PolicyId = view.id("policy");
+    let mut row = PolicyRow {
+        id: id.to_vec(),
+        subject: account.to_vec(),
+        state: State::Enabled.number(),
+        created: now.0,
+        updated: now.0,
+        version: 1,
+        ..wanted.content.clone()
+    };
+    if !wanted.references.is_empty() {
+        let key = vault.key(view, account.as_bytes())?;
+        let context = |reference: &String| CareContextRef {
+            care_context_reference: reference.clone(),
+            ..CareContextRef::default()
+        };
+        let private = Private {
+            care_contexts: wanted.references.iter().map(context).collect(),
+            ..Private::default()
+        };
+        row.sealed = seal(&key, view, "policy", id.as_bytes(), &private)?;
+    }
+    view.put(&row);
+    draft("policy.enabled", Action::Create, caller, &row)?.emit(view);
+    Ok(row)
+}
+
+/// Whether two decide the same.
+fn is_same(a: &PolicyRow, b: &PolicyRow) -> bool {
+    let what = |row: &PolicyRow| {
+        (
+            row.effect,
+            row.hiu.clone(),
+            row.hips.clone(),
+            row.scope.clone(),
+            row.excluded.clone(),
+            row.purposes.clone(),
+            row.care_contexts.clone(),
+        )
+    };
+    what(a) == what(b)
+}

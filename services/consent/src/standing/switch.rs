@@ -1,0 +1,68 @@
+//! Putting a policy into force and out of it, at once.
+
+use sammati_api::audit::v1::event::Action;
+use sammati_kernel::{Caller, Fact, PolicyId, Reason, Refusal, Slot};
+use sammati_store::{Command, Keys, View};
+
+use super::{Effect, State, Verb, draft};
+use crate::policy;
+use crate::rows::{self, PolicyRow};
+
+/// EnablePolicy and DisablePolicy.
+pub struct SwitchPolicy {
+    /// Who asks.
+    pub caller: Caller,
+    /// Which.
+    pub policy: PolicyId,
+    /// Which way.
+    pub verb: Verb,
+    /// The etag that was read.
+    pub etag: String,
+}
+
+impl Command for SwitchPolicy {
+    type Answer = PolicyRow;
+
+    const NAME: &'static str = "policy.switch";
+
+    fn slot(&self) -> Slot {
+        self.policy.slot()
+    }
+
+    /// Either may take away: an APPROVE that ends, a DENY that begins.
+    fn is_essential(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<PolicyRow>(self.policy.to_vec());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<PolicyRow, Refusal> {
+        let row = view.get::<PolicyRow>(self.policy.as_bytes());
+        let mut row = policy::may_switch(&self.caller, row)?;
+        if self.verb == Verb::Enable && row.effect() == Effect::Approve {
+            policy::recently_proved(&self.caller, view.now())?;
+        }
+        rows::check_etag(&self.etag, row.version)?;
+        let to = row.state().after(self.verb).ok_or_else(|| conflict(row.state()))?;
+        row.settle(to, view.now());
+        view.put(&row);
+        let event = match to {
+            State::Enabled => "policy.enabled",
+            State::Disabled => "policy.disabled",
+        };
+        draft(event, Action::Update, &self.caller, &row)?.emit(view);
+        Ok(row)
+    }
+
+    fn outcome(&self, answer: &PolicyRow) -> Vec<u8> {
+        answer.id.clone()
+    }
+}
+
+fn conflict(state: State) -> Refusal {
+    Refusal::new(Reason::StateConflict)
+        .saying("the policy is so already; read it again")
+        .with(Fact::State, state.as_str())
+}

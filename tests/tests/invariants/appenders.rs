@@ -1,0 +1,206 @@
+//! A2, I5: two processes append to one log and sign it; one is stopped in the middle, again and again, and goes on while
+//! the other is far ahead. There is one root for each size, and what was acknowledged is where it was said to be.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use sammati_api::audit::v1 as audit;
+use sammati_api::audit::v1::append_events_request::Batch;
+use sammati_api::audit::v1::log_service_client::LogServiceClient;
+use sammati_api::audit::v1::proof_service_client::ProofServiceClient;
+use sammati_api::types::v1::{CallerKind, RetentionClass};
+use sammati_kernel::{AccountId, Clock, Slot, SystemClock};
+use sammati_log::checkpoint::{Checkpoint, Verifier, open};
+use sammati_log::proof::{parse_path, verify_consistency};
+use sammati_server::event::timestamp;
+use sammati_testkit::development::DatabaseKind;
+use sammati_tests::caller::channel;
+use sammati_tests::retry::until_answered;
+use sammati_tests::system::Processes;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tonic::transport::Channel;
+
+use crate::worlds::settings;
+
+/// How often one is stopped.
+const ROUNDS: usize = 5;
+
+/// Calls that the other answers while one is stopped.
+const CALLS: usize = 10;
+
+/// A second audit process on the databases of the first.
+async fn second(system: &Processes) -> (Child, String) {
+    let text = std::fs::read_to_string(system.config("audit")).unwrap();
+    let mut table: toml::Table = text.parse().unwrap();
+    let server = table["server"].as_table_mut().unwrap();
+    for port in ["listen", "admin_listen"] {
+        server.insert(port.to_owned(), "127.0.0.1:0".into());
+    }
+    table["service"].as_table_mut().unwrap().remove("tiles_listen");
+    let config = system.addresses.folder.join("audit-2.toml");
+    std::fs::write(&config, toml::to_string(&table).unwrap()).unwrap();
+    let mut child = Command::new(system.binary())
+        .args(["audit", "--config"])
+        .arg(&config)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let line = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .next_line()
+        .await
+        .unwrap()
+        .unwrap();
+    let address = line.rsplit(' ').next().unwrap();
+    assert!(line.starts_with("ready: audit on "), "{line}");
+    (child, format!("https://{address}"))
+}
+
+fn event() -> audit::Event {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let now = SystemClock.now();
+    let tail = NEXT.fetch_add(1, Ordering::SeqCst).to_be_bytes();
+    let actor = audit::Actor {
+        kind: CallerKind::Service.into(),
+        id: "services/identity".to_owned(),
+        ..audit::Actor::default()
+    };
+    audit::Event {
+        schema_version: 1,
+        event_id: AccountId::new(now, Slot::new(7), tail)
+            .name()
+            .trim_start_matches("accounts/")
+            .to_owned(),
+        event_type: "identity.viewed".to_owned(),
+        action: audit::event::Action::Read.into(),
+        outcome: audit::event::Outcome::Success.into(),
+        class: RetentionClass::General.into(),
+        occurred_time: Some(timestamp(now)),
+        payload: Some(audit::Payload {
+            actor: Some(actor),
+            ..audit::Payload::default()
+        }),
+        ..audit::Event::default()
+    }
+}
+
+/// What was answered: each event's place, and the checkpoint that came along.
+type Told = (Vec<(u64, Vec<u8>)>, String);
+
+/// Appends three events until there is an answer; one that was lost is asked for by the same ids.
+async fn append(client: &LogServiceClient<Channel>) -> Told {
+    let events: Vec<_> = (0..3).map(|_| event()).collect();
+    let answer = until_answered(async || {
+        let request = audit::AppendEventsRequest {
+            batch: Some(Batch::Direct(audit::DirectEvents { events: events.clone() })),
+            with_checkpoint: true,
+            ..audit::AppendEventsRequest::default()
+        };
+        let mut client = client.clone();
+        // While one is stopped it answers nothing at all.
+        let answer = tokio::time::timeout(Duration::from_secs(40), client.append_events(request)).await;
+        answer.unwrap_or_else(|_| Err(tonic::Status::unavailable("no answer")))
+    });
+    let answer = answer.await.unwrap().into_inner();
+    let places = answer.events.into_iter().map(|e| (e.index as u64, e.leaf_hash));
+    (places.collect(), answer.checkpoint)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a2_two_appenders_of_which_one_is_paused_make_one_history() {
+    let shared = |database: &DatabaseKind| matches!(database, DatabaseKind::Postgres { .. });
+    for mut setting in settings().into_iter().filter(|setting| shared(&setting.database)) {
+        setting.replicas = 1;
+        let mut system = Processes::start(setting).await.unwrap();
+        let (mut other, url) = second(&system).await;
+        let folder = system.addresses.folder.clone();
+        let client = |url: &str| LogServiceClient::new(channel(&folder, Some("identity"), url).unwrap());
+        let (one, two) = (client(&system.addresses.audit), client(&url));
+
+        let done = Cell::new(false);
+        let appending = async {
+            let mut told = Vec::new();
+            while !done.get() {
+                told.push(append(&one).await);
+            }
+            told
+        };
+        let pausing = async {
+            let mut told = Vec::new();
+            for _ in 0..ROUNDS {
+                // It is in the middle of something: it always is.
+                told.push(append(&two).await);
+                system.signal("audit", Signal::SIGSTOP).unwrap();
+                for _ in 0..CALLS {
+                    told.push(append(&two).await);
+                }
+                system.signal("audit", Signal::SIGCONT).unwrap();
+                told.push(append(&two).await);
+            }
+            done.set(true);
+            told
+        };
+        let (by_one, mut told) = tokio::join!(appending, pausing);
+        assert!(!by_one.is_empty(), "the one that was stopped went on");
+        told.extend(by_one);
+
+        // Every index once, and one root for each size, whoever signed it.
+        let log = two
+            .clone()
+            .list_logs(audit::ListLogsRequest::default())
+            .await
+            .unwrap()
+            .into_inner()
+            .logs
+            .remove(0);
+        let keys = [Verifier::parse(&log.vkey).unwrap()];
+        let (mut places, mut roots) = (BTreeMap::new(), BTreeMap::<u64, Checkpoint>::new());
+        for (events, note) in told {
+            let checkpoint = open(&note, &keys).unwrap();
+            for (index, hash) in events {
+                assert!(index < checkpoint.size(), "it covers what it came with");
+                assert!(places.insert(index, hash).is_none(), "index {index} was given twice");
+            }
+            let size = checkpoint.size();
+            if let Some(before) = roots.insert(size, checkpoint.clone()) {
+                assert_eq!(before, checkpoint, "two roots for {size} leaves");
+            }
+        }
+        let mut prover = ProofServiceClient::new(channel(&folder, None, &url).unwrap());
+        let all: Vec<_> = roots.values().cloned().collect();
+        for pair in all.windows(2) {
+            let request = audit::GetConsistencyProofRequest {
+                log: log.name.clone(),
+                first: pair[0].size() as i64,
+                second: pair[1].size() as i64,
+            };
+            let proof = prover.get_consistency_proof(request).await.unwrap().into_inner();
+            let path = parse_path(&proof.proof).unwrap();
+            let (first, second) = (&pair[0], &pair[1]);
+            verify_consistency(first.size(), second.size(), first.root(), second.root(), &path).unwrap();
+        }
+        for (index, hash) in places {
+            let request = audit::GetProofRequest {
+                log: log.name.clone(),
+                event: Some(audit::get_proof_request::Event::Index(index as i64)),
+                ..audit::GetProofRequest::default()
+            };
+            let proof = prover.get_proof(request).await.unwrap().into_inner();
+            assert_eq!(
+                sammati_log::hash::leaf_hash(&proof.leaf).0,
+                hash.as_slice(),
+                "leaf {index}"
+            );
+        }
+        other.kill().await.unwrap();
+        system.stop().await;
+    }
+}
