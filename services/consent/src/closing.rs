@@ -39,16 +39,19 @@ impl Closings {
     /// # Errors
     /// When storage fails; what was left is looked at again the next time.
     pub async fn run(&mut self, store: &Store, directory: &Arc<dyn Directory>) -> Result<(), Refusal> {
-        for (account, purged) in directory.deleted() {
-            if self.seen.get(&account).is_some_and(|done| *done == purged) {
-                continue;
+        let mut deleted = directory.deleted();
+        deleted.retain(|(account, purged)| self.seen.get(account) != Some(purged));
+        for (account, purged) in &deleted {
+            close(store, *account).await?;
+            if *purged {
+                store.apply(Purge(*account)).await?;
             }
-            close(store, account).await?;
-            if purged && store.apply(Purge(account)).await? {
-                store.scrub().await?;
-            }
-            self.seen.insert(account, purged);
         }
+        // By each process once, for whoever purged may not have come so far.
+        if deleted.iter().any(|(_, purged)| *purged) {
+            store.scrub().await?;
+        }
+        self.seen.extend(deleted);
         Ok(())
     }
 }
@@ -255,11 +258,11 @@ impl Command for CancelRequest {
     }
 }
 
-/// Destroys her data key; tells whether it was there. What is sealed under it opens no more, to anybody.
+/// Destroys her data key. What is sealed under it opens no more, to anybody.
 struct Purge(AccountId);
 
 impl Command for Purge {
-    type Answer = bool;
+    type Answer = ();
 
     const NAME: &'static str = "consent.purge";
 
@@ -275,10 +278,10 @@ impl Command for Purge {
         keys.row::<DataKeyRow>(self.0.to_vec());
     }
 
-    fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
         let row = view.get::<DataKeyRow>(self.0.as_bytes());
         let Some(row) = row.filter(|row| !row.wrapped.is_empty()) else {
-            return Ok(false);
+            return Ok(());
         };
         view.put(&DataKeyRow {
             wrapped: Vec::new(),
@@ -293,6 +296,6 @@ impl Command for Purge {
         .subject(self.0)
         .resource(&self.0.name(), 0)
         .emit(view);
-        Ok(true)
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ use sammati_api::types::v1::PurposeCode;
 use serde_json::{Value, json};
 
 use super::{Told, instant, parties};
+use crate::append::hex;
 
 const DCM: &str = "http://dicom.nema.org/resources/ontology/DCM";
 const PROFILES: &str = "https://profiles.ihe.net/ITI/BALP/StructureDefinition";
@@ -15,11 +16,15 @@ const AUDIT_EVENT_TYPE: &str = "http://terminology.hl7.org/CodeSystem/audit-even
 const BALP_CODES: &str = "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType";
 const ROLE_TYPE: &str = "http://terminology.hl7.org/CodeSystem/object-role";
 const ENTITY_TYPE: &str = "http://terminology.hl7.org/CodeSystem/audit-entity-type";
+const EXTRA_ROLES: &str = "http://terminology.hl7.org/CodeSystem/extra-security-role-type";
 const PARTICIPATION: &str = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType";
 const ACT_REASON: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
 const INDIA: &str = "https://nrces.in/ndhm/fhir/r4/CodeSystem/ndhm-consent-purpose";
 /// Ours: the proof of the leaf, which FHIR has no element for.
 const LOG_PROOF: &str = "https://sammati.dev/fhir/StructureDefinition/log-proof";
+
+/// Ours: the keyed hash of a subject that a leaf has.
+const TAGS: &str = "https://sammati.dev/subject-tags";
 
 /// What kind of event it is to BALP.
 enum Pattern {
@@ -43,7 +48,8 @@ impl Pattern {
         }
     }
 
-    fn profile(&self, header: &Leaf) -> String {
+    /// The profile; none where BALP has none: what was executed is no query, whose text its profile demands.
+    fn profile(&self, header: &Leaf) -> Option<String> {
         let name = match self {
             Self::Authorization => "IHE.BasicAudit.AuthZconsent",
             Self::Source => "IHE.BasicAudit.PrivacyDisclosure.Source",
@@ -52,11 +58,11 @@ impl Pattern {
                 event::Action::Create => "IHE.BasicAudit.PatientCreate",
                 event::Action::Update => "IHE.BasicAudit.PatientUpdate",
                 event::Action::Delete => "IHE.BasicAudit.PatientDelete",
-                event::Action::Execute => "IHE.BasicAudit.PatientQuery",
+                event::Action::Execute => return None,
                 event::Action::Read | event::Action::Unspecified => "IHE.BasicAudit.PatientRead",
             },
         };
-        format!("{PROFILES}/{name}")
+        Some(format!("{PROFILES}/{name}"))
     }
 
     fn kind(&self) -> Value {
@@ -93,7 +99,7 @@ fn interaction(header: &Leaf) -> &'static str {
         event::Action::Create => "create",
         event::Action::Update => "update",
         event::Action::Delete => "delete",
-        event::Action::Execute => "search",
+        event::Action::Execute => "operation",
         event::Action::Read | event::Action::Unspecified => "read",
     }
 }
@@ -102,16 +108,15 @@ pub(super) fn audit_event(told: &Told<'_>) -> Value {
     let header = told.header;
     let pattern = Pattern::of(&header.event_type);
     let action = match (&pattern, header.action()) {
-        (Pattern::Authorization, _) | (_, event::Action::Execute) => "E",
-        (Pattern::Source, _) | (_, event::Action::Read | event::Action::Unspecified) => "R",
-        (Pattern::Recipient, _) | (_, event::Action::Create) => "C",
-        (_, event::Action::Update) => "U",
-        (_, event::Action::Delete) => "D",
+        (Pattern::Authorization, _) | (Pattern::Rest, event::Action::Execute) => "E",
+        (Pattern::Source, _) | (Pattern::Rest, event::Action::Read | event::Action::Unspecified) => "R",
+        (Pattern::Recipient, _) | (Pattern::Rest, event::Action::Create) => "C",
+        (Pattern::Rest, event::Action::Update) => "U",
+        (Pattern::Rest, event::Action::Delete) => "D",
     };
     let mut told_as = json!({
         "resourceType": "AuditEvent",
         "id": header.event_id,
-        "meta": {"profile": [pattern.profile(header)]},
         "extension": [{
             "url": LOG_PROOF,
             "valueAttachment": {
@@ -135,6 +140,9 @@ pub(super) fn audit_event(told: &Told<'_>) -> Value {
     let Some(object) = told_as.as_object_mut() else {
         return told_as;
     };
+    if let Some(profile) = pattern.profile(header) {
+        object.insert("meta".to_owned(), json!({"profile": [profile]}));
+    }
     if !header.reason_code.is_empty() {
         object.insert("outcomeDesc".to_owned(), header.reason_code.as_str().into());
     }
@@ -159,8 +167,13 @@ fn outcome(header: &Leaf) -> &'static str {
 /// Who did it, from where and for whom; one that is erased has its server alone.
 fn agents(header: &Leaf, payload: Option<&Payload>, pattern: &Pattern) -> Vec<Value> {
     let server = header.source.as_ref().map_or("audit", |source| &source.service);
+    // Whoever decided or let data pass is no receiver of them.
+    let role = match pattern {
+        Pattern::Rest => coding(DCM, "110152", "Destination Role ID"),
+        _ => coding(EXTRA_ROLES, "authserver", "authorization server"),
+    };
     let mut agents = vec![json!({
-        "type": {"coding": [coding(DCM, "110152", "Destination Role ID")]},
+        "type": {"coding": [role]},
         "who": {"display": format!("services/{server}")},
         "requestor": payload.is_none(),
     })];
@@ -193,12 +206,14 @@ fn agents(header: &Leaf, payload: Option<&Payload>, pattern: &Pattern) -> Vec<Va
     };
     agents.extend(roles.into_iter().filter_map(party));
     if let Some(client) = &payload.client {
-        let named = json!({
+        let mut named = json!({
             "type": {"coding": [coding(DCM, "110150", "Application")]},
             "who": reference(&client.app),
             "requestor": false,
-            "network": {"address": client.network, "type": "2"},
         });
+        if !client.network.is_empty() {
+            named["network"] = json!({"address": client.network, "type": "2"});
+        }
         agents.push(named);
     }
     agents
@@ -211,9 +226,15 @@ fn entities(header: &Leaf, payload: Option<&Payload>) -> Vec<Value> {
         entities.push(json!({"what": what, "type": kind, "role": role}));
     };
     let object = || coding(ENTITY_TYPE, "2", "System Object");
+    // Of what is erased, and of the erasure itself, the tag alone tells whom it was about.
+    let subject = payload.map_or("", |payload| &payload.subject);
+    let patient = match subject.is_empty() {
+        true => json!({"identifier": {"system": TAGS, "value": hex(&header.subject_tag)}}),
+        false => reference(subject),
+    };
+    let person = coding(ENTITY_TYPE, "1", "Person");
+    add(patient, person, coding(ROLE_TYPE, "1", "Patient"));
     if let Some(payload) = payload {
-        let person = coding(ENTITY_TYPE, "1", "Person");
-        add(reference(&payload.subject), person, coding(ROLE_TYPE, "1", "Patient"));
         if !payload.consent.is_empty() {
             add(
                 reference(&payload.consent),
@@ -258,8 +279,11 @@ fn purpose(code: PurposeCode) -> Option<Value> {
     Some(json!({"coding": [{"system": system, "code": code}]}))
 }
 
-/// Resources of ours are no FHIR resources: they are named by identifier.
+/// Resources of ours are no FHIR resources: they are named by identifier. FHIR knows no empty text.
 fn reference(name: &str) -> Value {
+    if name.is_empty() {
+        return json!({"display": "unknown"});
+    }
     json!({"identifier": {"system": "https://sammati.dev/names", "value": name}})
 }
 

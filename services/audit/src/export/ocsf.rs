@@ -1,4 +1,4 @@
-//! OCSF: decisions and logins as Authentication and Authorization, the rest as API Activity, with the proof beside each event.
+//! OCSF: logins as Authentication, the rest as API Activity, with the proof beside each event.
 
 use sammati_api::audit::v1::{Leaf, event};
 use serde_json::{Value, json};
@@ -7,6 +7,9 @@ use super::{Told, instant, parties};
 
 /// The version of the schema that the numbers are of.
 const VERSION: &str = "1.3.0";
+
+/// An activity that OCSF has no number for; it is named.
+const OTHER: i64 = 99;
 
 pub(super) fn event(told: &Told<'_>) -> Value {
     let header = told.header;
@@ -45,6 +48,9 @@ pub(super) fn event(told: &Told<'_>) -> Value {
     let Some(object) = event.as_object_mut() else {
         return event;
     };
+    if activity == OTHER {
+        object.insert("activity_name".to_owned(), header.event_type.as_str().into());
+    }
     if !header.reason_code.is_empty() {
         object.insert("status_detail".to_owned(), header.reason_code.as_str().into());
     }
@@ -93,7 +99,7 @@ fn activity(header: &Leaf) -> i64 {
         event::Action::Read => 2,
         event::Action::Update => 3,
         event::Action::Delete => 4,
-        event::Action::Execute | event::Action::Unspecified => 99,
+        event::Action::Execute | event::Action::Unspecified => OTHER,
     }
 }
 

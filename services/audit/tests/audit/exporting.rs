@@ -155,6 +155,18 @@ fn is_audit_event(event: &Value) {
             (&"110113".into(), &"AuthZ-Consent".into())
         );
     }
+    let fixed = [
+        ("AuthZconsent", "E"),
+        ("Disclosure.Source", "R"),
+        ("Disclosure.Recipient", "C"),
+    ];
+    for (_, action) in fixed.iter().filter(|(name, _)| profile.ends_with(name)) {
+        assert_eq!(event["action"], *action);
+        let receivers = agents
+            .iter()
+            .filter(|agent| agent["type"]["coding"][0]["code"] == "110152");
+        assert!(receivers.count() <= 1, "one receiver at most");
+    }
     let proof = base64(&event["extension"][0]["valueAttachment"]["data"]);
     String::from_utf8(proof).unwrap().parse::<Bundle>().unwrap();
 }

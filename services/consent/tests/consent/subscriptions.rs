@@ -30,7 +30,7 @@ fn sources(w: &World) -> api::SubscribedSources {
     }
 }
 
-fn asking(w: &World, address: &str) -> api::CreateSubscriptionRequest {
+pub(crate) fn asking(w: &World, address: &str) -> api::CreateSubscriptionRequest {
     api::CreateSubscriptionRequest {
         patient: address.to_owned(),
         purpose: types::PurposeCode::Caremgt.into(),
@@ -39,12 +39,16 @@ fn asking(w: &World, address: &str) -> api::CreateSubscriptionRequest {
     }
 }
 
-async fn ask(w: &World, who: &str, message: api::CreateSubscriptionRequest) -> Result<api::Subscription, Status> {
+pub(crate) async fn ask(
+    w: &World,
+    who: &str,
+    message: api::CreateSubscriptionRequest,
+) -> Result<api::Subscription, Status> {
     let asked = w.rpc().create_subscription(by(&participant(who), message)).await;
     asked.map(Response::into_inner)
 }
 
-async fn read(w: &World, who: &Caller, name: &str) -> Result<api::Subscription, Status> {
+pub(crate) async fn read(w: &World, who: &Caller, name: &str) -> Result<api::Subscription, Status> {
     let name = name.to_owned();
     let read = w
         .rpc()
@@ -54,7 +58,7 @@ async fn read(w: &World, who: &Caller, name: &str) -> Result<api::Subscription, 
 }
 
 /// One transition by its name.
-async fn act(
+pub(crate) async fn act(
     w: &World,
     who: &Caller,
     verb: &str,

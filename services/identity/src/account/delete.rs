@@ -10,6 +10,7 @@ use sammati_store::{Command, Keys, Store, View};
 
 use super::told;
 use crate::policy;
+use crate::representation::end_of_account;
 use crate::rows::{AccountRow, DataKeyRow, PortraitRow, SessionRow, check_etag};
 use crate::session;
 
@@ -89,8 +90,7 @@ fn conflict(state: State) -> Refusal {
         .with(Fact::State, state.as_str_name().trim_start_matches("STATE_"))
 }
 
-/// Destroys what is personal in an account whose time of grace is over; tells whether there was anything to do. Her claims
-/// stay: what was hers is given to nobody else.
+/// Destroys what is personal in an account whose time of grace is over. Her claims stay: what was hers is given to nobody else.
 #[derive(Debug)]
 struct Purge {
     account: AccountId,
@@ -99,7 +99,7 @@ struct Purge {
 }
 
 impl Command for Purge {
-    type Answer = bool;
+    type Answer = ();
     const NAME: &'static str = "identity.purge_account";
 
     fn slot(&self) -> Slot {
@@ -116,11 +116,11 @@ impl Command for Purge {
         keys.row::<PortraitRow>(self.key.clone());
     }
 
-    fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
         let row = view.get::<AccountRow>(self.account.as_bytes());
         let due = |row: &AccountRow| row.state() == State::Deleted && !row.purged && view.now().0 >= row.purge_time;
         let Some(mut row) = row.filter(due) else {
-            return Ok(false);
+            return Ok(());
         };
         view.put(&DataKeyRow {
             id: self.key.clone(),
@@ -135,17 +135,26 @@ impl Command for Purge {
         row.touch(view.now());
         view.put(&row);
         told("identity.purged", Action::Delete, &row, &system("identity")).emit(view);
-        Ok(true)
+        Ok(())
     }
 }
 
-/// Notes that audit was asked.
+/// What was done in other partitions, or elsewhere, for an account that is deleted.
 #[derive(Debug)]
-struct Asked(AccountId);
+enum Done {
+    /// Nobody acts for her any more, nor she for anybody.
+    Alone,
+    /// Audit was asked.
+    Asked,
+}
 
-impl Command for Asked {
+/// Notes it.
+#[derive(Debug)]
+struct Note(AccountId, Done);
+
+impl Command for Note {
     type Answer = ();
-    const NAME: &'static str = "identity.erasure_asked";
+    const NAME: &'static str = "identity.note_deletion";
 
     fn slot(&self) -> Slot {
         self.0.slot()
@@ -160,8 +169,12 @@ impl Command for Asked {
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
-        if let Some(mut row) = view.get::<AccountRow>(self.0.as_bytes()).filter(|row| row.purged) {
-            row.erase_asked = true;
+        let row = view.get::<AccountRow>(self.0.as_bytes());
+        if let Some(mut row) = row.filter(|row| row.state() == State::Deleted) {
+            match self.1 {
+                Done::Alone => row.alone = true,
+                Done::Asked => row.erase_asked = true,
+            }
             view.put(&row);
         }
         Ok(())
@@ -178,21 +191,33 @@ pub trait Erases: Send + Sync + 'static {
     async fn erase(&self, account: AccountId) -> Result<(), Refusal>;
 }
 
-/// Purges what is due, and has its events erased. Any replica may do it; what is left is due the next time.
+/// Ends the representations of accounts that were deleted, purges what is due, and has its events erased. Any replica may do
+/// it; what is left is due the next time.
 pub(crate) async fn purge(store: &Store, audit: Option<&dyn Erases>) -> Result<(), Refusal> {
     let now = store.clock().now();
     let due = store.read(move |r| r.due::<AccountRow>("due", now.0, BATCH)).await?;
-    let mut purged = false;
-    for row in due.into_iter().map(|stored| stored.record) {
+    let due: Vec<_> = due.into_iter().map(|stored| stored.record).collect();
+    let mut ask = Vec::new();
+    for row in &due {
         let Some(account) = row.id() else { continue };
-        purged |= store.apply(Purge { account, key: row.key }).await?;
-        if let Some(audit) = audit {
-            audit.erase(account).await?;
-            store.apply(Asked(account)).await?;
+        if !row.alone {
+            end_of_account(store, account).await?;
+            store.apply(Note(account, Done::Alone)).await?;
+        }
+        if now.0 >= row.purge_time {
+            let key = row.key.clone();
+            store.apply(Purge { account, key }).await?;
+            ask.push(account);
         }
     }
-    if purged {
-        store.scrub().await?;
+    let Some(audit) = audit.filter(|_| !ask.is_empty()) else {
+        return Ok(());
+    };
+    // Each time, for whoever purged may not have come so far.
+    store.scrub().await?;
+    for account in ask {
+        audit.erase(account).await?;
+        store.apply(Note(account, Done::Asked)).await?;
     }
     Ok(())
 }

@@ -2,9 +2,11 @@
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::identity::v1::representation::EndReason;
-use sammati_kernel::{Caller, Micros, Refusal, RepresentationId, RepresentationKind, SessionId, Slot};
+use sammati_kernel::{
+    AccountId, Caller, Micros, Reason, Refusal, RepresentationId, RepresentationKind, SessionId, Slot,
+};
 use sammati_server::event::system;
-use sammati_store::{Command, Keys, Reader, Store, View};
+use sammati_store::{Command, Keys, Reader, Record, Store, View};
 
 use super::{OBJECT_WITHIN, State, conflict, told};
 use crate::rows::{EvidenceRow, RepresentationRow, SessionRow, check_etag};
@@ -113,7 +115,10 @@ impl Move {
         let is_representative = self.caller.account().is_some() && self.caller.account() == row.representative();
         match self.verb {
             Verb::Accept => is_representative,
-            Verb::End => self.caller.is_operator() || party(&self.caller, row) || !self.cause.is_empty(),
+            Verb::End => {
+                let of_service = self.caller == system("identity");
+                of_service || self.caller.is_operator() || party(&self.caller, row)
+            }
             // By the gate an operator, and by the sweep the clock.
             Verb::Activate | Verb::Expire => true,
         }
@@ -125,6 +130,7 @@ impl Move {
             Verb::Expire => EndReason::Time,
             _ if account.is_some() && account == row.principal() => EndReason::Principal,
             _ if account.is_some() => EndReason::Representative,
+            _ if self.caller == system("identity") && self.cause.is_empty() => EndReason::Account,
             _ => EndReason::Operator,
         };
         let now = view.now();
@@ -175,4 +181,42 @@ pub(crate) async fn expire(store: &Store) -> Result<(), Refusal> {
     });
     let done = futures::future::join_all(runs).await;
     done.into_iter().collect::<Result<Vec<_>, _>>().map(drop)
+}
+
+/// Ends whatever stands on an account that is deleted: who acts for her, and for whom she acts.
+pub(crate) async fn end_of_account(store: &Store, account: AccountId) -> Result<(), Refusal> {
+    for column in ["principal", "representative"] {
+        let mut before: Option<Vec<u8>> = None;
+        loop {
+            let from = before.take();
+            let page = store
+                .read(move |r| r.page::<RepresentationRow>(column, account.as_bytes(), from.as_deref(), BATCH))
+                .await?;
+            let rows: Vec<_> = page.into_iter().map(|stored| stored.record).collect();
+            for id in rows
+                .iter()
+                .filter(|row| row.state() != State::Ended)
+                .filter_map(RepresentationRow::id)
+            {
+                let end = Move {
+                    caller: system("identity"),
+                    id,
+                    etag: String::new(),
+                    verb: Verb::End,
+                    evidence: None,
+                    cause: String::new(),
+                };
+                match store.apply(end).await {
+                    // It ended meanwhile.
+                    Err(refusal) if refusal.reason != Reason::StateConflict => return Err(refusal),
+                    _ => {}
+                }
+            }
+            match rows.last().filter(|_| rows.len() as i64 >= BATCH) {
+                Some(last) => before = Some(last.key()),
+                None => break,
+            }
+        }
+    }
+    Ok(())
 }

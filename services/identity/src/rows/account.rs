@@ -51,6 +51,9 @@ pub(crate) struct AccountRow {
     /// Whether audit was asked to erase her events.
     #[prost(bool, tag = "17")]
     pub(crate) erase_asked: bool,
+    /// Whether its representations have ended since it was deleted.
+    #[prost(bool, tag = "18")]
+    pub(crate) alone: bool,
 }
 
 /// One of her addresses.
@@ -145,7 +148,7 @@ impl Record for AccountRow {
         let waits = self.state() == api::account::State::Deleted && !self.erase_asked;
         vec![
             Cell::Bytes((!self.is_active()).then(|| vec![1])),
-            Cell::Int(waits.then_some(self.purge_time)),
+            Cell::Int(waits.then_some(if self.alone { self.purge_time } else { self.delete_time })),
         ]
     }
 }

@@ -13,6 +13,7 @@ use sammati_server::authn::TokenFacts;
 use sammati_server::token;
 
 use super::fixture::{CHILD, Fixture, app, fixtures, mobile, operator, person, reason};
+use crate::account::purge;
 
 /// She, and who acts for her; they share no mobile.
 const HER: u64 = 100;
@@ -453,5 +454,39 @@ async fn an_end_that_a_restore_lost_is_done_again() {
         }
         assert_eq!(list(&fixture, &she).await[0].state(), State::Ended);
         assert_eq!(reason(refresh(&fixture, &session).await), Reason::RefreshExpired);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_acts_for_a_deleted_account_nor_by_one() {
+    for of_her in [true, false] {
+        for fixture in fixtures().await {
+            let (she, he, his) = two(&fixture).await;
+            let proposed = fixture
+                .inner
+                .create_representation(&she, delegate(&fixture, &his))
+                .await
+                .unwrap();
+            accept(&fixture, &he, &proposed.name).await.unwrap();
+            let session = act(&fixture, HIM, &proposed.name).await.unwrap();
+            purge(&fixture.inner.store, None).await.unwrap();
+            assert_eq!(fixture.count_events("identity.representation_ended").await, 0);
+            let deleted = if of_her { &she } else { &he };
+            let delete = api::DeleteAccountRequest {
+                request_id: fixture.request_id(),
+                name: deleted.account().unwrap().name(),
+                legal_basis: "her letter".into(),
+                ..Default::default()
+            };
+            fixture.inner.delete_account(&operator(), delete).await.unwrap();
+            for _ in 0..2 {
+                purge(&fixture.inner.store, None).await.unwrap();
+            }
+            let other = if of_her { &he } else { &she };
+            let ended = &list(&fixture, other).await[0];
+            assert_eq!((ended.state(), ended.end_reason()), (State::Ended, EndReason::Account));
+            assert!(refresh(&fixture, &session).await.is_err());
+            assert_eq!(fixture.count_events("identity.representation_ended").await, 1);
+        }
     }
 }
