@@ -18,6 +18,8 @@ use sammati_server::event::timestamp;
 use sammati_store::{Location, on_conn};
 
 use crate::fixture::{Audit, account, event_id, everywhere, granted, of, operator, said, service};
+use crate::fsck::check;
+use crate::reading::all;
 use crate::subject::{judged, whole};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -262,6 +264,49 @@ async fn a3_nothing_of_a_person_stays_and_every_proof_holds() {
         assert!(records.len() >= 3, "{}", records.len());
         let audit = audit.restart().await;
         assert_eq!(audit.state(&hers[0]).await.payload_state(), PayloadState::Erased);
+    }
+}
+
+/// How many of `who`'s events are found by the consent that their payloads name.
+async fn found_by_consent(audit: &Audit, who: u8) -> usize {
+    let request = audit::ListEventsRequest {
+        page_size: 1000,
+        consent: crate::fixture::consent(who),
+        ..Default::default()
+    };
+    let found = all(audit, &operator(), &request).await;
+    let hers = found.iter().filter_map(|event| event.header.as_ref());
+    hers.filter(|header| header.event_type == "consent.requested").count()
+}
+
+/// Whatever pages have it by then: merged ones, others, or none; and while they are made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_what_a_cleared_leaf_named_finds_it_no_more() {
+    for audit in everywhere().await {
+        for _ in 0..5 {
+            let events = (0..900_u32).map(|n| classed((n % 90) as u8, General, &audit));
+            audit.append(events.collect()).await.unwrap();
+        }
+        audit.clock.advance(YEAR);
+        let (posted, erased) = tokio::join!(audit.log.post(), audit.erase(2, &[]));
+        posted.unwrap();
+        assert_eq!(states(&erased.unwrap()), [(General, State::Erased)]);
+        audit.log.post().await.unwrap();
+        assert_eq!(found_by_consent(&audit, 1).await, 50);
+        audit.erase(1, &[]).await.unwrap();
+        let location = audit.location();
+        for _ in 0..2 {
+            for (who, left) in [(1, 0), (2, 0), (3, 50)] {
+                assert_eq!(found_by_consent(&audit, who).await, left, "{who}");
+            }
+            let of_fsck = location.clone();
+            let found = tokio::task::spawn_blocking(move || check(&of_fsck)).await.unwrap();
+            assert_eq!(found, Vec::<String>::new());
+            // The leaves that had no postings yet get theirs.
+            let events = (0..300).map(|_| classed(4, General, &audit));
+            audit.append(events.collect()).await.unwrap();
+            audit.log.post().await.unwrap();
+        }
     }
 }
 
