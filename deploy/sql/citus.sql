@@ -19,7 +19,8 @@ DECLARE
         -- identity
         'account', 'data_key', 'guard', 'participant', 'portrait', 'representation', 'session', 'txn',
         -- consent; `data_key` is named above
-        'artefact', 'care_context', 'consent', 'consent_request', 'link', 'discovery', 'link_try', 'notification',
+        'artefact', 'care_context', 'consent', 'consent_request', 'link', 'discovery', 'glass_count', 'link_try',
+        'notification',
         'policy', 'profile_share', 'subscription', 'transfer',
         -- audit
         'checkpoint', 'cosignature', 'erasure', 'leaf', 'legal_hold', 'log', 'log_key', 'mention', 'posting', 'source', 'subject',

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Verbs of methods that change nothing.
-const READS: [&str; 11] = [
+const READS: [&str; 12] = [
     "Get",
     "List",
     "Check",
@@ -21,13 +21,22 @@ const READS: [&str; 11] = [
     "Suggest",
     "Exchange",
     "Batch",
-    "Stream",
+    "StreamCheck",
+    "Summarize",
     "Explain",
     "VerifyArtefact",
 ];
 
-/// Mutations that another key than `request_id` makes idempotent: event id or feed position, or a provider's own key.
-const KEYED: [&str; 4] = ["AppendEvents", "StartKyc", "CompleteKyc", "SendMessage"];
+/// Mutations that another key than `request_id` makes idempotent: event id or feed position, witness and size, or a
+/// provider's own key.
+const KEYED: [&str; 6] = [
+    "AddCosignature",
+    "AppendEvents",
+    "StreamEvents",
+    "StartKyc",
+    "CompleteKyc",
+    "SendMessage",
+];
 
 fn pool() -> DescriptorPool {
     DescriptorPool::decode(DESCRIPTORS).unwrap()

@@ -59,6 +59,8 @@ reasons! {
     BatchLimit "BATCH_LIMIT" InvalidArgument;
     BatchSubjects "BATCH_SUBJECTS" InvalidArgument;
     BlockedBySubject "BLOCKED_BY_SUBJECT" FailedPrecondition;
+    BreakGlassLimit "BREAK_GLASS_LIMIT" ResourceExhausted;
+    BreakGlassRefused "BREAK_GLASS_REFUSED" PermissionDenied;
     CallerKind "CALLER_KIND" PermissionDenied;
     CandidateUnknown "CANDIDATE_UNKNOWN" FailedPrecondition;
     CareContextNotGranted "CARE_CONTEXT_NOT_GRANTED" FailedPrecondition;
@@ -143,6 +145,7 @@ reasons! {
     PushUriNotRegistered "PUSH_URI_NOT_REGISTERED" FailedPrecondition;
     QueryTooWide "QUERY_TOO_WIDE" InvalidArgument;
     RateLimited "RATE_LIMITED" ResourceExhausted;
+    ReasonRequired "REASON_REQUIRED" InvalidArgument;
     RecipientInvalid "RECIPIENT_INVALID" InvalidArgument;
     RecordRangeNotGranted "RECORD_RANGE_NOT_GRANTED" FailedPrecondition;
     RefreshExpired "REFRESH_EXPIRED" Unauthenticated;
@@ -160,6 +163,7 @@ reasons! {
     ResendLimit "RESEND_LIMIT" ResourceExhausted;
     ResendTooEarly "RESEND_TOO_EARLY" ResourceExhausted;
     RetentionFloor "RETENTION_FLOOR" FailedPrecondition;
+    ReviewDone "REVIEW_DONE" FailedPrecondition;
     ScopeInvalid "SCOPE_INVALID" InvalidArgument;
     SelectionRequired "SELECTION_REQUIRED" FailedPrecondition;
     SourceRequired "SOURCE_REQUIRED" InvalidArgument;

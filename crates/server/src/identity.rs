@@ -132,6 +132,17 @@ impl IdentityFacts {
         self.read().participants.get(id).cloned()
     }
 
+    /// Whether an ACTIVE participant of kind PROFESSIONAL has this registration, and it is verified.
+    pub fn has_professional(&self, registration: &str) -> bool {
+        let has = |facts: &Arc<ParticipantFacts>| {
+            let message = &facts.message;
+            facts.is_active()
+                && message.kind() == api::participant::Kind::Professional
+                && message.registrations.iter().any(|r| r.verified && r.id == registration)
+        };
+        self.read().participants.values().any(has)
+    }
+
     /// The participants that do not take part now.
     pub fn inactive_participants(&self) -> Vec<ParticipantId> {
         self.read().inactive.iter().cloned().collect()

@@ -179,11 +179,12 @@ impl Claims<'_> {
         let id: ConsentId = consent.id()?;
         let scope = consent.scope.read()?;
         let (granted, made) = (Micros(consent.granted), Micros(consent.made()));
-        let by_policy = consent.origin == i32::from(Origin::Policy);
-        // A policy is her own word, given beforehand.
+        let origin = Origin::try_from(consent.origin).unwrap_or_default();
+        // A policy is her own word, given beforehand; an emergency is nobody's of hers, whoever narrows it later.
         let granted_by = match (self.caller.representing(), self.caller.account()) {
+            _ if origin == Origin::BreakGlass => json!({ "kind": "HIU" }),
             (Some(acting), _) => json!({ "kind": "REPRESENTATIVE", "representation": acting.representation.name() }),
-            (None, None) if !by_policy => json!({ "kind": "UNKNOWN" }),
+            (None, None) if origin != Origin::Policy => json!({ "kind": "UNKNOWN" }),
             (None, _) => json!({ "kind": "PERSON" }),
         };
         Ok(json!({
@@ -205,7 +206,11 @@ impl Claims<'_> {
             "permission": permission(&scope)?,
             "granted_by": granted_by,
             "notice": { "notice": consent.notice.notice, "version": consent.notice.version, "language": consent.notice.language, "sha256": consent.notice.sha256 },
-            "origin": if by_policy { "POLICY" } else { "REQUEST" },
+            "origin": match origin {
+                Origin::Policy => "POLICY",
+                Origin::BreakGlass => "BREAK_GLASS",
+                Origin::Request | Origin::Unspecified => "REQUEST",
+            },
             "event_id": self.event_id,
             "log_origin": self.log_origin,
         }))

@@ -5,6 +5,7 @@
 
 mod again;
 pub mod artefact;
+pub mod break_glass;
 pub mod closing;
 pub mod consent;
 pub mod decision;

@@ -68,6 +68,11 @@ impl Lookup {
         (Slot::of_hash(&hash), hash[16..].to_vec())
     }
 
+    /// A professional's registration.
+    pub fn professional(&self, registration: &[String; 3]) -> [u8; 32] {
+        self.of("professional", &registration.each_ref().map(|part| part.as_bytes()))
+    }
+
     /// Parts are length-prefixed, so that no two lists of parts run together.
     fn of(&self, use_: &str, parts: &[&[u8]]) -> [u8; 32] {
         let mut data = Vec::new();

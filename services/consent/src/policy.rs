@@ -5,6 +5,7 @@ use std::time::Duration;
 use sammati_kernel::{Caller, Micros, ParticipantId, Reason, Refusal};
 
 use crate::artefact::Audience;
+use crate::notification::OPERATORS;
 use crate::rows::{
     ConsentRow, DiscoveryRow, LinkRow, NotificationRow, PolicyRow, ProfileShareRow, RequestRow, SubscriptionRow,
     TransferRow,
@@ -134,6 +135,9 @@ pub fn may_acknowledge(caller: &Caller, row: Option<TransferRow>) -> Result<Tran
 
 /// The name that a caller's notifications are kept under; who acts for her reads hers.
 pub fn recipient(caller: &Caller) -> String {
+    if caller.is_operator() {
+        return OPERATORS.to_owned();
+    }
     caller.account().map_or_else(|| caller.id(), |account| account.name())
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sammati_api::consent::v1::artefact_service_server::ArtefactServiceServer;
+use sammati_api::consent::v1::break_glass_service_server::BreakGlassServiceServer;
 use sammati_api::consent::v1::consent_request_service_server::ConsentRequestServiceServer;
 use sammati_api::consent::v1::consent_service_server::ConsentServiceServer;
 use sammati_api::consent::v1::decision_service_server::DecisionServiceServer;
@@ -197,6 +198,7 @@ pub fn served(rpc: &Rpc) -> Served {
         .add(ConsentRequestServiceServer::new(rpc.clone()))
         .add(ConsentServiceServer::new(rpc.clone()))
         .add(ArtefactServiceServer::new(rpc.clone()))
+        .add(BreakGlassServiceServer::new(rpc.clone()))
         .add(DecisionServiceServer::new(rpc.clone()))
         .add(LinkServiceServer::new(rpc.clone()))
         .add(PolicyServiceServer::new(rpc.clone()))

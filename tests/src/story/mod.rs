@@ -2,6 +2,7 @@
 
 mod asking;
 mod deciding;
+mod emergency;
 mod enrolling;
 mod proving;
 mod representing;

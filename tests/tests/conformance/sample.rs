@@ -173,6 +173,14 @@ impl Sampler<'_> {
                     3
                 })
             }
+            Kind::Enum(_) if short(field.full_name()) == "ReviewBreakGlassRequest.outcome" => {
+                // An operator upholds, everybody else disputes.
+                Value::EnumNumber(if self.caller == Some(CallerKind::Operator) {
+                    1
+                } else {
+                    3
+                })
+            }
             Kind::Enum(names) => Value::EnumNumber(names.values().map(|v| v.number()).find(|n| *n != 0).unwrap_or(0)),
             Kind::Bytes => Value::Bytes(vec![0; 32].into()),
             Kind::Bool => Value::Bool(true),
@@ -216,6 +224,7 @@ fn special(name: &str) -> Option<&'static str> {
         "Identifier.abha_number" => "91-1234-5678-9015",
         "Identifier.abha_address"
         | "CreateConsentRequestRequest.patient"
+        | "OpenBreakGlassRequest.patient"
         | "CreateSubscriptionRequest.patient"
         | "SetupLockerRequest.patient" => "nobody.there@sbx",
         "CreateTransactionRequest.aadhaar" | "StartKycRequest.aadhaar" => "999941057058",
@@ -240,6 +249,7 @@ fn special(name: &str) -> Option<&'static str> {
         "Actor.id" => "services/identity",
         "SourceRange.service" => "identity",
         "Registration.registry" => "HFR",
+        "OpenBreakGlassRequest.reason" => "brought in unconscious and alone",
         "Evidence.type" => "BIRTH_CERTIFICATE",
         "ExchangeTokenRequest.audience" => "identity",
         "CreateAccountRequest.audiences"

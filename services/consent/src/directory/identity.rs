@@ -60,6 +60,10 @@ impl Directory for Follower {
         self.facts.fresh(self.bound)
     }
 
+    fn is_professional(&self, registration: &types::RequesterIdentifier) -> bool {
+        self.facts.has_professional(&registration.value)
+    }
+
     fn is_active_as(&self, id: &ParticipantId, role: Role) -> bool {
         self.facts.participant(id).is_some_and(|facts| facts.acts_as(role))
     }

@@ -45,6 +45,9 @@ pub trait Directory: Send + Sync + 'static {
     /// IDENTITY_STALE.
     fn fresh(&self) -> Result<(), Refusal>;
 
+    /// Whether an ACTIVE professional has this registration, and it is verified.
+    fn is_professional(&self, registration: &types::RequesterIdentifier) -> bool;
+
     /// Whether it is an active participant with this role.
     fn is_active_as(&self, id: &ParticipantId, role: Role) -> bool {
         self.participant(id)

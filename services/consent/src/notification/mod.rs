@@ -16,6 +16,9 @@ use crate::rows::NotificationRow;
 /// How soon a notification should be acknowledged; later counts too, and is marked.
 pub const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(60);
 
+/// The recipient that every operator is.
+pub const OPERATORS: &str = "operators";
+
 /// Who is told: each once, whatever roles it has, since a recipient drops a second word of one event.
 #[derive(Debug, Clone, Default)]
 pub struct Recipients(Vec<String>);
@@ -39,6 +42,12 @@ impl Recipients {
             Some(account) => self.name(account.name()),
             None => self,
         }
+    }
+
+    /// And the operators.
+    #[must_use]
+    pub fn operators(self) -> Self {
+        self.name(OPERATORS.to_owned())
     }
 
     fn name(mut self, name: String) -> Self {

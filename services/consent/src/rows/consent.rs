@@ -4,7 +4,7 @@ use sammati_api::types::v1 as types;
 use sammati_kernel::{AccountId, ConsentId, Micros, ParticipantId, Refusal};
 use sammati_store::{Cell, Column, Record, Table};
 
-use super::{ScopeRow, broken};
+use super::{BreakGlassRow, ScopeRow, broken};
 use crate::consent::State;
 
 /// See the contract's `Consent`.
@@ -106,6 +106,9 @@ pub struct ConsentRow {
     /// The representation it was granted under, 16 bytes; empty: by herself.
     #[prost(bytes = "vec", tag = "40")]
     pub granted_under: Vec<u8>,
+    /// What happened, if it was opened without her word in an emergency.
+    #[prost(message, optional, tag = "42")]
+    pub break_glass: Option<BreakGlassRow>,
     /// The contract's `Origin`; 0 is REQUEST.
     #[prost(int32, tag = "41")]
     pub origin: i32,
@@ -195,7 +198,7 @@ impl Record for ConsentRow {
             self.subject.clone().into(),
             self.hiu.as_str().into(),
             self.hip.as_str().into(),
-            self.request.clone().into(),
+            (!self.request.is_empty()).then(|| self.request.clone()).into(),
             self.pair.clone().into(),
             open.then(|| self.subject.clone()).into(),
             open.then_some(if self.resumes() { self.resume } else { self.expire })

@@ -2,6 +2,7 @@
 //!
 //! What is personal (addresses, references, words of hers) stands in `sealed` fields, under her data key.
 
+mod break_glass;
 mod consent;
 mod discovery;
 mod link;
@@ -11,6 +12,7 @@ mod standing;
 mod subscription;
 mod transfer;
 
+pub use break_glass::{BreakGlassRow, GlassCountRow, OpenGlass, WordRow};
 pub use consent::{ArtefactRow, ConsentRow};
 pub use discovery::{DiscoveryRow, Known, ProfileShareRow};
 pub use link::{CareContextRow, DataKeyRow, LinkRow, LinkTryRow};
@@ -35,6 +37,7 @@ pub fn tables() -> Vec<verbs::Known> {
         verbs::Known::of::<ConsentRow>(),
         verbs::Known::of::<DataKeyRow>(),
         verbs::Known::of::<DiscoveryRow>(),
+        verbs::Known::of::<GlassCountRow>(),
         verbs::Known::of::<LinkRow>(),
         verbs::Known::of::<LinkTryRow>(),
         verbs::Known::of::<NotificationRow>(),

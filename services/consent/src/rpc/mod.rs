@@ -1,6 +1,7 @@
 //! What can be asked? One short function per RPC, in a file per proto service.
 
 mod artefact;
+mod break_glass;
 mod check;
 mod consent;
 mod decision;

@@ -147,20 +147,7 @@ impl Core {
 
     /// Where the request goes. A closed account is nobody, like an address that is.
     async fn place_of(&self, ask: &Ask) -> Result<Place, Refusal> {
-        use sammati_api::types::v1::{Identifier, identifier::Identifier as I};
-        let identifier = Identifier {
-            identifier: Some(I::AbhaAddress(ask.patient.clone())),
-        };
-        let found = self.resolver.resolve(identifier, None).await?;
-        let Some(found) = found.filter(|found| found.active) else {
-            let (slot, owner) = self.lookup.nobody(&ask.patient);
-            return Ok(Place {
-                slot,
-                owner,
-                subject: None,
-            });
-        };
-        Ok(Place::person(found.account))
+        self.place_at(&ask.patient).await
     }
 
     async fn read_request(&self, caller: &Caller, name: &str) -> Result<api::ConsentRequest, Refusal> {

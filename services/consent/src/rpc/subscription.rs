@@ -203,7 +203,7 @@ impl Core {
     }
 
     /// Where what is asked of an address goes. A closed account is nobody, like an address that is.
-    async fn place_at(&self, patient: &str) -> Result<Place, Refusal> {
+    pub(super) async fn place_at(&self, patient: &str) -> Result<Place, Refusal> {
         let identifier = types::Identifier {
             identifier: Some(types::identifier::Identifier::AbhaAddress(patient.to_owned())),
         };

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use sammati_api::consent::v1 as api;
+use sammati_api::consent::v1::break_glass::Outcome;
 use sammati_kernel::{Caller, ConsentId, ConsentRequestId, Micros, ParticipantId, Reason, Refusal, Violations};
 
 use super::{name, optional_name, optional_participant, request, scope, stamp};
 use crate::artefact::Audience;
+use crate::break_glass::review::ReviewGlass;
 use crate::consent::State;
 use crate::decision::Granted;
 use crate::rows::{self, ConsentRow, etag};
@@ -91,6 +93,38 @@ pub fn reader(caller: &Caller, hip: &str) -> Option<Audience> {
     })
 }
 
+/// What is told of an emergency: why to all but the HIP, what is said of it afterwards to her and to operators.
+fn glass(
+    row: &ConsentRow,
+    ring: &Ring,
+    reason: &str,
+    to: Option<Audience>,
+) -> Result<Option<api::BreakGlass>, Refusal> {
+    let Some(glass) = &row.break_glass else { return Ok(None) };
+    let words = |word: &Option<rows::WordRow>, outcome: Outcome| match word {
+        Some(word) if to.is_none() => {
+            let use_ = ReviewGlass::sealed_as(outcome);
+            Ok(ring.open(&row.subject, use_, &row.id, &word.comment)?.text)
+        }
+        _ => Ok::<_, Refusal>(String::new()),
+    };
+    let at = |word: &Option<rows::WordRow>| word.as_ref().and_then(|word| stamp(word.at));
+    Ok(Some(api::BreakGlass {
+        emergency: glass.emergency,
+        reason: if to == Some(Audience::Hip) {
+            String::new()
+        } else {
+            reason.to_owned()
+        },
+        review_due_time: stamp(glass.due),
+        review: glass.review.as_ref().map_or(0, |word| word.outcome),
+        review_time: at(&glass.review),
+        review_comment: words(&glass.review, Outcome::Upheld)?,
+        dispute_time: at(&glass.dispute),
+        dispute: words(&glass.dispute, Outcome::Disputed)?,
+    }))
+}
+
 /// What a caller sees of a consent: a participant no account, the HIP not the name of the professional.
 ///
 /// # Errors
@@ -113,8 +147,12 @@ pub fn render(
     let ended = if state == State::Expired { row.expire } else { row.ended };
     Ok(api::Consent {
         name: row.id()?.name(),
-        request: rows::request_id(&row.request)?.name(),
+        request: match row.request.as_slice() {
+            [] => String::new(),
+            id => rows::request_id(id)?.name(),
+        },
         origin: row.origin.max(api::consent::Origin::Request.into()),
+        break_glass: glass(row, ring, &private.text, to)?,
         patient: private.patient,
         subject: if to.is_none() {
             row.subject()?.name()

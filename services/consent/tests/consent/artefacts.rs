@@ -13,7 +13,12 @@ use tonic::Response;
 
 use crate::world::{World, by, everywhere, participant, reason, refused};
 
-async fn fetch(w: &World, who: &Caller, consent: &str, audience: Audience) -> Result<api::Artefact, tonic::Status> {
+pub(crate) async fn fetch(
+    w: &World,
+    who: &Caller,
+    consent: &str,
+    audience: Audience,
+) -> Result<api::Artefact, tonic::Status> {
     let message = api::GetArtefactRequest {
         consent: consent.to_owned(),
         version: 0,
@@ -22,7 +27,7 @@ async fn fetch(w: &World, who: &Caller, consent: &str, audience: Audience) -> Re
     w.rpc().get_artefact(by(who, message)).await.map(Response::into_inner)
 }
 
-async fn claims(w: &World, artefact: &api::Artefact) -> Value {
+pub(crate) async fn claims(w: &World, artefact: &api::Artefact) -> Value {
     let keys = w
         .rpc()
         .list_keys(by(&Caller::ANYONE, Default::default()))

@@ -6,6 +6,7 @@ mod cases;
 mod closing;
 mod deciding;
 mod discovering;
+mod emergencies;
 mod giving;
 mod graph;
 mod links;

@@ -93,6 +93,10 @@ impl Directory for People {
         !self.inactive.lock().unwrap().contains(&account)
     }
 
+    fn is_professional(&self, registration: &types::RequesterIdentifier) -> bool {
+        registration.value == "MH1001"
+    }
+
     fn as_of(&self) -> Micros {
         START
     }

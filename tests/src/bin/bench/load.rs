@@ -196,6 +196,10 @@ impl Directory for Everybody {
         true
     }
 
+    fn is_professional(&self, _: &types::RequesterIdentifier) -> bool {
+        false
+    }
+
     fn as_of(&self) -> Micros {
         SystemClock.now()
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use sammati_api::consent::v1::break_glass::Outcome as GlassOutcome;
 use sammati_api::consent::v1::{self as consent, decision::Outcome, decision::Reason};
 use sammati_api::sandbox::v1 as sandbox;
 use sammati_api::types::v1 as types;
@@ -46,6 +47,7 @@ impl Tour<'_> {
         self.artefact(&consent).await?;
         self.decisions(&person, &consent).await?;
         self.trail(&person, &consent).await?;
+        self.emergency(&person).await?;
         self.herself(&person).await?;
         console::done(self.number);
         Ok(())
@@ -358,6 +360,52 @@ impl Tour<'_> {
             "she narrows it to two uses in all, of which one is taken; the hospital acknowledges",
             &format!("version {}, {left} use left", narrowed.version),
             &verb(self, "NarrowConsent", r#","scope":{…}"#),
+        );
+        Ok(())
+    }
+
+    /// She cannot be asked: a professional opens her records, she is told, and an operator looks at it.
+    async fn emergency(&mut self, person: &Person) -> Result<(), Failure> {
+        let url = self.story.addresses.consent.clone();
+        let service = "sammati.consent.v1.BreakGlassService";
+
+        self.begin();
+        let professional = self.story.professional().await?;
+        let opened = self.story.break_glass(person, &professional).await?;
+        let body = r#"{"request_id":"<uuid v7>","patient":"<address>","hips":["participants/hospital"],"requester":{…},"hi_types":["HI_TYPE_PRESCRIPTION"],"emergency":"EMERGENCY_UNCONSCIOUS","reason":"brought in unconscious and alone"}"#;
+        self.done(
+            "she is brought in unconscious; a verified professional of the clinic breaks the glass",
+            &format!("{} for four hours, VIEW only", opened.origin().as_str_name()),
+            &self.grpcurl("clinic", true, &url, &format!("{service}/OpenBreakGlass"), body),
+        );
+
+        self.begin();
+        let told = self.story.notification(&person.who, &opened.name).await?;
+        self.done(
+            "she is told at once",
+            &format!("{} about {}", told.kind().as_str_name(), told.resource),
+            &self.grpcurl(
+                "app",
+                true,
+                &url,
+                "sammati.consent.v1.NotificationService/WatchNotifications",
+                "{}",
+            ),
+        );
+
+        self.begin();
+        let reviewed = self
+            .story
+            .reviewed(&self.story.operator, &opened.name, GlassOutcome::Misuse)
+            .await?;
+        let body = format!(
+            r#"{{"request_id":"<uuid v7>","name":"{}","outcome":"OUTCOME_MISUSE","comment":"nobody was brought in that night"}}"#,
+            opened.name
+        );
+        self.done(
+            "an operator reviews it and finds misuse",
+            &reviewed.state().as_str_name(),
+            &self.grpcurl("operator", false, &url, &format!("{service}/ReviewBreakGlass"), &body),
         );
         Ok(())
     }

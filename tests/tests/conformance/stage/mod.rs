@@ -3,6 +3,7 @@
 
 mod audits;
 mod consents;
+mod emergencies;
 pub(crate) mod links;
 mod people;
 mod representations;
@@ -142,6 +143,8 @@ impl Stage {
             "ConsentService.ResumeConsent" => self.resume_consent().await?,
             "ConsentService.NarrowConsent" => self.narrow_consent().await?,
             "ConsentService.RevokeConsents" => self.revoke_consents().await?,
+            "BreakGlassService.OpenBreakGlass" => self.open_break_glass().await?,
+            "BreakGlassService.ReviewBreakGlass" => self.review_break_glass().await?,
             "DecisionService.AuthorizeAccess" => self.authorize_access().await?,
             "LinkService.IssueLinkToken" => self.issue_link_token().await?,
             "LinkService.LinkCareContexts" => self.link_care_contexts().await?,
