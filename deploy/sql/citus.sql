@@ -23,7 +23,8 @@ DECLARE
         'notification',
         'policy', 'profile_share', 'subscription', 'transfer',
         -- audit
-        'checkpoint', 'cosignature', 'leaf', 'log', 'log_key', 'mention', 'posting', 'source', 'subject', 'tile',
+        'checkpoint', 'cosignature', 'erasure', 'leaf', 'legal_hold', 'log', 'log_key', 'mention', 'posting', 'source', 'subject',
+        'tile',
         -- audit's payload keys
         'payload_key',
         -- a witness

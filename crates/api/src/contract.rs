@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Verbs of methods that change nothing.
-const READS: [&str; 12] = [
+const READS: [&str; 13] = [
     "Get",
     "List",
     "Check",
@@ -24,6 +24,7 @@ const READS: [&str; 12] = [
     "StreamCheck",
     "Summarize",
     "Explain",
+    "Export",
     "VerifyArtefact",
 ];
 

@@ -85,6 +85,8 @@ struct Facts {
     inactive: BTreeSet<ParticipantId>,
     /// Accounts that are not, or were once not, ACTIVE, with the version they were told at.
     accounts: HashMap<AccountId, (api::account::State, i64)>,
+    /// Those of them that are DELETED, and whether their data is destroyed.
+    deleted: HashMap<AccountId, bool>,
     /// Sessions that ended, until none of their tokens can be live.
     ended: HashMap<SessionId, Micros>,
     keys: HashMap<String, PublicKey>,
@@ -161,6 +163,11 @@ impl IdentityFacts {
             .accounts
             .get(&id)
             .map_or(api::account::State::Active, |(state, _)| *state)
+    }
+
+    /// The accounts that are DELETED, and whether identity has destroyed their data.
+    pub fn deleted_accounts(&self) -> Vec<(AccountId, bool)> {
+        self.read().deleted.iter().map(|(id, purged)| (*id, *purged)).collect()
     }
 
     /// Everything that identity committed before this is known here; `None` before the first word.
@@ -377,6 +384,10 @@ impl Facts {
         let known = self.accounts.entry(id).or_insert(told);
         if told.1 >= known.1 {
             *known = told;
+            // For ever: nothing leads back.
+            if told.0 == api::account::State::Deleted {
+                *self.deleted.entry(id).or_default() |= account.purged;
+            }
         }
     }
 

@@ -40,7 +40,7 @@ pub struct Log {
     pub(crate) signing: Mutex<()>,
     id: String,
     origin: String,
-    keyring: Keyring,
+    pub(crate) keyring: Keyring,
     tags: Tagger,
     pub(crate) grown: watch::Sender<()>,
     /// Wakes when this process signs.
@@ -437,7 +437,7 @@ fn half_year(now: Micros) -> String {
 
 /// Marks the ids of the log's own events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Own;
+pub(crate) struct Own;
 
 impl sammati_kernel::IdKind for Own {
     const COLLECTION: &'static str = "events";

@@ -1,5 +1,7 @@
 //! How is it kept? The records of the log, all in its one partition.
 
+mod erasure;
+
 use prost::Message;
 use sammati_api::audit::v1::Leaf;
 use sammati_kernel::Slot;
@@ -8,6 +10,8 @@ use sammati_log::cosignature::Witness;
 use sammati_log::hash::leaf_hash;
 use sammati_store::verbs::Known;
 use sammati_store::{Cell, Column, EmbeddedMigrations, Reader, Record, Table, embed_migrations};
+
+pub use erasure::{Done, ErasureRow, HoldRow, Running};
 
 pub use crate::posting::PostingRow;
 use crate::posting::{Reach, Tag, Walk};
@@ -28,6 +32,8 @@ pub fn log_tables() -> Vec<Known> {
         Known::of::<SubjectRow>(),
         Known::of::<TileRow>(),
         Known::of::<CheckpointRow>(),
+        Known::of::<ErasureRow>(),
+        Known::of::<HoldRow>(),
         Known::of::<CosignatureRow>(),
         Known::of::<LogKeyRow>(),
     ]
@@ -80,6 +86,9 @@ pub struct LogRow {
     /// Up to which run the merges of postings are done.
     #[prost(uint64, tag = "10")]
     pub merged: u64,
+    /// How often leaves were cleared: postings made of what they were before are not taken.
+    #[prost(uint64, tag = "11")]
+    pub cleared: u64,
 }
 
 impl LogRow {
@@ -478,6 +487,9 @@ pub struct PayloadKeyRow {
     /// The key under the key-encryption key; empty once it was destroyed.
     #[prost(bytes = "vec", tag = "2")]
     pub wrapped: Vec<u8>,
+    /// How many keys of this name were destroyed before it.
+    #[prost(int64, tag = "3")]
+    pub generation: i64,
 }
 
 impl Record for PayloadKeyRow {

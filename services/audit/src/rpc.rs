@@ -2,6 +2,7 @@
 
 mod log;
 mod proof;
+mod retention;
 mod stream;
 mod subject;
 

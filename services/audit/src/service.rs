@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sammati_api::audit::v1::log_service_server::LogServiceServer;
 use sammati_api::audit::v1::proof_service_server::ProofServiceServer;
+use sammati_api::audit::v1::retention_service_server::RetentionServiceServer;
 use sammati_api::audit::v1::subject_service_server::SubjectServiceServer;
 use sammati_kernel::{Clock, Key, Reason};
 use sammati_log::cosignature::Witness;
@@ -31,6 +32,8 @@ use crate::witnesses::Witnesses;
 /// How often the log is signed while it grows.
 const SIGN_EVERY: Duration = Duration::from_secs(1);
 
+/// How often what is due is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// The key that `log_key.pem` replaces, while readers change over.
 const PREVIOUS_KEY: &str = "log_key.previous.pem";
 
@@ -197,6 +200,7 @@ impl Service for Audit {
                 .spawn(http::serve(Arc::clone(&log), listener, start.shutdown.clone()));
         }
         start.tasks.spawn(sign(Arc::clone(&log), start.shutdown.clone()));
+        start.tasks.spawn(sweep(Arc::clone(&log), start.shutdown.clone()));
         start.tasks.spawn(cosign(Arc::clone(&log), start.shutdown.clone()));
         start.tasks.spawn({
             let (log, stop) = (Arc::clone(&log), start.shutdown.clone());
@@ -254,7 +258,34 @@ pub fn served(log: Arc<Log>, lookup: &Key) -> Served {
     Served::new()
         .add(LogServiceServer::new(rpc.clone()))
         .add(ProofServiceServer::new(rpc.clone()))
-        .add(SubjectServiceServer::new(rpc))
+        .add(SubjectServiceServer::new(rpc.clone()))
+        .add(RetentionServiceServer::new(rpc))
+}
+
+/// Destroys again what a restore brought back, then erases what is due, until `stop`.
+pub async fn sweep(log: Arc<Log>, stop: CancellationToken) {
+    let mut each = tokio::time::interval(SWEEP_EVERY);
+    each.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut again = true;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = each.tick() => {}
+        }
+        let done = async {
+            if again {
+                log.erase_again().await?;
+            }
+            log.sweep().await
+        };
+        match done.await {
+            Ok(()) => again = false,
+            Err(refusal) => tracing::warn!(
+                reason = refusal.reason.as_str(),
+                "what is due is not erased yet; trying again"
+            ),
+        }
+    }
 }
 
 /// Signs the log each second if it grew, until `stop`.

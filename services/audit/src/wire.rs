@@ -4,6 +4,7 @@ mod append;
 mod event;
 mod list;
 mod proof;
+mod retention;
 mod sources;
 mod subject;
 mod tile;
@@ -16,6 +17,7 @@ use sammati_kernel::{Refusal, Violations};
 pub(crate) use append::{Mended, batch, direct_events};
 pub(crate) use list::{Filter, filter};
 pub(crate) use proof::{Leaves, inclusion, which_leaves};
+pub(crate) use retention::{class_erasure, erased_subject, expired_class, hold, lifted_hold};
 pub(crate) use sources::{feeds, index_of, position};
 pub(crate) use subject::{occurred, subject};
 
@@ -202,6 +204,7 @@ pub(crate) fn log_event(log: &str, row: &LeafRow, header: audit::Leaf, opened: O
         header: Some(header),
         payload,
         payload_state: state.into(),
+        erasure: None,
     }
 }
 

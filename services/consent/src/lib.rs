@@ -6,6 +6,7 @@
 mod again;
 pub mod artefact;
 pub mod break_glass;
+pub mod closing;
 pub mod consent;
 mod daily;
 pub mod decision;

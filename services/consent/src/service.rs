@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::again;
 use crate::artefact::{ArtefactKey, ArtefactKeys};
+use crate::closing::Closings;
 use crate::directory::identity::{Follower, IdentityResolver};
 use crate::directory::{Directory, Resolver};
 use crate::rows::{self, MIGRATIONS};
@@ -214,6 +215,7 @@ pub async fn background(rpc: Rpc, store: Store, stop: CancellationToken) {
     tokio::join!(
         keep_time(&store, Beat::new(&stop, sweep::EVERY)),
         halt(&rpc, Beat::new(&stop, sweep::EVERY)),
+        close(&rpc, Beat::new(&stop, sweep::EVERY)),
         write_denials(&rpc, Beat::new(&stop, FLUSH)),
     );
     rpc.flush_denials(true).await;
@@ -234,6 +236,18 @@ async fn halt(rpc: &Rpc, mut beat: Beat<'_>) {
             tracing::warn!(
                 reason = refusal.reason.as_str(),
                 "transfers of suspended participants wait; trying again"
+            );
+        }
+    }
+}
+
+async fn close(rpc: &Rpc, mut beat: Beat<'_>) {
+    let mut closings = Closings::default();
+    while beat.next().await {
+        if let Err(refusal) = rpc.close_accounts(&mut closings).await {
+            tracing::warn!(
+                reason = refusal.reason.as_str(),
+                "what belongs to deleted accounts waits; trying again"
             );
         }
     }

@@ -26,6 +26,7 @@ mod transaction;
 mod vault;
 mod wire;
 
+pub use account::Erases;
 pub use keyring::KeyRing;
-pub use providers::{Kyc, Messages, RemoteKyc, RemoteMessages};
+pub use providers::{Kyc, Messages, RemoteAudit, RemoteKyc, RemoteMessages};
 pub use service::{Identity, Parts, Settings};

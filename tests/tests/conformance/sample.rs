@@ -235,6 +235,7 @@ fn special(name: &str) -> Option<&'static str> {
         "ConsentStamp.version" => "1.4",
         "ConsentStamp.language" | "NoticeRef.language" | "SendMessageRequest.language" => "en",
         "NoticeRef.sha256" => "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+        "ExpireClassRequest.month" => "2020-01",
         "CreateAddressRequest.local_part" => "walk.er1990",
         "SetPreferredAddressRequest.address" => "walk.er1990@sbx",
         "CreateParticipantRequest.participant_id" => "walked",

@@ -44,15 +44,16 @@ impl Log {
                 self.store.apply(MergeAll { at }).await?;
             } else if runs > reach.posted {
                 let end = runs.min(reach.posted + AT_ONCE).min(reach.merged + FAN);
-                self.post_runs(reach.posted, end).await?;
+                self.post_runs(reach.posted, end, head.cleared).await?;
             } else {
                 return Ok(());
             }
         }
     }
 
-    /// Leaves never change what they are about, so their postings are made of what is committed, before the lane is asked.
-    async fn post_runs(&self, from: u64, end: u64) -> Result<(), Refusal> {
+    /// Leaves change what they are about only when they are cleared, so their postings are made of what is committed, before
+    /// the lane is asked; it does not take them if any leaf was cleared since.
+    async fn post_runs(&self, from: u64, end: u64, cleared: u64) -> Result<(), Refusal> {
         let read = self.store.read(move |r| {
             let mut rows = Vec::new();
             for run in from..end {
@@ -68,7 +69,7 @@ impl Log {
             Ok::<_, Error>(rows)
         });
         let rows = read.await?;
-        self.store.apply(Post { from, rows }).await
+        self.store.apply(Post { from, cleared, rows }).await
     }
 }
 
@@ -76,6 +77,8 @@ impl Log {
 struct Post {
     /// The first run.
     from: u64,
+    /// How often leaves had been cleared before these pages were made.
+    cleared: u64,
     rows: Vec<PostingRow>,
 }
 
@@ -105,7 +108,7 @@ impl Command for Post {
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
         let mut log = view.get::<LogRow>(LogRow::KEY).ok_or(Reason::Internal)?;
-        if log.posted == self.from {
+        if log.posted == self.from && log.cleared == self.cleared {
             self.rows.iter().for_each(|row| view.put(row));
             log.posted += self.rows.len() as u64;
             view.put(&log);

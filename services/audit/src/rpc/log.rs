@@ -165,7 +165,29 @@ impl Rpc {
             read.payload().subject.clone_from(&payload.subject);
         }
         self.log.record(read).await?;
-        Ok(wire::log_event(&self.log.name(), &row, header, shown(caller, opened)))
+        let erasure = match opened {
+            Opened::Erased => self.erasure(&header).await?,
+            Opened::Readable(_) | Opened::Damaged => None,
+        };
+        let event = wire::log_event(&self.log.name(), &row, header, shown(caller, opened));
+        Ok(audit::LogEvent { erasure, ..event })
+    }
+
+    /// When and why a payload was erased, with the proof that the log says so.
+    async fn erasure(&self, header: &audit::Leaf) -> Result<Option<audit::Erasure>, Refusal> {
+        let Some(done) = self.log.erasure_of(header).await? else {
+            return Ok(None);
+        };
+        let checkpoint = self.log.covering(done.index + 1).await?;
+        let proved = self.log.prove_inclusion(&[done.index], &checkpoint).await?.pop();
+        let proved = proved.ok_or(Reason::Internal)?;
+        Ok(Some(audit::Erasure {
+            erase_time: Some(timestamp(sammati_kernel::Micros(done.at))),
+            legal_basis: done.basis,
+            event: wire::event_name(&self.log.name(), done.index),
+            leaf: proved.leaf,
+            proof: proved.bundle.to_string(),
+        }))
     }
 
     async fn list(

@@ -1,6 +1,8 @@
 //! What the audit log promises, on both databases.
 
 mod appending;
+mod erasing;
+mod exporting;
 mod fixture;
 mod fsck;
 mod keys;

@@ -44,6 +44,10 @@ impl Directory for Follower {
         self.facts.inactive_participants()
     }
 
+    fn deleted(&self) -> Vec<(AccountId, bool)> {
+        self.facts.deleted_accounts()
+    }
+
     fn is_active(&self, account: AccountId) -> bool {
         self.facts.account_state(account) == api::account::State::Active
     }

@@ -39,6 +39,9 @@ pub trait Directory: Send + Sync + 'static {
     /// The participants that are known and not ACTIVE.
     fn inactive(&self) -> Vec<ParticipantId>;
 
+    /// The accounts that are deleted, and whether identity has destroyed their data.
+    fn deleted(&self) -> Vec<(AccountId, bool)>;
+
     /// Whether an account is ACTIVE.
     fn is_active(&self, account: AccountId) -> bool;
 

@@ -30,6 +30,7 @@ use sammati_store::{Error, Head, Reader, RequestKey, Revision, Store};
 
 use crate::artefact::ArtefactKeys;
 use crate::artefact::issue::Issuer;
+use crate::closing::Closings;
 use crate::decision::denials::Denials;
 use crate::directory::{Directory, Resolver};
 use crate::link::token::LinkTokens;
@@ -101,6 +102,14 @@ impl Rpc {
     /// When storage fails.
     pub async fn halt_transfers(&self, halts: &mut Halts) -> Result<(), Refusal> {
         halts.run(&self.0.store, &self.0.directory).await
+    }
+
+    /// Closes what belongs to deleted accounts.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub async fn close_accounts(&self, closings: &mut Closings) -> Result<(), Refusal> {
+        closings.run(&self.0.store, &self.0.directory).await
     }
 
     /// Writes the denials that wait; `all` of them before the process ends.

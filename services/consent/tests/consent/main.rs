@@ -4,6 +4,7 @@ mod artefacts;
 mod asking;
 mod beforehand;
 mod cases;
+mod closing;
 mod deciding;
 mod discovering;
 mod emergencies;

@@ -67,7 +67,7 @@ pub(crate) async fn disable(w: &World, she: &Caller, name: &str) -> Result<api::
     w.rpc().disable_policy(by(she, message)).await.map(Response::into_inner)
 }
 
-async fn list(w: &World, who: &Caller, subject: &str) -> Vec<api::Policy> {
+pub(crate) async fn list(w: &World, who: &Caller, subject: &str) -> Vec<api::Policy> {
     let message = api::ListPoliciesRequest {
         subject: subject.to_owned(),
         ..Default::default()

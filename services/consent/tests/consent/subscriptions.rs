@@ -49,7 +49,7 @@ pub(crate) async fn ask(
     asked.map(Response::into_inner)
 }
 
-async fn read(w: &World, who: &Caller, name: &str) -> Result<api::Subscription, Status> {
+pub(crate) async fn read(w: &World, who: &Caller, name: &str) -> Result<api::Subscription, Status> {
     let name = name.to_owned();
     let read = w
         .rpc()

@@ -39,6 +39,7 @@ pub(crate) struct People {
     pub(crate) origins: Mutex<Vec<String>>,
     pub(crate) suspended: Mutex<BTreeSet<String>>,
     pub(crate) inactive: Mutex<BTreeSet<AccountId>>,
+    pub(crate) deleted: Mutex<Vec<(AccountId, bool)>>,
     pub(crate) stale: Mutex<bool>,
     /// How often somebody was asked for.
     pub(crate) asked: AtomicU64,
@@ -51,6 +52,7 @@ impl Default for People {
             origins: Mutex::new(vec!["https://clinic.example".to_owned()]),
             suspended: Mutex::default(),
             inactive: Mutex::default(),
+            deleted: Mutex::default(),
             stale: Mutex::default(),
             addresses: Mutex::default(),
             asked: Default::default(),
@@ -81,6 +83,10 @@ impl Directory for People {
     fn inactive(&self) -> Vec<ParticipantId> {
         let suspended = self.suspended.lock().unwrap();
         suspended.iter().map(|id| ParticipantId::parse(id).unwrap()).collect()
+    }
+
+    fn deleted(&self) -> Vec<(AccountId, bool)> {
+        self.deleted.lock().unwrap().clone()
     }
 
     fn is_active(&self, account: AccountId) -> bool {

@@ -4,9 +4,11 @@ use sammati_api::audit::v1::Actor;
 use sammati_api::audit::v1::event::Action;
 use sammati_api::identity::v1::representation::EndReason;
 use sammati_api::types::v1::CallerKind;
-use sammati_kernel::{AccountId, Caller, Micros, Refusal, RepresentationId, RepresentationKind, SessionId, Slot};
+use sammati_kernel::{
+    AccountId, Caller, Micros, Reason, Refusal, RepresentationId, RepresentationKind, SessionId, Slot,
+};
 use sammati_server::event::system;
-use sammati_store::{Command, Keys, Reader, Store, View};
+use sammati_store::{Command, Keys, Reader, Record, Store, View};
 
 use super::{OBJECT_WITHIN, State, conflict, told};
 use crate::rows::{EvidenceRow, RepresentationRow, SessionRow, check_etag};
@@ -52,11 +54,13 @@ pub(crate) struct Lost {
     pub(crate) actor: Option<Actor>,
     /// Whether another event caused it, and not its actor.
     pub(crate) caused: bool,
+    /// When it happened.
+    pub(crate) at: Micros,
 }
 
 impl Lost {
-    /// Why a representation ended by it. A service ends none but by the clock, or because an event lost before told so: then
-    /// it is not known who wanted it.
+    /// Why a representation ended by it. A service ends one by the clock, with the account of one of the two, or because an
+    /// event lost before told so: then it is not known who wanted it.
     fn reason(&self, row: &RepresentationRow) -> EndReason {
         let Some(actor) = &self.actor else {
             return EndReason::Unspecified;
@@ -64,7 +68,8 @@ impl Lost {
         let account = AccountId::parse_name(&actor.id);
         match actor.kind() {
             CallerKind::Operator => EndReason::Operator,
-            CallerKind::Service if !self.caused => EndReason::Time,
+            CallerKind::Service if !self.caused && row.due().is_some_and(|due| self.at.0 >= due) => EndReason::Time,
+            CallerKind::Service if !self.caused => EndReason::Account,
             _ if account.is_some() && account == row.principal() => EndReason::Principal,
             _ if account.is_some() && account == row.representative() => EndReason::Representative,
             _ => EndReason::Unspecified,
@@ -143,11 +148,10 @@ impl Move {
         let is_representative = self.caller.account().is_some() && self.caller.account() == row.representative();
         match self.verb {
             Verb::Accept => is_representative,
+            Verb::End if self.caller == system("identity") => true,
             // A guardian protects also from what his ward wants, and is not his ward's to dismiss.
-            Verb::End if row.is_guardianship() => {
-                self.caller.is_operator() || is_representative || self.cause.is_some()
-            }
-            Verb::End => self.caller.is_operator() || party(&self.caller, row) || self.cause.is_some(),
+            Verb::End if row.is_guardianship() => self.caller.is_operator() || is_representative,
+            Verb::End => self.caller.is_operator() || party(&self.caller, row),
             // By the gate an operator, and by the sweep the clock.
             Verb::Activate | Verb::Expire => true,
         }
@@ -161,6 +165,7 @@ impl Move {
             (None, Verb::Expire) => EndReason::Time,
             _ if account.is_some() && account == row.principal() => EndReason::Principal,
             _ if account.is_some() => EndReason::Representative,
+            _ if self.caller == system("identity") => EndReason::Account,
             _ => EndReason::Operator,
         };
         let now = view.now();
@@ -205,4 +210,42 @@ pub(crate) async fn expire(store: &Store) -> Result<(), Refusal> {
     });
     let done = futures::future::join_all(runs).await;
     done.into_iter().collect::<Result<Vec<_>, _>>().map(drop)
+}
+
+/// Ends whatever stands on an account that is deleted: who acts for her, and for whom she acts.
+pub(crate) async fn end_of_account(store: &Store, account: AccountId) -> Result<(), Refusal> {
+    for column in ["principal", "representative"] {
+        let mut before: Option<Vec<u8>> = None;
+        loop {
+            let from = before.take();
+            let page = store
+                .read(move |r| r.page::<RepresentationRow>(column, account.as_bytes(), from.as_deref(), BATCH))
+                .await?;
+            let rows: Vec<_> = page.into_iter().map(|stored| stored.record).collect();
+            for id in rows
+                .iter()
+                .filter(|row| row.state() != State::Ended)
+                .filter_map(RepresentationRow::id)
+            {
+                let end = Move {
+                    caller: system("identity"),
+                    id,
+                    etag: String::new(),
+                    verb: Verb::End,
+                    evidence: None,
+                    cause: None,
+                };
+                match store.apply(end).await {
+                    // It ended meanwhile.
+                    Err(refusal) if refusal.reason != Reason::StateConflict => return Err(refusal),
+                    _ => {}
+                }
+            }
+            match rows.last().filter(|_| rows.len() as i64 >= BATCH) {
+                Some(last) => before = Some(last.key()),
+                None => break,
+            }
+        }
+    }
+    Ok(())
 }

@@ -13,6 +13,7 @@ use sammati_server::authn::TokenFacts;
 use sammati_server::token;
 
 use super::fixture::{CHILD, Fixture, app, fixtures, mobile, operator, person, reason};
+use crate::account::purge;
 
 /// She, and who acts for her; they share no mobile.
 const HER: u64 = 100;
@@ -457,7 +458,8 @@ async fn an_end_that_is_done_again_says_who_had_ended_it() {
             (Some(actor(Person, &hers)), "", EndReason::Principal),
             (Some(actor(Person, &his)), "", EndReason::Representative),
             (Some(actor(Operator, "operators/asha")), "", EndReason::Operator),
-            (Some(actor(Service, "services/identity")), "", EndReason::Time),
+            (Some(actor(Service, "services/identity")), "", EndReason::Account),
+            (Some(actor(Service, "services/identity")), LATE, EndReason::Time),
             // What an earlier recovery did: who had wanted it is not known any more.
             (
                 Some(actor(Service, "services/identity")),
@@ -482,6 +484,9 @@ async fn an_end_that_is_done_again_says_who_had_ended_it() {
     }
 }
 
+/// For a cause: none, and it happened when the period was over.
+const LATE: &str = "late";
+
 fn actor(kind: types::CallerKind, id: &str) -> audit::Actor {
     audit::Actor {
         kind: kind.into(),
@@ -496,7 +501,11 @@ fn lost_end(fixture: &Fixture, name: &str, actor: Option<audit::Actor>, cause: &
         header: Some(audit::Leaf {
             event_id: fixture.request_id(),
             event_type: "identity.representation_ended".into(),
-            causation_event_id: cause.into(),
+            causation_event_id: if cause == LATE { String::new() } else { cause.into() },
+            occurred_time: (cause == LATE).then_some(prost_types::Timestamp {
+                seconds: 4_000_000_000,
+                nanos: 0,
+            }),
             ..Default::default()
         }),
         payload: Some(audit::Payload {
@@ -598,6 +607,40 @@ async fn a_ward_does_not_dismiss_her_guardian_but_he_and_an_operator_may_end_it(
                 let ended = end(&fixture, by, &proposed.name).await.unwrap();
                 assert_eq!(ended.state(), State::Ended);
             }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_acts_for_a_deleted_account_nor_by_one() {
+    for of_her in [true, false] {
+        for fixture in fixtures().await {
+            let (she, he, his) = two(&fixture).await;
+            let proposed = fixture
+                .inner
+                .create_representation(&she, delegate(&fixture, &his))
+                .await
+                .unwrap();
+            accept(&fixture, &he, &proposed.name).await.unwrap();
+            let session = act(&fixture, HIM, &proposed.name).await.unwrap();
+            purge(&fixture.inner.store, None).await.unwrap();
+            assert_eq!(fixture.count_events("identity.representation_ended").await, 0);
+            let deleted = if of_her { &she } else { &he };
+            let delete = api::DeleteAccountRequest {
+                request_id: fixture.request_id(),
+                name: deleted.account().unwrap().name(),
+                legal_basis: "her letter".into(),
+                ..Default::default()
+            };
+            fixture.inner.delete_account(&operator(), delete).await.unwrap();
+            for _ in 0..2 {
+                purge(&fixture.inner.store, None).await.unwrap();
+            }
+            let other = if of_her { &he } else { &she };
+            let ended = &list(&fixture, other).await[0];
+            assert_eq!((ended.state(), ended.end_reason()), (State::Ended, EndReason::Account));
+            assert!(refresh(&fixture, &session).await.is_err());
+            assert_eq!(fixture.count_events("identity.representation_ended").await, 1);
         }
     }
 }

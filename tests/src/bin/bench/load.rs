@@ -193,6 +193,10 @@ impl Directory for Everybody {
         role == if id.as_str() == PARTIES.1 { Role::Hip } else { Role::Hiu }
     }
 
+    fn deleted(&self) -> Vec<(AccountId, bool)> {
+        Vec::new()
+    }
+
     fn is_active(&self, _: AccountId) -> bool {
         true
     }

@@ -1,5 +1,7 @@
 //! The steps, in order.
 
+mod herself;
+
 use std::fmt::Display;
 use std::path::Path;
 use std::process::Command;
@@ -46,6 +48,7 @@ impl Tour<'_> {
         self.decisions(&person, &consent).await?;
         self.trail(&person, &consent).await?;
         self.emergency(&person).await?;
+        self.herself(&person).await?;
         console::done(self.number);
         Ok(())
     }

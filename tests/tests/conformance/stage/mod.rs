@@ -1,6 +1,7 @@
 //! Makes, for each mutation, the real object it is about and a good request about it: what a walk by descriptors alone
 //! cannot know.
 
+mod audits;
 mod consents;
 mod emergencies;
 pub(crate) mod links;
@@ -123,6 +124,11 @@ impl Stage {
             "TransactionService.VerifyTransaction" => self.verify_transaction().await?,
             "AccountService.CreateAccount" => self.create_account().await?,
             "AccountService.SetCredential" => self.set_credential().await?,
+            "AccountService.DeleteAccount" => self.delete_account().await?,
+            "SubjectService.EraseSubject" => self.erase_subject().await?,
+            "RetentionService.ExpireClass" => self.expire_class(),
+            "RetentionService.CreateLegalHold" => self.create_legal_hold(),
+            "RetentionService.LiftLegalHold" => self.lift_legal_hold().await?,
             "AddressService.CreateAddress" => self.create_address().await?,
             "AddressService.SetPreferredAddress" => self.set_preferred_address().await?,
             "RepresentationService.CreateRepresentation" => self.create_representation().await?,
