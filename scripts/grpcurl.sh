@@ -117,6 +117,7 @@ story() {
     blocks 'Ten minutes with grpcurl' README.md
     blocks '' docs/ABDM.md
     blocks 'By hand' docs/REPRESENTATION.md
+    blocks 'By hand' docs/ERASURE.md
 }
 
 blocks() { # heading (none: all), document
