@@ -4,6 +4,8 @@
 //! The order is: booked · begun (from here on nothing holds it back) · key destroyed · rows cleared · recorded in the log
 //! and closed, in one commit.
 
+mod again;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -65,6 +67,17 @@ impl Log {
         basis: &str,
         request: RequestKey,
     ) -> Result<Vec<(RetentionClass, Standing)>, Refusal> {
+        self.erase(caller, tag, classes, basis, Some(request)).await
+    }
+
+    async fn erase(
+        &self,
+        caller: &Caller,
+        tag: &[u8],
+        classes: &[RetentionClass],
+        basis: &str,
+        request: Option<RequestKey>,
+    ) -> Result<Vec<(RetentionClass, Standing)>, Refusal> {
         let kept = self.survey(tag).await?;
         let wanted: Vec<_> = kept
             .iter()
@@ -80,7 +93,7 @@ impl Log {
                 .take(),
             ..ErasureRow::default()
         });
-        self.store.run(Book(rows.collect()), Some(request)).await?;
+        self.store.run(Book(rows.collect()), request).await?;
         let mut standings = Vec::new();
         for class in retention::CLASSES
             .into_iter()
@@ -155,32 +168,6 @@ impl Log {
         }
     }
 
-    /// Destroys again whatever was erased and lives: a key database that was restored forgot it. Tells how many.
-    ///
-    /// # Errors
-    /// `STORAGE_UNAVAILABLE`.
-    pub async fn erase_again(&self) -> Result<usize, Refusal> {
-        let (mut again, mut after) = (0, Vec::new());
-        loop {
-            let from = after.clone();
-            let rows = self.store.read(move |r| r.scan::<ErasureRow>((0, &from), 1000)).await?;
-            let Some(last) = rows.last() else { break };
-            after.clone_from(&last.record.key);
-            for row in rows {
-                let Some(done) = row.record.done.last() else { continue };
-                again += usize::from(self.keyring.destroy(&row.record.key, done.generation).await?);
-            }
-        }
-        if again > 0 {
-            tracing::warn!(
-                again,
-                "keys that were destroyed had come back with a restore; they are destroyed again"
-            );
-            self.keyring.scrub().await?;
-        }
-        Ok(again)
-    }
-
     /// When and why the payload of a leaf was erased, if it was.
     ///
     /// # Errors
@@ -243,7 +230,12 @@ impl Log {
                 Err(standing) => return Ok(Some(standing)),
             },
         };
-        self.keyring.destroy(key, running.generation).await?;
+        let gone = keyring::Gone {
+            generation: running.generation,
+            at: Micros(running.at),
+            basis: &row.basis,
+        };
+        self.keyring.destroy(key, gone).await?;
         if key.first() == Some(&SUBJECT) {
             self.clear(key, running.generation).await?;
         }

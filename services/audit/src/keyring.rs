@@ -153,7 +153,7 @@ impl Keyring {
             wrapped.map(|wrapped| PayloadKeyRow {
                 id,
                 wrapped,
-                generation: 0,
+                ..PayloadKeyRow::default()
             })
         };
         let rows = ids
@@ -184,10 +184,12 @@ impl Keyring {
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
-    pub(crate) async fn destroy(&self, id: &[u8], generation: i64) -> Result<bool, Refusal> {
+    pub(crate) async fn destroy(&self, id: &[u8], gone: Gone<'_>) -> Result<bool, Refusal> {
         let destroy = DestroyKey {
             id: id.to_vec(),
-            generation,
+            generation: gone.generation,
+            at: gone.at,
+            basis: gone.basis.to_owned(),
         };
         let destroyed = self.store.apply(destroy).await?;
         self.cache.remove(id);
@@ -200,6 +202,17 @@ impl Keyring {
     /// `STORAGE_UNAVAILABLE`.
     pub(crate) async fn scrub(&self) -> Result<(), Refusal> {
         self.store.scrub().await
+    }
+
+    /// The keys of names of which one was destroyed, the last first, below a name.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(crate) async fn gone(&self, before: Option<Vec<u8>>, most: i64) -> Result<Vec<PayloadKeyRow>, Refusal> {
+        let read =
+            move |r: &mut Reader<'_>| r.page::<PayloadKeyRow>("gone", &PayloadKeyRow::GONE, before.as_deref(), most);
+        let rows = self.store.read(read).await?;
+        Ok(rows.into_iter().map(|row| row.record).collect())
     }
 
     /// The names of the months' keys that live.
@@ -231,10 +244,22 @@ fn months(r: &mut Reader<'_>) -> Result<Vec<Vec<u8>>, sammati_store::Error> {
     }
 }
 
-/// Destroys a key.
+/// The end of a key.
+pub(crate) struct Gone<'a> {
+    /// Which of its name.
+    pub(crate) generation: i64,
+    /// When.
+    pub(crate) at: Micros,
+    /// On what ground.
+    pub(crate) basis: &'a str,
+}
+
+/// Destroys a key. Its row says when and why: a log that was restored may have forgotten.
 struct DestroyKey {
     id: KeyId,
     generation: i64,
+    at: Micros,
+    basis: String,
 }
 
 impl Command for DestroyKey {
@@ -264,6 +289,8 @@ impl Command for DestroyKey {
         view.put(&PayloadKeyRow {
             wrapped: Vec::new(),
             generation: self.generation + 1,
+            destroyed: self.at.0,
+            basis: self.basis.clone(),
             ..row
         });
         Ok(true)
@@ -299,8 +326,8 @@ impl Command for CreateKeys {
                 Some(row) if !row.wrapped.is_empty() || row.id.first() == Some(&MONTH) => row,
                 before => {
                     let row = PayloadKeyRow {
-                        generation: before.map_or(0, |row| row.generation),
-                        ..new.clone()
+                        wrapped: new.wrapped.clone(),
+                        ..before.unwrap_or_else(|| new.clone())
                     };
                     view.put(&row);
                     row

@@ -39,4 +39,4 @@ pub mod witness;
 pub mod witnesses;
 
 pub use rpc::Rpc;
-pub use service::{Audit, Beside, Parts, Settings, open, open_with, served, sign, sweep};
+pub use service::{Audit, Beside, Parts, Settings, open, open_with, served, sign};

@@ -490,15 +490,30 @@ pub struct PayloadKeyRow {
     /// How many keys of this name were destroyed before it.
     #[prost(int64, tag = "3")]
     pub generation: i64,
+    /// When the last of them was; 0 if none was.
+    #[prost(int64, tag = "4")]
+    pub destroyed: i64,
+    /// On what ground.
+    #[prost(string, tag = "5")]
+    pub basis: String,
+}
+
+impl PayloadKeyRow {
+    /// The value of the column of those of which one was destroyed.
+    pub(crate) const GONE: [u8; 1] = [1];
 }
 
 impl Record for PayloadKeyRow {
     const TABLE: Table = Table {
         name: "payload_key",
-        columns: &[],
+        columns: &[Column::bytes("gone")],
     };
 
     fn key(&self) -> Vec<u8> {
         self.id.clone()
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![(self.generation > 0).then(|| Self::GONE.to_vec()).into()]
     }
 }

@@ -1,5 +1,6 @@
 //! How is it started? The settings, the two databases, the key, and the task that signs.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use sammati_api::audit::v1::log_service_server::LogServiceServer;
 use sammati_api::audit::v1::proof_service_server::ProofServiceServer;
 use sammati_api::audit::v1::retention_service_server::RetentionServiceServer;
 use sammati_api::audit::v1::subject_service_server::SubjectServiceServer;
-use sammati_kernel::{Clock, Key, Reason};
+use sammati_kernel::{AccountId, Clock, Key, Reason};
 use sammati_log::cosignature::Witness;
 use sammati_server::config::DatabaseConfig;
 use sammati_server::post::Post;
@@ -200,7 +201,11 @@ impl Service for Audit {
                 .spawn(http::serve(Arc::clone(&log), listener, start.shutdown.clone()));
         }
         start.tasks.spawn(sign(Arc::clone(&log), start.shutdown.clone()));
-        start.tasks.spawn(sweep(Arc::clone(&log), start.shutdown.clone()));
+        let known = facts.clone();
+        let purged = move || known.deleted_accounts();
+        start
+            .tasks
+            .spawn(sweep(Arc::clone(&log), purged, start.shutdown.clone()));
         start.tasks.spawn(cosign(Arc::clone(&log), start.shutdown.clone()));
         start.tasks.spawn({
             let (log, stop) = (Arc::clone(&log), start.shutdown.clone());
@@ -262,20 +267,21 @@ pub fn served(log: Arc<Log>, lookup: &Key) -> Served {
         .add(RetentionServiceServer::new(rpc))
 }
 
-/// Destroys again what a restore brought back, then erases what is due, until `stop`.
-pub async fn sweep(log: Arc<Log>, stop: CancellationToken) {
+/// Erases again what a restore brought back, then what is due, until `stop`. `deleted` tells the accounts that are deleted,
+/// and whether their data is destroyed.
+async fn sweep(log: Arc<Log>, deleted: impl Fn() -> Vec<(AccountId, bool)> + Send, stop: CancellationToken) {
     let mut each = tokio::time::interval(SWEEP_EVERY);
     each.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut again = true;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = each.tick() => {}
-        }
+    let (mut again, mut booked) = (true, HashSet::new());
+    while stop.run_until_cancelled(each.tick()).await.is_some() {
         let done = async {
             if again {
                 log.erase_again().await?;
             }
+            let purged = deleted().into_iter().filter(|(_, purged)| *purged).map(|(id, _)| id);
+            let new: Vec<_> = purged.filter(|id| !booked.contains(id)).collect();
+            log.book_again(&new).await?;
+            booked.extend(new);
             log.sweep().await
         };
         match done.await {

@@ -9,15 +9,17 @@ use sammati_api::audit::v1::class_erasure::State;
 use sammati_api::audit::v1::log_event::PayloadState;
 use sammati_api::audit::v1::retention_service_server::RetentionService;
 use sammati_api::audit::v1::subject_service_server::SubjectService;
-use sammati_api::audit::v1::{self as audit, ClassErasure};
+use sammati_api::audit::v1::{self as audit, ClassErasure, ExportFormat};
 use sammati_api::types::v1::RetentionClass::{self, AadhaarAuth, Access, Admin, Consent, General};
-use sammati_kernel::{AccountId, Caller, Clock, Reason, Refusal, Slot};
+use sammati_api::types::v1::TimeRange;
+use sammati_audit::witnesses::Witnesses;
+use sammati_kernel::{AccountId, Caller, Clock, Micros, Reason, Refusal, Slot};
 use sammati_log::bundle::Bundle;
 use sammati_log::hash::leaf_hash;
 use sammati_server::event::timestamp;
 use sammati_store::{Location, on_conn};
 
-use crate::fixture::{Audit, account, event_id, everywhere, granted, of, operator, said, service};
+use crate::fixture::{Audit, account, event_id, everywhere, granted, of, operator, person, said, service};
 use crate::fsck::check;
 use crate::reading::all;
 use crate::subject::{judged, whole};
@@ -165,6 +167,15 @@ fn sealed(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
     rows.iter().map(payload).filter(|payload| !payload.is_empty()).collect()
 }
 
+/// What the rows of leaves are found by, beside what their bytes tell.
+fn names(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    use prost::Message;
+    let row = |row: &Vec<u8>| sammati_audit::rows::LeafRow::decode(row.as_slice()).unwrap();
+    rows.iter().map(|bytes| row(bytes).names).collect()
+}
+
+const FORMATS: [ExportFormat; 3] = [ExportFormat::Native, ExportFormat::Fhir, ExportFormat::Ocsf];
+
 fn wrapped(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
     use prost::Message;
     rows.iter()
@@ -191,18 +202,17 @@ async fn a3_nothing_of_a_person_stays_and_every_proof_holds() {
         let (log, keys) = (audit.location(), audit.key_location());
         let payloads = sealed(&bodies(&log, "leaf"));
         let wrapped = wrapped(&bodies(&keys, "payload_key"));
+        let names = names(&bodies(&log, "leaf"));
+        for format in FORMATS {
+            let file = audit.export_text(person(account(1)), format).await;
+            assert!(file.contains(&crate::fixture::consent(1)), "{format:?}");
+        }
         assert_eq!((payloads.len(), holds(&everything(&log), &payloads[1])), (4, true));
 
         // Below every floor all is booked.
         let booked = audit.erase(1, &[]).await.unwrap();
-        assert_eq!(
-            states(&booked),
-            [
-                (Consent, State::Booked),
-                (Access, State::Booked),
-                (General, State::Booked)
-            ]
-        );
+        let expected = [Consent, Access, General, Admin].map(|class| (class, State::Booked));
+        assert_eq!(states(&booked), expected, "that she exported is of the last");
         assert!(
             booked
                 .iter()
@@ -232,6 +242,8 @@ async fn a3_nothing_of_a_person_stays_and_every_proof_holds() {
         for event in kept {
             assert_eq!(audit.state(event).await.payload_state(), PayloadState::Readable);
         }
+        let file = audit.export_text(person(account(1)), ExportFormat::Native).await;
+        assert_eq!(file.matches(CANARY).count(), 1, "of the class that is kept");
         // Neither her ciphertexts nor the key they were under are anywhere; those of others are.
         let found = [everything(&log), everything(&keys)].concat();
         assert!(!holds(&found, CANARY.as_bytes()));
@@ -248,7 +260,16 @@ async fn a3_nothing_of_a_person_stays_and_every_proof_holds() {
         audit.clock.advance(7 * YEAR);
         audit.log.sweep().await.unwrap();
         assert_eq!(audit.state(&hers[0]).await.payload_state(), PayloadState::Erased);
-        assert!(!holds(&[everything(&log), everything(&keys)].concat(), &payloads[0]));
+        let found = [everything(&log), everything(&keys)].concat();
+        assert!(!holds(&found, &payloads[0]));
+        assert!(names[..3].iter().all(|names| !holds(&found, names)) && holds(&found, &names[3]));
+        for format in FORMATS {
+            let file = audit.export_text(person(account(1)), format).await;
+            assert!(
+                !file.contains(CANARY) && !file.contains(&crate::fixture::consent(1)),
+                "{format:?}"
+            );
+        }
         assert_eq!(audit.state(&other).await.payload_state(), PayloadState::Readable);
 
         // Every proof from before, to the byte, and her whole list.
@@ -267,11 +288,15 @@ async fn a3_nothing_of_a_person_stays_and_every_proof_holds() {
     }
 }
 
-/// How many of `who`'s events are found by the consent that their payloads name.
-async fn found_by_consent(audit: &Audit, who: u8) -> usize {
+/// How many of `who`'s events of the day from `begun` on are found by the consent that their payloads name.
+async fn found_by_consent(audit: &Audit, who: u8, begun: Micros) -> usize {
     let request = audit::ListEventsRequest {
         page_size: 1000,
         consent: crate::fixture::consent(who),
+        occurred_range: Some(TimeRange {
+            from: Some(timestamp(begun)),
+            to: Some(timestamp(begun.plus(DAY))),
+        }),
         ..Default::default()
     };
     let found = all(audit, &operator(), &request).await;
@@ -283,6 +308,7 @@ async fn found_by_consent(audit: &Audit, who: u8) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a3_what_a_cleared_leaf_named_finds_it_no_more() {
     for audit in everywhere().await {
+        let begun = audit.clock.now();
         for _ in 0..5 {
             let events = (0..900_u32).map(|n| classed((n % 90) as u8, General, &audit));
             audit.append(events.collect()).await.unwrap();
@@ -292,12 +318,12 @@ async fn a3_what_a_cleared_leaf_named_finds_it_no_more() {
         posted.unwrap();
         assert_eq!(states(&erased.unwrap()), [(General, State::Erased)]);
         audit.log.post().await.unwrap();
-        assert_eq!(found_by_consent(&audit, 1).await, 50);
+        assert_eq!(found_by_consent(&audit, 1, begun).await, 50);
         audit.erase(1, &[]).await.unwrap();
         let location = audit.location();
         for _ in 0..2 {
             for (who, left) in [(1, 0), (2, 0), (3, 50)] {
-                assert_eq!(found_by_consent(&audit, who).await, left, "{who}");
+                assert_eq!(found_by_consent(&audit, who, begun).await, left, "{who}");
             }
             let of_fsck = location.clone();
             let found = tokio::task::spawn_blocking(move || check(&of_fsck)).await.unwrap();
@@ -352,6 +378,116 @@ async fn a3_a_key_database_that_was_restored_forgets_again() {
                 .any(Vec::is_empty)
         );
         assert_eq!(audit.state(&event).await.payload_state(), PayloadState::Erased);
+    }
+}
+
+/// The log and its keys are two databases: each remembers for the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_a_log_that_was_restored_erases_again() {
+    for audit in everywhere().await {
+        let (hers, other) = (classed(1, General, &audit), classed(2, General, &audit));
+        audit.append(vec![hers.clone(), other.clone()]).await.unwrap();
+        audit.clock.advance(YEAR);
+        let ciphertext = sealed(&bodies(&audit.location(), "leaf"))[0].clone();
+        let is_kept = |audit: &Audit| holds(&bodies(&audit.location(), "leaf").concat(), &ciphertext);
+        let backup = audit.backup().await;
+        audit.erase(1, &[General]).await.unwrap();
+        let erased = audit.state(&hers).await.erasure.unwrap();
+        assert!(!is_kept(&audit));
+        let audit = audit.restart_from(backup, Witnesses::default()).await;
+        // Ciphertext and look-ups are back, and the log says nothing of an erasure; but the key is gone.
+        assert!(is_kept(&audit));
+        let before = audit.state(&hers).await;
+        assert_eq!((before.payload_state(), before.erasure), (PayloadState::Erased, None));
+
+        assert_eq!(audit.log.erase_again().await.unwrap(), 1);
+        assert!(!is_kept(&audit));
+        let again = audit.state(&hers).await.erasure.expect("it says again when and why");
+        assert_eq!(
+            (&again.legal_basis, again.erase_time),
+            (&erased.legal_basis, erased.erase_time)
+        );
+        let bundle: Bundle = again.proof.parse().unwrap();
+        bundle.verify(leaf_hash(&again.leaf), &[audit.verifier()]).unwrap();
+        assert_eq!(audit.log.erase_again().await.unwrap(), 0, "once");
+        assert_eq!(audit.state(&other).await.payload_state(), PayloadState::Readable);
+        let (list, head) = whole(&audit, 1, 100).await.unwrap();
+        judged(&audit, &list, &head).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_what_a_restored_log_forgot_to_have_booked_is_booked_again() {
+    for audit in everywhere().await {
+        let events = [Consent, General].map(|class| classed(1, class, &audit));
+        audit.append(events.to_vec()).await.unwrap();
+        let backup = audit.backup().await;
+        audit.erase(1, &[]).await.unwrap();
+        let audit = audit.restart_from(backup, Witnesses::default()).await;
+        audit.clock.advance(YEAR);
+        audit.log.sweep().await.unwrap();
+        assert_eq!(
+            audit.state(&events[1]).await.payload_state(),
+            PayloadState::Readable,
+            "forgotten"
+        );
+        let purged = [account(1), account(9)];
+        assert_eq!(
+            audit.log.book_again(&purged).await.unwrap(),
+            1,
+            "there is nothing of the other"
+        );
+        assert_eq!(audit.log.book_again(&purged).await.unwrap(), 0, "once");
+        assert_eq!(audit.state(&events[1]).await.payload_state(), PayloadState::Erased);
+        assert_eq!(audit.state(&events[0]).await.payload_state(), PayloadState::Readable);
+        audit.clock.advance(7 * YEAR);
+        audit.log.sweep().await.unwrap();
+        assert_eq!(audit.state(&events[0]).await.payload_state(), PayloadState::Erased);
+    }
+}
+
+/// What is told of emergencies, of who acts for her, of her policies and of her subscriptions goes with all else of its class.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_events_of_every_family_go_with_their_class() {
+    let families = [
+        (Consent, "access.break_glass"),
+        (Consent, "access.break_glass_reviewed"),
+        (Access, "access.denied"),
+        (Admin, "identity.representation_activated"),
+        (Admin, "identity.representation_ended"),
+        (Consent, "policy.disabled"),
+        (Consent, "subscription.withdrawn"),
+        (General, "link.data_available"),
+        (General, "identity.profile_shared"),
+        (AadhaarAuth, "identity.authn_succeeded"),
+    ];
+    for audit in everywhere().await {
+        let told = |(class, kind): (RetentionClass, &str)| {
+            let mut event = classed(1, class, &audit);
+            event.event_type = kind.to_owned();
+            event
+        };
+        let events: Vec<_> = families.into_iter().map(told).collect();
+        audit.append(events.clone()).await.unwrap();
+        let rounds = [
+            (1, [Access, General].as_slice()),
+            (6, &[Consent, AadhaarAuth]),
+            // The records of the erasures are of this class too: they are its newest.
+            (8, &[Admin]),
+        ];
+        let mut all = Vec::new();
+        for (years, gone) in rounds {
+            audit.clock.advance(YEAR * years);
+            let standings = states(&audit.erase(1, &[]).await.unwrap());
+            for class in gone {
+                assert!(standings.contains(&(*class, State::Erased)), "{class:?} {standings:?}");
+            }
+            all.extend(gone);
+            for (event, (class, kind)) in events.iter().zip(families) {
+                let state = audit.state(event).await.payload_state();
+                assert_eq!(state == PayloadState::Erased, all.contains(&class), "{kind}");
+            }
+        }
     }
 }
 

@@ -15,6 +15,12 @@ use crate::subject::judged;
 
 impl Audit {
     async fn export(&self, caller: Caller, format: ExportFormat) -> Vec<Value> {
+        let text = self.export_text(caller, format).await;
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The file as it is.
+    pub(crate) async fn export_text(&self, caller: Caller, format: ExportFormat) -> String {
         let request = audit::ExportSubjectRequest {
             format: format.into(),
             ..Default::default()
@@ -24,8 +30,7 @@ impl Audit {
         while let Some(part) = stream.next().await {
             file.extend(part.unwrap().content);
         }
-        let text = String::from_utf8(file).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        String::from_utf8(file).unwrap()
     }
 }
 

@@ -193,6 +193,26 @@ pub fn expire(view: &mut View<'_>, row: &mut DiscoveryRow) -> Result<bool, Refus
     Ok(true)
 }
 
+/// Ends one whose person's account is deleted, on that `ground`.
+///
+/// # Errors
+/// INTERNAL when the row is damaged.
+pub(crate) fn end_of_account(view: &mut View<'_>, row: &mut DiscoveryRow, ground: &str) -> Result<(), Refusal> {
+    if expire(view, row)? {
+        return Ok(());
+    }
+    let Some(to) = row.state().after(Verb::Expire) else {
+        return Ok(());
+    };
+    row.settle(to, view.now());
+    view.put(row);
+    let mut draft = draft("link.discovery_answered", &system("consent"), row)?;
+    to.as_str().clone_into(&mut draft.event.reason_code);
+    ground.clone_into(&mut draft.payload().legal_basis);
+    let told = draft.emit(view);
+    tell(view, told, row, To::Hip)
+}
+
 /// Who hears of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum To {

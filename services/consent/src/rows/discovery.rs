@@ -147,7 +147,7 @@ impl DiscoveryRow {
 impl Record for DiscoveryRow {
     const TABLE: Table = Table {
         name: "discovery",
-        columns: &[Column::int("due")],
+        columns: &[Column::int("due"), Column::bytes("subject")],
     };
 
     fn key(&self) -> Vec<u8> {
@@ -155,7 +155,10 @@ impl Record for DiscoveryRow {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        vec![self.state().is_open().then_some(self.expire).into()]
+        vec![
+            self.state().is_open().then_some(self.expire).into(),
+            super::named(&self.subject),
+        ]
     }
 }
 
@@ -227,7 +230,7 @@ impl ProfileShareRow {
 impl Record for ProfileShareRow {
     const TABLE: Table = Table {
         name: "profile_share",
-        columns: &[Column::int("due")],
+        columns: &[Column::int("due"), Column::bytes("subject")],
     };
 
     fn key(&self) -> Vec<u8> {
@@ -235,6 +238,9 @@ impl Record for ProfileShareRow {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        vec![(self.state() == share::State::Sent).then_some(self.expire).into()]
+        vec![
+            (self.state() == share::State::Sent).then_some(self.expire).into(),
+            super::named(&self.subject),
+        ]
     }
 }

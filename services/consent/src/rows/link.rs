@@ -48,7 +48,7 @@ impl Record for LinkRow {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        vec![self.subject.clone().into(), self.hip.as_str().into()]
+        vec![super::named(&self.subject), super::named(self.hip.as_bytes())]
     }
 }
 
@@ -89,7 +89,7 @@ impl Record for CareContextRow {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        vec![self.subject.clone().into(), self.link.clone().into()]
+        vec![super::named(&self.subject), super::named(&self.link)]
     }
 }
 

@@ -23,7 +23,7 @@ pub use subscription::{SourcesRow, SubscriptionRow};
 pub use transfer::{NotificationRow, TransferRow};
 
 use sammati_kernel::{AccountId, Id, IdKind, Micros, ParticipantId, Reason, Refusal, RepresentationId};
-use sammati_store::verbs;
+use sammati_store::{Cell, verbs};
 use sammati_store::{EmbeddedMigrations, embed_migrations};
 
 /// The schema.
@@ -79,6 +79,11 @@ pub fn account(bytes: &[u8]) -> Option<AccountId> {
 /// A time that may be absent, kept as 0.
 pub fn time(micros: i64) -> Option<Micros> {
     (micros != 0).then_some(Micros(micros))
+}
+
+/// A look-up column of what names somebody; a row that was cleared is found by nobody.
+fn named(value: &[u8]) -> Cell {
+    Cell::Bytes((!value.is_empty()).then(|| value.to_vec()))
 }
 
 /// The name of a representation that may be absent.

@@ -21,7 +21,7 @@ use crate::world::{DAY, World, by, everywhere, participant, reason, refused};
 const NOTHING: Nothing = Nothing {};
 
 /// What she asks of the hospital.
-fn search(w: &World, address: &str) -> api::CreateDiscoveryRequest {
+pub(crate) fn search(w: &World, address: &str) -> api::CreateDiscoveryRequest {
     let tries = w.tries(address, 1990);
     api::CreateDiscoveryRequest {
         hip: "participants/hospital".into(),
@@ -35,14 +35,18 @@ fn search(w: &World, address: &str) -> api::CreateDiscoveryRequest {
     }
 }
 
-async fn look(w: &World, she: &Caller, message: api::CreateDiscoveryRequest) -> Result<api::Discovery, Status> {
+pub(crate) async fn look(
+    w: &World,
+    she: &Caller,
+    message: api::CreateDiscoveryRequest,
+) -> Result<api::Discovery, Status> {
     w.rpc()
         .create_discovery(by(she, message))
         .await
         .map(Response::into_inner)
 }
 
-async fn read(w: &World, who: &Caller, name: &str) -> Result<api::Discovery, Status> {
+pub(crate) async fn read(w: &World, who: &Caller, name: &str) -> Result<api::Discovery, Status> {
     let name = name.to_owned();
     let read = w.rpc().get_discovery(by(who, api::GetDiscoveryRequest { name })).await;
     read.map(Response::into_inner)

@@ -23,7 +23,7 @@ use crate::artefacts::{claims, fetch};
 use crate::proving::receipt;
 use crate::world::{DAY, HOUR, World, by, everywhere, operator, participant, professional, reason, refused};
 
-fn opening(w: &World, address: &str) -> api::OpenBreakGlassRequest {
+pub(crate) fn opening(w: &World, address: &str) -> api::OpenBreakGlassRequest {
     api::OpenBreakGlassRequest {
         patient: address.to_owned(),
         hips: vec!["participants/hospital".into()],
@@ -35,12 +35,17 @@ fn opening(w: &World, address: &str) -> api::OpenBreakGlassRequest {
     }
 }
 
-async fn open(w: &World, request: api::OpenBreakGlassRequest) -> Result<Vec<api::Consent>, tonic::Status> {
+pub(crate) async fn open(w: &World, request: api::OpenBreakGlassRequest) -> Result<Vec<api::Consent>, tonic::Status> {
     let opened = w.rpc().open_break_glass(by(&participant("clinic"), request)).await;
     opened.map(|answer| answer.into_inner().consents)
 }
 
-async fn review(w: &World, who: &Caller, name: &str, outcome: Outcome) -> Result<api::Consent, tonic::Status> {
+pub(crate) async fn review(
+    w: &World,
+    who: &Caller,
+    name: &str,
+    outcome: Outcome,
+) -> Result<api::Consent, tonic::Status> {
     let request = api::ReviewBreakGlassRequest {
         name: name.to_owned(),
         etag: String::new(),

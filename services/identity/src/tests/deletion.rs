@@ -1,5 +1,6 @@
 //! An account is deleted: at once nobody acts in it, and after 30 days nothing personal of it is left.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use sammati_api::identity::v1 as api;
@@ -8,12 +9,60 @@ use sammati_api::identity::v1::account::State;
 use sammati_api::identity::v1::create_transaction_request::Subject;
 use sammati_api::identity::v1::transaction::Purpose;
 use sammati_kernel::{AccountId, Actor, Caller, Reason, Refusal};
+use sammati_store::{Reader, Traces};
 
-use super::fixture::{Fixture, app, fixtures, mobile, operator, person, reason};
+use super::fixture::{Fixture, aadhaar, app, fixtures, mobile, operator, person, reason};
 use crate::account::{Erases, purge};
-use crate::rows::{AccountRow, DataKeyRow, PortraitRow};
+use crate::rows::{
+    AccountRow, DataKeyRow, GuardRow, ParticipantRow, PortraitRow, RepresentationRow, SessionRow, TransactionRow,
+    tables,
+};
+use crate::transaction::forget;
 
 const DAY: u64 = 86_400;
+
+/// In which tables rows name an account, and whether in what goes on. What is personal in it is in none as it is.
+async fn traces(fixture: &Fixture, account: AccountId, n: u64) -> BTreeSet<(&'static str, bool)> {
+    let partitions: Vec<i64> = fixture.inner.store.partitions().all().collect();
+    let read = move |r: &mut Reader<'_>| {
+        let all = |names: Vec<Vec<u8>>, r: &mut Reader<'_>| {
+            let mut traces = Traces::of(names);
+            traces.walk::<AccountRow>(r, &partitions, &["due"])?;
+            traces.walk::<DataKeyRow>(r, &partitions, &[])?;
+            traces.walk::<GuardRow>(r, &partitions, &[])?;
+            traces.walk::<ParticipantRow>(r, &partitions, &[])?;
+            traces.walk::<PortraitRow>(r, &partitions, &[])?;
+            traces.walk::<RepresentationRow>(r, &partitions, &["open", "due"])?;
+            traces.walk::<SessionRow>(r, &partitions, &["live"])?;
+            traces.walk::<TransactionRow>(r, &partitions, &["due"])?;
+            assert_eq!(traces.walked(), tables().len(), "a table is left out");
+            Ok::<_, sammati_store::Error>(traces)
+        };
+        let personal = [mobile(n), aadhaar(n), "Asha".to_owned(), "12 Temple Road".to_owned()];
+        let open = all(personal.map(String::into_bytes).to_vec(), r)?;
+        assert!(open.found().is_empty(), "{:?}", open.found());
+        let of_her = all(vec![account.to_vec(), account.name().into_bytes()], r)?;
+        Ok(of_her.found().clone())
+    };
+    fixture.inner.store.read(read).await.unwrap()
+}
+
+/// After the time of grace rows of an account are history, each of a kind that may stay.
+pub(super) async fn is_history(fixture: &Fixture, account: AccountId, n: u64) {
+    let before = traces(fixture, account, n).await;
+    assert!(before.contains(&("account", true)), "{before:?}");
+    fixture.pass(31 * DAY);
+    for _ in 0..2 {
+        purge(&fixture.inner.store, Some(&Asked::default())).await.unwrap();
+    }
+    forget(&fixture.inner.store).await.unwrap();
+    let mut left = traces(fixture, account, n).await;
+    // By its id, which is nobody's any more: that it was, under what proofs, who acted, and which proofs were counted.
+    for allowed in ["account", "session", "representation", "txn", "guard"] {
+        left.remove(&(allowed, false));
+    }
+    assert!(left.is_empty(), "{left:?}");
+}
 
 /// Audit, as it is asked.
 #[derive(Default)]

@@ -12,6 +12,7 @@ use sammati_kernel::{Actor, Caller, Micros, Reason, Refusal};
 use sammati_server::authn::TokenFacts;
 use sammati_server::token;
 
+use super::deletion::is_history;
 use super::fixture::{CHILD, Fixture, app, fixtures, mobile, operator, person, reason};
 use crate::account::purge;
 
@@ -641,6 +642,8 @@ async fn nobody_acts_for_a_deleted_account_nor_by_one() {
             assert_eq!((ended.state(), ended.end_reason()), (State::Ended, EndReason::Account));
             assert!(refresh(&fixture, &session).await.is_err());
             assert_eq!(fixture.count_events("identity.representation_ended").await, 1);
+            let n = if of_her { HER } else { HIM };
+            is_history(&fixture, deleted.account().unwrap(), n).await;
         }
     }
 }
