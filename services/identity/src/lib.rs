@@ -27,5 +27,6 @@ mod vault;
 mod wire;
 
 pub use keyring::KeyRing;
-pub use providers::{Kyc, Messages, RemoteKyc, RemoteMessages};
+pub use providers::{Kyc, RemoteKyc};
+pub use sammati_server::messages::{Messages, RemoteMessages};
 pub use service::{Identity, Parts, Settings};

@@ -85,7 +85,7 @@ fn every_mutation_keeps_its_promises() {
 }
 
 /// Changes without an etag: they name many at once or a secret, add to a record, or take what is there as it is then.
-const WITHOUT_ETAG: [&str; 9] = [
+const WITHOUT_ETAG: [&str; 10] = [
     "BreakGlassService.OpenBreakGlass",
     "SubscriptionService.SetupLocker",
     "SessionService.RefreshSession",
@@ -94,6 +94,7 @@ const WITHOUT_ETAG: [&str; 9] = [
     "LinkService.IssueLinkToken",
     "LinkService.LinkCareContexts",
     "LinkService.AnnounceCareContexts",
+    "LinkService.SendDeepLink",
     "NotificationService.AcknowledgeNotifications",
 ];
 

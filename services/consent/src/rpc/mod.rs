@@ -5,6 +5,7 @@ mod break_glass;
 mod check;
 mod consent;
 mod decision;
+mod deep_link;
 mod discovery;
 mod link;
 mod list;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 use sammati_api::types::v1 as types;
 use sammati_kernel::{Caller, Micros, Refusal, Slot};
+use sammati_server::messages::Messages;
 use sammati_server::page::PageTokens;
 use sammati_store::{Error, Head, Reader, RequestKey, Revision, Store};
 
@@ -54,6 +56,7 @@ pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) messages: Messages,
     pub(crate) subjects: Subjects,
     pub(crate) denials: Denials,
     pub(crate) keys: Arc<ArtefactKeys>,
@@ -90,6 +93,7 @@ impl Rpc {
             keys: Arc::new(parts.artefact_keys),
             directory: parts.directory,
             resolver: parts.resolver,
+            messages: parts.messages,
             store: parts.store,
             vault,
         }))

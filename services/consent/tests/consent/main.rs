@@ -9,6 +9,7 @@ mod discovering;
 mod emergencies;
 mod giving;
 mod graph;
+mod inviting;
 mod links;
 mod lists;
 mod live;
