@@ -11,13 +11,14 @@ use ring::digest::{SHA256, digest};
 use sammati_api::consent::v1::consent::Origin;
 use sammati_api::types::v1::CareContextRef;
 use sammati_kernel::jws::{MAX_TOKEN, signing_input};
-use sammati_kernel::{Caller, ConsentId, Micros, ParticipantId, Refusal, Slot};
+use sammati_kernel::{Caller, ConsentId, Micros, ParticipantId, Refusal, Slot, StatusListId};
 use serde_json::{Map, Value, json};
 
 use crate::consent::State;
 use crate::request::ask::Ask;
 use crate::rows::{ConsentRow, broken};
 use crate::scope::Scope;
+use crate::status_list::ENTRIES;
 
 /// The `typ` of an artefact.
 pub const TYP: &str = "consent-artefact+jwt";
@@ -155,6 +156,8 @@ fn fits_at_the_longest(ask: &Ask, hip: &ParticipantId) -> bool {
         granted: ask.scope.erase_time.0,
         expire: ask.scope.erase_time.0,
         notice: ask.notice.clone(),
+        status_list: StatusListId::new(Micros(0), Slot::new(0), [0; 8]).to_vec(),
+        status_index: ENTRIES,
         ..ConsentRow::default()
     };
     let claims = Claims {
@@ -187,7 +190,7 @@ impl Claims<'_> {
             (None, None) if origin != Origin::Policy => json!({ "kind": "UNKNOWN" }),
             (None, _) => json!({ "kind": "PERSON" }),
         };
-        Ok(json!({
+        let mut claims = json!({
             "iss": self.manager,
             "iat": made.seconds(),
             "nbf": made.seconds(),
@@ -213,7 +216,11 @@ impl Claims<'_> {
             },
             "event_id": self.event_id,
             "log_origin": self.log_origin,
-        }))
+        });
+        if let Some(list) = StatusListId::from_slice(&consent.status_list) {
+            claims["status"] = json!({ "status_list": { "idx": consent.status_index, "uri": list.name() } });
+        }
+        Ok(claims)
     }
 
     /// Puts in what is of one audience alone.

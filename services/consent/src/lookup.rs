@@ -78,6 +78,11 @@ impl Lookup {
         (Slot::of_hash(&hash), hash[16..].to_vec())
     }
 
+    /// Where a status list has its entries.
+    pub fn status_list(&self, id: &[u8]) -> [u8; 32] {
+        self.of("status list", &[id])
+    }
+
     /// A professional's registration.
     pub fn professional(&self, registration: &[String; 3]) -> [u8; 32] {
         self.of("professional", &registration.each_ref().map(|part| part.as_bytes()))

@@ -17,6 +17,7 @@ mod prove;
 mod request;
 mod share;
 mod standing;
+mod status_list;
 mod subscription;
 mod transfer;
 mod why;
@@ -30,6 +31,7 @@ use sammati_server::messages::Messages;
 use sammati_server::page::PageTokens;
 use sammati_store::{Error, Head, Reader, RequestKey, Revision, Store};
 
+use self::status_list::StatusLists;
 use crate::artefact::ArtefactKeys;
 use crate::artefact::issue::Issuer;
 use crate::decision::denials::Denials;
@@ -62,6 +64,7 @@ pub(crate) struct Core {
     pub(crate) keys: Arc<ArtefactKeys>,
     /// Signatures of committed bytes, by the artefact's key.
     pub(crate) signed: Cache<Vec<u8>, Arc<str>>,
+    pub(crate) status_lists: StatusLists,
     pub(crate) link_tokens: LinkTokens,
     pub(crate) resume_tokens: ResumeTokens,
     pub(crate) pages: PageTokens,
@@ -82,6 +85,7 @@ impl Rpc {
             subjects: Subjects::new(parts.store.clone(), vault.clone(), cache),
             denials: Denials::default(),
             signed: Cache::new(SIGNED),
+            status_lists: StatusLists::default(),
             link_tokens: LinkTokens::new(&parts.lookup, &parts.settings.consent_manager_id),
             resume_tokens: ResumeTokens::new(parts.store.key()),
             pages: PageTokens::new(&parts.lookup),

@@ -24,6 +24,7 @@ mod renewing;
 mod reports;
 mod representing;
 mod sharing;
+mod status;
 mod subscriptions;
 mod time;
 mod transfers;
