@@ -299,7 +299,7 @@ fn a_request_id_is_a_recent_uuid_v7() {
 
 #[test]
 fn a_mutation_without_request_id_is_idempotent_by_a_key_that_it_requires() {
-    const READS: [&str; 12] = [
+    const READS: [&str; 13] = [
         "Get",
         "List",
         "Check",
@@ -311,6 +311,7 @@ fn a_mutation_without_request_id_is_idempotent_by_a_key_that_it_requires() {
         "Batch",
         "StreamCheck",
         "Explain",
+        "ExportConsents",
         "VerifyArtefact",
     ];
     for rpc in rpcs()

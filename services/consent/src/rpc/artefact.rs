@@ -109,7 +109,7 @@ impl Core {
         })
     }
 
-    async fn render_artefact(
+    pub(super) async fn render_artefact(
         &self,
         caller: &Caller,
         (id, audience, version): (ConsentId, Audience, i32),

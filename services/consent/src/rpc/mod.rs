@@ -7,6 +7,7 @@ mod consent;
 mod decision;
 mod deep_link;
 mod discovery;
+mod export;
 mod link;
 mod list;
 mod live;

@@ -7,6 +7,7 @@ mod cases;
 mod deciding;
 mod discovering;
 mod emergencies;
+mod exporting;
 mod giving;
 mod graph;
 mod inviting;
