@@ -11,14 +11,14 @@ use ring::digest::{SHA256, digest};
 use sammati_api::consent::v1::consent::Origin;
 use sammati_api::types::v1::CareContextRef;
 use sammati_kernel::jws::{MAX_TOKEN, signing_input};
-use sammati_kernel::{Caller, ConsentId, Micros, ParticipantId, Refusal, Slot, StatusListId};
+use sammati_kernel::{Caller, ConsentId, Micros, ParticipantId, Refusal, Slot};
 use serde_json::{Map, Value, json};
 
 use crate::consent::State;
 use crate::request::ask::Ask;
 use crate::rows::{ConsentRow, broken};
 use crate::scope::Scope;
-use crate::status_list::ENTRIES;
+use crate::status_list::{self, ENTRIES};
 
 /// The `typ` of an artefact.
 pub const TYP: &str = "consent-artefact+jwt";
@@ -156,7 +156,7 @@ fn fits_at_the_longest(ask: &Ask, hip: &ParticipantId) -> bool {
         granted: ask.scope.erase_time.0,
         expire: ask.scope.erase_time.0,
         notice: ask.notice.clone(),
-        status_list: StatusListId::new(Micros(0), Slot::new(0), [0; 8]).to_vec(),
+        status_list: ConsentId::new(Micros(0), Slot::new(0), [0; 8]).to_vec(),
         status_index: ENTRIES,
         ..ConsentRow::default()
     };
@@ -217,8 +217,8 @@ impl Claims<'_> {
             "event_id": self.event_id,
             "log_origin": self.log_origin,
         });
-        if let Some(list) = StatusListId::from_slice(&consent.status_list) {
-            claims["status"] = json!({ "status_list": { "idx": consent.status_index, "uri": list.name() } });
+        if let Some(status) = status_list::claim(consent) {
+            claims["status"] = status;
         }
         Ok(claims)
     }

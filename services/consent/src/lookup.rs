@@ -72,15 +72,15 @@ impl Lookup {
         self.of("deep link", &[mobile.expose().as_bytes()])
     }
 
+    /// Where a status list has its entries.
+    pub fn status_list(&self, id: &[u8]) -> [u8; 32] {
+        self.of("status list", &[id])
+    }
+
     /// Where rows about an address live that is nobody's: a slot, and an owner that is no account.
     pub fn nobody(&self, address: &str) -> (Slot, Vec<u8>) {
         let hash = self.of("nobody", &[address.as_bytes()]);
         (Slot::of_hash(&hash), hash[16..].to_vec())
-    }
-
-    /// Where a status list has its entries.
-    pub fn status_list(&self, id: &[u8]) -> [u8; 32] {
-        self.of("status list", &[id])
     }
 
     /// A professional's registration.

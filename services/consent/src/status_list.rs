@@ -7,6 +7,7 @@ use miniz_oxide::deflate::compress_to_vec_zlib;
 use sammati_kernel::{Micros, Refusal, StatusListId};
 use sammati_store::{Keys, View};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::artefact::ArtefactKeys;
 use crate::consent::State;
@@ -72,6 +73,12 @@ pub fn give(view: &mut View<'_>, lookup: &Lookup, row: &mut ConsentRow) {
     row.status_index = place(&lookup.status_list(&list.id), list.given);
     list.given += 1;
     view.put(&list);
+}
+
+/// The claim `status` of an artefact; `None` of a consent that is older than the lists.
+pub fn claim(consent: &ConsentRow) -> Option<Value> {
+    let list = StatusListId::from_slice(&consent.status_list)?;
+    Some(json!({ "status_list": { "idx": consent.status_index, "uri": list.name() } }))
 }
 
 /// Where the `n`th entry of a list stands: each place once, in an order that only the key tells.
