@@ -120,7 +120,7 @@ story() {
     chapter 15 'By hand' docs/REPRESENTATION.md
     chapter 20 'By hand' docs/BREAK_GLASS.md
     # The last: it is about what remains of her.
-    chapter 15 'By hand' docs/ERASURE.md
+    chapter 12 'By hand' docs/ERASURE.md
 }
 
 chapter() { # how many commands at least, heading (none: all), document

@@ -21,7 +21,7 @@ DECLARE
         -- consent; `data_key` is named above
         'artefact', 'care_context', 'consent', 'consent_request', 'link', 'discovery', 'glass_count', 'link_try',
         'notification',
-        'policy', 'profile_share', 'subscription', 'transfer',
+        'policy', 'profile_share', 'status_list', 'subscription', 'transfer',
         -- audit
         'checkpoint', 'cosignature', 'erasure', 'leaf', 'legal_hold', 'log', 'log_key', 'mention', 'posting', 'source', 'subject',
         'tile',

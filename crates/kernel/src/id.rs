@@ -151,6 +151,7 @@ ids! {
     ProfileShare ProfileShareId "profileShares" "a profile shared at a counter";
     Representation RepresentationId "representations" "a representation: who may act for whom";
     Session SessionId "sessions" "a session";
+    StatusList StatusListId "statusLists" "a status list of consents";
     Subscription SubscriptionId "subscriptions" "a subscription to news of a person's records";
     Transaction TransactionId "transactions" "a transaction, ABDM txnId";
     Transfer TransferId "transfers" "a transfer, ABDM transactionId";

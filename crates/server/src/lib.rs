@@ -20,6 +20,7 @@ pub mod identity;
 mod layer;
 mod life;
 mod log;
+pub mod messages;
 pub mod metrics;
 mod pace;
 pub mod page;

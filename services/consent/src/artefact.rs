@@ -23,6 +23,7 @@ use crate::consent::State;
 use crate::request::ask::Ask;
 use crate::rows::{ConsentRow, broken};
 use crate::scope::Scope;
+use crate::status_list::{self, ENTRIES};
 
 /// The `typ` of an artefact.
 pub const TYP: &str = "consent-artefact+jwt";
@@ -165,6 +166,8 @@ fn fits_at_the_longest(ask: &Ask, hip: &ParticipantId) -> bool {
         granted: ask.scope.erase_time.0,
         expire: ask.scope.erase_time.0,
         notice: ask.notice.clone(),
+        status_list: ConsentId::new(Micros(0), Slot::new(0), [0; 8]).to_vec(),
+        status_index: ENTRIES,
         ..ConsentRow::default()
     };
     let claims = Claims {
@@ -219,7 +222,7 @@ impl Claims<'_> {
             (None, None) if origin != Origin::Policy => json!({ "kind": "UNKNOWN" }),
             (None, _) => json!({ "kind": "PERSON" }),
         };
-        Ok(json!({
+        let mut claims = json!({
             "iss": self.manager,
             "iat": made.seconds(),
             "nbf": made.seconds(),
@@ -245,7 +248,11 @@ impl Claims<'_> {
             },
             "event_id": self.event_id,
             "log_origin": self.log_origin,
-        }))
+        });
+        if let Some(status) = status_list::claim(consent) {
+            claims["status"] = status;
+        }
+        Ok(claims)
     }
 
     /// Puts in what is of one audience alone.

@@ -26,6 +26,7 @@ pub mod scope;
 mod service;
 pub mod share;
 pub mod standing;
+pub mod status_list;
 pub mod subject;
 pub mod subscription;
 pub mod sweep;

@@ -1,6 +1,6 @@
 //! Keyed hashes: what is looked up by something personal is looked up by its hash.
 
-use sammati_kernel::{AccountId, Key, ParticipantId, Slot};
+use sammati_kernel::{AccountId, Key, MobileNumber, ParticipantId, Slot};
 
 /// The keyed hash of a person, a provider and a care context reference.
 pub type ContextKey = [u8; 32];
@@ -65,6 +65,16 @@ impl Lookup {
     /// An asker whose requests to an address, in lower case, her policies decide.
     pub fn decided(&self, address: &str, hiu: &ParticipantId) -> [u8; 32] {
         self.of("decided beforehand", &[address.as_bytes(), hiu.as_str().as_bytes()])
+    }
+
+    /// A mobile that providers send messages to, whosever it is.
+    pub fn deep_link(&self, mobile: &MobileNumber) -> [u8; 32] {
+        self.of("deep link", &[mobile.expose().as_bytes()])
+    }
+
+    /// Where a status list has its entries.
+    pub fn status_list(&self, id: &[u8]) -> [u8; 32] {
+        self.of("status list", &[id])
     }
 
     /// Where rows about an address live that is nobody's: a slot, and an owner that is no account.

@@ -16,6 +16,7 @@ use sammati_api::consent::v1::profile_share_service_server::ProfileShareServiceS
 use sammati_api::consent::v1::subscription_service_server::SubscriptionServiceServer;
 use sammati_api::consent::v1::transfer_service_server::TransferServiceServer;
 use sammati_kernel::{Key, Micros, Refusal};
+use sammati_server::messages::{Messages, NoMessages, RemoteMessages};
 use sammati_server::relay::{CONSUMER, Relay};
 use sammati_server::{
     Again, Built, Config, ConfigError, Database, IdentityFacts, Keeps, Served, Service, Start, StartError, upkeep,
@@ -129,6 +130,8 @@ pub struct Parts {
     pub directory: Arc<dyn Directory>,
     /// Who finds persons.
     pub resolver: Arc<dyn Resolver>,
+    /// The message sender.
+    pub messages: Messages,
     /// The keys of artefacts and link tokens.
     pub artefact_keys: ArtefactKeys,
     /// The key that wraps data keys.
@@ -286,11 +289,22 @@ fn parts(start: &Start<Settings>, facts: &IdentityFacts) -> Result<Parts, StartE
         store: open_store(start, lookup.derive("store"))?,
         directory: Arc::new(Follower::new(facts.clone(), bound)),
         resolver: Arc::new(IdentityResolver::new(start.peers.channel("identity")?)),
+        messages: messages(start)?,
         artefact_keys: artefact_keys(start)?,
         kek,
         lookup,
         settings,
     })
+}
+
+/// It runs without a sender: only deep links are sent.
+fn messages(start: &Start<Settings>) -> Result<Messages, ConfigError> {
+    let sender = start.peers.provider("messages");
+    if start.peers.knows(sender) {
+        return Ok(Arc::new(RemoteMessages(start.peers.channel(sender)?)));
+    }
+    tracing::warn!("peers.messages is not set: SendDeepLink is refused until it is");
+    Ok(Arc::new(NoMessages))
 }
 
 fn artefact_keys(start: &Start<Settings>) -> Result<ArtefactKeys, ConfigError> {

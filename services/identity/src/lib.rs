@@ -28,5 +28,6 @@ mod wire;
 
 pub use account::Erases;
 pub use keyring::KeyRing;
-pub use providers::{Kyc, Messages, RemoteAudit, RemoteKyc, RemoteMessages};
+pub use providers::{Kyc, RemoteAudit, RemoteKyc};
+pub use sammati_server::messages::{Messages, RemoteMessages};
 pub use service::{Identity, Parts, Settings};

@@ -9,10 +9,9 @@ use sammati_api::audit::v1::subject_service_client::SubjectServiceClient;
 use sammati_api::provider::v1 as provider;
 use sammati_api::provider::v1::kyc_provider_service_client::KycProviderServiceClient;
 use sammati_api::provider::v1::kyc_provider_service_server::KycProviderService;
-use sammati_api::provider::v1::message_sender_service_client::MessageSenderServiceClient;
-use sammati_api::provider::v1::message_sender_service_server::MessageSenderService;
 use sammati_kernel::{AccountId, Clock, MobileNumber, Reason, Refusal, Seed, TransactionId};
 use sammati_server::error::refusal_of;
+use sammati_server::messages::Messages;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
@@ -21,16 +20,9 @@ use crate::account::Erases;
 /// The agency, whoever it is.
 pub type Kyc = Arc<dyn KycProviderService>;
 
-/// The sender, whoever it is.
-pub type Messages = Arc<dyn MessageSenderService>;
-
 /// The agency at the other end of a connection.
 #[derive(Debug, Clone)]
 pub struct RemoteKyc(pub Channel);
-
-/// The sender at the other end of a connection.
-#[derive(Debug, Clone)]
-pub struct RemoteMessages(pub Channel);
 
 #[tonic::async_trait]
 impl KycProviderService for RemoteKyc {
@@ -47,18 +39,6 @@ impl KycProviderService for RemoteKyc {
     ) -> Result<Response<provider::CompleteKycResponse>, Status> {
         KycProviderServiceClient::new(self.0.clone())
             .complete_kyc(request)
-            .await
-    }
-}
-
-#[tonic::async_trait]
-impl MessageSenderService for RemoteMessages {
-    async fn send_message(
-        &self,
-        request: Request<provider::SendMessageRequest>,
-    ) -> Result<Response<provider::SendMessageResponse>, Status> {
-        MessageSenderServiceClient::new(self.0.clone())
-            .send_message(request)
             .await
     }
 }

@@ -12,6 +12,7 @@ use sammati_api::identity::v1::session_service_server::SessionServiceServer;
 use sammati_api::identity::v1::transaction_service_server::TransactionServiceServer;
 use sammati_kernel::{AddressSuffix, Clock, Key, Micros, Refusal};
 use sammati_server::authn::TokenFacts;
+use sammati_server::messages::{Messages, RemoteMessages};
 use sammati_server::page::PageTokens;
 use sammati_server::relay::{CONSUMER, Relay};
 use sammati_server::{Again, Built, Config, ConfigError, Database, Keeps, Served, Service, Start, StartError, upkeep};
@@ -25,7 +26,7 @@ use crate::facts::Facts;
 use crate::keyring::{ACTIVE, KeyRing};
 use crate::lookup::Lookup;
 use crate::password::Passwords;
-use crate::providers::{Courier, Kyc, Messages, RemoteAudit, RemoteKyc, RemoteMessages};
+use crate::providers::{Courier, Kyc, RemoteAudit, RemoteKyc};
 use crate::representation::expire;
 use crate::rows::{self, MIGRATIONS};
 use crate::tokens::Mint;
@@ -236,8 +237,8 @@ impl Service for Identity {
             kek,
             lookup,
             keys: KeyRing::load(&start.config.secrets)?,
-            kyc: Arc::new(RemoteKyc(start.peers.channel(provider(&start, "kyc"))?)),
-            messages: Arc::new(RemoteMessages(start.peers.channel(provider(&start, "messages"))?)),
+            kyc: Arc::new(RemoteKyc(start.peers.channel(start.peers.provider("kyc"))?)),
+            messages: Arc::new(RemoteMessages(start.peers.channel(start.peers.provider("messages"))?)),
             otp_floor: Duration::from_millis(start.config.service.otp_floor_millis),
             suffix,
             issuer: start.config.service.issuer.clone(),
@@ -269,9 +270,4 @@ impl Service for Identity {
         let ready = identity.store().readiness();
         Ok(Built::new(identity.served(), identity.token_facts()).ready(ready))
     }
-}
-
-/// A provider is a peer of its own name, or the sandbox.
-fn provider(start: &Start<Settings>, name: &'static str) -> &'static str {
-    if start.peers.knows(name) { name } else { "sandbox" }
 }

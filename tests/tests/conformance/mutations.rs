@@ -85,7 +85,7 @@ fn every_mutation_keeps_its_promises() {
 }
 
 /// Changes without an etag: they name many at once or a secret, add to a record, or take what is there as it is then.
-const WITHOUT_ETAG: [&str; 12] = [
+const WITHOUT_ETAG: [&str; 13] = [
     "BreakGlassService.OpenBreakGlass",
     "SubscriptionService.SetupLocker",
     "SessionService.RefreshSession",
@@ -97,6 +97,7 @@ const WITHOUT_ETAG: [&str; 12] = [
     "LinkService.IssueLinkToken",
     "LinkService.LinkCareContexts",
     "LinkService.AnnounceCareContexts",
+    "LinkService.SendDeepLink",
     "NotificationService.AcknowledgeNotifications",
 ];
 

@@ -228,7 +228,10 @@ fn special(name: &str) -> Option<&'static str> {
         | "CreateSubscriptionRequest.patient"
         | "SetupLockerRequest.patient" => "nobody.there@sbx",
         "CreateTransactionRequest.aadhaar" | "StartKycRequest.aadhaar" => "999941057058",
-        "CreateTransactionRequest.mobile" | "SendMessageRequest.recipient" | "Demographics.mobile" => "9876543210",
+        "CreateTransactionRequest.mobile"
+        | "SendDeepLinkRequest.mobile"
+        | "SendMessageRequest.recipient"
+        | "Demographics.mobile" => "9876543210",
         "VerifyTransactionRequest.otp" | "CompleteKycRequest.otp" => "123456",
         "VerifyTransactionRequest.password" | "SetCredentialRequest.password" => "Rq7!vTz2#Lm",
         "ConsentStamp.code" => "abha-enrollment",

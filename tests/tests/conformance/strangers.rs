@@ -351,7 +351,7 @@ fn a_stranger_is_told_the_same_of_what_exists() {
 fn every_collection_of_the_contracts_has_a_thing_to_compare() {
     run(async |world| {
         let things = Things::of_story(world).await;
-        let public = ["participants", "notices", "logs"];
+        let public = ["participants", "notices", "logs", "statusLists"];
         for rpc in rpcs() {
             for field in named(&rpc) {
                 let known = things.of(&field).is_some();

@@ -16,6 +16,7 @@ use crate::rows::{self, CareContextRow, LinkRow, LinkTryRow, PolicyRow, RequestR
 use crate::scope::Scope;
 use crate::standing;
 use crate::standing::apply::{Asked, Said, apply};
+use crate::status_list;
 use crate::vault::open;
 use crate::wire::request::HIPS;
 
@@ -29,6 +30,7 @@ impl CreateRequest {
         keys.group::<PolicyRow>("enabled", account.to_vec());
         keys.group::<LinkRow>("subject", account.to_vec());
         keys.row::<LinkTryRow>(self.decided());
+        status_list::reads(keys);
         if let [hip] = self.ask.hips.as_slice() {
             for context in &self.ask.care_contexts {
                 let reference = &context.care_context_reference;
@@ -122,8 +124,8 @@ impl CreateRequest {
         let asked = row.scope.read()?;
         let mut consents = Vec::with_capacity(given.len());
         for given in &given {
-            let (consent, private) = approval.row(view, &row, given, None, &key)?;
-            approval.grant(view, &consent, &private, &key)?;
+            let (mut consent, private) = approval.row(view, &row, given, None, &key)?;
+            approval.grant(view, &mut consent, &private, &key)?;
             consents.push(consent.id);
         }
         row.narrowed = given.iter().any(|g| g.scope != asked) || given.len() < row.hips.len();

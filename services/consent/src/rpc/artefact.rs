@@ -31,6 +31,17 @@ impl ArtefactService for Rpc {
             .map_err(error::status)
     }
 
+    async fn get_status_list(
+        &self,
+        request: Request<api::GetStatusListRequest>,
+    ) -> Result<Response<api::StatusList>, Status> {
+        self.0
+            .status_list(request.get_ref())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
     async fn list_keys(
         &self,
         request: Request<api::ListKeysRequest>,
@@ -98,7 +109,7 @@ impl Core {
         })
     }
 
-    async fn render_artefact(
+    pub(super) async fn render_artefact(
         &self,
         caller: &Caller,
         (id, audience, version): (ConsentId, Audience, i32),

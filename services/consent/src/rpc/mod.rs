@@ -5,7 +5,9 @@ mod break_glass;
 mod check;
 mod consent;
 mod decision;
+mod deep_link;
 mod discovery;
+mod export;
 mod link;
 mod list;
 mod live;
@@ -16,6 +18,7 @@ mod prove;
 mod request;
 mod share;
 mod standing;
+mod status_list;
 mod subscription;
 mod transfer;
 mod why;
@@ -25,9 +28,11 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 use sammati_api::types::v1 as types;
 use sammati_kernel::{Caller, Micros, Refusal, Slot};
+use sammati_server::messages::Messages;
 use sammati_server::page::PageTokens;
 use sammati_store::{Error, Head, Reader, RequestKey, Revision, Store};
 
+use self::status_list::StatusLists;
 use crate::artefact::ArtefactKeys;
 use crate::artefact::issue::Issuer;
 use crate::closing::Closings;
@@ -55,11 +60,13 @@ pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) messages: Messages,
     pub(crate) subjects: Subjects,
     pub(crate) denials: Denials,
     pub(crate) keys: Arc<ArtefactKeys>,
     /// Signed artefacts, by their SHA-256.
     pub(crate) signed: Cache<Vec<u8>, Arc<str>>,
+    pub(crate) status_lists: StatusLists,
     pub(crate) link_tokens: LinkTokens,
     pub(crate) resume_tokens: ResumeTokens,
     pub(crate) pages: PageTokens,
@@ -80,6 +87,7 @@ impl Rpc {
             subjects: Subjects::new(parts.store.clone(), vault.clone(), cache),
             denials: Denials::default(),
             signed: Cache::new(SIGNED),
+            status_lists: StatusLists::default(),
             link_tokens: LinkTokens::new(&parts.lookup, &parts.settings.consent_manager_id),
             resume_tokens: ResumeTokens::new(parts.store.key()),
             pages: PageTokens::new(&parts.lookup),
@@ -91,6 +99,7 @@ impl Rpc {
             keys: Arc::new(parts.artefact_keys),
             directory: parts.directory,
             resolver: parts.resolver,
+            messages: parts.messages,
             store: parts.store,
             vault,
         }))

@@ -217,7 +217,7 @@ impl Core {
         })
     }
 
-    async fn show_requests(
+    pub(super) async fn show_requests(
         &self,
         caller: &Caller,
         rows: &[RequestRow],

@@ -302,7 +302,7 @@ impl Core {
         })
     }
 
-    async fn show_subscriptions(
+    pub(super) async fn show_subscriptions(
         &self,
         caller: &Caller,
         rows: &[SubscriptionRow],

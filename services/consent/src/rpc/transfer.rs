@@ -203,7 +203,7 @@ impl Core {
         })
     }
 
-    async fn show_transfers(
+    pub(super) async fn show_transfers(
         &self,
         caller: &Caller,
         rows: &[TransferRow],

@@ -14,6 +14,8 @@ use sammati_api::consent::v1::consent_request_service_server::ConsentRequestServ
 use sammati_api::consent::v1::consent_service_server::ConsentService;
 use sammati_api::consent::v1::link_service_server::LinkService;
 use sammati_api::consent::v1::notification_service_server::NotificationService;
+use sammati_api::provider::v1 as provider;
+use sammati_api::provider::v1::message_sender_service_server::MessageSenderService;
 use sammati_api::types::v1 as types;
 use sammati_consent::artefact::ArtefactKeys;
 use sammati_consent::directory::{Directory, Found, Party, Professional, Resolver, Resolving};
@@ -24,8 +26,9 @@ use sammati_kernel::{
     AccountId, Actor, Caller, Clock, Key, ManualClock, Micros, ParticipantId, Peer, Reason, Refusal, Role, Seed,
     SessionId, Slot,
 };
-use sammati_server::error::refusal_of;
+use sammati_server::error::{self, refusal_of};
 use sammati_server::event::timestamp;
+use sammati_server::messages::Messages;
 use sammati_store::{Budget, Location, Options, Store};
 use sammati_testkit::{Database, databases};
 use tonic::{Request, Status};
@@ -139,11 +142,36 @@ impl Resolver for People {
     }
 }
 
+/// What was handed to the message sender, once for each id, and how it answers.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    pub(crate) sent: Mutex<Vec<provider::SendMessageRequest>>,
+    pub(crate) refuses: Mutex<Option<Reason>>,
+}
+
+#[tonic::async_trait]
+impl MessageSenderService for Outbox {
+    async fn send_message(
+        &self,
+        request: Request<provider::SendMessageRequest>,
+    ) -> Result<tonic::Response<provider::SendMessageResponse>, Status> {
+        if let Some(reason) = *self.refuses.lock().unwrap() {
+            return Err(error::status(reason.into()));
+        }
+        let (message, mut sent) = (request.into_inner(), self.sent.lock().unwrap());
+        if sent.iter().all(|m| m.message_id != message.message_id) {
+            sent.push(message);
+        }
+        Ok(tonic::Response::new(provider::SendMessageResponse::default()))
+    }
+}
+
 /// One database and the replicas over it.
 pub(crate) struct World {
     pub(crate) replicas: Vec<(Rpc, Store)>,
     pub(crate) clock: ManualClock,
     pub(crate) people: Arc<People>,
+    pub(crate) outbox: Arc<Outbox>,
     next: AtomicU64,
     _database: Database,
 }
@@ -156,15 +184,17 @@ impl World {
 
     fn on(database: Database) -> Self {
         let (clock, people) = (ManualClock::at(START), Arc::new(People::default()));
+        let outbox = Arc::new(Outbox::default());
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let count = if database.url.starts_with("sqlite:") { 1 } else { 2 };
         let replicas = (0..count)
-            .map(|_| replica(&database.url, &clock, &people, pkcs8.as_ref()))
+            .map(|_| replica(&database.url, &clock, &people, &outbox, pkcs8.as_ref()))
             .collect();
         Self {
             replicas,
             clock,
             people,
+            outbox,
             next: AtomicU64::new(1),
             _database: database,
         }
@@ -488,7 +518,7 @@ impl World {
     }
 }
 
-fn replica(url: &str, clock: &ManualClock, people: &Arc<People>, pkcs8: &[u8]) -> (Rpc, Store) {
+fn replica(url: &str, clock: &ManualClock, people: &Arc<People>, outbox: &Arc<Outbox>, pkcs8: &[u8]) -> (Rpc, Store) {
     // It is used up as soon as somebody looks.
     let budget = Budget {
         bytes: Some(1),
@@ -503,6 +533,7 @@ fn replica(url: &str, clock: &ManualClock, people: &Arc<People>, pkcs8: &[u8]) -
         store: store.clone(),
         directory: Arc::clone(people) as Arc<dyn Directory>,
         resolver: Arc::clone(people) as Arc<dyn Resolver>,
+        messages: Arc::clone(outbox) as Messages,
         artefact_keys: ArtefactKeys::of(SigningKey::from_pkcs8(pkcs8).unwrap()),
         kek: Key::from_bytes([7; 32]),
         lookup: Key::from_bytes([8; 32]),

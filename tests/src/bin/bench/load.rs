@@ -28,6 +28,7 @@ use sammati_kernel::{
     PurposeCode, Refusal, Role, SLOTS, SessionId, Slot, SystemClock, TransactionId,
 };
 use sammati_server::Config;
+use sammati_server::messages::NoMessages;
 use sammati_store::{Command, Keys, Store, View};
 
 use crate::measure::Failure;
@@ -84,6 +85,7 @@ impl Desk {
             store,
             directory: self.everybody.clone(),
             resolver: self.everybody.clone(),
+            messages: Arc::new(NoMessages),
             artefact_keys: ArtefactKeys::of(secrets.signing_key("artefact_key.pem")?),
             kek: secrets.key("kek")?,
             lookup: secrets.key("lookup")?,

@@ -157,6 +157,7 @@ impl Stage {
             "LinkService.IssueLinkToken" => self.issue_link_token().await?,
             "LinkService.LinkCareContexts" => self.link_care_contexts().await?,
             "LinkService.AnnounceCareContexts" => self.announce_care_contexts().await?,
+            "LinkService.SendDeepLink" => self.send_deep_link(),
             "LinkService.CreateDiscovery" => self.create_discovery().await?,
             "LinkService.AnswerDiscovery" => self.answer_discovery().await?,
             "LinkService.SelectCareContexts" => self.select_care_contexts().await?,
