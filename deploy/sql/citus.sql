@@ -23,7 +23,7 @@ DECLARE
         'notification',
         'policy', 'profile_share', 'subscription', 'transfer',
         -- audit
-        'checkpoint', 'cosignature', 'leaf', 'log', 'log_key', 'mention', 'posting', 'source', 'subject', 'tile',
+        'checkpoint', 'cosignature', 'leaf', 'log', 'log_key', 'mention', 'posting', 'source', 'subject', 'succession', 'tile',
         -- audit's payload keys
         'payload_key',
         -- a witness

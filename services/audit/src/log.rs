@@ -8,7 +8,7 @@ use sammati_api::audit::v1::{self as audit, Leaf};
 use sammati_kernel::{Caller, Key, Micros, Reason, Refusal, Seed};
 use sammati_log::checkpoint::Signer;
 use sammati_server::event::{Draft, timestamp};
-use sammati_store::{Command, Store};
+use sammati_store::{Command, Location, Store};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
@@ -19,6 +19,7 @@ use crate::keyring::{Keyring, Opened};
 use crate::keys::{self, LogKeys, Replace};
 use crate::rows::{LeafRow, LogKeyRow, LogRow, SLOT, event_key};
 use crate::stats::Stats;
+use crate::succession::Ended;
 use crate::tags::Tagger;
 use crate::tree::frozen;
 use crate::witnesses::Witnesses;
@@ -74,10 +75,11 @@ pub enum OpenError {
 
 impl Log {
     /// Opens the log of `store`, beginning one when there is none: its origin is `prefix/{half-year}`. `der` is the
-    /// signing key, `previous` the one that it replaces, `lookup` the key of its keyed hashes.
+    /// signing key, `previous` the one that it replaces, `lookup` the key of its keyed hashes. With `before`, the database
+    /// of a log that has ended, it goes on where that one was.
     ///
     /// # Errors
-    /// When the log was begun under another prefix or with another key: what was signed would not verify.
+    /// When the log was begun under another prefix, with another key or not after that one: what was signed would not verify.
     pub async fn open(
         store: Store,
         keyring: Keyring,
@@ -85,6 +87,7 @@ impl Log {
         der: &[u8],
         previous: Option<&[u8]>,
         lookup: &Key,
+        before: Option<Location>,
     ) -> Result<Self, OpenError> {
         let id = half_year(store.clock().now());
         let fresh = Signer::from_pkcs8(&format!("{prefix}/{id}"), der)?;
@@ -93,6 +96,13 @@ impl Log {
             origin: fresh.name().to_owned(),
             vkey: fresh.vkey(),
         };
+        let mut keyring = keyring;
+        if let Some(before) = before {
+            let keys = LogKeys::of(&begin.origin, der, previous)?;
+            let fresh = Self::of(store.clone(), keyring, keys, (&begin.id, &begin.origin), lookup);
+            fresh.begin_after(begin.clone(), before).await?;
+            keyring = fresh.keyring;
+        }
         let row = store.apply(begin).await.map_err(OpenError::Head)?;
         let keys = LogKeys::of(&row.origin, der, previous)?;
         let history = store.snapshot(keys::history).await.map_err(OpenError::Head)?;
@@ -103,25 +113,54 @@ impl Log {
                 row.origin
             )));
         }
-        let tags = Tagger::new(lookup, &row.origin);
-        let (id, origin, grown) = (row.id, row.origin, watch::channel(()).0);
-        let log = Self {
-            store,
-            keys,
-            signing: Mutex::new(()),
-            id,
-            origin,
-            keyring,
-            tags,
-            grown,
-            newly_signed: watch::channel(()).0,
-            stats: Stats::default(),
-            witnesses: Witnesses::default(),
-        };
+        let log = Self::of(store, keyring, keys, (&row.id, &row.origin), lookup);
         if replaced {
             log.replaced(history.len() as u64).await?;
         }
         Ok(log)
+    }
+
+    fn of(store: Store, keyring: Keyring, keys: LogKeys, (id, origin): (&str, &str), lookup: &Key) -> Self {
+        Self {
+            store,
+            keys,
+            signing: Mutex::new(()),
+            id: id.to_owned(),
+            origin: origin.to_owned(),
+            keyring,
+            tags: Tagger::new(lookup, origin),
+            grown: watch::channel(()).0,
+            newly_signed: watch::channel(()).0,
+            stats: Stats::default(),
+            witnesses: Witnesses::default(),
+        }
+    }
+
+    /// Begins it after the log in `before`, unless it has begun.
+    async fn begin_after(&self, begin: Begin, before: Location) -> Result<(), OpenError> {
+        let other = |why: String| OpenError::Other(format!("service.follows: {why}"));
+        let head = self.store.read(|r| r.get::<LogRow>(SLOT, LogRow::KEY)).await;
+        if head.map_err(OpenError::Head)?.is_none() {
+            let ended = tokio::task::spawn_blocking(move || Ended::read(&before)).await;
+            let ended = ended.map_err(|error| other(error.to_string()))?;
+            let ended = ended.map_err(|error| other(error.to_string()))?;
+            if ended.origin == begin.origin {
+                return Err(other(format!(
+                    "that log is {} too, and no log begins another history under the name of one before: change \
+                     service.origin",
+                    ended.origin
+                )));
+            }
+            self.go_on(begin, ended).await.map_err(OpenError::Head)?;
+        }
+        match self.ends().await.map_err(OpenError::Head)?.follows {
+            Some(_) => Ok(()),
+            None => Err(other(
+                "this log has begun without it, at the first event of each feed; only an empty database goes on where \
+                 another log ended"
+                    .to_owned(),
+            )),
+        }
     }
 
     /// Another key signs from now on: durable, and in the log itself, before its first signature.
@@ -397,8 +436,8 @@ impl Log {
             log = self.origin,
             why,
             "the log is FROZEN: nothing is taken and nothing signed. Keep its database, its key and the last checkpoints as \
-             they are. To go on, open the next log: an empty database, a new log_key.pem and another \
-             service.origin (docs/OPERATIONS.md, A frozen log)"
+             they are. To go on, open the next log: an empty database, a new log_key.pem, another service.origin, \
+             and this one's database as service.follows (docs/OPERATIONS.md, A frozen log)"
         );
         self.stats.frozen.set(1);
         match self.store.apply(Freeze { why }).await {

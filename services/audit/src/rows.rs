@@ -11,6 +11,7 @@ use sammati_store::{Cell, Column, EmbeddedMigrations, Reader, Record, Table, emb
 
 pub use crate::posting::PostingRow;
 use crate::posting::{Reach, Tag, Walk};
+use crate::succession::SuccessionRow;
 
 /// The tables of the log.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/log");
@@ -30,6 +31,7 @@ pub fn log_tables() -> Vec<Known> {
         Known::of::<CheckpointRow>(),
         Known::of::<CosignatureRow>(),
         Known::of::<LogKeyRow>(),
+        Known::of::<SuccessionRow>(),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 mod log;
 mod proof;
+mod seal;
 mod stream;
 mod subject;
 

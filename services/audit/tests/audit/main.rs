@@ -2,6 +2,7 @@
 
 mod appending;
 mod fixture;
+mod flipping;
 mod fsck;
 mod keys;
 mod mirror;
@@ -13,5 +14,6 @@ mod serving;
 mod sources;
 mod streaming;
 mod subject;
+mod succession;
 mod watching;
 mod witnessing;
