@@ -11,10 +11,7 @@ use sammati_log::tile::{self, Tile};
 use sammati_store::verbs::{self, Looking};
 use sammati_store::{Error, Location, Record};
 
-use crate::rows::{CheckpointRow, CosignatureRow, LeafRow, LogKeyRow, LogRow, MIGRATIONS};
-
-/// The partition of a log's database that all of it is in.
-const PARTITION: i64 = 0;
+use crate::rows::{CheckpointRow, CosignatureRow, LeafRow, LogKeyRow, LogRow, MIGRATIONS, PARTITION};
 
 /// Writes what was signed last into `folder`, which is new or empty. Leaves are read and tiles made of them, so a log whose
 /// tiles were damaged is archived all the same; one whose leaves do not make the root that was signed is not. A process may

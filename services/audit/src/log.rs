@@ -19,7 +19,6 @@ use crate::keyring::{Keyring, Opened};
 use crate::keys::{self, LogKeys, Replace};
 use crate::rows::{LeafRow, LogKeyRow, LogRow, SLOT, event_key};
 use crate::stats::Stats;
-use crate::succession::Ended;
 use crate::tags::Tagger;
 use crate::tree::frozen;
 use crate::witnesses::Witnesses;
@@ -133,33 +132,6 @@ impl Log {
             newly_signed: watch::channel(()).0,
             stats: Stats::default(),
             witnesses: Witnesses::default(),
-        }
-    }
-
-    /// Begins it after the log in `before`, unless it has begun.
-    async fn begin_after(&self, begin: Begin, before: Location) -> Result<(), OpenError> {
-        let other = |why: String| OpenError::Other(format!("service.follows: {why}"));
-        let head = self.store.read(|r| r.get::<LogRow>(SLOT, LogRow::KEY)).await;
-        if head.map_err(OpenError::Head)?.is_none() {
-            let ended = tokio::task::spawn_blocking(move || Ended::read(&before)).await;
-            let ended = ended.map_err(|error| other(error.to_string()))?;
-            let ended = ended.map_err(|error| other(error.to_string()))?;
-            if ended.origin == begin.origin {
-                return Err(other(format!(
-                    "that log is {} too, and no log begins another history under the name of one before: change \
-                     service.origin",
-                    ended.origin
-                )));
-            }
-            self.go_on(begin, ended).await.map_err(OpenError::Head)?;
-        }
-        match self.ends().await.map_err(OpenError::Head)?.follows {
-            Some(_) => Ok(()),
-            None => Err(other(
-                "this log has begun without it, at the first event of each feed; only an empty database goes on where \
-                 another log ended"
-                    .to_owned(),
-            )),
         }
     }
 

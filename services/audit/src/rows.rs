@@ -43,6 +43,9 @@ pub fn key_tables() -> Vec<Known> {
 /// A log is one partition: everything of it is in this slot.
 pub const SLOT: Slot = Slot::new(0);
 
+/// The partition that it is.
+pub(crate) const PARTITION: i64 = 0;
+
 /// Rows of one query.
 const CHUNK: usize = 256;
 

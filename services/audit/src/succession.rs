@@ -10,12 +10,9 @@ use sammati_server::event::{Draft, system};
 use sammati_store::{Command, Error, Keys, Location, Record, Table, View, verbs};
 
 use crate::head::Begin;
-use crate::log::{Log, SERVICE};
-use crate::rows::{CheckpointRow, LogRow, MIGRATIONS, SLOT, SourceRow};
+use crate::log::{Log, OpenError, SERVICE};
+use crate::rows::{CheckpointRow, LogRow, MIGRATIONS, PARTITION, SLOT, SourceRow};
 use crate::tree::{Tree, frozen};
-
-/// The partition of a log's database that all of it is in.
-const PARTITION: i64 = 0;
 
 /// One end of a log. Apart from its head: code that knows nothing of it rewrites that one.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -148,11 +145,38 @@ impl Log {
         read.await
     }
 
-    /// Begins it where `before` ended, in one commit with the record of that; unless it has begun.
+    /// Begins it after the log in `before`, unless it has begun.
     ///
     /// # Errors
-    /// `STORAGE_UNAVAILABLE`.
-    pub(crate) async fn go_on(&self, begin: Begin, before: Ended) -> Result<(), Refusal> {
+    /// When that log cannot be read or has not ended, or this one has begun without it.
+    pub(crate) async fn begin_after(&self, begin: Begin, before: Location) -> Result<(), OpenError> {
+        let other = |why: String| OpenError::Other(format!("service.follows: {why}"));
+        let head = self.store.read(|r| r.get::<LogRow>(SLOT, LogRow::KEY)).await;
+        if head.map_err(OpenError::Head)?.is_none() {
+            let ended = tokio::task::spawn_blocking(move || Ended::read(&before)).await;
+            let ended = ended.map_err(|error| other(error.to_string()))?;
+            let ended = ended.map_err(|error| other(error.to_string()))?;
+            if ended.origin == begin.origin {
+                return Err(other(format!(
+                    "that log is {} too, and no log begins another history under the name of one before: change \
+                     service.origin",
+                    ended.origin
+                )));
+            }
+            self.go_on(begin, ended).await.map_err(OpenError::Head)?;
+        }
+        match self.ends().await.map_err(OpenError::Head)?.follows {
+            Some(_) => Ok(()),
+            None => Err(other(
+                "this log has begun without it, at the first event of each feed; only an empty database goes on where \
+                 another log ended"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// Begins it where `before` ended, in one commit with the record of that; unless it has begun.
+    async fn go_on(&self, begin: Begin, before: Ended) -> Result<(), Refusal> {
         let class = RetentionClass::Admin;
         let mut told = Draft::new("audit.begun", audit::event::Action::Create, class, &system(SERVICE));
         told = told.resource(&self.name(), 0);
@@ -166,9 +190,9 @@ impl Log {
 
 /// What the log before left: what it signed last, and how far it had come in every feed.
 #[derive(Debug, Clone)]
-pub(crate) struct Ended {
+struct Ended {
     id: String,
-    pub(crate) origin: String,
+    origin: String,
     checkpoint: Option<CheckpointRow>,
     sources: Vec<SourceRow>,
 }
@@ -178,7 +202,7 @@ impl Ended {
     ///
     /// # Errors
     /// When it cannot be read, or may still take events.
-    pub(crate) fn read(location: &Location) -> Result<Self, Error> {
+    fn read(location: &Location) -> Result<Self, Error> {
         verbs::read(location, &MIGRATIONS, |looking| {
             let log = looking.get::<LogRow>(PARTITION, LogRow::KEY)?;
             let log =

@@ -118,6 +118,7 @@ mod tests {
             "migrate",
             "fsck",
             "doctor",
+            "archive --to y",
             "backup --to y",
             "restore --from y",
             "restore --replace --from y",

@@ -10,6 +10,9 @@ impl Rpc {
     pub(super) async fn seal(&self, caller: &Caller, request: audit::SealLogRequest) -> Result<audit::Log, Refusal> {
         wire::sealed(&request)?;
         self.is_ours(&request.log)?;
+        if request.successor == request.log {
+            return Err(Refusal::field("successor", "must be another log"));
+        }
         self.log.seal(caller, &request.successor).await?;
         self.resource().await
     }
