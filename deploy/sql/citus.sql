@@ -23,9 +23,11 @@ DECLARE
         'notification',
         'policy', 'profile_share', 'subscription', 'transfer',
         -- audit
-        'checkpoint', 'cosignature', 'leaf', 'log', 'log_key', 'mention', 'posting', 'source', 'subject', 'succession', 'tile',
+        'checkpoint', 'cosignature', 'leaf', 'log', 'log_key', 'mention', 'posting', 'source', 'subject', 'tile',
         -- audit's payload keys
         'payload_key',
+        -- how audit's log ended
+        'succession',
         -- a witness
         'witnessed'
     ];

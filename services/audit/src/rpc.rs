@@ -2,9 +2,9 @@
 
 mod log;
 mod proof;
-mod seal;
 mod stream;
 mod subject;
+mod succession;
 
 use std::sync::Arc;
 
