@@ -27,6 +27,8 @@ DECLARE
         'tile',
         -- audit's payload keys
         'payload_key',
+        -- how audit's log ended
+        'succession',
         -- a witness
         'witnessed'
     ];

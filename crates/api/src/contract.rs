@@ -28,12 +28,13 @@ const READS: [&str; 13] = [
     "VerifyArtefact",
 ];
 
-/// Mutations that another key than `request_id` makes idempotent: event id or feed position, witness and size, or a
-/// provider's own key.
-const KEYED: [&str; 6] = [
+/// Mutations that another key than `request_id` makes idempotent: event id or feed position, witness and size, log and
+/// successor, or a provider's own key.
+const KEYED: [&str; 7] = [
     "AddCosignature",
     "AppendEvents",
     "StreamEvents",
+    "SealLog",
     "StartKyc",
     "CompleteKyc",
     "SendMessage",

@@ -6,6 +6,7 @@ use sammati_store::{Command, Keys, Record, View};
 
 use crate::entry::Entry;
 use crate::rows::{LeafRow, LogRow, SLOT, SourceRow, SubjectRow};
+use crate::succession::{SuccessionRow, sealed};
 use crate::tree::{Tree, frozen};
 
 /// Where a relayed stretch stands in its feed. Its chain hashes were computed, not believed.
@@ -216,6 +217,7 @@ impl Command for Append {
 
     fn reads(&self, keys: &mut Keys) {
         keys.row::<LogRow>(LogRow::KEY);
+        keys.row::<SuccessionRow>(SuccessionRow::SEALED);
         for entry in &self.entries {
             keys.group::<LeafRow>("event_id", entry.key());
             if !entry.subject.is_empty() {
@@ -237,6 +239,10 @@ impl Command for Append {
         let mut placed = self.find(view)?;
         let next_positions = self.advance(view, &placed)?;
         let new = placed.iter().filter(|p| p.is_none()).count();
+        let end = view.get::<SuccessionRow>(SuccessionRow::SEALED);
+        if let Some(end) = end.filter(|_| new > 0 && !self.entries.iter().all(|entry| entry.is_own)) {
+            return Err(sealed(&end));
+        }
         if new > 0 {
             self.add(view, &mut log, &mut placed)?;
             view.put(&log);

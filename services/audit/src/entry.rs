@@ -6,6 +6,7 @@ use sammati_kernel::{Fact, Micros, Reason, Refusal};
 use sammati_server::event::timestamp;
 
 use crate::append::{Placed, hex};
+use crate::log::SERVICE;
 use crate::rows::{LeafRow, event_key};
 
 /// An event on its way into the log.
@@ -21,6 +22,8 @@ pub(crate) struct Entry {
     payload: Vec<u8>,
     digest: Vec<u8>,
     names: Vec<u8>,
+    /// Whether the log tells it of itself.
+    pub(crate) is_own: bool,
 }
 
 impl Entry {
@@ -48,6 +51,7 @@ impl Entry {
             payload,
             digest,
             names,
+            is_own: header.source.as_ref().is_some_and(|source| source.service == SERVICE),
         }
     }
 

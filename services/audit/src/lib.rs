@@ -4,6 +4,7 @@
 //! is durable, at its index, under a committed root; checkpoints are signed from committed roots alone.
 
 mod append;
+pub mod archive;
 mod checkpoint;
 mod cosigned;
 mod entry;
@@ -27,6 +28,7 @@ mod service;
 mod sources;
 mod stats;
 mod subject;
+mod succession;
 mod summary;
 pub mod tags;
 #[cfg(test)]

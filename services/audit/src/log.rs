@@ -8,7 +8,7 @@ use sammati_api::audit::v1::{self as audit, Leaf};
 use sammati_kernel::{Caller, Key, Micros, Reason, Refusal, Seed};
 use sammati_log::checkpoint::Signer;
 use sammati_server::event::{Draft, timestamp};
-use sammati_store::{Command, Store};
+use sammati_store::{Command, Location, Store};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
@@ -74,10 +74,11 @@ pub enum OpenError {
 
 impl Log {
     /// Opens the log of `store`, beginning one when there is none: its origin is `prefix/{half-year}`. `der` is the
-    /// signing key, `previous` the one that it replaces, `lookup` the key of its keyed hashes.
+    /// signing key, `previous` the one that it replaces, `lookup` the key of its keyed hashes. With `before`, the database
+    /// of a log that has ended, it goes on where that one was.
     ///
     /// # Errors
-    /// When the log was begun under another prefix or with another key: what was signed would not verify.
+    /// When the log was begun under another prefix, with another key or not after that one: what was signed would not verify.
     pub async fn open(
         store: Store,
         keyring: Keyring,
@@ -85,6 +86,7 @@ impl Log {
         der: &[u8],
         previous: Option<&[u8]>,
         lookup: &Key,
+        before: Option<Location>,
     ) -> Result<Self, OpenError> {
         let id = half_year(store.clock().now());
         let fresh = Signer::from_pkcs8(&format!("{prefix}/{id}"), der)?;
@@ -93,6 +95,13 @@ impl Log {
             origin: fresh.name().to_owned(),
             vkey: fresh.vkey(),
         };
+        let mut keyring = keyring;
+        if let Some(before) = before {
+            let keys = LogKeys::of(&begin.origin, der, previous)?;
+            let fresh = Self::of(store.clone(), keyring, keys, (&begin.id, &begin.origin), lookup);
+            fresh.begin_after(begin.clone(), before).await?;
+            keyring = fresh.keyring;
+        }
         let row = store.apply(begin).await.map_err(OpenError::Head)?;
         let keys = LogKeys::of(&row.origin, der, previous)?;
         let history = store.snapshot(keys::history).await.map_err(OpenError::Head)?;
@@ -103,25 +112,27 @@ impl Log {
                 row.origin
             )));
         }
-        let tags = Tagger::new(lookup, &row.origin);
-        let (id, origin, grown) = (row.id, row.origin, watch::channel(()).0);
-        let log = Self {
-            store,
-            keys,
-            signing: Mutex::new(()),
-            id,
-            origin,
-            keyring,
-            tags,
-            grown,
-            newly_signed: watch::channel(()).0,
-            stats: Stats::default(),
-            witnesses: Witnesses::default(),
-        };
+        let log = Self::of(store, keyring, keys, (&row.id, &row.origin), lookup);
         if replaced {
             log.replaced(history.len() as u64).await?;
         }
         Ok(log)
+    }
+
+    fn of(store: Store, keyring: Keyring, keys: LogKeys, (id, origin): (&str, &str), lookup: &Key) -> Self {
+        Self {
+            store,
+            keys,
+            signing: Mutex::new(()),
+            id: id.to_owned(),
+            origin: origin.to_owned(),
+            keyring,
+            tags: Tagger::new(lookup, origin),
+            grown: watch::channel(()).0,
+            newly_signed: watch::channel(()).0,
+            stats: Stats::default(),
+            witnesses: Witnesses::default(),
+        }
     }
 
     /// Another key signs from now on: durable, and in the log itself, before its first signature.
@@ -397,8 +408,8 @@ impl Log {
             log = self.origin,
             why,
             "the log is FROZEN: nothing is taken and nothing signed. Keep its database, its key and the last checkpoints as \
-             they are. To go on, open the next log: an empty database, a new log_key.pem and another \
-             service.origin (docs/OPERATIONS.md, A frozen log)"
+             they are. To go on, open the next log: an empty database, a new log_key.pem, another service.origin, \
+             and this one's database as service.follows (docs/OPERATIONS.md, A frozen log)"
         );
         self.stats.frozen.set(1);
         match self.store.apply(Freeze { why }).await {

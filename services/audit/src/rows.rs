@@ -15,6 +15,7 @@ pub use erasure::{Done, ErasureRow, HoldRow, Running};
 
 pub use crate::posting::PostingRow;
 use crate::posting::{Reach, Tag, Walk};
+use crate::succession::SuccessionRow;
 
 /// The tables of the log.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/log");
@@ -36,6 +37,7 @@ pub fn log_tables() -> Vec<Known> {
         Known::of::<HoldRow>(),
         Known::of::<CosignatureRow>(),
         Known::of::<LogKeyRow>(),
+        Known::of::<SuccessionRow>(),
     ]
 }
 
@@ -46,6 +48,9 @@ pub fn key_tables() -> Vec<Known> {
 
 /// A log is one partition: everything of it is in this slot.
 pub const SLOT: Slot = Slot::new(0);
+
+/// The partition that it is.
+pub(crate) const PARTITION: i64 = 0;
 
 /// Rows of one query.
 const CHUNK: usize = 256;

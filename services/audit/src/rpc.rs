@@ -5,6 +5,7 @@ mod proof;
 mod retention;
 mod stream;
 mod subject;
+mod succession;
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ use sammati_server::{
     Built, Config, ConfigError, Database, IdentityFacts, Keeps, Served, Service, Start, StartError, plain, upkeep,
 };
 use sammati_store::verbs::Remark;
-use sammati_store::{Options, Store};
+use sammati_store::{Location, Options, Store};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -56,6 +56,9 @@ pub struct Settings {
     /// How many of them the log's readers ask for: it signs nothing after a start before it has heard from so many.
     #[serde(default)]
     pub witnesses_required: usize,
+    /// The database of the log that this one goes on from, sealed or frozen, as `sqlite:{path}` or `postgres://…` with the
+    /// password and authority of `[database]`. Read once, when this one begins.
+    pub follows: Option<String>,
     /// The file, among the secrets, of the authorities (PEM) that the certificates of witnesses are of.
     #[serde(default = "Settings::witness_authorities")]
     pub witness_authorities: String,
@@ -140,9 +143,11 @@ impl Service for Audit {
         let log = Database {
             partitions: Some(1),
             more: Some(crate::fsck::log),
+            archive: Some(crate::archive::archive),
             ..Database::of(database, "log", MIGRATIONS, rows::log_tables())?
         };
         config.service.witnesses(config)?;
+        follows(config)?;
         let unseen = Remark::warn(
             "no witness cosigns the log: a rollback of its database would not be seen by it, only by whoever kept a checkpoint",
             "name witnesses that others run under service.witnesses, and service.witnesses_required",
@@ -191,6 +196,7 @@ impl Service for Audit {
         let beside = Beside {
             witnesses,
             previous_key,
+            follows: follows(&start.config)?,
         };
         let log = open_with(&parts, beside).await?;
         start.metrics.with(|registry| log.register_metrics(registry));
@@ -236,6 +242,8 @@ pub struct Beside {
     pub witnesses: Witnesses,
     /// The key that the present one replaces; both sign while it is there.
     pub previous_key: Option<Zeroizing<Vec<u8>>>,
+    /// The database of the log that it goes on from.
+    pub follows: Option<Location>,
 }
 
 /// The same with witnesses, or while its key is replaced.
@@ -251,6 +259,7 @@ pub async fn open_with(parts: &Parts, beside: Beside) -> Result<Arc<Log>, StartE
         &parts.log_key,
         beside.previous_key.as_ref().map(|der| der.as_slice()),
         &parts.lookup,
+        beside.follows,
     )
     .await;
     log.map(|log| Arc::new(log.witnessed(beside.witnesses)))
@@ -349,6 +358,20 @@ fn parts(start: &Start<Settings>) -> Result<Parts, StartError> {
         kek,
         lookup,
     })
+}
+
+/// The database that this log goes on from.
+fn follows(config: &Config<Settings>) -> Result<Option<Location>, ConfigError> {
+    let Some(url) = &config.service.follows else {
+        return Ok(None);
+    };
+    let database = config.database()?;
+    if *url == database.url {
+        return Err(ConfigError(
+            "service.follows must be another database than database.url".to_owned(),
+        ));
+    }
+    database.location_at(url).map(Some)
 }
 
 /// A log is one partition, and so is the database of its keys: one lane.

@@ -131,13 +131,30 @@ pub(crate) fn cosigned_size(request: &audit::AddCosignatureRequest) -> Result<u6
     done(wrong, size)
 }
 
+/// Checks a `SealLogRequest`.
+///
+/// # Errors
+/// `FIELD_INVALID` with everything that is wrong.
+pub(crate) fn sealed(request: &audit::SealLogRequest) -> Result<(), Refusal> {
+    let mut wrong = Violations::new();
+    log_name(&request.log, &mut wrong);
+    if !is_log_name(&request.successor) {
+        wrong.add("successor", "must be logs/{id}");
+    }
+    wrong.check()
+}
+
 /// `logs/{id}`, whether there is one or not.
 fn log_name(name: &str, wrong: &mut Violations) {
-    let plain =
-        |id: &str| !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if !name.strip_prefix("logs/").is_some_and(plain) {
+    if !is_log_name(name) {
         wrong.add("log", "must be logs/{id}");
     }
+}
+
+fn is_log_name(name: &str) -> bool {
+    let plain =
+        |id: &str| !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    name.strip_prefix("logs/").is_some_and(plain)
 }
 
 fn size(field: &'static str, size: i64, wrong: &mut Violations) -> Option<u64> {

@@ -100,6 +100,14 @@ impl LogService for Rpc {
             .map(Response::new)
             .map_err(error::status)
     }
+
+    async fn seal_log(&self, request: Request<audit::SealLogRequest>) -> Result<Response<audit::Log>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.seal(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
 }
 
 impl Rpc {
@@ -298,21 +306,8 @@ impl Rpc {
         if page.after.is_some() {
             return Ok(audit::ListLogsResponse::default());
         }
-        let state = match self.log.head().await?.frozen.is_empty() {
-            true => audit::log::State::Active,
-            false => audit::log::State::Frozen,
-        };
-        let log = audit::Log {
-            name: self.log.name(),
-            origin: self.log.origin().to_owned(),
-            vkey: self.log.vkey(),
-            state: state.into(),
-            min_index: 0,
-            successor: String::new(),
-            keys: self.log.key_history().await?.into_iter().map(wire::log_key).collect(),
-        };
         Ok(audit::ListLogsResponse {
-            logs: vec![log],
+            logs: vec![self.resource().await?],
             next_page_token: String::new(),
         })
     }

@@ -15,7 +15,7 @@ pub(crate) fn check(location: &Location) -> Vec<String> {
     found
 }
 
-fn execute(location: &Location, sql: &str) {
+pub(crate) fn execute(location: &Location, sql: &str) {
     let mut conn = location.connect().unwrap();
     let literal = if matches!(conn, AnyConn::Pg(_)) { r"'\x" } else { "X'" };
     let sql = sql.replace('{', literal).replace('}', "'");

@@ -1,6 +1,6 @@
 //! A1: a watcher gets each index once, in order, and nothing that no checkpoint covers.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
 use sammati_api::audit::v1 as audit;
@@ -8,6 +8,7 @@ use sammati_api::audit::v1::log_service_server::LogService;
 use sammati_api::audit::v1::watch_events_response::Item;
 use sammati_kernel::{Reason, Refusal};
 use sammati_server::error::refusal_of;
+use tokio::time::Instant;
 
 use crate::fixture::{Audit, everywhere, of, operator, some_event};
 
