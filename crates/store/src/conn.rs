@@ -3,14 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, SqliteConnection};
+use diesel::{Connection, SqliteConnection, result::QueryResult};
+use diesel_async::AsyncPgConnection;
+use diesel_async::async_connection_wrapper::BlockOn;
 
 use crate::error::Error;
-use crate::postgres::{Diesel, Purpose, Server};
+use crate::postgres::{Diesel, Purpose, Server, ThreadRuntime};
 
 /// Postgres behind diesel's synchronous face; lives on a thread of its own, never on a runtime's.
 pub struct PgConn {
     conn: Diesel,
+    /// The one that drives `conn`.
+    runtime: ThreadRuntime,
     one_partition: bool,
 }
 
@@ -20,6 +24,37 @@ impl PgConn {
     pub const fn diesel(&mut self) -> &mut Diesel {
         &mut self.conn
     }
+
+    /// As [`AnyConn::keeps_to_one_partition`].
+    pub(crate) const fn keeps_to_one_partition(&self) -> bool {
+        self.one_partition
+    }
+
+    /// What `ask` makes is sent before any of it is waited for, so that all of it is one way to the server and back; each
+    /// statement has a snapshot of its own, as ever. They arrive in their order, but that one which is not prepared yet may
+    /// arrive after the others. Of several failures that is told which is not the consequence of another.
+    pub(crate) fn at_once<'c, T, F>(
+        &'c mut self,
+        ask: impl FnOnce(&'c AsyncPgConnection) -> Vec<F>,
+    ) -> QueryResult<Vec<T>>
+    where
+        F: Future<Output = QueryResult<T>>,
+    {
+        let (mut answers, mut failed) = (Vec::new(), None);
+        for answer in self.runtime.block_on(futures::future::join_all(ask(&self.conn))) {
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(error) if failed.as_ref().is_none_or(is_consequence) => failed = Some(error),
+                Err(_) => {}
+            }
+        }
+        failed.map_or(Ok(answers), Err)
+    }
+}
+
+/// Whether a statement failed only because one before it in its transaction had.
+fn is_consequence(error: &diesel::result::Error) -> bool {
+    matches!(error, diesel::result::Error::DatabaseError(_, info) if info.message().contains("current transaction is aborted"))
 }
 
 /// Either database.
@@ -167,8 +202,12 @@ impl Location {
                 let Some(server) = self.server() else {
                     return Err(Error::Broken("a server without a URL".into()));
                 };
-                let (conn, one_partition) = (server.connect(purpose)?, *one_partition);
-                Ok(AnyConn::Pg(PgConn { conn, one_partition }))
+                let (conn, runtime) = server.connect(purpose)?;
+                Ok(AnyConn::Pg(PgConn {
+                    conn,
+                    runtime,
+                    one_partition: *one_partition,
+                }))
             }
         }
     }

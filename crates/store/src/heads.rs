@@ -1,16 +1,23 @@
 //! Heads: a partition's lock, and where its feed stands.
 
 use diesel::sql_types::{BigInt, Binary, Bool, Nullable};
-use diesel::{QueryableByName, RunQueryDsl};
+use diesel::{QueryResult, QueryableByName, RunQueryDsl};
+use diesel_async::SimpleAsyncConnection;
+use futures::FutureExt;
 
+use crate::conn::PgConn;
 use crate::error::Error;
 use crate::prepared::prepared;
-use crate::sql::{KeySql, expect_all, over, over_once};
-use crate::statement::{MAX_ROWS, Rows};
+use crate::sql::over_once;
+use crate::statement::{Rows, Statement};
 use crate::table::{Cell, Kind};
 use crate::{AnyConn, on_conn};
 
 type HeadSql = (BigInt, BigInt, BigInt, BigInt, Binary, BigInt);
+
+type Found = (i64, i64, i64, i64, Vec<u8>, i64);
+
+const COLUMNS: &str = "SELECT h.partition,h.epoch,h.next,h.time,h.chain,h.floor FROM ";
 
 /// Heads by their partitions, ascending.
 const READ: &str = "JOIN head h ON h.partition=v.column1 ORDER BY h.partition";
@@ -33,21 +40,49 @@ pub(crate) struct HeadRow {
     pub(crate) floor: i64,
 }
 
+/// The lock, where it is one partition's: so spelled it runs where the partition is, however the database is divided.
+const LOCK_ONE: &str = "SELECT partition,epoch,next,time,chain,floor FROM head WHERE partition=? FOR UPDATE";
+
+/// The lock on Postgres. SQLite has locked all there is.
+const LOCK: &str = "JOIN head h ON h.partition=v.column1 ORDER BY h.partition FOR UPDATE OF h";
+
 /// Locks the heads of `partitions`, ascending, and reads them. Loading is never part of this statement: it would answer
 /// from before the wait.
 pub(crate) fn lock_heads(conn: &mut AnyConn, partitions: &[i64]) -> Result<Vec<HeadRow>, Error> {
     if let (AnyConn::Pg(pg), [partition]) = (&mut *conn, partitions) {
-        // So spelled it runs where the partition is, however the database is divided.
-        let text = "SELECT partition,epoch,next,time,chain,floor FROM head WHERE partition=? FOR UPDATE";
-        let values = [(*partition).into()];
-        let locked = prepared(text, &values).load(pg.diesel())?;
+        let locked = prepared(LOCK_ONE, &[(*partition).into()]).load(pg.diesel())?;
         return all_found(locked, 1);
     }
     let lock = match conn {
-        AnyConn::Pg(_) => "JOIN head h ON h.partition=v.column1 ORDER BY h.partition FOR UPDATE OF h",
+        AnyConn::Pg(_) => LOCK,
         AnyConn::Sqlite(_) => READ,
     };
     heads(conn, partitions, lock)
+}
+
+/// Begins a transaction and locks heads in it as [`lock_heads`] does. Both are sent at once, and come one after the other.
+pub(crate) fn begin_and_lock(pg: &mut PgConn, partitions: &[i64]) -> Result<Vec<HeadRow>, Error> {
+    let (keep, cells) = (pg.keeps_to_one_partition(), &cells(partitions));
+    let rows = pg.at_once(|conn| {
+        let begin = async move {
+            let mut conn = conn;
+            conn.batch_execute("BEGIN").await.map(|()| Vec::new())
+        };
+        let lock = async move {
+            let mut conn = conn;
+            let found: QueryResult<Vec<HeadRow>> = if let [partition] = partitions {
+                let values = [(*partition).into()];
+                diesel_async::RunQueryDsl::load(prepared(LOCK_ONE, &values), &mut conn).await
+            } else {
+                let rows = Rows::<HeadSql>::new(COLUMNS, LOCK, &[Kind::Int], cells, keep);
+                let found: QueryResult<Vec<Found>> = diesel_async::RunQueryDsl::load(rows, &mut conn).await;
+                found.map(|rows| rows.into_iter().map(row).collect())
+            };
+            found
+        };
+        vec![begin.boxed_local(), lock.boxed_local()]
+    })?;
+    all_found(rows.into_iter().flatten().collect(), partitions.len())
 }
 
 /// Reads heads without locking them.
@@ -56,19 +91,25 @@ pub(crate) fn read_heads(conn: &mut AnyConn, partitions: &[i64]) -> Result<Vec<H
 }
 
 fn heads(conn: &mut AnyConn, partitions: &[i64], tail: &str) -> Result<Vec<HeadRow>, Error> {
-    let cells: Vec<Vec<Cell>> = partitions.iter().map(|p| vec![Cell::from(*p)]).collect();
-    let head = "SELECT h.partition,h.epoch,h.next,h.time,h.chain,h.floor FROM ";
+    let cells = cells(partitions);
     // In one statement: locks must be taken in one ascending order. Partitions never exceed 4,096.
-    let rows: Vec<(i64, i64, i64, i64, Vec<u8>, i64)> = over_once!(conn, HeadSql, head, tail, &[Kind::Int], &cells);
-    let row = |(partition, epoch, next, time, chain, floor)| HeadRow {
+    let rows: Vec<Found> = over_once!(conn, HeadSql, COLUMNS, tail, &[Kind::Int], &cells);
+    all_found(rows.into_iter().map(row).collect(), partitions.len())
+}
+
+fn cells(partitions: &[i64]) -> Vec<Vec<Cell>> {
+    partitions.iter().map(|p| vec![Cell::from(*p)]).collect()
+}
+
+fn row((partition, epoch, next, time, chain, floor): Found) -> HeadRow {
+    HeadRow {
         partition,
         epoch,
         next,
         time,
         chain,
         floor,
-    };
-    all_found(rows.into_iter().map(row).collect(), partitions.len())
+    }
 }
 
 fn all_found(heads: Vec<HeadRow>, wanted: usize) -> Result<Vec<HeadRow>, Error> {
@@ -80,15 +121,18 @@ fn all_found(heads: Vec<HeadRow>, wanted: usize) -> Result<Vec<HeadRow>, Error> 
     Ok(heads)
 }
 
-pub(crate) fn advance_heads<'a>(conn: &mut AnyConn, heads: impl Iterator<Item = &'a HeadRow>) -> Result<(), Error> {
-    let cells: Vec<Vec<Cell>> = heads
-        .map(|h| vec![h.partition.into(), h.next.into(), h.time.into(), h.chain.clone().into()])
-        .collect();
-    let kinds = [Kind::Int, Kind::Int, Kind::Int, Kind::Bytes];
-    let tail = "WHERE head.partition=v.column1 RETURNING head.partition,head.chain";
-    let head = "UPDATE head SET next=v.column2,time=v.column3,chain=v.column4 FROM ";
-    let done = over!(conn, KeySql, (i64, Vec<u8>), head, tail, &kinds, &cells);
-    expect_all(done.len(), cells.len(), "head")
+/// What moves heads on.
+pub(crate) fn advance<'a>(heads: impl Iterator<Item = &'a HeadRow>) -> Statement {
+    use Kind::{Bytes, Int};
+    Statement {
+        table: "head",
+        head: "UPDATE head SET next=v.column2,time=v.column3,chain=v.column4 FROM ".to_owned(),
+        tail: "WHERE head.partition=v.column1 RETURNING head.partition,head.chain".to_owned(),
+        kinds: vec![Int, Int, Int, Bytes],
+        cells: heads
+            .map(|h| vec![h.partition.into(), h.next.into(), h.time.into(), h.chain.clone().into()])
+            .collect(),
+    }
 }
 
 /// The head of one partition; `None` where a damaged database has none.
