@@ -13,6 +13,7 @@ use crate::keys::Keys;
 use crate::request::{self, RequestRow};
 use crate::shared::{Reached, Shared};
 use crate::sql;
+use crate::statement::Statement;
 use crate::table::{Cell, Record, Table};
 use crate::view::{Changes, Loaded, NewEvent, View};
 use crate::{AnyConn, Partitions, verbs};
@@ -36,7 +37,7 @@ pub(crate) struct Prepared {
 
 /// Runs `jobs` as one transaction. On an error nothing of it has happened, unless it is [`Error::CommitUnknown`].
 pub(crate) fn run(conn: &mut AnyConn, shared: &Shared, jobs: &mut [Box<dyn Job>]) -> Result<Done, Error> {
-    // Where the lock is a statement of its own, it begins the transaction too.
+    // On Postgres it begins with the lock.
     if let AnyConn::Sqlite(_) = conn {
         sql::batch(conn, "BEGIN IMMEDIATE")?;
     }
@@ -115,7 +116,6 @@ struct Batch<'a> {
 impl Batch<'_> {
     /// Everything up to the commit.
     fn prepare(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Prepared, Error> {
-        self.lock(jobs)?;
         self.load(jobs)?;
         for job in jobs.iter_mut() {
             self.settle(job.as_mut());
@@ -123,13 +123,35 @@ impl Batch<'_> {
         self.write()
     }
 
-    fn lock(&mut self, jobs: &[Box<dyn Job>]) -> Result<(), Error> {
+    /// Locks what the jobs touch, then loads what they read.
+    fn load(&mut self, jobs: &[Box<dyn Job>]) -> Result<(), Error> {
         let touched: BTreeSet<i64> = jobs.iter().map(|job| self.partitions.of(job.slot())).collect();
+        let requests = jobs.iter().filter_map(|job| job.request());
+        let requests = requests.map(|key| (request::home(self.partitions, &key.row), key.row.clone()));
+        let mut keys = Keys::default();
+        for job in jobs {
+            keys.enter(self.partitions.of(job.slot()));
+            job.reads(&mut keys);
+        }
         let touched: Vec<_> = touched.into_iter().collect();
-        let rows = match self.conn {
-            AnyConn::Pg(pg) => heads::begin_and_lock(pg, &touched)?,
-            AnyConn::Sqlite(_) => heads::lock_heads(self.conn, &touched)?,
-        };
+        let statements = self.loads(&keys, &requests.collect());
+        let (rows, found) = heads::lock_and_load(self.conn, &touched, &statements)?;
+        self.locked(rows)?;
+        self.take_loaded(&keys, found)?;
+        let mut more = Keys::default();
+        for job in jobs {
+            let partition = self.partitions.of(job.slot());
+            more.enter(partition);
+            job.then(&self.view(job.as_ref()), &mut more);
+        }
+        if more.is_empty() {
+            return Ok(());
+        }
+        let found = sql::load_all(self.conn, &self.loads(&more, &BTreeSet::new()))?;
+        self.take_loaded(&more, found)
+    }
+
+    fn locked(&mut self, rows: Vec<HeadRow>) -> Result<(), Error> {
         if rows.iter().any(|row| self.shared.opens_epoch(row)) {
             verbs::finished(self.conn, self.shared)?;
         }
@@ -148,28 +170,6 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn load(&mut self, jobs: &[Box<dyn Job>]) -> Result<(), Error> {
-        let requests = jobs.iter().filter_map(|job| job.request());
-        let requests = requests.map(|key| (request::home(self.partitions, &key.row), key.row.clone()));
-        let mut keys = Keys::default();
-        for job in jobs {
-            keys.enter(self.partitions.of(job.slot()));
-            job.reads(&mut keys);
-        }
-        self.fetch(&keys, &requests.collect())?;
-        let mut more = Keys::default();
-        for job in jobs {
-            let partition = self.partitions.of(job.slot());
-            more.enter(partition);
-            job.then(&self.view(job.as_ref()), &mut more);
-        }
-        if more.is_empty() {
-            Ok(())
-        } else {
-            self.fetch(&more, &BTreeSet::new())
-        }
-    }
-
     fn view<'v>(&'v self, job: &'v dyn Job) -> View<'v> {
         let partition = self.partitions.of(job.slot());
         // Every job's partition was locked in `lock`; a miss would start its feed at 0 and fail on the key.
@@ -182,8 +182,8 @@ impl Batch<'_> {
         View::new(&self.loaded, job.slot(), partition, now, next, job.seed())
     }
 
-    /// Loads all of it at once: on Postgres on one way there and back.
-    fn fetch(&mut self, keys: &Keys, requests: &BTreeSet<(i64, Vec<u8>)>) -> Result<(), Error> {
+    /// What loads the keys: rows, groups, claims, request ids.
+    fn loads(&self, keys: &Keys, requests: &BTreeSet<(i64, Vec<u8>)>) -> Vec<Statement> {
         let claims = keys.claims.iter();
         let claims: Vec<_> = claims.map(|key| (self.partitions.of_hash(key), key.to_vec())).collect();
         let rows = keys.rows.iter().map(|(table, asked)| sql::by_key(*table, asked));
@@ -193,8 +193,12 @@ impl Batch<'_> {
             sql::by_key(ClaimRow::TABLE, &claims),
             sql::by_key(RequestRow::TABLE, requests),
         ];
-        let statements: Vec<_> = rows.chain(groups).chain(others).collect();
-        let mut found = sql::load_all(self.conn, &statements)?.into_iter();
+        rows.chain(groups).chain(others).collect()
+    }
+
+    /// Takes over what was found by [`Self::loads`].
+    fn take_loaded(&mut self, keys: &Keys, found: Vec<Vec<sql::Loaded>>) -> Result<(), Error> {
+        let mut found = found.into_iter();
         for (table, asked) in &keys.rows {
             for (partition, id) in asked {
                 self.loaded.asked(*table, *partition, id.clone());

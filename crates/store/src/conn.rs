@@ -1,11 +1,15 @@
 //! A connection to either database, and how one is opened.
 
+use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
+use std::task::Poll;
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection, result::QueryResult};
 use diesel_async::AsyncPgConnection;
 use diesel_async::async_connection_wrapper::BlockOn;
+use futures::future::maybe_done;
 
 use crate::error::Error;
 use crate::postgres::{Diesel, Purpose, Server, ThreadRuntime};
@@ -16,6 +20,8 @@ pub struct PgConn {
     /// The one that drives `conn`.
     runtime: ThreadRuntime,
     one_partition: bool,
+    /// The statements that lock heads and are prepared by now.
+    pub(crate) prepared_locks: BTreeSet<&'static str>,
 }
 
 impl PgConn {
@@ -32,7 +38,8 @@ impl PgConn {
 
     /// What `ask` makes is sent before any of it is waited for, so that all of it is one way to the server and back; each
     /// statement has a snapshot of its own, as ever. They arrive in their order, but that one which is not prepared yet may
-    /// arrive after the others. Of several failures that is told which is not the consequence of another.
+    /// arrive after the others: it is prepared first, which is a way of its own. Of several failures that is told which is
+    /// not the consequence of another.
     pub(crate) fn at_once<'c, T, F>(
         &'c mut self,
         ask: impl FnOnce(&'c AsyncPgConnection) -> Vec<F>,
@@ -41,7 +48,7 @@ impl PgConn {
         F: Future<Output = QueryResult<T>>,
     {
         let (mut answers, mut failed) = (Vec::new(), None);
-        for answer in self.runtime.block_on(futures::future::join_all(ask(&self.conn))) {
+        for answer in self.runtime.block_on(in_turn(ask(&self.conn))) {
             match answer {
                 Ok(answer) => answers.push(answer),
                 Err(error) if failed.as_ref().is_none_or(is_consequence) => failed = Some(error),
@@ -50,6 +57,22 @@ impl PgConn {
         }
         failed.map_or(Ok(answers), Err)
     }
+}
+
+/// The outputs of all. Each is begun after the one before it, which `join_all` does not promise.
+async fn in_turn<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut all: Vec<_> = futures.into_iter().map(|future| Box::pin(maybe_done(future))).collect();
+    poll_fn(|context| {
+        let mut waits = false;
+        for future in &mut all {
+            waits |= future.as_mut().poll(context).is_pending();
+        }
+        if waits { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    all.iter_mut()
+        .filter_map(|future| future.as_mut().take_output())
+        .collect()
 }
 
 /// Whether a statement failed only because one before it in its transaction had.
@@ -207,6 +230,7 @@ impl Location {
                     conn,
                     runtime,
                     one_partition: *one_partition,
+                    prepared_locks: BTreeSet::new(),
                 }))
             }
         }

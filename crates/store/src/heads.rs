@@ -8,7 +8,7 @@ use futures::FutureExt;
 use crate::conn::PgConn;
 use crate::error::Error;
 use crate::prepared::prepared;
-use crate::sql::over_once;
+use crate::sql::{self, Loaded, over_once};
 use crate::statement::{Rows, Statement};
 use crate::table::{Cell, Kind};
 use crate::{AnyConn, on_conn};
@@ -60,13 +60,45 @@ pub(crate) fn lock_heads(conn: &mut AnyConn, partitions: &[i64]) -> Result<Vec<H
     heads(conn, partitions, lock)
 }
 
-/// Begins a transaction and locks heads in it as [`lock_heads`] does. Both are sent at once, and come one after the other.
-pub(crate) fn begin_and_lock(pg: &mut PgConn, partitions: &[i64]) -> Result<Vec<HeadRow>, Error> {
+/// Locks the heads of a batch as [`lock_heads`] does, then loads; on Postgres it begins the transaction too. Each is a
+/// statement of its own that comes after the one before, so that the loads see what the lock waited for.
+pub(crate) fn lock_and_load(
+    conn: &mut AnyConn,
+    partitions: &[i64],
+    statements: &[Statement],
+) -> Result<(Vec<HeadRow>, Vec<Vec<Loaded>>), Error> {
+    let lock = if partitions.len() == 1 { LOCK_ONE } else { LOCK };
+    match conn {
+        // A lock that is not prepared would be sent after the loads.
+        AnyConn::Pg(pg) if !pg.prepared_locks.contains(lock) => {
+            let (heads, _) = begin(pg, partitions, &[])?;
+            pg.prepared_locks.insert(lock);
+            Ok((heads, sql::load_all(conn, statements)?))
+        }
+        AnyConn::Pg(pg) => begin(pg, partitions, statements),
+        AnyConn::Sqlite(_) => Ok((lock_heads(conn, partitions)?, sql::load_all(conn, statements)?)),
+    }
+}
+
+/// What comes back of what a transaction begins with.
+enum Begun {
+    Transaction,
+    Heads(Vec<HeadRow>),
+    /// Rows of one of the statements, by its place.
+    Rows(usize, Vec<sql::Found>),
+}
+
+/// Begins a transaction, locks heads in it and loads, in this order and all at once.
+fn begin(
+    pg: &mut PgConn,
+    partitions: &[i64],
+    statements: &[Statement],
+) -> Result<(Vec<HeadRow>, Vec<Vec<Loaded>>), Error> {
     let (keep, cells) = (pg.keeps_to_one_partition(), &cells(partitions));
-    let rows = pg.at_once(|conn| {
+    let begun = pg.at_once(|conn| {
         let begin = async move {
             let mut conn = conn;
-            conn.batch_execute("BEGIN").await.map(|()| Vec::new())
+            conn.batch_execute("BEGIN").await.map(|()| Begun::Transaction)
         };
         let lock = async move {
             let mut conn = conn;
@@ -78,11 +110,30 @@ pub(crate) fn begin_and_lock(pg: &mut PgConn, partitions: &[i64]) -> Result<Vec<
                 let found: QueryResult<Vec<Found>> = diesel_async::RunQueryDsl::load(rows, &mut conn).await;
                 found.map(|rows| rows.into_iter().map(row).collect())
             };
-            found
+            found.map(Begun::Heads)
         };
-        vec![begin.boxed_local(), lock.boxed_local()]
+        let mut all = vec![begin.boxed_local(), lock.boxed_local()];
+        for (n, statement) in statements.iter().enumerate() {
+            for piece in statement.pieces::<sql::GroupSql>(keep) {
+                let load = async move {
+                    let mut conn = conn;
+                    let rows: Vec<sql::Found> = diesel_async::RunQueryDsl::load(piece, &mut conn).await?;
+                    Ok(Begun::Rows(n, rows))
+                };
+                all.push(load.boxed_local());
+            }
+        }
+        all
     })?;
-    all_found(rows.into_iter().flatten().collect(), partitions.len())
+    let (mut heads, mut found) = (Vec::new(), vec![Vec::new(); statements.len()]);
+    for one in begun {
+        match one {
+            Begun::Transaction => {}
+            Begun::Heads(rows) => heads = rows,
+            Begun::Rows(n, rows) => found[n].extend(rows.into_iter().map(sql::loaded)),
+        }
+    }
+    Ok((all_found(heads, partitions.len())?, found))
 }
 
 /// Reads heads without locking them.

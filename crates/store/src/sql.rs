@@ -13,7 +13,7 @@ use crate::table::{Cell, Kind, Raw, Table};
 use crate::{AnyConn, on_conn};
 
 type RawSql = (BigInt, Binary, BigInt, BigInt, Binary);
-type GroupSql = (BigInt, Binary, BigInt, BigInt, Binary, Binary);
+pub(crate) type GroupSql = (BigInt, Binary, BigInt, BigInt, Binary, Binary);
 type KeySql = (BigInt, Binary);
 
 /// Runs one statement over all `cells`.
@@ -80,7 +80,21 @@ macro_rules! at_once {
 /// A partition and a key in it.
 type Key = (i64, Vec<u8>);
 
-type Found = (i64, Vec<u8>, i64, i64, Vec<u8>, Vec<u8>);
+pub(crate) type Found = (i64, Vec<u8>, i64, i64, Vec<u8>, Vec<u8>);
+
+/// A row, and the value that it was found by if that is not its key.
+pub(crate) type Loaded = (Raw, Vec<u8>);
+
+pub(crate) fn loaded((partition, id, version, format, body, value): Found) -> Loaded {
+    let raw = Raw {
+        partition,
+        id,
+        version,
+        format,
+        body,
+    };
+    (raw, value)
+}
 
 /// What loads rows by their keys.
 pub(crate) fn by_key<'a>(table: Table, keys: impl IntoIterator<Item = &'a (i64, Vec<u8>)>) -> Statement {
@@ -112,23 +126,11 @@ pub(crate) fn by_column<'a>(
     }
 }
 
-/// The rows that each of the statements loads, with the value that it was found by if that is not its key.
-pub(crate) fn load_all(conn: &mut AnyConn, statements: &[Statement]) -> Result<Vec<Vec<(Raw, Vec<u8>)>>, Error> {
+/// The rows that each of the statements loads.
+pub(crate) fn load_all(conn: &mut AnyConn, statements: &[Statement]) -> Result<Vec<Vec<Loaded>>, Error> {
     let found: Vec<Vec<Found>> = at_once!(conn, GroupSql, Found, statements);
-    let split = |(partition, id, version, format, body, value)| {
-        let raw = Raw {
-            partition,
-            id,
-            version,
-            format,
-            body,
-        };
-        (raw, value)
-    };
-    Ok(found
-        .into_iter()
-        .map(|rows| rows.into_iter().map(split).collect())
-        .collect())
+    let found = found.into_iter().map(|rows| rows.into_iter().map(loaded).collect());
+    Ok(found.collect())
 }
 
 pub(crate) fn load(conn: &mut AnyConn, table: Table, keys: &[(i64, Vec<u8>)]) -> Result<Vec<Raw>, Error> {
