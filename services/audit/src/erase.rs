@@ -83,14 +83,12 @@ impl Log {
             .iter()
             .filter(|(class, _)| classes.is_empty() || classes.contains(class))
             .collect();
+        let (actor, basis) = grounds(caller, basis);
         let rows = wanted.iter().map(|(class, kept)| ErasureRow {
             key: keyring::subject_key(number(**class), tag),
             due: kept.due(**class).0,
-            basis: basis.to_owned(),
-            actor: Draft::new("", event::Action::Unspecified, RetentionClass::Admin, caller)
-                .payload()
-                .actor
-                .take(),
+            basis: basis.clone(),
+            actor: actor.clone(),
             ..ErasureRow::default()
         });
         self.store.run(Book(rows.collect()), request).await?;
@@ -149,14 +147,12 @@ impl Log {
     ) -> Result<Done, Refusal> {
         let key = keyring::month_key(number(class), month);
         let floor = retention::month_floor(class, month).ok_or(Reason::Internal)?;
+        let (actor, basis) = grounds(caller, basis);
         let row = ErasureRow {
             key: key.clone(),
             due: floor.0,
-            basis: basis.to_owned(),
-            actor: Draft::new("", event::Action::Unspecified, RetentionClass::Admin, caller)
-                .payload()
-                .actor
-                .take(),
+            basis,
+            actor,
             ..ErasureRow::default()
         };
         self.store.run(BookMonth { row, class }, request).await?;
@@ -373,6 +369,15 @@ fn goes_on(event_type: &str, opened: &Opened, ended: &mut BTreeSet<String>) -> b
         "consent.granted" => !ended.contains(&payload.resource),
         _ => false,
     }
+}
+
+/// Who asks and on what ground, without what must never be kept.
+pub(crate) fn grounds(caller: &Caller, basis: &str) -> (Option<audit::Actor>, String) {
+    let mut draft = Draft::new("", event::Action::Unspecified, RetentionClass::Admin, caller);
+    basis.clone_into(&mut draft.payload().legal_basis);
+    draft.withhold();
+    let payload = draft.payload();
+    (payload.actor.take(), std::mem::take(&mut payload.legal_basis))
 }
 
 /// The refusal of what must be kept for longer.

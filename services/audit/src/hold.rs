@@ -7,6 +7,7 @@ use sammati_server::event::{Draft, timestamp};
 use sammati_store::{Command, Keys, Outcome, RequestKey, View};
 
 use crate::append::Append;
+use crate::erase::grounds;
 use crate::log::{Log, Own};
 use crate::rows::{HoldRow, SLOT};
 
@@ -104,7 +105,7 @@ impl Set {
             id: seed.id::<Hold>("legal hold", now, SLOT).to_vec(),
             subject,
             classes,
-            basis: basis.to_owned(),
+            basis: grounds(caller, basis).1,
             set: now.0,
             lifted: 0,
         };

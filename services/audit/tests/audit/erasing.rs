@@ -530,7 +530,7 @@ async fn a_legal_hold_keeps_what_is_due_until_it_is_lifted() {
         audit.log.sweep().await.unwrap();
         assert_eq!(audit.state(&events[0]).await.payload_state(), PayloadState::Readable);
         let listed = said(audit.rpc.list_legal_holds(of(operator(), Default::default())).await).unwrap();
-        assert_eq!(listed.legal_holds, [hold.clone()]);
+        assert_eq!(listed.legal_holds, std::slice::from_ref(&hold));
         let lifted = audit.lift(&hold).await;
         assert_eq!(audit.lift(&hold).await, lifted, "once");
         audit.clock.advance(DAY);

@@ -24,10 +24,7 @@ use crate::world::{World, by, everywhere, operator, participant};
 use crate::{discovering, emergencies, sharing};
 
 async fn consent(w: &World, name: &str) -> api::Consent {
-    let request = api::GetConsentRequest {
-        name: name.to_owned(),
-        ..Default::default()
-    };
+    let request = api::GetConsentRequest { name: name.to_owned() };
     let read = w.rpc().get_consent(by(&operator(), request)).await;
     read.map(Response::into_inner).unwrap()
 }
