@@ -40,10 +40,7 @@ impl PgConn {
     /// statement has a snapshot of its own, as ever. They arrive in their order, but that one which is not prepared yet may
     /// arrive after the others: it is prepared first, which is a way of its own. Of several failures that is told which is
     /// not the consequence of another.
-    pub(crate) fn at_once<'c, T, F>(
-        &'c mut self,
-        ask: impl FnOnce(&'c AsyncPgConnection) -> Vec<F>,
-    ) -> QueryResult<Vec<T>>
+    pub(crate) fn at_once<'c, T, F>(&'c self, ask: impl FnOnce(&'c AsyncPgConnection) -> Vec<F>) -> QueryResult<Vec<T>>
     where
         F: Future<Output = QueryResult<T>>,
     {

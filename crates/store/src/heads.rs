@@ -89,11 +89,7 @@ enum Begun {
 }
 
 /// Begins a transaction, locks heads in it and loads, in this order and all at once.
-fn begin(
-    pg: &mut PgConn,
-    partitions: &[i64],
-    statements: &[Statement],
-) -> Result<(Vec<HeadRow>, Vec<Vec<Loaded>>), Error> {
+fn begin(pg: &PgConn, partitions: &[i64], statements: &[Statement]) -> Result<(Vec<HeadRow>, Vec<Vec<Loaded>>), Error> {
     let (keep, cells) = (pg.keeps_to_one_partition(), &cells(partitions));
     let begun = pg.at_once(|conn| {
         let begin = async move {
