@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Verbs of methods that change nothing.
-const READS: [&str; 12] = [
+const READS: [&str; 14] = [
     "Get",
     "List",
     "Check",
@@ -24,14 +24,17 @@ const READS: [&str; 12] = [
     "StreamCheck",
     "Summarize",
     "Explain",
+    "Count",
+    "Map",
     "VerifyArtefact",
 ];
 
-/// Mutations that another key than `request_id` makes idempotent: event id or feed position, witness and size, or a
-/// provider's own key.
-const KEYED: [&str; 6] = [
+/// Mutations that another key than `request_id` makes idempotent: event id or feed position, witness and size, a
+/// study's run, or a provider's own key.
+const KEYED: [&str; 7] = [
     "AddCosignature",
     "AppendEvents",
+    "AuthorizeCohort",
     "StreamEvents",
     "StartKyc",
     "CompleteKyc",

@@ -148,6 +148,7 @@ ids! {
     ProfileShare ProfileShareId "profileShares" "a profile shared at a counter";
     Representation RepresentationId "representations" "a representation: who may act for whom";
     Session SessionId "sessions" "a session";
+    Study StudyId "studies" "a research study";
     Subscription SubscriptionId "subscriptions" "a subscription to news of a person's records";
     Transaction TransactionId "transactions" "a transaction, ABDM txnId";
     Transfer TransferId "transfers" "a transfer, ABDM transactionId";

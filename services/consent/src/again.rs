@@ -5,7 +5,7 @@ use sammati_api::audit::v1::event::Action;
 use sammati_api::audit::v1::{Leaf, Payload};
 use sammati_api::consent::v1::notification::Kind;
 use sammati_api::types::v1::CallerKind;
-use sammati_kernel::{ConsentId, ConsentRequestId, Micros, Refusal, Slot};
+use sammati_kernel::{ConsentId, ConsentRequestId, Micros, Refusal, Slot, StudyId};
 use sammati_server::Again;
 use sammati_server::event::{micros, system};
 use sammati_store::{ClaimKey, Command, Keys, View};
@@ -15,6 +15,7 @@ use crate::decision::uses::Uses;
 use crate::notification::{Recipients, notify};
 use crate::request;
 use crate::rows::{self, ConsentRow, RequestRow, TransferRow};
+use crate::study::settle::CloseAgain;
 
 /// Does again what the log proves. Of what ended by time alone nothing need be done: it ends again.
 ///
@@ -46,6 +47,7 @@ pub(crate) async fn again(again: Again) -> Result<Vec<String>, Refusal> {
                 "was withdrawn by its asker, and is so again",
             ),
             "consent.denied" => (deny(&again, lost, resource).await?, "was denied, and is so again"),
+            "study.closed" => (close(&again, lost, resource).await?, "was closed, and is so again"),
             "access.authorized" => {
                 use_up(&again, header, payload).await?;
                 continue;
@@ -62,6 +64,13 @@ pub(crate) async fn again(again: Again) -> Result<Vec<String>, Refusal> {
 async fn withdraw(again: &Again, lost: String, name: &str) -> Result<bool, Refusal> {
     match ConsentId::parse_name(name) {
         Some(consent) => again.store.apply(WithdrawAgain { consent, lost }).await,
+        None => Ok(false),
+    }
+}
+
+async fn close(again: &Again, lost: String, name: &str) -> Result<bool, Refusal> {
+    match StudyId::parse_name(name) {
+        Some(study) => again.store.apply(CloseAgain { study, lost }).await,
         None => Ok(false),
     }
 }

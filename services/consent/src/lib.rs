@@ -24,6 +24,7 @@ pub mod scope;
 mod service;
 pub mod share;
 pub mod standing;
+pub mod study;
 pub mod subject;
 pub mod subscription;
 pub mod sweep;

@@ -112,6 +112,9 @@ pub struct ConsentRow {
     /// The contract's `Origin`; 0 is REQUEST.
     #[prost(int32, tag = "41")]
     pub origin: i32,
+    /// The study it was given to, 16 bytes; empty: to none.
+    #[prost(bytes = "vec", tag = "70")]
+    pub study: Vec<u8>,
 }
 
 impl ConsentRow {
@@ -185,6 +188,7 @@ impl Record for ConsentRow {
             Column::bytes("pair"),
             Column::bytes("live"),
             Column::int("due"),
+            Column::bytes("study"),
         ],
     };
 
@@ -196,13 +200,15 @@ impl Record for ConsentRow {
         let open = self.state().is_open();
         vec![
             self.subject.clone().into(),
-            self.hiu.as_str().into(),
+            // A sponsor lists none: their names would tell studies that they know the same person.
+            self.study.is_empty().then(|| self.hiu.clone().into_bytes()).into(),
             self.hip.as_str().into(),
             (!self.request.is_empty()).then(|| self.request.clone()).into(),
             self.pair.clone().into(),
             open.then(|| self.subject.clone()).into(),
             open.then_some(if self.resumes() { self.resume } else { self.expire })
                 .into(),
+            (!self.study.is_empty()).then(|| self.study.clone()).into(),
         ]
     }
 }

@@ -9,6 +9,7 @@ mod link;
 mod request;
 mod scope;
 mod standing;
+mod study;
 mod subscription;
 mod transfer;
 
@@ -19,6 +20,7 @@ pub use link::{CareContextRow, DataKeyRow, LinkRow, LinkTryRow};
 pub use request::RequestRow;
 pub use scope::ScopeRow;
 pub use standing::{ExcludedRow, PolicyRow};
+pub use study::{CohortChunkRow, CohortCountRow, CohortUseRow, EVERY, EthicsRow, MemberRow, StudyAskRow, StudyRow};
 pub use subscription::{SourcesRow, SubscriptionRow};
 pub use transfer::{NotificationRow, TransferRow};
 
@@ -34,6 +36,9 @@ pub fn tables() -> Vec<verbs::Known> {
     vec![
         verbs::Known::of::<ArtefactRow>(),
         verbs::Known::of::<CareContextRow>(),
+        verbs::Known::of::<CohortChunkRow>(),
+        verbs::Known::of::<CohortCountRow>(),
+        verbs::Known::of::<CohortUseRow>(),
         verbs::Known::of::<ConsentRow>(),
         verbs::Known::of::<DataKeyRow>(),
         verbs::Known::of::<DiscoveryRow>(),
@@ -44,6 +49,8 @@ pub fn tables() -> Vec<verbs::Known> {
         verbs::Known::of::<PolicyRow>(),
         verbs::Known::of::<ProfileShareRow>(),
         verbs::Known::of::<RequestRow>(),
+        verbs::Known::of::<StudyAskRow>(),
+        verbs::Known::of::<StudyRow>(),
         verbs::Known::of::<SubscriptionRow>(),
         verbs::Known::of::<TransferRow>(),
     ]
@@ -119,6 +126,7 @@ typed! {
     discovery_id DiscoveryId;
     policy_id PolicyId;
     profile_share_id ProfileShareId;
+    study_id StudyId;
     subscription_id SubscriptionId;
     request_id ConsentRequestId;
     link_id LinkId;

@@ -3,6 +3,7 @@
 mod artefacts;
 mod asking;
 mod cases;
+mod cohorts;
 mod deciding;
 mod discovering;
 mod emergencies;
@@ -21,6 +22,7 @@ mod renewing;
 mod reports;
 mod representing;
 mod sharing;
+mod studies;
 mod subscriptions;
 mod time;
 mod transfers;
