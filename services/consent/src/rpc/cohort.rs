@@ -366,8 +366,8 @@ impl Rpc {
         v.check()?;
         let study = study.ok_or(Reason::FieldInvalid)?;
         let core = Arc::clone(&self.0);
+        // Whether the study is active matters to what is not decided yet: what is told again was.
         let (known, node) = core.at_node(caller, study).await?;
-        known.active(core.now())?;
         let all = members(&core.store, &known, Some(&node)).await?;
         let running = Running {
             core,

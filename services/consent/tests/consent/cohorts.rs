@@ -251,7 +251,7 @@ fn c2_each_run_takes_one_use_and_the_fourth_finds_none() {
     everywhere(async |w| {
         let study = active(&w, "institute").await;
         seeded(&w, &study, 3).await;
-        let node = w.rpc();
+        let (node, mut told) = (w.rpc(), Vec::new());
         for n in 1..=3 {
             let run = w.request_id();
             let first = authorized(&w, node, "hospital", &study.name, &run).await.unwrap();
@@ -267,6 +267,7 @@ fn c2_each_run_takes_one_use_and_the_fourth_finds_none() {
             assert_eq!(first.1.sha256, digest(&first.0));
             let claims = claims_as(&w, &first.1.jws, "cohort-manifest+jwt").await;
             assert_eq!(claims["sha256"], first.1.sha256.as_str());
+            told.push((run, first));
         }
         let (members, manifest) = authorized(&w, node, "hospital", &study.name, &w.request_id())
             .await
@@ -284,6 +285,11 @@ fn c2_each_run_takes_one_use_and_the_fourth_finds_none() {
         close(&w, &operator(), &study.name).await.unwrap();
         let closed = authorized(&w, node, "hospital", &study.name, &w.request_id()).await;
         assert_eq!(reason(closed), Reason::StudyNotActive);
+        // What was told is told again.
+        for (run, first) in told {
+            let again = authorized(&w, node, "hospital", &study.name, &run).await.unwrap();
+            assert_eq!(first, again);
+        }
     });
 }
 
