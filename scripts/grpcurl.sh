@@ -116,6 +116,7 @@ refusal() {
 story() {
     blocks 'Ten minutes with grpcurl' README.md
     blocks '' docs/ABDM.md
+    blocks 'By hand' docs/RESEARCH.md
     blocks 'By hand' docs/REPRESENTATION.md
 }
 

@@ -86,6 +86,10 @@ impl Summary {
 /// Who was to see the data. A transfer names the HIP, then the HIU; a decision the requester first, but for one that a HIP
 /// asked about a consent alone: it stands first itself.
 fn recipient(header: &Leaf, payload: &Payload) -> String {
+    // What a study was told of it learned under a pseudonym: its sponsor is no party to the event, its name stands there.
+    if let Some(study) = payload.object_refs.iter().find(|name| name.starts_with("studies/")) {
+        return study.clone();
+    }
     let mut parties = payload
         .object_refs
         .iter()

@@ -71,6 +71,7 @@ impl Things {
             ("representations", world.representation.clone()),
             ("transactions", proved.name),
             ("sessions", session(world).await?),
+            ("studies", story.active_study().await?.name),
             ("events", event.name),
             ("event ids", header.event_id),
         ];

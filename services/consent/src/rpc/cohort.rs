@@ -170,7 +170,7 @@ impl Core {
     async fn look_at(&self, known: &Known, one: &Member) -> Result<MemberRow, Refusal> {
         let hers = self.subjects.get(one.account).await?;
         let id = known.id;
-        let mut candidates: Vec<_> = hers.consents.iter().cloned().collect();
+        let mut candidates = hers.consents.clone();
         candidates.retain(|held| held.granted.study == Some(id) && held.granted.hip == one.hip);
         if candidates.is_empty() {
             // What has ended can only tell why not.
