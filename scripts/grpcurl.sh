@@ -117,6 +117,7 @@ refusal() {
 story() {
     chapter 40 'Ten minutes with grpcurl' README.md
     chapter 35 '' docs/ABDM.md
+    chapter 10 'By hand' docs/RESEARCH.md
     chapter 15 'By hand' docs/REPRESENTATION.md
     chapter 20 'By hand' docs/BREAK_GLASS.md
     # The last: it is about what remains of her.

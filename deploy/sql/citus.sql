@@ -19,7 +19,7 @@ DECLARE
         -- identity
         'account', 'data_key', 'guard', 'participant', 'portrait', 'representation', 'session', 'txn',
         -- consent; `data_key` is named above
-        'artefact', 'care_context', 'consent', 'consent_request', 'link', 'discovery', 'glass_count', 'link_try',
+        'artefact', 'care_context', 'cohort_chunk', 'cohort_count', 'cohort_use', 'consent', 'consent_request', 'study', 'study_ask', 'link', 'discovery', 'glass_count', 'link_try',
         'notification',
         'policy', 'profile_share', 'status_list', 'subscription', 'transfer',
         -- audit

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Verbs of methods that change nothing.
-const READS: [&str; 13] = [
+const READS: [&str; 15] = [
     "Get",
     "List",
     "Check",
@@ -25,14 +25,17 @@ const READS: [&str; 13] = [
     "Summarize",
     "Explain",
     "Export",
+    "Count",
+    "Map",
     "VerifyArtefact",
 ];
 
 /// Mutations that another key than `request_id` makes idempotent: event id or feed position, witness and size, log and
-/// successor, or a provider's own key.
-const KEYED: [&str; 7] = [
+/// successor, a study's run, or a provider's own key.
+const KEYED: [&str; 8] = [
     "AddCosignature",
     "AppendEvents",
+    "AuthorizeCohort",
     "StreamEvents",
     "SealLog",
     "StartKyc",

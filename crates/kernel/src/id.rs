@@ -152,6 +152,7 @@ ids! {
     Representation RepresentationId "representations" "a representation: who may act for whom";
     Session SessionId "sessions" "a session";
     StatusList StatusListId "statusLists" "a status list of consents";
+    Study StudyId "studies" "a research study";
     Subscription SubscriptionId "subscriptions" "a subscription to news of a person's records";
     Transaction TransactionId "transactions" "a transaction, ABDM txnId";
     Transfer TransferId "transfers" "a transfer, ABDM transactionId";

@@ -26,7 +26,7 @@ pub use contact::{MobileNumber, masked_mobile};
 pub use hi_type::{AccessMode, HiType};
 pub use id::{
     AccountId, ConsentId, ConsentRequestId, DiscoveryId, Id, IdKind, LinkId, NotificationId, PolicyId, ProfileShareId,
-    SLOTS, StatusListId, SubscriptionId,
+    SLOTS, StatusListId, StudyId, SubscriptionId,
 };
 pub use id::{RepresentationId, SessionId, Slot, TransactionId, TransferId};
 pub use key::{Key, Mac};

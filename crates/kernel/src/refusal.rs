@@ -65,6 +65,7 @@ reasons! {
     CandidateUnknown "CANDIDATE_UNKNOWN" FailedPrecondition;
     CareContextNotGranted "CARE_CONTEXT_NOT_GRANTED" FailedPrecondition;
     CareContextNotLinked "CARE_CONTEXT_NOT_LINKED" FailedPrecondition;
+    CellTooSmall "CELL_TOO_SMALL" PermissionDenied;
     ChallengeExpired "CHALLENGE_EXPIRED" FailedPrecondition;
     ChannelDisabled "CHANNEL_DISABLED" FailedPrecondition;
     CheckpointUnknown "CHECKPOINT_UNKNOWN" NotFound;
@@ -81,6 +82,8 @@ reasons! {
     CredentialWeak "CREDENTIAL_WEAK" InvalidArgument;
     Deadline "DEADLINE" DeadlineExceeded;
     EtagMismatch "ETAG_MISMATCH" Aborted;
+    EthicsExpired "ETHICS_EXPIRED" FailedPrecondition;
+    EthicsRequired "ETHICS_REQUIRED" InvalidArgument;
     EventConflict "EVENT_CONFLICT" AlreadyExists;
     EventForbiddenField "EVENT_FORBIDDEN_FIELD" InvalidArgument;
     EventTooLarge "EVENT_TOO_LARGE" InvalidArgument;
@@ -116,6 +119,7 @@ reasons! {
     LogSealed "LOG_SEALED" FailedPrecondition;
     MessageUnavailable "MESSAGE_UNAVAILABLE" Unavailable;
     MobileLimit "MOBILE_LIMIT" FailedPrecondition;
+    NodeNotInStudy "NODE_NOT_IN_STUDY" PermissionDenied;
     NoticeIncomplete "NOTICE_INCOMPLETE" InvalidArgument;
     NoticeMismatch "NOTICE_MISMATCH" FailedPrecondition;
     NotificationUnknown "NOTIFICATION_UNKNOWN" NotFound;
@@ -143,6 +147,7 @@ reasons! {
     PurposeNotGranted "PURPOSE_NOT_GRANTED" FailedPrecondition;
     PurposeNotRequestable "PURPOSE_NOT_REQUESTABLE" InvalidArgument;
     PushUriNotRegistered "PUSH_URI_NOT_REGISTERED" FailedPrecondition;
+    QueryBudget "QUERY_BUDGET" ResourceExhausted;
     QueryTooWide "QUERY_TOO_WIDE" InvalidArgument;
     RateLimited "RATE_LIMITED" ResourceExhausted;
     ReasonRequired "REASON_REQUIRED" InvalidArgument;
@@ -172,6 +177,7 @@ reasons! {
     StepUpRequired "STEP_UP_REQUIRED" PermissionDenied;
     StorageUnavailable "STORAGE_UNAVAILABLE" Unavailable;
     StreamWindow "STREAM_WINDOW" ResourceExhausted;
+    StudyNotActive "STUDY_NOT_ACTIVE" FailedPrecondition;
     SubjectInactive "SUBJECT_INACTIVE" FailedPrecondition;
     TileUnknown "TILE_UNKNOWN" NotFound;
     TokenExpired "TOKEN_EXPIRED" Unauthenticated;

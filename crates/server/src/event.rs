@@ -19,6 +19,8 @@ pub struct Draft {
     /// The event as it will stand in the feed.
     pub event: audit::Event,
     subject: Option<AccountId>,
+    /// Of something else than a person: what memory holds of it ends with the commit.
+    spoils: Option<Vec<u8>>,
 }
 
 /// An event that is in the feed once the batch commits.
@@ -49,7 +51,11 @@ impl Draft {
             payload: Some(payload),
             ..Default::default()
         };
-        Self { event, subject: None }
+        Self {
+            event,
+            subject: None,
+            spoils: None,
+        }
     }
 
     /// About this person. Her cached state ends with the commit.
@@ -57,6 +63,13 @@ impl Draft {
     pub fn subject(mut self, account: AccountId) -> Self {
         self.payload().subject = account.name();
         self.subject = Some(account);
+        self
+    }
+
+    /// What memory holds under this key, which is no person's, ends with the commit.
+    #[must_use]
+    pub fn spoils(mut self, key: impl Into<Vec<u8>>) -> Self {
+        self.spoils = Some(key.into());
         self
     }
 
@@ -144,7 +157,7 @@ impl Draft {
         if self.event.occurred_time.is_none() {
             self.event.occurred_time = Some(timestamp(view.now()));
         }
-        let subject = self.subject.map(AccountId::to_vec);
+        let subject = self.subject.map(AccountId::to_vec).or(self.spoils);
         let position = view.emit(NewEvent {
             id,
             subject,

@@ -20,7 +20,7 @@ use crate::certificates::Authority;
 pub const TRUST_DOMAIN: &str = "sammati.local";
 
 /// Certificates by the name of their files, with the path of their SPIFFE URI. The first four are the services'.
-const CERTIFICATES: [(&str, &str); 8] = [
+const CERTIFICATES: [(&str, &str); 9] = [
     ("identity", "service/identity"),
     ("consent", "service/consent"),
     ("audit", "service/audit"),
@@ -28,6 +28,7 @@ const CERTIFICATES: [(&str, &str); 8] = [
     ("operator", "operator/dev"),
     ("hospital", "participant/hospital"),
     ("clinic", "participant/clinic"),
+    ("institute", "participant/institute"),
     ("app", "participant/app"),
 ];
 

@@ -88,6 +88,10 @@ impl Summary {
 /// first, but for two: one that a HIP asked about a consent alone begins with the HIP, and whom it would have sent the data
 /// to is not known when there was no such consent; and one of a requester whom she blocks does not name it as a party.
 fn recipient(header: &Leaf, payload: &Payload) -> String {
+    // What a study was told of it learned under a pseudonym: its sponsor is no party to the event, its name stands there.
+    if let Some(study) = payload.object_refs.iter().find(|name| name.starts_with("studies/")) {
+        return study.clone();
+    }
     let actor = payload.actor.clone().unwrap_or_default();
     let mut parties = payload
         .object_refs

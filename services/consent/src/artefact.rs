@@ -72,7 +72,7 @@ pub struct Claims<'a> {
     pub log_origin: &'a str,
     /// The consent.
     pub consent: &'a ConsentRow,
-    /// Her address.
+    /// Her address; in a study her pseudonym.
     pub patient: &'a str,
     /// Care contexts that are named.
     pub care_contexts: &'a [CareContextRef],
@@ -244,6 +244,7 @@ impl Claims<'_> {
             "origin": match origin {
                 Origin::Policy => "POLICY",
                 Origin::BreakGlass => "BREAK_GLASS",
+                Origin::Study => "STUDY",
                 Origin::Request | Origin::Unspecified => "REQUEST",
             },
             "event_id": self.event_id,

@@ -27,6 +27,7 @@ mod service;
 pub mod share;
 pub mod standing;
 pub mod status_list;
+pub mod study;
 pub mod subject;
 pub mod subscription;
 pub mod sweep;

@@ -1,6 +1,8 @@
 //! Keyed hashes: what is looked up by something personal is looked up by its hash.
 
-use sammati_kernel::{AccountId, Key, MobileNumber, ParticipantId, Slot};
+use sammati_kernel::{AccountId, Key, MobileNumber, ParticipantId, Slot, StudyId};
+
+use crate::study::RunId;
 
 /// The keyed hash of a person, a provider and a care context reference.
 pub type ContextKey = [u8; 32];
@@ -81,6 +83,45 @@ impl Lookup {
     pub fn nobody(&self, address: &str) -> (Slot, Vec<u8>) {
         let hash = self.of("nobody", &[address.as_bytes()]);
         (Slot::of_hash(&hash), hash[16..].to_vec())
+    }
+
+    /// A provider's reference of a patient, whosever it is.
+    pub fn patient(&self, hip: &ParticipantId, patient_reference: &str) -> [u8; 32] {
+        self.of("patient", &[hip.as_str().as_bytes(), patient_reference.as_bytes()])
+    }
+
+    /// A study whose node asks a person.
+    pub fn asked(&self, study: StudyId, node: &ParticipantId, account: AccountId) -> [u8; 32] {
+        let parts = [
+            study.as_bytes(),
+            node.as_str().as_bytes(),
+            account.as_bytes().as_slice(),
+        ];
+        self.of("study ask", &parts)
+    }
+
+    /// A run of a study at a node.
+    pub fn run(&self, study: StudyId, node: &ParticipantId, run: RunId) -> [u8; 32] {
+        let parts = [study.as_bytes(), node.as_str().as_bytes(), run.as_bytes().as_slice()];
+        self.of("study run", &parts)
+    }
+
+    /// A person in a run.
+    pub fn in_run(&self, run: &[u8; 32], account: AccountId) -> [u8; 32] {
+        self.of("in a run", &[run, account.as_bytes()])
+    }
+
+    /// Who counts a study.
+    pub fn counter(&self, study: StudyId, caller: &str) -> [u8; 32] {
+        self.of("study count", &[study.as_bytes(), caller.as_bytes()])
+    }
+
+    /// What stands for an event towards a study: the same each time, and nothing like its id. A UUID of version 8.
+    pub fn alias(&self, study: &[u8], event: &str) -> String {
+        let hash = self.of("study event", &[study, event.as_bytes()]);
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash[..16]);
+        uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
     }
 
     /// A professional.

@@ -7,9 +7,10 @@ use sammati_kernel::{Caller, Micros, ParticipantId, Reason, Refusal};
 use crate::artefact::Audience;
 use crate::notification::OPERATORS;
 use crate::rows::{
-    ConsentRow, DiscoveryRow, LinkRow, NotificationRow, PolicyRow, ProfileShareRow, RequestRow, SubscriptionRow,
-    TransferRow,
+    ConsentRow, DiscoveryRow, LinkRow, NotificationRow, PolicyRow, ProfileShareRow, RequestRow, StudyRow,
+    SubscriptionRow, TransferRow,
 };
+use crate::study;
 
 /// How old a person's authentication may be when she grants.
 pub const STEP_UP: Duration = Duration::from_secs(300);
@@ -44,8 +45,13 @@ fn keep<R>(caller: &Caller, row: Option<R>, may: impl FnOnce(&R) -> bool) -> Res
 /// NOT_AVAILABLE; NOT_FOUND to an operator.
 pub fn may_see_request(caller: &Caller, row: Option<RequestRow>) -> Result<RequestRow, Refusal> {
     keep(caller, row, |r| {
-        caller.is_operator() || is(caller, &r.hiu) || (r.known && is_hers(caller, &r.owner))
+        caller.is_operator() || receives(caller, &r.hiu, &r.study) || (r.known && is_hers(caller, &r.owner))
     })
+}
+
+/// Whether the caller is the receiver and may know so: the sponsor of a study may not, it knows people by pseudonyms.
+fn receives(caller: &Caller, hiu: &str, study: &[u8]) -> bool {
+    study.is_empty() && is(caller, hiu)
 }
 
 /// The patient asked.
@@ -73,7 +79,7 @@ pub fn recently_proved(caller: &Caller, now: Micros) -> Result<(), Refusal> {
 /// # Errors
 /// NOT_AVAILABLE; NOT_FOUND to an operator.
 pub fn may_see_consent(caller: &Caller, row: Option<ConsentRow>) -> Result<ConsentRow, Refusal> {
-    let party = |r: &ConsentRow| is(caller, &r.hip) || is(caller, &r.hiu);
+    let party = |r: &ConsentRow| is(caller, &r.hip) || receives(caller, &r.hiu, &r.study);
     keep(caller, row, |r| {
         caller.is_operator() || party(r) || is_hers(caller, &r.subject)
     })
@@ -92,7 +98,7 @@ pub fn hers(caller: &Caller, row: Option<ConsentRow>) -> Result<ConsentRow, Refu
 /// # Errors
 /// NOT_AVAILABLE.
 pub fn may_cancel(caller: &Caller, row: Option<RequestRow>) -> Result<RequestRow, Refusal> {
-    keep(caller, row, |r| is(caller, &r.hiu))
+    keep(caller, row, |r| receives(caller, &r.hiu, &r.study))
 }
 
 /// The patient herself, or an operator.
@@ -110,7 +116,7 @@ pub fn revocable(caller: &Caller, row: Option<ConsentRow>) -> Result<ConsentRow,
 pub fn may_fetch(caller: &Caller, audience: Audience, row: Option<ConsentRow>) -> Result<ConsentRow, Refusal> {
     let own = |r: &ConsentRow| match audience {
         Audience::Hip => is(caller, &r.hip),
-        Audience::Hiu => is(caller, &r.hiu),
+        Audience::Hiu => receives(caller, &r.hiu, &r.study),
     };
     keep(caller, row, |r| own(r) || is_hers(caller, &r.subject))
 }
@@ -231,6 +237,26 @@ pub fn may_end_subscription(caller: &Caller, row: Option<SubscriptionRow>) -> Re
     keep(caller, row, |r| {
         is(caller, &r.holder) || (r.known && is_hers(caller, &r.owner))
     })
+}
+
+/// The sponsor of a study, a node of it, an operator; a person whom it asked while it is ACTIVE.
+///
+/// # Errors
+/// NOT_AVAILABLE; NOT_FOUND to an operator.
+pub fn may_see_study(caller: &Caller, row: Option<StudyRow>, asked: bool, now: Micros) -> Result<StudyRow, Refusal> {
+    let node = |r: &StudyRow| caller.participant().is_some_and(|id| r.has_node(id.as_str()));
+    keep(caller, row, |r| match caller.account() {
+        Some(_) => asked && r.state_at(now) == study::State::Active,
+        None => caller.is_operator() || is(caller, &r.sponsor) || node(r),
+    })
+}
+
+/// The sponsor of a study, or an operator.
+///
+/// # Errors
+/// NOT_AVAILABLE; NOT_FOUND to an operator.
+pub fn may_run_study(caller: &Caller, row: Option<StudyRow>) -> Result<StudyRow, Refusal> {
+    keep(caller, row, |r| caller.is_operator() || is(caller, &r.sponsor))
 }
 
 /// The recipient of a notification; every operator is that of all operators'.

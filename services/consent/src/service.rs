@@ -13,6 +13,7 @@ use sammati_api::consent::v1::notice_service_server::NoticeServiceServer;
 use sammati_api::consent::v1::notification_service_server::NotificationServiceServer;
 use sammati_api::consent::v1::policy_service_server::PolicyServiceServer;
 use sammati_api::consent::v1::profile_share_service_server::ProfileShareServiceServer;
+use sammati_api::consent::v1::study_service_server::StudyServiceServer;
 use sammati_api::consent::v1::subscription_service_server::SubscriptionServiceServer;
 use sammati_api::consent::v1::transfer_service_server::TransferServiceServer;
 use sammati_kernel::{Key, Micros, Refusal};
@@ -32,6 +33,7 @@ use crate::directory::identity::{Follower, IdentityResolver};
 use crate::directory::{Directory, Resolver};
 use crate::rows::{self, MIGRATIONS};
 use crate::rpc::Rpc;
+use crate::study;
 use crate::sweep;
 use crate::transfer::halt::Halts;
 
@@ -206,19 +208,21 @@ pub fn served(rpc: &Rpc) -> Served {
         .add(LinkServiceServer::new(rpc.clone()))
         .add(PolicyServiceServer::new(rpc.clone()))
         .add(ProfileShareServiceServer::new(rpc.clone()))
+        .add(StudyServiceServer::new(rpc.clone()))
         .add(SubscriptionServiceServer::new(rpc.clone()))
         .add(TransferServiceServer::new(rpc.clone()))
         .add(NoticeServiceServer::new(rpc.clone()))
         .add(NotificationServiceServer::new(rpc.clone()))
 }
 
-/// Expires what is due, cancels what a suspended participant has open, and writes the denials that wait, until `stop`;
+/// Expires what is due, cancels what a suspended participant has open, ends what was given to studies that are over, and writes the denials that wait, until `stop`;
 /// then writes the last of them. None waits for another.
 pub async fn background(rpc: Rpc, store: Store, stop: CancellationToken) {
     tokio::join!(
         keep_time(&store, Beat::new(&stop, sweep::EVERY)),
         halt(&rpc, Beat::new(&stop, sweep::EVERY)),
         close(&rpc, Beat::new(&stop, sweep::EVERY)),
+        end_studies(&store, Beat::new(&stop, sweep::EVERY)),
         write_denials(&rpc, Beat::new(&stop, FLUSH)),
     );
     rpc.flush_denials(true).await;
@@ -228,6 +232,14 @@ async fn keep_time(store: &Store, mut beat: Beat<'_>) {
     while beat.next().await {
         if let Err(refusal) = sweep::sweep(store).await {
             tracing::warn!(reason = refusal.reason.as_str(), "expiries wait; trying again");
+        }
+    }
+}
+
+async fn end_studies(store: &Store, mut beat: Beat<'_>) {
+    while beat.next().await {
+        if let Err(refusal) = study::settle::sweep(store).await {
+            tracing::warn!(reason = refusal.reason.as_str(), "ends of studies wait; trying again");
         }
     }
 }

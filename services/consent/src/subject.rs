@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use quick_cache::sync::Cache;
 use sammati_api::types::v1::CareContextRef;
-use sammati_kernel::{AccountId, ConsentId, ParticipantId, Refusal};
+use sammati_kernel::{AccountId, ConsentId, ParticipantId, Refusal, StudyId};
 use sammati_store::{Store, SubjectCache};
 
 use crate::decision::Granted;
@@ -79,6 +79,8 @@ pub struct Parties {
     pub hip: ParticipantId,
     /// Who receives.
     pub hiu: ParticipantId,
+    /// The study it was given to.
+    pub study: Option<StudyId>,
 }
 
 /// The memory of decisions.
@@ -160,6 +162,7 @@ impl Subjects {
             subject: row.record.subject()?,
             hip,
             hiu,
+            study: StudyId::from_slice(&row.record.study),
         });
         self.parties.insert(id, Arc::clone(&parties));
         Ok(Some(parties))

@@ -165,7 +165,7 @@ impl Story {
     }
 
     /// The first notification of `who` that is meant.
-    async fn heard(
+    pub(super) async fn heard(
         &self,
         who: &Who,
         is_meant: impl Fn(&consent::Notification) -> bool,

@@ -6,6 +6,7 @@ mod emergency;
 mod enrolling;
 mod proving;
 mod representing;
+mod studying;
 
 use std::sync::Arc;
 
@@ -42,6 +43,8 @@ pub struct Story {
     pub hospital: Who,
     /// A clinic: a HIU.
     pub clinic: Who,
+    /// An institute: a research body.
+    pub institute: Who,
 }
 
 /// A person who was enrolled.
@@ -94,6 +97,7 @@ impl Story {
             app: who("app")?,
             hospital: who("hospital")?,
             clinic: who("clinic")?,
+            institute: who("institute")?,
             addresses: addresses.clone(),
             clock,
         })
@@ -110,10 +114,10 @@ impl Story {
     /// The service's refusal.
     pub async fn register(&self, name: &str, display: &str, role: types::ParticipantRole) -> Result<(), Status> {
         let mut client = ParticipantServiceClient::new(self.operator.identity());
-        let kind = if role == types::ParticipantRole::PhrApp {
-            identity::participant::Kind::App
-        } else {
-            identity::participant::Kind::Facility
+        let kind = match role {
+            types::ParticipantRole::PhrApp => identity::participant::Kind::App,
+            types::ParticipantRole::Researcher => identity::participant::Kind::ResearchBody,
+            _ => identity::participant::Kind::Facility,
         };
         let registration = identity::Registration {
             registry: "HFR".into(),
@@ -172,7 +176,7 @@ impl Story {
         Ok(who.with(&session.access_tokens))
     }
 
-    /// Registers hospital, clinic and app, and opens their sessions.
+    /// Registers hospital, clinic, institute and app, and opens their sessions.
     ///
     /// # Errors
     /// The service's refusal.
@@ -180,11 +184,13 @@ impl Story {
         use types::ParticipantRole as Role;
         self.register("hospital", "City Hospital, Pune", Role::Hip).await?;
         self.register("clinic", "Lake Clinic, Nagpur", Role::Hiu).await?;
+        self.register("institute", "Institute of Public Health, Delhi", Role::Researcher)
+            .await?;
         self.register("app", "My Records", Role::PhrApp).await?;
         self.renew().await
     }
 
-    /// Opens new sessions for hospital, clinic and app: their tokens live five minutes.
+    /// Opens new sessions for hospital, clinic, institute and app: their tokens live five minutes.
     ///
     /// # Errors
     /// The service's refusal.
@@ -192,6 +198,7 @@ impl Story {
         use types::ParticipantRole as Role;
         self.hospital = self.session(&self.hospital, Role::Hip).await?;
         self.clinic = self.session(&self.clinic, Role::Hiu).await?;
+        self.institute = self.session(&self.institute, Role::Researcher).await?;
         self.app = self.session(&self.app, Role::PhrApp).await?;
         Ok(())
     }

@@ -21,7 +21,7 @@ impl Outsider {
         use types::ParticipantRole as Role;
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| "no randomness")?;
         let key = SigningKey::from_pkcs8(pkcs8.as_ref()).map_err(|error| error.to_string())?;
-        let roles = [Role::Hip, Role::Hiu, Role::Locker, Role::PhrApp]
+        let roles = [Role::Hip, Role::Hiu, Role::Locker, Role::PhrApp, Role::Researcher]
             .map(i32::from)
             .to_vec();
         let jwk = identity::ParticipantKey {

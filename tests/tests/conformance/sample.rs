@@ -2,7 +2,7 @@
 //! own from the list below. A new field that no rule fits fails the walk with its name.
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
-use sammati_api::types::v1::CallerKind;
+use sammati_api::types::v1::{CallerKind, PurposeCode};
 use sammati_kernel::{Clock, Micros, Seed, Slot, TransactionId};
 
 use crate::contract::{self, Need, collection, need, oneof};
@@ -181,6 +181,11 @@ impl Sampler<'_> {
                     3
                 })
             }
+            Kind::Enum(_)
+                if short(field.full_name()) == "Purpose.code" && self.caller == Some(CallerKind::Researcher) =>
+            {
+                Value::EnumNumber(PurposeCode::Dsrch.into())
+            }
             Kind::Enum(names) => Value::EnumNumber(names.values().map(|v| v.number()).find(|n| *n != 0).unwrap_or(0)),
             Kind::Bytes => Value::Bytes(vec![0; 32].into()),
             Kind::Bool => Value::Bool(true),
@@ -210,6 +215,7 @@ impl Sampler<'_> {
             "to" => -DAY,
             "erase_time" => DAY,
             "expire_time" => 3600,
+            "until_time" => 30 * DAY,
             _ => 0,
         };
         let mut time = DynamicMessage::new(timestamp.clone());
@@ -237,7 +243,9 @@ fn special(name: &str) -> Option<&'static str> {
         "ConsentStamp.code" => "abha-enrollment",
         "ConsentStamp.version" => "1.4",
         "ConsentStamp.language" | "NoticeRef.language" | "SendMessageRequest.language" => "en",
-        "NoticeRef.sha256" => "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+        "EthicsApproval.sha256" | "CreateStudyRequest.protocol_sha256" | "NoticeRef.sha256" => {
+            "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+        }
         "ExpireClassRequest.month" => "2020-01",
         "CreateAddressRequest.local_part" => "walk.er1990",
         "SetPreferredAddressRequest.address" => "walk.er1990@sbx",

@@ -72,6 +72,7 @@ impl Things {
             ("transactions", proved.name),
             ("sessions", session(world).await?),
             ("legalHolds", hold(world).await?),
+            ("studies", story.active_study().await?.name),
             ("events", event.name),
             ("event ids", header.event_id),
         ];

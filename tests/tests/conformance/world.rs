@@ -243,6 +243,7 @@ async fn callers(story: &Story, person: &Person, outsider: &Outsider) -> Result<
             Kind::Locker,
             &outsider.session(story, types::ParticipantRole::Locker).await?,
         ),
+        Caller::of("researcher", Kind::Researcher, &story.institute),
         Caller::of("operator", Kind::Operator, &story.operator),
     ];
     for service in ["identity", "consent", "audit", "sandbox"] {
@@ -266,6 +267,7 @@ async fn strangers(story: &Story, other: &Person, outsider: &Outsider) -> Result
         ("another hiu", Kind::Hiu, Role::Hiu),
         ("another app", Kind::App, Role::PhrApp),
         ("another locker", Kind::Locker, Role::Locker),
+        ("another researcher", Kind::Researcher, Role::Researcher),
     ] {
         strangers.push(Caller::of(name, kind, &outsider.session(story, role).await?));
     }
@@ -284,6 +286,7 @@ fn certify(folder: &Path) -> Result<(), Failure> {
         ("operator", "operator/dev"),
         ("hospital", "participant/hospital"),
         ("clinic", "participant/clinic"),
+        ("institute", "participant/institute"),
         ("app", "participant/app"),
         ("outsider", "participant/outsider"),
     ] {

@@ -224,7 +224,14 @@ mod tests {
                     place.row(&[(Tag([9; 5]), place.first() + first)])
                 });
                 let rows = rows.collect();
-                store.apply(Post { from: 0, cleared: 0, rows }).await.unwrap();
+                store
+                    .apply(Post {
+                        from: 0,
+                        cleared: 0,
+                        rows,
+                    })
+                    .await
+                    .unwrap();
                 store.apply(MergeAll { at: FAN }).await.unwrap();
                 let place = Place {
                     level: 1,

@@ -11,7 +11,7 @@ mod uses;
 use std::collections::HashMap;
 
 use sammati_api::audit::v1::{Leaf, Payload};
-use sammati_kernel::{ConsentId, ConsentRequestId, PolicyId, Refusal, SubscriptionId};
+use sammati_kernel::{ConsentId, ConsentRequestId, PolicyId, Refusal, StudyId, SubscriptionId};
 use sammati_server::Again;
 use sammati_server::event::micros;
 use sammati_store::Store;
@@ -21,6 +21,7 @@ use self::policies::PolicyAgain;
 use self::requests::RequestAgain;
 use self::subscriptions::SubscriptionAgain;
 use self::uses::UseAgain;
+use crate::study::settle::CloseAgain;
 use crate::{consent, request, standing, subscription};
 
 /// What became of one thing that is done again.
@@ -41,6 +42,8 @@ enum Deed {
     Request(request::Verb),
     Policy(standing::Verb),
     Subscription(subscription::Verb),
+    /// Closes a study.
+    Close,
 }
 
 /// What an event asks for.
@@ -151,6 +154,13 @@ const TABLE: &[Entry] = &[
         again: "was changed, and to what is lost: it is paused, until she changes it anew and resumes it",
         lost: Some("was changed, and is lost: it tells nobody; its holder must ask her anew"),
     },
+    Entry {
+        event: "study.closed",
+        deed: Deed::Close,
+        unless: &[],
+        again: "was closed, and is so again",
+        lost: None,
+    },
 ];
 
 /// Does again what the log proves.
@@ -224,6 +234,10 @@ impl Deed {
                     store.apply(command).await
                 }
                 None => Ok(Became::Left),
+            },
+            Self::Close => match StudyId::parse_name(name) {
+                Some(study) if store.apply(CloseAgain { study, lost }).await? => Ok(Became::Retaken),
+                _ => Ok(Became::Left),
             },
         }
     }

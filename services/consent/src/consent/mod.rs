@@ -15,7 +15,8 @@ use sammati_server::event::{Draft, Emitted, system};
 use sammati_store::View;
 
 use crate::notification::{Recipients, notify};
-use crate::rows::{ConsentRow, TransferRow};
+use crate::rows::{self, ConsentRow, TransferRow};
+use crate::study;
 use crate::transfer;
 
 /// The states, as the contract names them.
@@ -135,11 +136,17 @@ pub(crate) fn end(view: &mut View<'_>, row: &mut ConsentRow, ending: &Ending<'_>
     stop(view, row, ending.caller, told)
 }
 
-/// Tells the HIP and the HIU of the event `told`.
-fn tell_both(view: &mut View<'_>, row: &ConsentRow, kind: Kind, told: Emitted) -> Result<(), Refusal> {
-    let parties = Recipients::new().participant(&row.hip).participant(&row.hiu);
+/// Tells the HIP and the HIU of the event `told`; the sponsor of a study by a pseudonym.
+pub(crate) fn tell_both(view: &mut View<'_>, row: &ConsentRow, kind: Kind, told: Emitted) -> Result<(), Refusal> {
+    let (mut parties, is_study) = (Recipients::new().participant(&row.hip), !row.study.is_empty());
+    if !is_study {
+        parties = parties.participant(&row.hiu);
+    }
     let subject = Some(row.subject()?);
     notify(view, told, kind, &row.id()?.name(), &parties, subject);
+    if is_study {
+        study::tell::tell(view, row, kind, told)?;
+    }
     Ok(())
 }
 
@@ -243,9 +250,12 @@ pub fn draft(kind: &str, action: Action, caller: &Caller, row: &ConsentRow) -> R
 /// INTERNAL when the row is damaged.
 pub fn about(kind: &str, action: Action, caller: &Caller, row: &ConsentRow) -> Result<Draft, Refusal> {
     let (hip, hiu) = row.parties()?;
-    let mut draft = Draft::new(kind, action, RetentionClass::Consent, caller)
-        .participant(&hip)
-        .participant(&hiu);
+    let mut draft = Draft::new(kind, action, RetentionClass::Consent, caller).participant(&hip);
+    // A sponsor is no party to what names her: its study stands there.
+    draft = match row.study.as_slice() {
+        [] => draft.participant(&hiu),
+        study => draft.object(rows::study_id(study)?.name()),
+    };
     let payload = draft.payload();
     payload.subject = row.subject()?.name();
     payload.consent = row.id()?.name();

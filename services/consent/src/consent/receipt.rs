@@ -152,7 +152,7 @@ impl Given {
         match Origin::try_from(row.origin).unwrap_or_default() {
             Origin::BreakGlass => ("medical emergency", json!({ "kind": "HIU" })),
             Origin::Policy => ("consent", json!({ "kind": "POLICY" })),
-            Origin::Request | Origin::Unspecified => match rows::representation(&row.granted_under) {
+            Origin::Request | Origin::Study | Origin::Unspecified => match rows::representation(&row.granted_under) {
                 name if name.is_empty() => ("consent", json!({ "kind": "PERSON" })),
                 name => ("consent", json!({ "kind": "REPRESENTATIVE", "representation": name })),
             },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::decision::Reason;
-use sammati_kernel::{AccountId, Caller, ConsentId, Fact, Micros, ParticipantId, Refusal, Role, Slot};
+use sammati_kernel::{AccountId, Caller, ConsentId, Fact, Micros, ParticipantId, Refusal, Role, Slot, StudyId};
 use sammati_store::{Command, Keys, View};
 
 use super::{Facts, Granted, Question, Verdict, record, reduce};
@@ -13,6 +13,7 @@ use crate::directory::Directory;
 use crate::lookup::ContextKey;
 use crate::rows::{CareContextRow, ConsentRow, PolicyRow, TransferRow};
 use crate::standing::Block;
+use crate::study::known::ActiveUntil;
 
 /// Which consents are asked about.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub enum Candidates {
     Named(ConsentId),
     /// All of a person between two participants: the hash of the three.
     Between([u8; 32]),
+    /// Those of them that were given to one study.
+    InStudy([u8; 32], StudyId),
     /// None: the person is nobody.
     None,
 }
@@ -42,6 +45,8 @@ pub struct Deciding {
     pub directory: Arc<dyn Directory>,
     /// What this process knew of the partition when the call was admitted.
     pub revision: String,
+    /// Until when the studies are active that matter here, as of the same moment or later.
+    pub studies: ActiveUntil,
 }
 
 /// A decision with the consent it rests on, as it stands after it.
@@ -64,7 +69,9 @@ impl Deciding {
                 keys.row::<ConsentRow>(id.to_vec());
                 keys.group::<TransferRow>("open", id.to_vec());
             }
-            Candidates::Between(pair) => keys.group::<ConsentRow>("pair", pair.to_vec()),
+            Candidates::Between(pair) | Candidates::InStudy(pair, _) => {
+                keys.group::<ConsentRow>("pair", pair.to_vec());
+            }
             Candidates::None => {}
         }
         for key in &self.question.care_contexts {
@@ -77,7 +84,7 @@ impl Deciding {
 
     /// What else it reads: whatever ends with the consents that time has ended.
     pub fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
-        if let Candidates::Between(pair) = &self.candidates {
+        if let Candidates::Between(pair) | Candidates::InStudy(pair, _) = &self.candidates {
             for row in overdue(loaded, pair) {
                 keys.group::<TransferRow>("open", row.id);
             }
@@ -93,11 +100,7 @@ impl Deciding {
         let mut rows = self.load(view)?;
         let granted = rows.iter().map(Granted::try_from).collect::<Result<Vec<_>, _>>()?;
         let linked = self.linked(view);
-        let facts = Locked {
-            directory: self.directory.as_ref(),
-            linked: &linked,
-            blocks: self.blocks(view)?,
-        };
+        let facts = self.facts(view, &linked)?;
         let verdict = super::decide(&self.question, &facts, &granted.iter().collect::<Vec<_>>(), view.now());
         let by = verdict.by.map(|place| &granted[place]);
         let mut decided = record::decided(&verdict, by, view.now(), self.directory.as_of());
@@ -134,8 +137,41 @@ impl Deciding {
                 }
                 Ok(view.group::<ConsentRow>("pair", pair))
             }
+            Candidates::InStudy(pair, study) => {
+                let between = Candidates::Between(*pair);
+                let mut rows = Self {
+                    candidates: between,
+                    ..self.clone()
+                }
+                .load(view)?;
+                rows.retain(|row| row.study == study.as_bytes());
+                Ok(rows)
+            }
             Candidates::None => Ok(Vec::new()),
         }
+    }
+
+    /// Whether it would be permitted now; nothing is told and no use is taken.
+    ///
+    /// # Errors
+    /// IDENTITY_STALE; INTERNAL when a row is damaged.
+    pub fn permits(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
+        self.directory.fresh()?;
+        let rows = self.load(view)?;
+        let granted = rows.iter().map(Granted::try_from).collect::<Result<Vec<_>, _>>()?;
+        let linked = self.linked(view);
+        let facts = self.facts(view, &linked)?;
+        let granted: Vec<_> = granted.iter().collect();
+        Ok(super::decide(&self.question, &facts, &granted, view.now()).permits())
+    }
+
+    fn facts<'a>(&'a self, view: &View<'_>, linked: &'a [ContextKey]) -> Result<Locked<'a>, Refusal> {
+        Ok(Locked {
+            directory: self.directory.as_ref(),
+            linked,
+            blocks: self.blocks(view)?,
+            studies: &self.studies,
+        })
     }
 
     /// What she denies, as the lock has it.
@@ -194,6 +230,7 @@ struct Locked<'a> {
     directory: &'a dyn Directory,
     linked: &'a [ContextKey],
     blocks: Vec<Block>,
+    studies: &'a ActiveUntil,
 }
 
 impl Facts for Locked<'_> {
@@ -211,6 +248,10 @@ impl Facts for Locked<'_> {
 
     fn blocks(&self) -> &[Block] {
         &self.blocks
+    }
+
+    fn active_until(&self, study: StudyId) -> Option<Micros> {
+        self.studies.get(&study).copied()
     }
 }
 

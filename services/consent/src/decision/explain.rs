@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat};
 use sammati_api::consent::v1::decision::Reason;
-use sammati_kernel::{Micros, ParticipantId, PurposeCode};
+use sammati_kernel::{Micros, ParticipantId, PurposeCode, StudyId};
 
 use super::{Facts, Failed, Granted, Question, Recorder, Verdict, run};
 use crate::scope::Range;
@@ -98,6 +98,14 @@ pub(super) fn provider(id: &ParticipantId) -> Compared {
 
 pub(super) fn any() -> Compared {
     ("a consent".to_owned(), "those that the asker may know of".to_owned())
+}
+
+pub(super) fn study(id: StudyId, until: Option<Micros>) -> Compared {
+    let found = until.map_or_else(
+        || "not active".to_owned(),
+        |until| format!("active until {}", time(until)),
+    );
+    (id.name(), found)
 }
 
 pub(super) fn account() -> Compared {

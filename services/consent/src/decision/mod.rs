@@ -12,7 +12,7 @@ pub mod uses;
 use std::time::Duration;
 
 use sammati_api::consent::v1::decision::Reason;
-use sammati_kernel::{AccessMode, AccountId, ConsentId, Micros, ParticipantId, PurposeCode, Refusal, Role};
+use sammati_kernel::{AccessMode, AccountId, ConsentId, Micros, ParticipantId, PurposeCode, Refusal, Role, StudyId};
 
 pub use question::{Asker, Question};
 
@@ -57,6 +57,8 @@ pub struct Granted {
     pub uses: Uses,
     /// The professional's registration: type, value, system.
     pub user: [String; 3],
+    /// The study it was given to.
+    pub study: Option<StudyId>,
 }
 
 impl TryFrom<&ConsentRow> for Granted {
@@ -80,14 +82,15 @@ impl TryFrom<&ConsentRow> for Granted {
             acknowledged: row.hip_acknowledged != 0,
             uses: Uses::of(row),
             user: [user.r#type, user.value, user.system],
+            study: StudyId::from_slice(&row.study),
         })
     }
 }
 
 impl Granted {
-    /// Whether this participant is named in it.
+    /// Whether this participant may know of it. The sponsor of a study does not: it could find out who is in it.
     pub fn is_party(&self, id: &ParticipantId) -> bool {
-        *id == self.hip || *id == self.hiu
+        *id == self.hip || (*id == self.hiu && self.study.is_none())
     }
 
     /// Whether it is paused at `now`.
@@ -115,6 +118,8 @@ pub trait Facts {
     fn is_linked(&self, key: &ContextKey) -> bool;
     /// What she denies whatever she has granted.
     fn blocks(&self) -> &[Block];
+    /// Until when a study is active; `None` for one that is not.
+    fn active_until(&self, study: StudyId) -> Option<Micros>;
 }
 
 /// The answer.
@@ -299,6 +304,11 @@ fn judge(
     let blocked = is_blocked(question, facts, consent);
     r.rule(7, !blocked, Reason::BlockedBySubject, explain::blocked)?;
     state(consent, now, r)?;
+    if let Some(study) = consent.study {
+        let until = facts.active_until(study);
+        let active = until.is_some_and(|until| now < until);
+        r.rule(12, active, Reason::StudyNotActive, || explain::study(study, until))?;
+    }
     scope(question, facts, consent, r)?;
     let bound = consent.scope.bind_requester && question.user.as_ref() != Some(&consent.user);
     r.rule(18, !bound, Reason::UserMismatch, || explain::user(question, consent))?;
@@ -333,7 +343,6 @@ fn parties(question: &Question, facts: &impl Facts, consent: &Granted, r: &mut i
     })
 }
 
-/// Rule 12 keeps its number: nothing can study yet.
 fn state(consent: &Granted, now: Micros, r: &mut impl Recorder) -> Result<(), Failed> {
     let state = consent.state;
     let compared = || explain::state(consent, now);

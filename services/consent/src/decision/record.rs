@@ -3,7 +3,7 @@
 use sammati_api::audit::v1::{DecisionRecord, event};
 use sammati_api::consent::v1::decision::Reason;
 use sammati_api::types::v1 as types;
-use sammati_kernel::{AccountId, Caller, Micros};
+use sammati_kernel::{AccountId, Caller, Micros, PurposeCode};
 use sammati_server::event::{Draft, timestamp};
 
 use super::reduce::Permitted;
@@ -104,7 +104,9 @@ pub fn draft(
         draft = draft.refused(event::Outcome::Serious, reason_text(verdict.reason));
     }
     // Whom she blocks is no party to the event that says so: it would read there what it is not told.
-    let tells = verdict.reason != Reason::BlockedBySubject;
+    // Nor is a sponsor: it would read there whom its study knows.
+    let in_study = by.is_some_and(|c| c.study.is_some()) || question.purpose == Some(PurposeCode::Dsrch);
+    let tells = verdict.reason != Reason::BlockedBySubject && !in_study;
     let requester = question.requester.iter().chain(by.map(|c| &c.hiu)).filter(|_| tells);
     let provider = question.provider.iter().chain(by.map(|c| &c.hip));
     for id in requester.chain(provider) {
@@ -113,12 +115,15 @@ pub fn draft(
             draft = draft.participant(id);
         }
     }
+    if let Some(study) = by.and_then(|c| c.study) {
+        draft = draft.object(study.name());
+    }
     let payload = draft.payload();
     payload.subject = subject.map(|account| account.name()).unwrap_or_default();
     payload.purpose = question
         .purpose
         .or(by.map(|c| c.scope.purpose))
-        .map_or(0, sammati_kernel::PurposeCode::number);
+        .map_or(0, PurposeCode::number);
     if let Some(consent) = by {
         payload.consent = consent.id.name();
         payload.consent_version = consent.version;

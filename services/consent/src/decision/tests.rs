@@ -2,7 +2,7 @@
 
 mod naive;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sammati_kernel::{HiType, Slot};
 
@@ -19,6 +19,7 @@ struct World {
     her_active: bool,
     linked: BTreeSet<ContextKey>,
     blocks: Vec<Block>,
+    studies: BTreeMap<StudyId, Micros>,
 }
 
 impl Facts for World {
@@ -42,6 +43,10 @@ impl Facts for World {
     fn blocks(&self) -> &[Block] {
         &self.blocks
     }
+
+    fn active_until(&self, study: StudyId) -> Option<Micros> {
+        self.studies.get(&study).copied()
+    }
 }
 
 fn well() -> World {
@@ -50,6 +55,8 @@ fn well() -> World {
         her_active: true,
         linked: BTreeSet::from([[1; 32], [2; 32]]),
         blocks: Vec::new(),
+        // 1 goes on, 2 ends now; 3 is none.
+        studies: BTreeMap::from([(study(1), Micros(NOW.0 + 1)), (study(2), NOW)]),
     }
 }
 
@@ -59,6 +66,10 @@ fn id(text: &str) -> ParticipantId {
 
 fn her() -> AccountId {
     AccountId::new(Micros(1_000_000), Slot::new(7), [1; 8])
+}
+
+fn study(n: u8) -> StudyId {
+    StudyId::new(Micros(3_000_000), Slot::new(9), [n; 8])
 }
 
 fn consent(n: u8) -> Granted {
@@ -77,6 +88,7 @@ fn consent(n: u8) -> Granted {
         acknowledged: true,
         uses: Uses::default(),
         user: ["REGNO".into(), "MH1".into(), "https://x".into()],
+        study: None,
     }
 }
 
@@ -102,6 +114,32 @@ fn question() -> Question {
 fn ask(question: &Question, world: &World, consent: &Granted) -> (i32, Reason) {
     let verdict = decide(question, world, &[consent], NOW);
     (verdict.rule, verdict.reason)
+}
+
+#[test]
+fn rule_12_the_study_is_active() {
+    let given_to = |n| Granted {
+        study: Some(study(n)),
+        ..consent(1)
+    };
+    assert_eq!(ask(&question(), &well(), &given_to(1)), (0, Reason::Granted));
+    for over in [2, 3] {
+        assert_eq!(ask(&question(), &well(), &given_to(over)), (12, Reason::StudyNotActive));
+    }
+}
+
+#[test]
+fn a_sponsor_is_told_nothing_of_a_consent_that_was_given_to_its_study() {
+    let sponsor = Question {
+        asker: Asker::Participant(id("clinic")),
+        ..question()
+    };
+    let given = Granted {
+        study: Some(study(1)),
+        ..consent(1)
+    };
+    assert_eq!(ask(&sponsor, &well(), &consent(1)), (0, Reason::Granted));
+    assert_eq!(ask(&sponsor, &well(), &given), (4, Reason::NoConsent));
 }
 
 #[test]

@@ -162,6 +162,7 @@ impl Linking<'_> {
     fn link(&self, view: &View<'_>, key: &Key) -> Result<LinkRow, Refusal> {
         let account = self.account;
         let natural = self.lookup.link(account, self.hip, self.patient_reference);
+        let reference = self.lookup.patient(self.hip, self.patient_reference).to_vec();
         let now = view.now().0;
         let mut links = view.group::<LinkRow>("subject", account.as_bytes());
         links.retain(|link| link.hip == self.hip.as_str());
@@ -174,6 +175,7 @@ impl Linking<'_> {
                 updated: now,
                 version: link.version + 1,
                 contexts: link.contexts + self.added(),
+                reference,
                 ..link
             });
         }
@@ -198,6 +200,7 @@ impl Linking<'_> {
             version: 1,
             contexts: self.added(),
             origin: origin.into(),
+            reference,
         })
     }
 

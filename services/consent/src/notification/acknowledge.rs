@@ -176,6 +176,10 @@ impl Acknowledge {
     fn draft(&self, event: &str, row: &NotificationRow) -> Draft {
         let mut draft =
             Draft::new(event, Action::Update, RetentionClass::Consent, &self.caller).object(row.resource.clone());
+        // Of whom it was told its sponsor is not to read in the log either.
+        if !row.study.is_empty() {
+            return draft;
+        }
         if let Ok(id) = rows::notification_id(&row.id) {
             draft = draft.resource(&id.name(), 1);
         }

@@ -106,6 +106,7 @@ pub fn notify_about(
             error: String::new(),
             hip: about.hip.clone(),
             hi_types: about.hi_types.clone(),
+            study: Vec::new(),
         });
     }
 }

@@ -14,6 +14,7 @@ use tonic::Status;
 
 use super::token::{Place, Places, ResumeTokens};
 use crate::rows::{NotificationRow, notification_id};
+use crate::study::known::Studies;
 use crate::wire::notification::render;
 
 /// Between signs of life.
@@ -34,6 +35,7 @@ type Message = api::WatchNotificationsResponse;
 pub struct Watch {
     store: Store,
     tokens: ResumeTokens,
+    studies: Studies,
     recipient: String,
     seen: Places,
     to: Sender<Result<Message, Status>>,
@@ -57,6 +59,7 @@ impl Watch {
     pub fn new(
         store: Store,
         tokens: ResumeTokens,
+        studies: Studies,
         recipient: String,
         seen: Places,
         to: Sender<Result<Message, Status>>,
@@ -64,6 +67,7 @@ impl Watch {
         Self {
             store,
             tokens,
+            studies,
             recipient,
             seen,
             to,
@@ -161,7 +165,11 @@ impl Watch {
         let revision = slot
             .and_then(|slot| self.store.sealed_revision(slot))
             .unwrap_or_default();
-        let item = Item::Notification(render(row, &token, revision));
+        let shown = match self.studies.veil(row, render(row, &token, revision)).await {
+            Ok(shown) => shown,
+            Err(refusal) => return self.fail(refusal).await,
+        };
+        let item = Item::Notification(shown);
         self.push(Ok(Message {
             resume_token: token,
             item: Some(item),

@@ -12,7 +12,6 @@ use super::{Verb, advance, draft, renew};
 use crate::artefact::issue::{Issuer, Version};
 use crate::consent;
 use crate::lookup::Lookup;
-use crate::notification::{Recipients, notify};
 use crate::policy;
 use crate::representative;
 use crate::rows::{self, CareContextRow, ConsentRow, LinkRow, RequestRow, TransferRow};
@@ -191,15 +190,7 @@ impl ApproveRequest {
             consent::draft("consent.granted", Action::Create, &self.caller, row)?.object(self.request.name());
         granted.payload().notice = Some(self.notice.clone());
         let told = granted.emit(view);
-        let parties = Recipients::new().participant(&row.hip).participant(&row.hiu);
-        notify(
-            view,
-            told,
-            Kind::ConsentGranted,
-            &row.id()?.name(),
-            &parties,
-            Some(self.account),
-        );
+        consent::tell_both(view, row, Kind::ConsentGranted, told)?;
         let event_id = told.id.to_string();
         self.issuer.issue(view, &self.version(row, private, &event_id)?, key)
     }
@@ -236,7 +227,7 @@ impl ApproveRequest {
         let private = Private {
             patient: given.patient.clone(),
             care_contexts: given.care_contexts.clone(),
-            text: String::new(),
+            text: given.reference.clone(),
         };
         let now = view.now().0;
         let row = ConsentRow {
@@ -260,11 +251,12 @@ impl ApproveRequest {
             pair: self.lookup.parties(&request.owner, &given.hip, &hiu).to_vec(),
             renews: old.map(|old| old.id.clone()).unwrap_or_default(),
             renews_version: old.map_or(0, |old| old.grant_version),
-            origin: if request.policy.is_empty() {
-                0
-            } else {
-                Origin::Policy.into()
+            origin: match (request.policy.is_empty(), request.study.is_empty()) {
+                (false, _) => Origin::Policy.into(),
+                (true, false) => Origin::Study.into(),
+                (true, true) => 0,
             },
+            study: request.study.clone(),
             ..ConsentRow::default()
         };
         Ok((row, private))

@@ -5,8 +5,8 @@ use sammati_api::consent::v1::notification::Kind;
 use sammati_kernel::{Caller, ConsentRequestId, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
-use super::{Verb, advance, draft, subject};
-use crate::notification::{Recipients, notify};
+use super::{Verb, advance, asker, draft, subject};
+use crate::notification::notify;
 use crate::policy;
 use crate::rows::{self, RequestRow};
 
@@ -54,7 +54,7 @@ pub(crate) fn cancel(view: &mut View<'_>, row: &RequestRow, caller: &Caller, cau
     let told = draft("consent.request_cancelled", Action::Update, caller, row)?
         .because_of(cause)
         .emit(view);
-    let both = Recipients::new().participant(&row.hiu).person(subject(row));
+    let both = asker(row).person(subject(row));
     let kind = Kind::ConsentRequestCancelled;
     notify(view, told, kind, &row.id()?.name(), &both, subject(row));
     Ok(())

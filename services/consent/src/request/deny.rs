@@ -5,8 +5,8 @@ use sammati_api::consent::v1::notification::Kind;
 use sammati_kernel::{AccountId, Caller, ConsentRequestId, Key, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
-use super::{Verb, advance, draft};
-use crate::notification::{Recipients, notify};
+use super::{Verb, advance, asker, draft};
+use crate::notification::notify;
 use crate::policy;
 use crate::representative;
 use crate::rows::{self, RequestRow};
@@ -64,13 +64,12 @@ impl Command for DenyRequest {
         }
         view.put(&row);
         let told = draft("consent.denied", Action::Update, &self.caller, &row)?.emit(view);
-        let asker = Recipients::new().participant(&row.hiu);
         notify(
             view,
             told,
             Kind::ConsentRequestDenied,
             &self.request.name(),
-            &asker,
+            &asker(&row),
             Some(self.account),
         );
         Ok((row, key))

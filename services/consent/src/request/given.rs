@@ -19,6 +19,8 @@ struct Asked<'a> {
     scope: &'a Scope,
     care_contexts: &'a [CareContextRef],
     patient: &'a str,
+    /// The provider's reference of her, if a study asks.
+    reference: &'a str,
     /// Who may give: the HIPs that are named, or else those she has links with.
     sources: &'a [ParticipantId],
     /// Opens what is hers.
@@ -30,6 +32,8 @@ pub(super) struct Given {
     pub(super) hip: ParticipantId,
     /// The address that was asked.
     pub(super) patient: String,
+    /// The provider's reference of her, if a study asked.
+    pub(super) reference: String,
     pub(super) scope: Scope,
     pub(super) care_contexts: Vec<CareContextRef>,
 }
@@ -64,6 +68,7 @@ impl ApproveRequest {
             scope: &scope,
             care_contexts: &private.care_contexts,
             patient: &private.patient,
+            reference: &private.text,
             sources: &sources,
             key,
         };
@@ -98,6 +103,7 @@ impl ApproveRequest {
         Ok(Given {
             hip,
             patient: asked.patient.to_owned(),
+            reference: asked.reference.to_owned(),
             scope,
             care_contexts,
         })

@@ -142,7 +142,7 @@ pub fn expire(view: &mut View<'_>, row: &mut RequestRow) -> Result<(), Refusal> 
     let told = draft("consent.request_expired", Action::Update, &system("consent"), row)?
         .occurred(due)
         .emit(view);
-    let recipients = Recipients::new().participant(&row.hiu).person(subject(row));
+    let recipients = asker(row).person(subject(row));
     notify(
         view,
         told,
@@ -152,6 +152,14 @@ pub fn expire(view: &mut View<'_>, row: &mut RequestRow) -> Result<(), Refusal> 
         rows::account(&row.owner).filter(|_| row.known),
     );
     Ok(())
+}
+
+/// Who hears what became of a request beside her: a study hears of nobody who did not consent.
+pub fn asker(row: &RequestRow) -> Recipients {
+    match row.study.as_slice() {
+        [] => Recipients::new().participant(&row.hiu),
+        _ => Recipients::new(),
+    }
 }
 
 /// Her account, if the address was somebody's.
@@ -164,9 +172,12 @@ pub fn subject(row: &RequestRow) -> Option<sammati_kernel::AccountId> {
 /// # Errors
 /// INTERNAL when the row is damaged.
 pub fn draft(kind: &str, action: Action, caller: &Caller, row: &RequestRow) -> Result<Draft, Refusal> {
-    let mut draft = Draft::new(kind, action, RetentionClass::Consent, caller)
-        .resource(&row.id()?.name(), row.version)
-        .participant(&rows::participant(&row.hiu)?);
+    let mut draft = Draft::new(kind, action, RetentionClass::Consent, caller).resource(&row.id()?.name(), row.version);
+    // A sponsor is no party to what names her: its study stands there.
+    draft = match row.study.as_slice() {
+        [] => draft.participant(&rows::participant(&row.hiu)?),
+        study => draft.object(rows::study_id(study)?.name()),
+    };
     if let Some(account) = subject(row) {
         draft = draft.subject(account);
     }

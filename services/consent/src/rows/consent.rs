@@ -118,6 +118,9 @@ pub struct ConsentRow {
     /// Where in that list.
     #[prost(uint32, tag = "44")]
     pub status_index: u32,
+    /// The study it was given to, 16 bytes; empty: to none.
+    #[prost(bytes = "vec", tag = "70")]
+    pub study: Vec<u8>,
 }
 
 impl ConsentRow {
@@ -193,6 +196,7 @@ impl Record for ConsentRow {
             Column::bytes("live"),
             Column::int("due"),
             Column::int("review_due"),
+            Column::bytes("study"),
         ],
     };
 
@@ -205,7 +209,8 @@ impl Record for ConsentRow {
         vec![
             self.subject.clone().into(),
             (!self.status_list.is_empty()).then(|| self.status_list.clone()).into(),
-            self.hiu.as_str().into(),
+            // A sponsor lists none: their names would tell studies that they know the same person.
+            self.study.is_empty().then(|| self.hiu.clone().into_bytes()).into(),
             self.hip.as_str().into(),
             (!self.request.is_empty()).then(|| self.request.clone()).into(),
             self.pair.clone().into(),
@@ -213,6 +218,7 @@ impl Record for ConsentRow {
             open.then_some(if self.resumes() { self.resume } else { self.expire })
                 .into(),
             self.break_glass.as_ref().and_then(BreakGlassRow::review_due).into(),
+            (!self.study.is_empty()).then(|| self.study.clone()).into(),
         ]
     }
 }

@@ -35,12 +35,19 @@ pub struct LinkRow {
     /// The contract's `Origin`; 0 is HIP_TOKEN.
     #[prost(int32, tag = "10")]
     pub origin: i32,
+    /// Keyed hash of provider and patient reference, whosever it is; empty in what was last written before there was one.
+    #[prost(bytes = "vec", tag = "70")]
+    pub reference: Vec<u8>,
 }
 
 impl Record for LinkRow {
     const TABLE: Table = Table {
         name: "link",
-        columns: &[Column::bytes("subject"), Column::bytes("hip")],
+        columns: &[
+            Column::bytes("subject"),
+            Column::bytes("hip"),
+            Column::bytes("reference"),
+        ],
     };
 
     fn key(&self) -> Vec<u8> {
@@ -48,7 +55,11 @@ impl Record for LinkRow {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        vec![super::named(&self.subject), super::named(self.hip.as_bytes())]
+        vec![
+            super::named(&self.subject),
+            super::named(self.hip.as_bytes()),
+            super::named(&self.reference),
+        ]
     }
 }
 

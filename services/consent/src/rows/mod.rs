@@ -10,6 +10,7 @@ mod request;
 mod scope;
 mod standing;
 mod status_list;
+mod study;
 mod subscription;
 mod transfer;
 
@@ -21,6 +22,7 @@ pub use request::RequestRow;
 pub use scope::ScopeRow;
 pub use standing::{ExcludedRow, PolicyRow};
 pub use status_list::StatusListRow;
+pub use study::{CohortChunkRow, CohortCountRow, CohortUseRow, EVERY, EthicsRow, MemberRow, StudyAskRow, StudyRow};
 pub use subscription::{SourcesRow, SubscriptionRow};
 pub use transfer::{NotificationRow, TransferRow};
 
@@ -36,6 +38,9 @@ pub fn tables() -> Vec<verbs::Known> {
     vec![
         verbs::Known::of::<ArtefactRow>(),
         verbs::Known::of::<CareContextRow>(),
+        verbs::Known::of::<CohortChunkRow>(),
+        verbs::Known::of::<CohortCountRow>(),
+        verbs::Known::of::<CohortUseRow>(),
         verbs::Known::of::<ConsentRow>(),
         verbs::Known::of::<DataKeyRow>(),
         verbs::Known::of::<DiscoveryRow>(),
@@ -47,6 +52,8 @@ pub fn tables() -> Vec<verbs::Known> {
         verbs::Known::of::<ProfileShareRow>(),
         verbs::Known::of::<RequestRow>(),
         verbs::Known::of::<StatusListRow>(),
+        verbs::Known::of::<StudyAskRow>(),
+        verbs::Known::of::<StudyRow>(),
         verbs::Known::of::<SubscriptionRow>(),
         verbs::Known::of::<TransferRow>(),
     ]
@@ -127,6 +134,7 @@ typed! {
     discovery_id DiscoveryId;
     policy_id PolicyId;
     profile_share_id ProfileShareId;
+    study_id StudyId;
     subscription_id SubscriptionId;
     request_id ConsentRequestId;
     link_id LinkId;

@@ -79,6 +79,9 @@ pub struct RequestRow {
     /// The policy that decided it; empty: she did.
     #[prost(bytes = "vec", tag = "30")]
     pub policy: Vec<u8>,
+    /// The study that asks, 16 bytes; empty: none.
+    #[prost(bytes = "vec", tag = "70")]
+    pub study: Vec<u8>,
 }
 
 impl RequestRow {
@@ -128,6 +131,7 @@ impl Record for RequestRow {
             Column::bytes("hiu"),
             Column::bytes("open_pair"),
             Column::int("due"),
+            Column::bytes("open_study"),
         ],
     };
 
@@ -139,9 +143,10 @@ impl Record for RequestRow {
         let open = self.state() == State::Requested;
         vec![
             self.known.then(|| self.owner.clone()).into(),
-            self.hiu.as_str().into(),
+            self.study.is_empty().then(|| self.hiu.clone().into_bytes()).into(),
             open.then(|| self.pair.clone()).into(),
             open.then_some(self.expire).into(),
+            (open && !self.study.is_empty()).then(|| self.study.clone()).into(),
         ]
     }
 }

@@ -182,6 +182,9 @@ pub struct NotificationRow {
     /// Of which kinds of record, `HiType` numbers.
     #[prost(int32, repeated, tag = "13")]
     pub hi_types: Vec<i32>,
+    /// The study whose sponsor is told of a person in it, 16 bytes; empty: none.
+    #[prost(bytes = "vec", tag = "70")]
+    pub study: Vec<u8>,
 }
 
 impl Record for NotificationRow {

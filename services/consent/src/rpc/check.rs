@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sammati_api::consent::v1 as api;
-use sammati_kernel::{AccountId, Caller, ParticipantId, Reason, Refusal, Role, Slot};
+use sammati_kernel::{AccountId, Caller, Micros, ParticipantId, Reason, Refusal, Role, Slot, StudyId};
 use sammati_store::Revision;
 
 use super::Core;
@@ -16,6 +16,7 @@ use crate::lookup::ContextKey;
 use crate::place::Place;
 use crate::policy;
 use crate::standing::Block;
+use crate::study::known::ActiveUntil;
 use crate::subject::{Held, Subject};
 use crate::wire::Person;
 use crate::wire::decision::{Asked, Consistency, Target, parse, render, wanted};
@@ -39,6 +40,8 @@ pub(super) struct Found {
     pub(super) hers: Option<Arc<Subject>>,
     pub(super) candidates: Vec<Arc<Held>>,
     pub(super) revision: String,
+    /// Until when the studies are active that these were given to.
+    pub(super) studies: ActiveUntil,
 }
 
 impl Core {
@@ -61,7 +64,8 @@ impl Core {
         mut asked: Asked,
         seen: &mut Seen,
     ) -> Result<api::Decision, Refusal> {
-        let found = self.look(caller, &mut asked, seen).await?;
+        let mut found = self.look(caller, &mut asked, seen).await?;
+        self.studied(&mut found).await?;
         let now = self.now();
         let facts = self.remembered(&found);
         let candidates: Vec<&Granted> = found.candidates.iter().map(|held| &held.granted).collect();
@@ -107,7 +111,16 @@ impl Core {
             directory: self.directory.as_ref(),
             linked: found.hers.as_ref().map(|subject| &subject.linked),
             blocks: found.hers.as_ref().map_or(&[][..], |subject| subject.blocks.as_slice()),
+            studies: &found.studies,
         }
+    }
+
+    /// Looks up the studies that what was found was given to.
+    pub(super) async fn studied(&self, found: &mut Found) -> Result<(), Refusal> {
+        let studies = found.candidates.iter().filter_map(|held| held.granted.study);
+        let studies: Vec<_> = studies.collect();
+        found.studies = self.studies.active_until(studies).await?;
+        Ok(())
     }
 
     pub(super) async fn confirm(&self, wanted: Option<Revision>) -> Result<(), Refusal> {
@@ -149,6 +162,7 @@ impl Core {
                         hers: Some(subject),
                         candidates,
                         revision,
+                        studies: ActiveUntil::new(),
                     });
                 }
                 nothing(caller, asked, id.slot(), revision)
@@ -177,6 +191,7 @@ impl Core {
                     hers: Some(subject),
                     candidates,
                     revision,
+                    studies: ActiveUntil::new(),
                 })
             }
         }
@@ -295,6 +310,7 @@ fn nothing(caller: &Caller, asked: &mut Asked, slot: Slot, revision: String) -> 
         hers: None,
         candidates: Vec::new(),
         revision,
+        studies: ActiveUntil::new(),
     })
 }
 
@@ -309,6 +325,7 @@ pub(super) struct Remembered<'a> {
     directory: &'a dyn Directory,
     linked: Option<&'a HashSet<ContextKey>>,
     blocks: &'a [Block],
+    studies: &'a ActiveUntil,
 }
 
 impl Facts for Remembered<'_> {
@@ -326,5 +343,9 @@ impl Facts for Remembered<'_> {
 
     fn blocks(&self) -> &[Block] {
         self.blocks
+    }
+
+    fn active_until(&self, study: StudyId) -> Option<Micros> {
+        self.studies.get(&study).copied()
     }
 }

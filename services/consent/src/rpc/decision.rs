@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost::Message;
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::decision_service_server::DecisionService;
-use sammati_kernel::{Caller, ConsentId, Refusal};
+use sammati_kernel::{Caller, ConsentId, PurposeCode, Refusal, StudyId};
 use sammati_server::{authz, error};
 use sammati_store::Outcome;
 use tonic::{Request, Response, Status, Streaming};
@@ -17,6 +17,7 @@ use crate::decision::authorize::{Authorize, Candidates, Deciding, Settled};
 use crate::decision::record::Decided;
 use crate::place::Place;
 use crate::rows::{ConsentRow, broken, consent_id};
+use crate::study::known::ActiveUntil;
 use crate::subject::Held;
 use crate::vault::Ring;
 use crate::wire::decision::{Asked, Target, as_check, parse, render};
@@ -103,13 +104,15 @@ impl Core {
             Target::Person(person) => {
                 let found = self.find(&person).await?;
                 let place = found.map_or_else(|| self.nobody(caller), Place::person);
-                self.about_person(caller, asked.clone(), &place)
+                self.about_person(caller, asked.clone(), &place).await
             }
         }
     }
 
     async fn about_consent(&self, caller: &Caller, mut asked: Asked, id: ConsentId) -> Result<Deciding, Refusal> {
         let parties = self.subjects.parties(id).await?;
+        let study = parties.as_ref().and_then(|parties| parties.study);
+        let studies = self.studies_now(study.into_iter().collect()).await?;
         if let Some(parties) = &parties {
             self.hash(&mut asked, parties.subject.as_bytes(), &parties.hip);
         }
@@ -120,12 +123,23 @@ impl Core {
         };
         Ok(Deciding {
             candidates: Candidates::Named(id),
+            studies,
             ..self.deciding(caller, asked, &place)
         })
     }
 
-    fn about_person(&self, caller: &Caller, mut asked: Asked, place: &Place) -> Result<Deciding, Refusal> {
+    async fn about_person(&self, caller: &Caller, mut asked: Asked, place: &Place) -> Result<Deciding, Refusal> {
         let (requester, provider) = parties(&asked)?;
+        let mut studies = ActiveUntil::new();
+        // For nothing else is anything given to a study.
+        if let Some(account) = place
+            .subject
+            .filter(|_| asked.question.purpose == Some(PurposeCode::Dsrch))
+        {
+            let hers = self.subjects.get(account).await?;
+            let given = hers.consents.iter().filter_map(|held| held.granted.study);
+            studies = self.studies_now(given.collect()).await?;
+        }
         let mut candidates = Candidates::None;
         if let Some(account) = place.subject {
             self.hash(&mut asked, account.as_bytes(), &provider);
@@ -133,8 +147,17 @@ impl Core {
         }
         Ok(Deciding {
             candidates,
+            studies,
             ..self.deciding(caller, asked, place)
         })
+    }
+
+    /// Until when studies are active: no less new than all that was answered before.
+    async fn studies_now(&self, studies: Vec<StudyId>) -> Result<ActiveUntil, Refusal> {
+        if !studies.is_empty() {
+            self.store.confirm().await?;
+        }
+        self.studies.active_until(studies).await
     }
 
     pub(super) fn deciding(&self, caller: &Caller, asked: Asked, place: &Place) -> Deciding {
@@ -146,6 +169,7 @@ impl Core {
             caller: caller.clone(),
             directory: Arc::clone(&self.directory),
             revision: self.revision(place.slot),
+            studies: ActiveUntil::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 mod artefact;
 mod break_glass;
 mod check;
+mod cohort;
 mod consent;
 mod decision;
 mod deep_link;
@@ -19,6 +20,7 @@ mod request;
 mod share;
 mod standing;
 mod status_list;
+mod study;
 mod subscription;
 mod transfer;
 mod why;
@@ -43,6 +45,7 @@ use crate::lookup::Lookup;
 use crate::notice::Notices;
 use crate::notification::token::ResumeTokens;
 use crate::service::Parts;
+use crate::study::known::Studies;
 use crate::subject::Subjects;
 use crate::transfer::halt::Halts;
 use crate::vault::{Ring, Vault};
@@ -62,6 +65,7 @@ pub(crate) struct Core {
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) messages: Messages,
     pub(crate) subjects: Subjects,
+    pub(crate) studies: Studies,
     pub(crate) denials: Denials,
     pub(crate) keys: Arc<ArtefactKeys>,
     /// Signed artefacts, by their SHA-256.
@@ -82,8 +86,9 @@ impl Rpc {
     /// Over `parts`.
     pub fn new(parts: Parts) -> Self {
         let vault = Vault::new(&parts.kek);
-        let cache = parts.settings.cache_bytes;
+        let (cache, lookup) = (parts.settings.cache_bytes, Lookup::new(&parts.lookup));
         Self(Arc::new(Core {
+            studies: Studies::new(parts.store.clone(), vault.clone(), lookup.clone()),
             subjects: Subjects::new(parts.store.clone(), vault.clone(), cache),
             denials: Denials::default(),
             signed: Cache::new(SIGNED),
@@ -91,7 +96,7 @@ impl Rpc {
             link_tokens: LinkTokens::new(&parts.lookup, &parts.settings.consent_manager_id),
             resume_tokens: ResumeTokens::new(parts.store.key()),
             pages: PageTokens::new(&parts.lookup),
-            lookup: Lookup::new(&parts.lookup),
+            lookup,
             notices: Notices::built_in(&parts.settings.portal),
             portal: parts.settings.portal.into(),
             manager: parts.settings.consent_manager_id.into(),

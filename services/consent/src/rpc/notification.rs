@@ -99,13 +99,14 @@ impl Core {
         let next_page_token = next.map(|last| page.next(&last)).transpose()?.unwrap_or_default();
         // Another replica may have written the rows: their revisions must not be older than they are.
         self.store.confirm().await.map_err(error::status)?;
-        let shown = rows.iter().map(|row| {
-            let slot = notification_id(&row.id)?.slot();
-            Ok(render(row, "", self.revision(slot)))
-        });
-        let notifications: Result<_, Refusal> = shown.collect();
+        let mut notifications = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let slot = notification_id(&row.id).map_err(error::status)?.slot();
+            let shown = self.studies.veil(row, render(row, "", self.revision(slot))).await;
+            notifications.push(shown.map_err(error::status)?);
+        }
         Ok(api::ListNotificationsResponse {
-            notifications: notifications.map_err(error::status)?,
+            notifications,
             next_page_token,
         })
     }
@@ -122,7 +123,8 @@ impl Core {
             token => self.resume_tokens.open(&recipient, token, &heads)?,
         };
         let (to, stream) = tokio::sync::mpsc::channel(BUFFER);
-        let watch = Watch::new(self.store.clone(), self.resume_tokens.clone(), recipient, seen, to);
+        let (store, tokens) = (self.store.clone(), self.resume_tokens.clone());
+        let watch = Watch::new(store, tokens, self.studies.clone(), recipient, seen, to);
         // It ends with the client, and the client's stream with the connection: nothing outlives a drain.
         tokio::spawn(watch.run());
         Ok(ReceiverStream::new(stream))

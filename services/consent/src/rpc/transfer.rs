@@ -95,6 +95,7 @@ impl Core {
             caller: caller.clone(),
             directory: std::sync::Arc::clone(&self.directory),
             revision: self.revision(consent.slot()),
+            studies: Default::default(),
         };
         let command = CreateTransfer {
             deciding,

@@ -84,6 +84,7 @@ impl Core {
             };
             self.store.once(looked).await?;
         }
+        self.studied(&mut found).await?;
         let facts = self.remembered(&found);
         let candidates: Vec<&Granted> = found.candidates.iter().map(|held| &held.granted).collect();
         let (verdict, parts) = explain(&asked.question, &facts, &candidates, now);
@@ -136,6 +137,7 @@ impl Core {
             acknowledged: true,
             uses: Default::default(),
             user: asked.question.user.clone().unwrap_or_default(),
+            study: None,
             scope,
         };
         Ok(Held {

@@ -106,6 +106,7 @@ impl AcknowledgeTransfer {
             caller: self.caller.clone(),
             directory: Arc::clone(&self.directory),
             revision: self.revision.clone(),
+            studies: Default::default(),
         };
         let Settled { decided, verdict, .. } = deciding.settle(view)?;
         if verdict.permits() {

@@ -185,6 +185,7 @@ pub fn render(
         renews: maybe(&row.renews)?,
         renewed_by: maybe(&row.successor)?,
         narrow_time: stamp(row.narrowed),
+        study: super::study::name_of(&row.study)?,
     })
 }
 

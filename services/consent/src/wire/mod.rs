@@ -11,6 +11,7 @@ pub mod request;
 pub mod scope;
 pub mod share;
 pub mod standing;
+pub mod study;
 pub mod subscription;
 pub mod transfer;
 

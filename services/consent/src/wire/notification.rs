@@ -75,5 +75,6 @@ pub fn render(row: &NotificationRow, token: &str, revision: String) -> api::Noti
             format!("participants/{}", row.hip)
         },
         hi_types: row.hi_types.clone(),
+        pseudonym: String::new(),
     }
 }

@@ -227,5 +227,6 @@ pub fn render(
             _ if to.is_some() => String::new(),
             id => policy_id(id)?.name(),
         },
+        study: super::study::name_of(&row.study)?,
     })
 }

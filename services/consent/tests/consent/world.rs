@@ -19,12 +19,13 @@ use sammati_api::provider::v1::message_sender_service_server::MessageSenderServi
 use sammati_api::types::v1 as types;
 use sammati_consent::artefact::ArtefactKeys;
 use sammati_consent::directory::{Directory, Found, Party, Professional, Resolver, Resolving};
-use sammati_consent::rows::MIGRATIONS;
+use sammati_consent::rows::{DataKeyRow, MIGRATIONS};
+use sammati_consent::vault::Vault;
 use sammati_consent::{Parts, Rpc, Settings};
 use sammati_kernel::jws::SigningKey;
 use sammati_kernel::{
     AccountId, Actor, Caller, Clock, Key, ManualClock, Micros, ParticipantId, Peer, Reason, Refusal, Role, Seed,
-    SessionId, Slot,
+    SessionId, Slot, StudyId,
 };
 use sammati_server::error::{self, refusal_of};
 use sammati_server::event::timestamp;
@@ -71,6 +72,8 @@ impl Directory for People {
             "clinic" | "insurer" => BTreeSet::from([Role::Hiu]),
             "both" => BTreeSet::from([Role::Hip, Role::Hiu]),
             "locker" => BTreeSet::from([Role::Locker]),
+            "institute" | "university" => BTreeSet::from([Role::Researcher]),
+            "sponsor" => BTreeSet::from([Role::Researcher, Role::Hiu]),
             _ => return None,
         };
         let active = !self.suspended.lock().unwrap().contains(id.as_str());
@@ -208,6 +211,19 @@ impl World {
 
     pub(crate) fn store(&self) -> &Store {
         &self.replicas[0].1
+    }
+
+    pub(crate) fn clock_now(&self) -> Micros {
+        self.clock.now()
+    }
+
+    /// What a study makes its pseudonyms with.
+    pub(crate) async fn pseudonym_key(&self, study: StudyId) -> Key {
+        let read = self
+            .store()
+            .read(move |r| r.get::<DataKeyRow>(study.slot(), study.as_bytes()));
+        let row = read.await.unwrap().unwrap().record;
+        Vault::new(&Key::from_bytes([7; 32])).unwrap(&row).unwrap()
     }
 
     pub(crate) fn advance(&self, seconds: i64) {
@@ -567,6 +583,8 @@ pub(crate) fn participant(id: &str) -> Caller {
         id if id == "lab" || id.starts_with("hospital") => BTreeSet::from([Role::Hip]),
         "both" => BTreeSet::from([Role::Hip, Role::Hiu]),
         "locker" => BTreeSet::from([Role::Locker]),
+        "institute" | "university" => BTreeSet::from([Role::Researcher]),
+        "sponsor" => BTreeSet::from([Role::Researcher, Role::Hiu]),
         _ => BTreeSet::from([Role::Hiu]),
     };
     let actor = Actor::Participant {

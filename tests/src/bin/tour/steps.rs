@@ -48,6 +48,7 @@ impl Tour<'_> {
         self.decisions(&person, &consent).await?;
         self.trail(&person, &consent).await?;
         self.emergency(&person).await?;
+        self.research(&person).await?;
         self.herself(&person).await?;
         console::done(self.number);
         Ok(())
@@ -89,8 +90,8 @@ impl Tour<'_> {
             body,
         );
         self.done(
-            "register a hospital, a clinic and a patient app",
-            &"hospital (HIP), clinic (HIU) and app are ACTIVE and have sessions",
+            "register a hospital, a clinic, a research institute and a patient app",
+            &"hospital (HIP), clinic (HIU), institute (RESEARCHER) and app are ACTIVE and have sessions",
             &command,
         );
         Ok(())
@@ -407,6 +408,62 @@ impl Tour<'_> {
             "an operator reviews it and finds misuse",
             &reviewed.state().as_str_name(),
             &self.grpcurl("operator", false, &url, &format!("{service}/ReviewBreakGlass"), &body),
+        );
+        Ok(())
+    }
+
+    /// A study asks her, knows her by a pseudonym, and hears when she takes it back.
+    async fn research(&mut self, person: &Person) -> Result<(), Failure> {
+        let url = self.story.addresses.consent.clone();
+        let service = "sammati.consent.v1.StudyService";
+
+        self.begin();
+        let study = self.story.active_study().await?;
+        let reference = self.story.reference();
+        self.story.link_as(person, &reference).await?;
+        let given = self.story.joined(person, &study.name, &reference).await?;
+        let body = format!(
+            r#"{{"request_id":"<uuid v7>","study":"{}","patient_references":["{reference}"]}}"#,
+            study.name
+        );
+        self.done(
+            "an institute's study is activated; the hospital asks her for it, and she takes part",
+            &format!("{}, as {}", given.origin().as_str_name(), given.patient),
+            &self.grpcurl("hospital", true, &url, &format!("{service}/InviteSubjects"), &body),
+        );
+
+        self.begin();
+        let run = self.story.rid();
+        let (members, manifest) = self.story.run(&study.name, &run).await?;
+        let counted = self.story.counted(&study.name).await?;
+        if members.len() != 1 || members[0].pseudonym != given.patient || !counted.counts.iter().all(|c| c.fewer) {
+            return Err(format!("a cohort of {} people", members.len()).into());
+        }
+        let body = format!(r#"{{"study":"{}","run":"{run}"}}"#, study.name);
+        self.done(
+            "the hospital authorizes its cohort for a run; of so few the institute is told only \"fewer\"",
+            &format!(
+                "{} of {} permitted, sha256 {}",
+                manifest.permit_count,
+                manifest.member_count,
+                &manifest.sha256[..16]
+            ),
+            &self.grpcurl("hospital", true, &url, &format!("{service}/AuthorizeCohort"), &body),
+        );
+
+        self.begin();
+        self.story.revoke(0, person, &[&given.name]).await?;
+        let told = self.story.withdrawn(&given.patient).await?;
+        self.done(
+            "she takes it back; the institute hears of a pseudonym, and of nobody's name",
+            &format!("{} about {}", told.kind().as_str_name(), told.pseudonym),
+            &self.grpcurl(
+                "institute",
+                true,
+                &url,
+                "sammati.consent.v1.NotificationService/WatchNotifications",
+                "{}",
+            ),
         );
         Ok(())
     }

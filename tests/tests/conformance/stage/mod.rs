@@ -8,6 +8,7 @@ pub(crate) mod links;
 mod people;
 mod representations;
 mod sessions;
+mod studies;
 pub(crate) mod subscriptions;
 
 use std::collections::VecDeque;
@@ -164,6 +165,10 @@ impl Stage {
             "LinkService.ConfirmCareContexts" => self.confirm_care_contexts().await?,
             "ProfileShareService.CreateProfileShare" => self.create_profile_share().await?,
             "ProfileShareService.AcknowledgeProfileShare" => self.acknowledge_profile_share().await?,
+            "StudyService.CreateStudy" => self.create_study(),
+            "StudyService.ActivateStudy" => self.activate_study().await?,
+            "StudyService.CloseStudy" => self.close_study().await?,
+            "StudyService.InviteSubjects" => self.invite_subjects().await?,
             "SubscriptionService.CreateSubscription" => self.create_subscription().await?,
             "SubscriptionService.ApproveSubscription" => self.approve_subscription().await?,
             "SubscriptionService.DenySubscription" => self.deny_subscription().await?,

@@ -25,7 +25,7 @@ fn blocked(q: &Question, w: &World, c: &Granted) -> bool {
 /// Whether the asker may know of the consent.
 fn knows(q: &Question, w: &World, c: &Granted) -> bool {
     match &q.asker {
-        Asker::Participant(me) => *me == c.hip || (*me == c.hiu && !blocked(q, w, c)),
+        Asker::Participant(me) => *me == c.hip || (*me == c.hiu && c.study.is_none() && !blocked(q, w, c)),
         Asker::Person(me) => *me == c.subject,
         Asker::Service => true,
     }
@@ -93,6 +93,12 @@ fn naive(q: &Question, w: &World, consents: &[Granted]) -> (Reason, Option<Conse
                 11,
                 c.state == State::Paused && c.resume.is_none_or(|at| at > NOW),
                 Reason::ConsentPaused,
+            ),
+            (
+                12,
+                c.study
+                    .is_some_and(|s| w.studies.iter().all(|(known, until)| *known != s || *until <= NOW)),
+                Reason::StudyNotActive,
             ),
             (
                 13,
@@ -302,6 +308,7 @@ fn grants() -> impl Strategy<Value = Granted> {
         (
             any::<bool>(),
             prop::sample::select(vec![None, Some(NOW.0), Some(NOW.0 + 1)]),
+            prop::sample::select(vec![None, None, Some(1), Some(2), Some(3)]),
         ),
         prop::bool::weighted(0.2),
     )
@@ -312,7 +319,7 @@ fn grants() -> impl Strategy<Value = Granted> {
                 expire,
                 (max_uses, value, repeats, count, window, in_window),
                 (access_mode, care_contexts, purpose),
-                (acknowledged, resume),
+                (acknowledged, resume, of),
                 bind_requester,
             )| {
                 let frequency = Frequency {
@@ -335,6 +342,7 @@ fn grants() -> impl Strategy<Value = Granted> {
                     resume: resume.map(Micros),
                     scope,
                     acknowledged,
+                    study: of.map(study),
                     uses: Uses {
                         count,
                         window,
@@ -372,8 +380,9 @@ proptest! {
         let known = consents.iter().filter(|consent| knows(&question, &world, consent)).count();
         prop_assert_eq!(parts.len(), 1 + known);
         for part in &parts[1..] {
-            // 2, 3, twice 5, 6 to 11, 13 to 21.
-            prop_assert_eq!(part.rules.len(), 19);
+            // 2, 3, twice 5, 6 to 11, 13 to 21; and 12 of what was given to a study.
+            let studies = part.place.is_some_and(|place| consents[place].study.is_some());
+            prop_assert_eq!(part.rules.len(), 19 + usize::from(studies));
             let chosen = part.place == verdict.by && parts[0].failed().is_none();
             if chosen && !verdict.permits() {
                 prop_assert_eq!(part.failed().map(|judged| judged.reason), Some(verdict.reason));
@@ -408,6 +417,7 @@ proptest! {
             let is_over = by.resume.is_some_and(|at| at <= NOW);
             prop_assert!(by.state == State::Granted || (by.state == State::Paused && is_over));
             prop_assert!(NOW < by.expire);
+            prop_assert!(by.study.is_none_or(|of| of == study(1)));
             let whole = question.hi_types.is_subset(&by.scope.hi_types)
                 && by.scope.record_range.contains(question.record_range);
             prop_assert!(whole || question.allow_reduced);

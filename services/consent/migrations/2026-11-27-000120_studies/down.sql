@@ -1,0 +1,11 @@
+DROP INDEX link_by_reference_id;
+DROP INDEX consent_request_by_open_study_id;
+DROP INDEX consent_by_study_id;
+ALTER TABLE link DROP COLUMN reference;
+ALTER TABLE consent_request DROP COLUMN open_study;
+ALTER TABLE consent DROP COLUMN study;
+DROP TABLE cohort_count;
+DROP TABLE cohort_chunk;
+DROP TABLE cohort_use;
+DROP TABLE study_ask;
+DROP TABLE study;
