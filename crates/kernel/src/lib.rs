@@ -30,7 +30,7 @@ pub use id::{
 };
 pub use id::{RepresentationId, SessionId, Slot, TransactionId, TransferId};
 pub use key::{Key, Mac};
-pub use password::weakness_of_password;
+pub use password::{weakness_of_password, weakness_of_pin};
 pub use purpose::PurposeCode;
 pub use refusal::{Code, Fact, Reason, Refusal, Resource, Violation, Violations};
 pub use representation::{Power, RepresentationKind, Representing};

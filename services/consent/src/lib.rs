@@ -24,6 +24,7 @@ pub mod scope;
 mod service;
 pub mod share;
 pub mod standing;
+pub mod step_up;
 pub mod subject;
 pub mod subscription;
 pub mod sweep;

@@ -230,11 +230,15 @@ fn special(name: &str) -> Option<&'static str> {
         "CreateTransactionRequest.aadhaar" | "StartKycRequest.aadhaar" => "999941057058",
         "CreateTransactionRequest.mobile" | "SendMessageRequest.recipient" | "Demographics.mobile" => "9876543210",
         "VerifyTransactionRequest.otp" | "CompleteKycRequest.otp" => "123456",
+        "VerifyTransactionRequest.pin" | "SetCredentialRequest.pin" => "2580",
+        "BoundAction.method" => "sammati.consent.v1.ConsentService/RevokeConsents",
         "VerifyTransactionRequest.password" | "SetCredentialRequest.password" => "Rq7!vTz2#Lm",
         "ConsentStamp.code" => "abha-enrollment",
         "ConsentStamp.version" => "1.4",
         "ConsentStamp.language" | "NoticeRef.language" | "SendMessageRequest.language" => "en",
-        "NoticeRef.sha256" => "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+        "NoticeRef.sha256" | "BoundAction.body_sha256" => {
+            "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+        }
         "CreateAddressRequest.local_part" => "walk.er1990",
         "SetPreferredAddressRequest.address" => "walk.er1990@sbx",
         "CreateParticipantRequest.participant_id" => "walked",

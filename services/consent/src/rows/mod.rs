@@ -9,6 +9,7 @@ mod link;
 mod request;
 mod scope;
 mod standing;
+mod step_up;
 mod subscription;
 mod transfer;
 
@@ -19,6 +20,7 @@ pub use link::{CareContextRow, DataKeyRow, LinkRow, LinkTryRow};
 pub use request::RequestRow;
 pub use scope::ScopeRow;
 pub use standing::{ExcludedRow, PolicyRow};
+pub use step_up::{SpentRow, StepUpRow};
 pub use subscription::{SourcesRow, SubscriptionRow};
 pub use transfer::{NotificationRow, TransferRow};
 
@@ -44,6 +46,7 @@ pub fn tables() -> Vec<verbs::Known> {
         verbs::Known::of::<PolicyRow>(),
         verbs::Known::of::<ProfileShareRow>(),
         verbs::Known::of::<RequestRow>(),
+        verbs::Known::of::<StepUpRow>(),
         verbs::Known::of::<SubscriptionRow>(),
         verbs::Known::of::<TransferRow>(),
     ]

@@ -16,6 +16,7 @@ mod prove;
 mod request;
 mod share;
 mod standing;
+mod step_up;
 mod subscription;
 mod transfer;
 mod why;

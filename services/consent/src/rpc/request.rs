@@ -245,8 +245,9 @@ impl Core {
         let mut v = Violations::new();
         let request: Option<ConsentRequestId> = wire::name(&mut v, "name", &message.name);
         let grants = parse_grants(&mut v, &message.grants);
-        let notice = parse_notice(&mut v, message.notice);
-        let (key, ()) = Refusal::both(key, v.check())?;
+        let notice = parse_notice(&mut v, message.notice.clone());
+        let token = Refusal::both(v.check(), self.approving(caller, &message));
+        let (key, ((), token)) = Refusal::both(key, token)?;
         let request = request.ok_or(Reason::FieldInvalid)?;
         let command = ApproveRequest {
             caller: caller.clone(),
@@ -257,6 +258,7 @@ impl Core {
             notice,
             etag: message.etag,
             dry_run: message.dry_run,
+            token,
             issuer: self.issuer(),
             lookup: self.lookup.clone(),
             vault: self.vault.clone(),

@@ -21,6 +21,7 @@ mod renewing;
 mod reports;
 mod representing;
 mod sharing;
+mod step_up;
 mod subscriptions;
 mod time;
 mod transfers;

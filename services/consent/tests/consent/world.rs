@@ -19,7 +19,7 @@ use sammati_consent::artefact::ArtefactKeys;
 use sammati_consent::directory::{Directory, Found, Party, Resolver, Resolving};
 use sammati_consent::rows::MIGRATIONS;
 use sammati_consent::{Parts, Rpc, Settings};
-use sammati_kernel::jws::SigningKey;
+use sammati_kernel::jws::{PublicKey, SigningKey};
 use sammati_kernel::{
     AccountId, Actor, Caller, Clock, Key, ManualClock, Micros, ParticipantId, Peer, Reason, Refusal, Role, Seed,
     SessionId, Slot,
@@ -40,6 +40,8 @@ pub(crate) struct People {
     pub(crate) suspended: Mutex<BTreeSet<String>>,
     pub(crate) inactive: Mutex<BTreeSet<AccountId>>,
     pub(crate) stale: Mutex<bool>,
+    /// Identity's, which signs tokens.
+    pub(crate) tokens: SigningKey,
     /// How often somebody was asked for.
     pub(crate) asked: AtomicU64,
     addresses: Mutex<HashMap<String, AccountId>>,
@@ -52,6 +54,7 @@ impl Default for People {
             suspended: Mutex::default(),
             inactive: Mutex::default(),
             stale: Mutex::default(),
+            tokens: signing_key(),
             addresses: Mutex::default(),
             asked: Default::default(),
         }
@@ -85,6 +88,10 @@ impl Directory for People {
 
     fn is_active(&self, account: AccountId) -> bool {
         !self.inactive.lock().unwrap().contains(&account)
+    }
+
+    fn token_key(&self, kid: &str) -> Option<PublicKey> {
+        (kid == self.tokens.kid()).then(|| self.tokens.public())
     }
 
     fn is_professional(&self, registration: &types::RequesterIdentifier) -> bool {
@@ -499,6 +506,12 @@ fn replica(url: &str, clock: &ManualClock, people: &Arc<People>, pkcs8: &[u8]) -
         settings: Settings::of("sbx"),
     };
     (Rpc::new(parts), store)
+}
+
+/// A new signing key.
+pub(crate) fn signing_key() -> SigningKey {
+    let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    SigningKey::from_pkcs8(pkcs8.as_ref()).unwrap()
 }
 
 /// Runs a test in every world.

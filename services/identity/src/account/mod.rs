@@ -12,7 +12,7 @@ use sammati_kernel::{Caller, Micros};
 use sammati_server::event::Draft;
 
 pub(crate) use address::{CreateAddress, PreferAddress};
-pub(crate) use credential::{ApplyCredential, ConsumeCredential, UpgradePassword, may_set, time_of};
+pub(crate) use credential::{ApplyCredential, ConsumeCredential, UpgradeCredential, may_set, time_of};
 pub(crate) use demographics::{Found, compare};
 pub(crate) use enrol::{Enrol, Enrolled};
 pub(crate) use looked::{LookupRefused, Viewed};

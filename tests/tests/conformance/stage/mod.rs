@@ -7,6 +7,7 @@ pub(crate) mod links;
 mod people;
 mod representations;
 mod sessions;
+mod step_up;
 pub(crate) mod subscriptions;
 
 use std::collections::VecDeque;
@@ -124,6 +125,8 @@ impl Stage {
             "SessionService.CreateSession" => self.create_session().await?,
             "SessionService.RefreshSession" => self.refresh_session().await?,
             "SessionService.RevokeSessions" => self.revoke_sessions().await?,
+            "SessionService.AuthorizeAction" => self.authorize_action().await?,
+            "StepUpService.SetStepUp" => self.set_step_up().await?,
             "SessionService.CreateParticipantSession" => self.create_participant_session(),
             "ParticipantService.CreateParticipant" => self.create_participant().await?,
             "ParticipantService.UpdateParticipant" => self.update_participant().await?,
@@ -198,6 +201,7 @@ pub(crate) async fn proved(
         factor: identity::Factor::MobileOtp.into(),
         consent: None,
         subject,
+        bound_to: None,
     };
     let transaction = client.create_transaction(create).await?.into_inner();
     let verify = identity::VerifyTransactionRequest {
