@@ -55,7 +55,7 @@ impl Command for Begin {
 
     /// Who cannot sign in cannot take anything back.
     fn is_essential(&self) -> bool {
-        self.purpose == Purpose::Login
+        matches!(self.purpose, Purpose::Login | Purpose::StepUp)
     }
 
     fn reads(&self, keys: &mut Keys) {
