@@ -117,6 +117,8 @@ story() {
     blocks 'Ten minutes with grpcurl' README.md
     blocks '' docs/ABDM.md
     blocks 'By hand' docs/REPRESENTATION.md
+    blocks 'By hand' docs/STEP_UP.md
+    blocks 'By hand' docs/NOTICES.md
 }
 
 blocks() { # heading (none: all), document

@@ -143,10 +143,12 @@ ids! {
     ConsentRequest ConsentRequestId "consentRequests" "a consent request";
     Discovery DiscoveryId "discoveries" "a person's search for her records";
     Link LinkId "links" "a link of care contexts";
+    Notice NoticeId "notices" "a notice";
     Notification NotificationId "notifications" "a notification";
     Policy PolicyId "policies" "a standing decision of a person";
     ProfileShare ProfileShareId "profileShares" "a profile shared at a counter";
     Representation RepresentationId "representations" "a representation: who may act for whom";
+    RightsRequest RightsRequestId "rightsRequests" "a request about a person's rights";
     Session SessionId "sessions" "a session";
     Subscription SubscriptionId "subscriptions" "a subscription to news of a person's records";
     Transaction TransactionId "transactions" "a transaction, ABDM txnId";

@@ -5,13 +5,14 @@ use sammati_api::audit::v1::event::Action;
 use sammati_api::audit::v1::{Leaf, Payload};
 use sammati_api::consent::v1::notification::Kind;
 use sammati_api::types::v1::CallerKind;
-use sammati_kernel::{ConsentId, ConsentRequestId, Micros, Refusal, Slot};
+use sammati_kernel::{ConsentId, ConsentRequestId, Micros, NoticeId, Reason, Refusal, Slot};
 use sammati_server::Again;
 use sammati_server::event::{micros, system};
 use sammati_store::{ClaimKey, Command, Keys, View};
 
 use crate::consent::{self, Ending};
 use crate::decision::uses::Uses;
+use crate::notice::publish::RetireNotice;
 use crate::notification::{Recipients, notify};
 use crate::request;
 use crate::rows::{self, ConsentRow, RequestRow, TransferRow};
@@ -46,6 +47,16 @@ pub(crate) async fn again(again: Again) -> Result<Vec<String>, Refusal> {
                 "was withdrawn by its asker, and is so again",
             ),
             "consent.denied" => (deny(&again, lost, resource).await?, "was denied, and is so again"),
+            "notice.retired" => (retire(&again, lost, resource).await?, "was retired, and is so again"),
+            "notice.published" => (true, "got a version that is LOST: publish it again"),
+            "consent.step_up_set" => (
+                true,
+                "was set, and is as it was BEFORE: she sets again what needs her PIN",
+            ),
+            "rights.opened" => (true, "was opened, and is LOST: she asks again"),
+            "rights.answered" | "rights.closed" => {
+                (true, "was answered or closed, and is as it was BEFORE: do it again")
+            }
             "access.authorized" => {
                 use_up(&again, header, payload).await?;
                 continue;
@@ -63,6 +74,24 @@ async fn withdraw(again: &Again, lost: String, name: &str) -> Result<bool, Refus
     match ConsentId::parse_name(name) {
         Some(consent) => again.store.apply(WithdrawAgain { consent, lost }).await,
         None => Ok(false),
+    }
+}
+
+async fn retire(again: &Again, lost: String, name: &str) -> Result<bool, Refusal> {
+    let Some(notice) = NoticeId::parse_name(name) else {
+        return Ok(false);
+    };
+    let retire = RetireNotice {
+        caller: system("consent"),
+        notice,
+        etag: String::new(),
+        cause: lost,
+    };
+    match again.store.apply(retire).await {
+        Ok(()) => Ok(true),
+        // It is retired, or its publishing was lost too: there is nothing to take away.
+        Err(refusal) if matches!(refusal.reason, Reason::StateConflict | Reason::NotAvailable) => Ok(false),
+        Err(refusal) => Err(refusal),
     }
 }
 

@@ -18,6 +18,7 @@ pub mod place;
 pub mod policy;
 pub mod representative;
 pub mod request;
+pub mod rights;
 pub mod rows;
 mod rpc;
 pub mod scope;

@@ -7,8 +7,8 @@ use sammati_kernel::{Caller, Micros, ParticipantId, Reason, Refusal};
 use crate::artefact::Audience;
 use crate::notification::OPERATORS;
 use crate::rows::{
-    ConsentRow, DiscoveryRow, LinkRow, NotificationRow, PolicyRow, ProfileShareRow, RequestRow, SubscriptionRow,
-    TransferRow,
+    ConsentRow, DiscoveryRow, LinkRow, NotificationRow, PolicyRow, ProfileShareRow, RequestRow, RightsRow,
+    SubscriptionRow, TransferRow,
 };
 
 /// How old a person's authentication may be when she grants.
@@ -231,6 +231,38 @@ pub fn may_end_subscription(caller: &Caller, row: Option<SubscriptionRow>) -> Re
     keep(caller, row, |r| {
         is(caller, &r.holder) || (r.known && is_hers(caller, &r.owner))
     })
+}
+
+/// Whose rights a request is about, whom it is against, or an operator.
+///
+/// # Errors
+/// NOT_AVAILABLE; NOT_FOUND to an operator.
+pub fn may_see_rights(caller: &Caller, row: Option<RightsRow>) -> Result<RightsRow, Refusal> {
+    keep(caller, row, |r| {
+        caller.is_operator() || is_against(caller, r) || is_hers(caller, &r.subject)
+    })
+}
+
+/// The participant it is against; an operator what is against us.
+///
+/// # Errors
+/// NOT_AVAILABLE; NOT_FOUND to an operator.
+pub fn may_answer_rights(caller: &Caller, row: Option<RightsRow>) -> Result<RightsRow, Refusal> {
+    keep(caller, row, |r| {
+        is_against(caller, r) || (caller.is_operator() && r.against.is_empty())
+    })
+}
+
+/// The person whose rights it is about.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_close_rights(caller: &Caller, row: Option<RightsRow>) -> Result<RightsRow, Refusal> {
+    keep(caller, row, |r| is_hers(caller, &r.subject))
+}
+
+fn is_against(caller: &Caller, row: &RightsRow) -> bool {
+    caller.participant().is_some_and(|id| id.name() == row.against)
 }
 
 /// The recipient of a notification.

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use sammati_kernel::{
-    ConsentId, ConsentRequestId, DiscoveryId, Micros, ProfileShareId, Refusal, Slot, SubscriptionId, TransferId,
+    ConsentId, ConsentRequestId, DiscoveryId, Micros, ProfileShareId, Refusal, RightsRequestId, Slot, SubscriptionId,
+    TransferId,
 };
 use sammati_store::{Command, Error, Keys, Store, View};
 
-use crate::rows::{ConsentRow, DiscoveryRow, ProfileShareRow, RequestRow, SubscriptionRow, TransferRow, id};
-use crate::{consent, discovery, request, share, subscription, transfer};
+use crate::rows::{ConsentRow, DiscoveryRow, ProfileShareRow, RequestRow, RightsRow, SubscriptionRow, TransferRow, id};
+use crate::{consent, discovery, request, rights, share, subscription, transfer};
 
 /// Between looks at the due index.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -35,6 +36,8 @@ pub enum Due {
     Share(ProfileShareId),
     /// A subscription's window or period.
     Subscription(SubscriptionId),
+    /// The time to answer a request about her rights.
+    Rights(RightsRequestId),
 }
 
 /// Expires one thing, if its time is over by the lock's clock.
@@ -53,6 +56,7 @@ impl Command for Expire {
             Due::Discovery(id) => id.slot(),
             Due::Share(id) => id.slot(),
             Due::Subscription(id) => id.slot(),
+            Due::Rights(id) => id.slot(),
         }
     }
 
@@ -74,6 +78,7 @@ impl Command for Expire {
             Due::Discovery(id) => keys.row::<DiscoveryRow>(id.to_vec()),
             Due::Share(id) => keys.row::<ProfileShareRow>(id.to_vec()),
             Due::Subscription(id) => keys.row::<SubscriptionRow>(id.to_vec()),
+            Due::Rights(id) => keys.row::<RightsRow>(id.to_vec()),
         }
     }
 
@@ -105,6 +110,10 @@ impl Command for Expire {
             Due::Subscription(id) => {
                 let row = view.get::<SubscriptionRow>(id.as_bytes());
                 row.map_or(Ok(()), |mut row| subscription::expire(view, &mut row).map(drop))
+            }
+            Due::Rights(id) => {
+                let row = view.get::<RightsRow>(id.as_bytes());
+                row.map_or(Ok(()), |mut row| rights::expire(view, &mut row).map(drop))
             }
         }
     }
@@ -158,7 +167,8 @@ fn due(reader: &mut sammati_store::Reader<'_>, now: Micros) -> Result<(Vec<Due>,
         shares.len(),
         subscriptions.len(),
     ];
-    let full = read.iter().any(|read| is_full(*read, BATCH));
+    let rights = reader.due::<RightsRow>("due", now.0, BATCH)?;
+    let full = is_full(rights.len(), BATCH) || read.iter().any(|read| is_full(*read, BATCH));
     let mut all = Vec::new();
     all.extend(
         requests
@@ -182,5 +192,7 @@ fn due(reader: &mut sammati_store::Reader<'_>, now: Micros) -> Result<(Vec<Due>,
     all.extend(ids.map(Due::Share));
     let ids = subscriptions.iter().filter_map(|row| id(&row.record.id).ok());
     all.extend(ids.map(Due::Subscription));
+    let ids = rights.iter().filter_map(|row| id(&row.record.id).ok());
+    all.extend(ids.map(Due::Rights));
     Ok((all, full))
 }

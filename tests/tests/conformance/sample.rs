@@ -235,7 +235,10 @@ fn special(name: &str) -> Option<&'static str> {
         "VerifyTransactionRequest.password" | "SetCredentialRequest.password" => "Rq7!vTz2#Lm",
         "ConsentStamp.code" => "abha-enrollment",
         "ConsentStamp.version" => "1.4",
-        "ConsentStamp.language" | "NoticeRef.language" | "SendMessageRequest.language" => "en",
+        "NoticeText.withdraw_uri" | "NoticeText.rights_uri" | "NoticeText.board_uri" => {
+            "https://clinic.example/consents"
+        }
+        "ConsentStamp.language" | "NoticeText.language" | "NoticeRef.language" | "SendMessageRequest.language" => "en",
         "NoticeRef.sha256" | "BoundAction.body_sha256" => {
             "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
         }

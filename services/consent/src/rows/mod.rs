@@ -6,7 +6,9 @@ mod break_glass;
 mod consent;
 mod discovery;
 mod link;
+mod notice;
 mod request;
+mod rights;
 mod scope;
 mod standing;
 mod step_up;
@@ -17,7 +19,9 @@ pub use break_glass::{BreakGlassRow, GlassCountRow, OpenGlass, WordRow};
 pub use consent::{ArtefactRow, ConsentRow};
 pub use discovery::{DiscoveryRow, Known, ProfileShareRow};
 pub use link::{CareContextRow, DataKeyRow, LinkRow, LinkTryRow};
+pub use notice::{LISTED, NoticeRow, NoticeTextsRow, NoticeVersionRow, OF_OPERATORS};
 pub use request::RequestRow;
+pub use rights::{AGAINST_US, ALL_RIGHTS, AnswerRow, Answered, KeptRow, RightsRow};
 pub use scope::ScopeRow;
 pub use standing::{ExcludedRow, PolicyRow};
 pub use step_up::{SpentRow, StepUpRow};
@@ -42,10 +46,13 @@ pub fn tables() -> Vec<verbs::Known> {
         verbs::Known::of::<GlassCountRow>(),
         verbs::Known::of::<LinkRow>(),
         verbs::Known::of::<LinkTryRow>(),
+        verbs::Known::of::<NoticeRow>(),
+        verbs::Known::of::<NoticeTextsRow>(),
         verbs::Known::of::<NotificationRow>(),
         verbs::Known::of::<PolicyRow>(),
         verbs::Known::of::<ProfileShareRow>(),
         verbs::Known::of::<RequestRow>(),
+        verbs::Known::of::<RightsRow>(),
         verbs::Known::of::<StepUpRow>(),
         verbs::Known::of::<SubscriptionRow>(),
         verbs::Known::of::<TransferRow>(),

@@ -14,6 +14,7 @@ mod notice;
 mod notification;
 mod prove;
 mod request;
+mod rights;
 mod share;
 mod standing;
 mod step_up;

@@ -4,6 +4,7 @@
 mod consents;
 mod emergencies;
 pub(crate) mod links;
+mod notices;
 mod people;
 mod representations;
 mod sessions;
@@ -127,6 +128,11 @@ impl Stage {
             "SessionService.RevokeSessions" => self.revoke_sessions().await?,
             "SessionService.AuthorizeAction" => self.authorize_action().await?,
             "StepUpService.SetStepUp" => self.set_step_up().await?,
+            "NoticeService.CreateNotice" => self.create_notice(),
+            "NoticeService.RetireNotice" => self.retire_notice().await?,
+            "RightsService.CreateRightsRequest" => self.create_rights_request().await?,
+            "RightsService.AnswerRightsRequest" => self.answer_rights_request().await?,
+            "RightsService.CloseRightsRequest" => self.close_rights_request().await?,
             "SessionService.CreateParticipantSession" => self.create_participant_session(),
             "ParticipantService.CreateParticipant" => self.create_participant().await?,
             "ParticipantService.UpdateParticipant" => self.update_participant().await?,
