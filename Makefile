@@ -5,7 +5,7 @@ CARGO ?= cargo
 TOOLS := $(CURDIR)/.tools
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help run tour test lint bench bench-lanes bench-growth bench-growth-large bench-proofs-large bench-idle bench-overload chaos fmt proto-check deny deploy-check image build
+.PHONY: help run tour test lint bench bench-lanes bench-growth bench-growth-large bench-proofs-large bench-idle bench-overload chaos fuzz fmt proto-check deny deploy-check image build
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,12 @@ test: lint ## Everything CI runs
 lint: fmt proto-check deny ## Format, clippy with warnings denied, contracts, dependencies
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+FUZZ_SECONDS ?= 60
+fuzz: ## Fuzzes everything that reads bytes from outside for FUZZ_SECONDS; needs a nightly toolchain (rustup toolchain install nightly)
+	scripts/tools.sh fuzz
+	mkdir -p fuzz/corpus/parsers
+	cd fuzz && cargo +nightly fuzz run --fuzz-dir . parsers corpus/parsers ../crates/log/tests/vectors -- -max_total_time=$(FUZZ_SECONDS)
 
 fmt:
 	$(CARGO) fmt --all --check

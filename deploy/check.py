@@ -31,6 +31,8 @@ KINDS = {
     "ServiceAccount",
 }
 NAME = "app.kubernetes.io/name"
+# Where witnesses are called: https, and the port of their own where a proxy or the network encrypts.
+WITNESS_PORTS = (443, 7305)
 
 
 class Manifests:
@@ -105,6 +107,7 @@ def service(manifests, deployment):
     yield from agrees(config, pod, manifests.by.get(("Service", name)))
     yield from replicated(config, deployment["spec"])
     yield from reaches(manifests, labels, config)
+    yield from witnessed(manifests, labels, config)
 
 
 def hardened(pod):
@@ -240,12 +243,32 @@ def reaches(manifests, labels, config):
             yield f"peers.{peer} is not https"
         target = manifests.by.get(("Deployment", host))
         if not target:
-            continue  # outside the cluster; the overlay's own policy
+            if not allowed_outside(manifests.policies(labels), "sammati-providers", port):
+                yield f"no network policy lets it out to {host}:{port}"
+            continue
         theirs = target["spec"]["template"]["metadata"]["labels"]
         if not allowed(manifests.policies(labels), "egress", "to", theirs, {port}):
             yield f"no network policy lets it out to {host}:{port}"
         if not allowed(manifests.policies(theirs), "ingress", "from", labels, {port, "rpc"}):
             yield f"no network policy lets it in to {host}:{port}"
+
+
+def witnessed(manifests, labels, config):
+    """A log's witnesses are let through: after a start it signs nothing before they were heard."""
+    if "keys_database" in config["service"]:
+        for port in WITNESS_PORTS:
+            if not allowed_outside(manifests.policies(labels), "sammati-witnesses", port):
+                yield f"no network policy lets it out to witnesses on {port}"
+
+
+def allowed_outside(policies, label, port):
+    """Whether pods may call this port in namespaces of others that carry the label."""
+    return any(
+        any(s.get("namespaceSelector", {}).get("matchLabels") == {label: "true"} for s in rule["to"])
+        and any(p["port"] == port for p in rule["ports"])
+        for policy in policies
+        for rule in policy.get("egress", [])
+    )
 
 
 def allowed(policies, way, side, labels, ports):

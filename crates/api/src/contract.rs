@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Verbs of methods that change nothing.
-const READS: [&str; 12] = [
+const READS: [&str; 13] = [
     "Get",
     "List",
     "Check",
@@ -20,19 +20,21 @@ const READS: [&str; 12] = [
     "Resolve",
     "Suggest",
     "Exchange",
-    "Batch",
+    "BatchCheck",
     "StreamCheck",
     "Summarize",
     "Explain",
+    "Export",
     "VerifyArtefact",
 ];
 
-/// Mutations that another key than `request_id` makes idempotent: event id or feed position, witness and size, or a
-/// provider's own key.
-const KEYED: [&str; 6] = [
+/// Mutations that another key than `request_id` makes idempotent: event id or feed position, witness and size, log and
+/// successor, or a provider's own key.
+const KEYED: [&str; 7] = [
     "AddCosignature",
     "AppendEvents",
     "StreamEvents",
+    "SealLog",
     "StartKyc",
     "CompleteKyc",
     "SendMessage",
@@ -127,8 +129,16 @@ fn callers_line_equals_the_option() {
 fn every_mutation_takes_a_request_id() {
     for method in methods(&pool()) {
         let mutates = !is_read(&method) && !KEYED.contains(&method.name());
-        let has_id = has(&method.input(), "request_id", &Kind::String);
-        assert_eq!(has_id, mutates, "{}", method.full_name());
+        let (input, name) = (method.input(), method.full_name().to_owned());
+        assert_eq!(has(&input, "request_id", &Kind::String), mutates, "{name}");
+        if let Some(id) = input.get_field_by_name("request_id") {
+            let comment = comment(&input.parent_file(), id.path());
+            assert!(comment.starts_with("Required"), "{name}: {comment}");
+        }
+        if KEYED.contains(&method.name()) {
+            let comment = comment(&method.parent_file(), method.path());
+            assert!(comment.contains("Idempoten"), "{name} does not say by what: {comment}");
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! The contracts as Rust: messages, clients, servers, and the descriptors with their options and comments.
 //!
-//! Everything but [`access`] is generated from `proto/`. The `Debug` of a message leaves out the fields that the
+//! Everything but [`access`] and [`json`] is generated from `proto/`. The `Debug` of a message leaves out the fields that the
 //! contract marks as PII, SECRET or LINKABLE.
 
 pub mod access;
 #[cfg(test)]
 mod contract;
+pub mod json;
 
 /// All contracts as an encoded `google.protobuf.FileDescriptorSet`, imports, options and comments included: what
 /// reflection serves and [`access`] reads.

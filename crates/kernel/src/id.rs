@@ -92,7 +92,10 @@ impl<K: IdKind> Id<K> {
 
     /// The resource name, `collection/uuid`.
     pub fn name(&self) -> String {
-        format!("{}/{}", K::COLLECTION, self.0)
+        let mut text = Uuid::encode_buffer();
+        let id = self.0.as_hyphenated().encode_lower(&mut text);
+        // Written in every answer: without a formatter, which would ask for memory three times.
+        [K::COLLECTION, "/", id].concat()
     }
 
     /// Reads a resource name back; lower case only, as AIP-122 has it.
@@ -150,6 +153,7 @@ ids! {
     Representation RepresentationId "representations" "a representation: who may act for whom";
     RightsRequest RightsRequestId "rightsRequests" "a request about a person's rights";
     Session SessionId "sessions" "a session";
+    StatusList StatusListId "statusLists" "a status list of consents";
     Subscription SubscriptionId "subscriptions" "a subscription to news of a person's records";
     Transaction TransactionId "transactions" "a transaction, ABDM txnId";
     Transfer TransferId "transfers" "a transfer, ABDM transactionId";

@@ -25,8 +25,8 @@ pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use contact::{MobileNumber, masked_mobile};
 pub use hi_type::{AccessMode, HiType};
 pub use id::{
-    AccountId, ConsentId, ConsentRequestId, DiscoveryId, Id, IdKind, LinkId, NoticeId, NotificationId, PolicyId, ProfileShareId,
-    SLOTS, SubscriptionId,
+    AccountId, ConsentId, ConsentRequestId, DiscoveryId, Id, IdKind, LinkId, NoticeId, NotificationId, PolicyId,
+    ProfileShareId, SLOTS, StatusListId, SubscriptionId,
 };
 pub use id::{RepresentationId, RightsRequestId, SessionId, Slot, TransactionId, TransferId};
 pub use key::{Key, Mac};

@@ -106,6 +106,7 @@ reasons! {
     KycIdentifierUnknown "KYC_IDENTIFIER_UNKNOWN" FailedPrecondition;
     KycRejected "KYC_REJECTED" FailedPrecondition;
     KycUnavailable "KYC_UNAVAILABLE" Unavailable;
+    LegalHold "LEGAL_HOLD" FailedPrecondition;
     LinkLimit "LINK_LIMIT" FailedPrecondition;
     LinkTokenExpired "LINK_TOKEN_EXPIRED" FailedPrecondition;
     LinkTokenInvalid "LINK_TOKEN_INVALID" FailedPrecondition;
@@ -161,6 +162,7 @@ reasons! {
     RequestLimit "REQUEST_LIMIT" ResourceExhausted;
     ResendLimit "RESEND_LIMIT" ResourceExhausted;
     ResendTooEarly "RESEND_TOO_EARLY" ResourceExhausted;
+    RetentionFloor "RETENTION_FLOOR" FailedPrecondition;
     ReviewDone "REVIEW_DONE" FailedPrecondition;
     ScopeInvalid "SCOPE_INVALID" InvalidArgument;
     SelectionRequired "SELECTION_REQUIRED" FailedPrecondition;
@@ -209,6 +211,7 @@ facts! {
     AttemptsLeft "attempts_left";
     Consent "consent";
     DecisionId "decision_id";
+    DueTime "due_time";
     EventId "event_id";
     ExpectedPosition "expected_position";
     Field "field";

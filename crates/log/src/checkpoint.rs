@@ -3,7 +3,7 @@
 
 use signed_note::{Note, NoteError};
 
-pub use crate::note::{Sign, Signer, Verifier};
+pub use crate::note::{PublicKey, Sign, Signer, Verifier};
 
 use crate::error::check_size;
 use crate::hash::EMPTY_ROOT;

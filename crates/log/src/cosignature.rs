@@ -5,10 +5,10 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ring::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
+use ring::signature::Ed25519KeyPair;
 
 use crate::Error;
-use crate::note::{KEY_LEN, check_name, parse_vkey, private_key};
+use crate::note::{PublicKey, private_key};
 
 /// The signature type of timestamped cosignatures.
 const COSIGNATURE_TYPE: u8 = 4;
@@ -45,10 +45,10 @@ impl Cosigner {
     #[must_use]
     pub fn cosign(&self, text: &str, time: u64) -> String {
         let signature = self.pair.sign(message(text, time).as_bytes());
-        let mut line = self.witness.key_id.to_be_bytes().to_vec();
+        let mut line = self.witness.key_id().to_be_bytes().to_vec();
         line.extend_from_slice(&time.to_be_bytes());
         line.extend_from_slice(signature.as_ref());
-        format!("{DASH}{} {}\n", self.witness.name, STANDARD.encode(line))
+        format!("{DASH}{} {}\n", self.witness.name(), STANDARD.encode(line))
     }
 }
 
@@ -59,52 +59,9 @@ impl fmt::Debug for Cosigner {
 }
 
 /// The public key of a witness that a log or a reader trusts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Witness {
-    name: String,
-    key_id: u32,
-    public: [u8; KEY_LEN],
-}
+pub type Witness = PublicKey<COSIGNATURE_TYPE>;
 
 impl Witness {
-    fn new(name: &str, public: [u8; KEY_LEN]) -> Result<Self, Error> {
-        check_name(name)?;
-        Ok(Self {
-            key_id: signed_note::key_id(name, &typed(&public)),
-            name: name.to_owned(),
-            public,
-        })
-    }
-
-    /// Parses `<name>+<id as 8 hex digits>+<base64 of 0x04 and key>`.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`].
-    pub fn parse(vkey: &str) -> Result<Self, Error> {
-        let key = parse_vkey(vkey, COSIGNATURE_TYPE)?;
-        let witness = Self::new(key.name, key.public)?;
-        key.check_id(witness.key_id)?;
-        Ok(witness)
-    }
-
-    /// The witness's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The key's id.
-    #[must_use]
-    pub const fn key_id(&self) -> u32 {
-        self.key_id
-    }
-
-    /// The text that [`Witness::parse`] reads.
-    #[must_use]
-    pub fn vkey(&self) -> String {
-        format!("{self}+{}", STANDARD.encode(typed(&self.public)))
-    }
-
     /// Verifies a signature line over a checkpoint's text. Returns the time in it; `None` if the line is another key's.
     ///
     /// # Errors
@@ -113,26 +70,17 @@ impl Witness {
         let Some((name, bytes)) = split_line(line) else {
             return Ok(None);
         };
-        if name != self.name || bytes.first_chunk() != Some(&self.key_id.to_be_bytes()) {
+        if name != self.name() || bytes.first_chunk() != Some(&self.key_id().to_be_bytes()) {
             return Ok(None);
         }
         let verified = timed(&bytes).filter(|(time, signature)| {
-            let message = message(text, *time);
-            let key = UnparsedPublicKey::new(&ED25519, self.public);
-            i64::try_from(*time).is_ok() && key.verify(message.as_bytes(), signature).is_ok()
+            i64::try_from(*time).is_ok() && self.has_signed(message(text, *time).as_bytes(), signature)
         });
         let bad = || Error::BadSignature {
-            name: self.name.clone(),
-            key_id: self.key_id,
+            name: self.name().to_owned(),
+            key_id: self.key_id(),
         };
         verified.map(|(time, _)| Some(time)).ok_or_else(bad)
-    }
-}
-
-/// Name and id, enough to say which key is meant.
-impl fmt::Display for Witness {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}+{:08x}", self.name, self.key_id)
     }
 }
 
@@ -159,9 +107,9 @@ pub fn cosignatures(text: &str, lines: &str, witnesses: &[Witness]) -> Result<Ve
             let Some(time) = witness.verify(text, line)? else {
                 continue;
             };
-            if found.iter().all(|known| known.witness != witness.name) {
+            if found.iter().all(|known| known.witness != witness.name()) {
                 found.push(Cosignature {
-                    witness: witness.name.clone(),
+                    witness: witness.name().to_owned(),
                     time,
                     line: format!("{line}\n"),
                 });
@@ -196,8 +144,4 @@ fn timed(bytes: &[u8]) -> Option<(u64, &[u8])> {
         .filter(|_| bytes.len() == LINE_LEN)?
         .split_first_chunk()?;
     Some((u64::from_be_bytes(*time), signature))
-}
-
-fn typed(public: &[u8; KEY_LEN]) -> Vec<u8> {
-    std::iter::once(COSIGNATURE_TYPE).chain(*public).collect()
 }

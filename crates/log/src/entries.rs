@@ -97,18 +97,20 @@ pub fn decode(id: EntriesId, mut bytes: &[u8]) -> Result<Vec<&[u8]>, Error> {
         why: format!("{} {why}", id.path()),
     };
     let mut leaves = Vec::with_capacity(usize::from(id.width));
-    while let Some((length, rest)) = bytes.split_first_chunk::<2>() {
+    for _ in 0..id.width {
+        let Some((length, rest)) = bytes.split_first_chunk::<2>() else {
+            break;
+        };
         let (leaf, rest) = rest
             .split_at_checked(usize::from(u16::from_be_bytes(*length)))
             .ok_or_else(|| damaged("ends within a leaf"))?;
         leaves.push(leaf);
         bytes = rest;
     }
-    if !bytes.is_empty() {
-        return Err(damaged("ends within a length"));
+    match (leaves.len() == usize::from(id.width), bytes) {
+        (true, []) => Ok(leaves),
+        (true, _) => Err(damaged("goes on behind its leaves")),
+        (false, []) => Err(damaged(&format!("has {} leaves", leaves.len()))),
+        (false, _) => Err(damaged("ends within a length")),
     }
-    if leaves.len() != usize::from(id.width) {
-        return Err(damaged(&format!("has {} leaves", leaves.len())));
-    }
-    Ok(leaves)
 }

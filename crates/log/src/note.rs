@@ -121,21 +121,27 @@ impl fmt::Debug for Signer {
     }
 }
 
-/// A public key that a reader trusts.
+/// An Ed25519 public key that somebody trusts: of a log or a witness, by the byte that says what it signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verifier {
+pub struct PublicKey<const TYPE: u8> {
     name: String,
     key_id: u32,
     public: [u8; KEY_LEN],
 }
 
-impl Verifier {
-    fn new(name: &str, public: [u8; KEY_LEN]) -> Result<Self, Error> {
-        check_name(name)?;
-        let key_id = signed_note::key_id(name, &typed(&public));
+/// The public key of a log that a reader trusts.
+pub type Verifier = PublicKey<ED25519_TYPE>;
+
+impl<const TYPE: u8> PublicKey<TYPE> {
+    pub(crate) fn new(name: &str, public: [u8; KEY_LEN]) -> Result<Self, Error> {
+        let plain = !name.chars().any(char::is_control) && name.len() <= MAX_NAME;
+        if !plain || !signed_note::is_key_name_valid(name) {
+            let why = "a key name is 1 to 256 bytes without spaces, '+' or control characters";
+            return Err(Error::malformed("key name", why));
+        }
         Ok(Self {
+            key_id: signed_note::key_id(name, &Self::typed(&public)),
             name: name.to_owned(),
-            key_id,
             public,
         })
     }
@@ -143,12 +149,27 @@ impl Verifier {
     /// Parses `<name>+<id as 8 hex digits>+<base64 of type and key>`.
     ///
     /// # Errors
-    /// [`Error::Malformed`]: also for a key that is not Ed25519, or whose id is not that of name and key.
+    /// [`Error::Malformed`]: also for a key of another type, or whose id is not that of name and key.
     pub fn parse(vkey: &str) -> Result<Self, Error> {
-        let key = parse_vkey(vkey, ED25519_TYPE)?;
-        let verifier = Self::new(key.name, key.public)?;
-        key.check_id(verifier.key_id)?;
-        Ok(verifier)
+        let bad = |why: &str| Error::malformed("verifier key", why);
+        let mut parts = vkey.splitn(3, '+');
+        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(bad("it is not <name>+<id>+<key>"));
+        };
+        let key = STANDARD.decode(key).map_err(|_| bad("its key is not base64"))?;
+        let (is, key) = key.split_first().ok_or_else(|| bad("its key is empty"))?;
+        if *is != TYPE {
+            return Err(bad(match TYPE {
+                ED25519_TYPE => "its key is not an Ed25519 key of a log",
+                _ => "its key is not an Ed25519 key of a witness (type 0x04)",
+            }));
+        }
+        let public = key.try_into().map_err(|_| bad("its key is not 32 bytes long"))?;
+        let parsed = Self::new(name, public)?;
+        if format!("{:08x}", parsed.key_id) != id {
+            return Err(bad("its id is not that of its name and key"));
+        }
+        Ok(parsed)
     }
 
     /// The key's name.
@@ -163,15 +184,26 @@ impl Verifier {
         self.key_id
     }
 
-    /// The text that [`Verifier::parse`] reads.
+    /// The text that [`PublicKey::parse`] reads.
     #[must_use]
     pub fn vkey(&self) -> String {
-        format!("{self}+{}", STANDARD.encode(typed(&self.public)))
+        format!("{self}+{}", STANDARD.encode(Self::typed(&self.public)))
+    }
+
+    /// Whether this key signed these bytes.
+    pub(crate) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        let key = UnparsedPublicKey::new(&ED25519, self.public);
+        key.verify(message, signature).is_ok()
+    }
+
+    /// The key as it is hashed for its id and written: type, then key.
+    fn typed(public: &[u8; KEY_LEN]) -> Vec<u8> {
+        std::iter::once(TYPE).chain(*public).collect()
     }
 }
 
 /// Name and id, enough to say which key is meant.
-impl fmt::Display for Verifier {
+impl<const TYPE: u8> fmt::Display for PublicKey<TYPE> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}+{:08x}", self.name, self.key_id)
     }
@@ -187,7 +219,7 @@ impl signed_note::Verifier for Verifier {
     }
 
     fn verify(&self, msg: &[u8], sig: &[u8]) -> bool {
-        UnparsedPublicKey::new(&ED25519, self.public).verify(msg, sig).is_ok()
+        self.has_signed(msg, sig)
     }
 }
 
@@ -200,60 +232,6 @@ pub(crate) fn private_key(der: &[u8]) -> Result<(Ed25519KeyPair, [u8; KEY_LEN]),
         why: "its public key has a strange length",
     })?;
     Ok((pair, public))
-}
-
-/// Refuses a name that no key can have.
-pub(crate) fn check_name(name: &str) -> Result<(), Error> {
-    let plain = !name.chars().any(char::is_control) && name.len() <= MAX_NAME;
-    if plain && signed_note::is_key_name_valid(name) {
-        return Ok(());
-    }
-    let why = "a key name is 1 to 256 bytes without spaces, '+' or control characters";
-    Err(Error::malformed("key name", why))
-}
-
-/// The parts of `<name>+<id>+<key>`.
-pub(crate) struct Vkey<'a> {
-    pub(crate) name: &'a str,
-    id: &'a str,
-    pub(crate) public: [u8; KEY_LEN],
-}
-
-impl Vkey<'_> {
-    /// Refuses an id that is not the one computed from name and key.
-    pub(crate) fn check_id(&self, computed: u32) -> Result<(), Error> {
-        if format!("{computed:08x}") == self.id {
-            return Ok(());
-        }
-        Err(bad_vkey("its id is not that of its name and key"))
-    }
-}
-
-/// Reads a verifier key of one signature type.
-pub(crate) fn parse_vkey(vkey: &str, kind: u8) -> Result<Vkey<'_>, Error> {
-    let mut parts = vkey.splitn(3, '+');
-    let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(bad_vkey("it is not <name>+<id>+<key>"));
-    };
-    let key = STANDARD.decode(key).map_err(|_| bad_vkey("its key is not base64"))?;
-    let (is, key) = key.split_first().ok_or_else(|| bad_vkey("its key is empty"))?;
-    if *is != kind {
-        return Err(bad_vkey(match kind {
-            ED25519_TYPE => "its key is not an Ed25519 key of a log",
-            _ => "its key is not an Ed25519 key of a witness (type 0x04)",
-        }));
-    }
-    let public = key.try_into().map_err(|_| bad_vkey("its key is not 32 bytes long"))?;
-    Ok(Vkey { name, id, public })
-}
-
-fn bad_vkey(why: &str) -> Error {
-    Error::malformed("verifier key", why)
-}
-
-/// A public key as it is hashed for its id and written: type, then key.
-fn typed(public: &[u8; KEY_LEN]) -> Vec<u8> {
-    std::iter::once(ED25519_TYPE).chain(*public).collect()
 }
 
 /// The keys a reader trusts, as `signed_note` asks for them.

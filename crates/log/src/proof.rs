@@ -98,6 +98,15 @@ impl Plan {
         Ok(Self(parts))
     }
 
+    /// The root of the tree of the first `size` leaves, as a proof of one hash.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub fn root(size: u64) -> Result<Self, Error> {
+        check_size(size)?;
+        Ok(Self(vec![subtrees(0, size)]))
+    }
+
     /// The hashes to load, as (level, index), in ascending order and each once.
     #[must_use]
     pub fn needs(&self) -> Vec<(u8, u64)> {

@@ -1,9 +1,13 @@
 //! All leaves about one subject: each says which place it has among them and where the one before is, and the log signs
-//! which one is the newest. Whoever holds them all sees a leaf that is missing, changed or put elsewhere.
+//! which one is the newest. Whoever holds them all sees a leaf that is missing, changed or put elsewhere. A log that gave one
+//! place twice could still show one of two chains to one person and the other to another: whoever reads the whole log sees
+//! that ([`Chains`]), and a head that was kept binds it ([`verify_since`]).
 //!
 //! The signed statement is a note with the lines `sammati/subject-head@v1`, origin, subject tag, number of leaves, index of
 //! the newest (`-` without one), size and root of the tree. Its first line is no origin, so that it is never taken for a
 //! checkpoint.
+
+use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -168,6 +172,9 @@ fn after(
         .prev
         .map(|prev| u64::try_from(prev).map_err(|_| incomplete(seq, "its link is negative")));
     let prev = prev.transpose()?;
+    if prev.is_some_and(|prev| prev >= index) {
+        return Err(incomplete(seq, "its leaf links to one that is not before it"));
+    }
     if (seq == 1) != prev.is_none() {
         return Err(incomplete(
             seq,
@@ -178,16 +185,25 @@ fn after(
 }
 
 /// Verifies that what `old` stated still holds: the leaf that was the newest then has its place in `leaves`, which
-/// [`verify`] found complete. The tree is not looked at: a consistency proof does that.
+/// [`verify`] found complete, and none that is newer by its place was in the tree already. That the tree continues the
+/// older one is not looked at, but for two of one size: a consistency proof does that.
 ///
 /// # Errors
-/// [`Error::Incomplete`].
+/// [`Error::Incomplete`], [`Error::SplitView`].
 pub fn verify_since(old: &Head, head: &Head, leaves: &[Proved]) -> Result<(), Error> {
     if old.tag != head.tag || old.checkpoint.origin() != head.checkpoint.origin() {
         return Err(malformed("the two subject heads are not of one subject in one log"));
     }
+    let (before, after) = (&old.checkpoint, &head.checkpoint);
+    if before.size() == after.size() && before.root() != after.root() {
+        return Err(Error::SplitView {
+            size: after.size(),
+            first: before.root(),
+            second: after.root(),
+        });
+    }
     let place = head.seq.checked_sub(old.seq).and_then(|at| usize::try_from(at).ok());
-    let Some(place) = place.filter(|_| head.checkpoint.size() >= old.checkpoint.size()) else {
+    let Some(place) = place.filter(|_| after.size() >= before.size()) else {
         return Err(incomplete(old.seq, "the log stated it before, and states less now"));
     };
     // Behind the oldest there is none, and then there was none before.
@@ -195,7 +211,52 @@ pub fn verify_since(old: &Head, head: &Head, leaves: &[Proved]) -> Result<(), Er
     if now != old.index {
         return Err(incomplete(old.seq, "the log stated another leaf in its place before"));
     }
-    Ok(())
+    let hidden = leaves
+        .iter()
+        .take(place)
+        .position(|proved| proved.bundle.index < before.size());
+    match hidden {
+        Some(at) => {
+            let why = "the log had it already when it stated that there were fewer";
+            Err(incomplete(head.seq - at as u64, why))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The chains of all subjects of a log that is read from its first leaf on: each leaf takes the next place of its subject
+/// and links to the one before.
+#[derive(Debug, Default)]
+pub struct Chains(HashMap<Vec<u8>, (u64, u64)>);
+
+impl Chains {
+    /// Takes the leaf at `index`. One that is about nobody, or is no leaf of this kind of log, has no place.
+    ///
+    /// # Errors
+    /// [`Error::Incomplete`] if it does not follow the one before it.
+    pub fn take(&mut self, index: u64, leaf: &[u8]) -> Result<(), Error> {
+        let Ok(place) = Place::decode(leaf) else {
+            return Ok(());
+        };
+        if place.tag.is_empty() {
+            return Ok(());
+        }
+        let (before, link) = match self.0.get(&place.tag) {
+            Some((seq, index)) => (*seq, i64::try_from(*index).ok()),
+            None => (0, None),
+        };
+        let seq = before + 1;
+        if u64::try_from(place.seq) != Ok(seq) || place.prev != link {
+            let why = format!(
+                "leaf {index} does not follow the one before: it says that it is event {}, after leaf {}",
+                place.seq,
+                place.prev.map_or_else(|| "-".to_owned(), |prev| prev.to_string())
+            );
+            return Err(incomplete(seq, why));
+        }
+        self.0.insert(place.tag, (seq, index));
+        Ok(())
+    }
 }
 
 fn same_origin(checkpoint: &Checkpoint, expected: &str) -> Result<(), Error> {

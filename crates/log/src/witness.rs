@@ -99,6 +99,16 @@ impl AddCheckpoint {
     }
 }
 
+impl AddCheckpoint {
+    /// Whether the log signed another root of the size that the witness knows: whoever holds both has convicted it.
+    #[must_use]
+    pub fn forks(&self, known: Option<(u64, Hash32)>, keys: &[Verifier]) -> bool {
+        let opened = checkpoint::open_as(&self.note, self.origin(), keys);
+        let differs = |(size, root)| move |other: Checkpoint| other.size() == size && other.root() != root;
+        known.is_some_and(|known| opened.is_ok_and(differs(known)))
+    }
+}
+
 /// What may be cosigned, once it is recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {

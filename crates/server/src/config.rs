@@ -104,7 +104,8 @@ impl TlsConfig {
 }
 
 /// `[server.limits]`: the most calls in work at once, by class, of which one peer gets half; and how long a caller may
-/// keep us waiting. Half of it at first; while calls wait for each other for more than 10 ms, fewer are let in, down to 128.
+/// keep us waiting. Of a class's calls 512 are let in at first, more once they are asked for and answered quickly; while
+/// they wait for each other for more than 10 ms, fewer, down to 128. Open streams may be as many as this says at any time.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {

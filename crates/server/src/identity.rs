@@ -47,6 +47,15 @@ pub struct ParticipantFacts {
 }
 
 impl ParticipantFacts {
+    /// Whether it is an ACTIVE professional with this registration at this registry, verified.
+    fn is_professional(&self, registry: &str, id: &str) -> bool {
+        let is = |r: &api::Registration| r.verified && r.registry == registry && r.id == id;
+        let message = &self.message;
+        self.is_active()
+            && message.kind() == api::participant::Kind::Professional
+            && message.registrations.iter().any(is)
+    }
+
     /// Whether it takes part now.
     pub fn is_active(&self) -> bool {
         self.state == api::participant::State::Active
@@ -76,6 +85,8 @@ struct Facts {
     inactive: BTreeSet<ParticipantId>,
     /// Accounts that are not, or were once not, ACTIVE, with the version they were told at.
     accounts: HashMap<AccountId, (api::account::State, i64)>,
+    /// Those of them that are DELETED, and whether their data is destroyed.
+    deleted: HashMap<AccountId, bool>,
     /// Sessions that ended, until none of their tokens can be live.
     ended: HashMap<SessionId, Micros>,
     keys: HashMap<String, PublicKey>,
@@ -130,15 +141,15 @@ impl IdentityFacts {
         self.read().participants.get(id).cloned()
     }
 
-    /// Whether an ACTIVE participant of kind PROFESSIONAL has this registration, and it is verified.
-    pub fn has_professional(&self, registration: &str) -> bool {
-        let has = |facts: &Arc<ParticipantFacts>| {
-            let message = &facts.message;
-            facts.is_active()
-                && message.kind() == api::participant::Kind::Professional
-                && message.registrations.iter().any(|r| r.verified && r.id == registration)
-        };
-        self.read().participants.values().any(has)
+    /// The ACTIVE participant of kind PROFESSIONAL that has this registration at this registry, verified. Of several the
+    /// first by its id, so that everybody finds the same.
+    pub fn professional(&self, registry: &str, id: &str) -> Option<Arc<ParticipantFacts>> {
+        let facts = self.read();
+        let found = facts
+            .participants
+            .values()
+            .filter(|facts| facts.is_professional(registry, id));
+        found.min_by(|a, b| a.id.cmp(&b.id)).cloned()
     }
 
     /// The participants that do not take part now.
@@ -152,6 +163,11 @@ impl IdentityFacts {
             .accounts
             .get(&id)
             .map_or(api::account::State::Active, |(state, _)| *state)
+    }
+
+    /// The accounts that are DELETED, and whether identity has destroyed their data.
+    pub fn deleted_accounts(&self) -> Vec<(AccountId, bool)> {
+        self.read().deleted.iter().map(|(id, purged)| (*id, *purged)).collect()
     }
 
     /// Everything that identity committed before this is known here; `None` before the first word.
@@ -368,6 +384,10 @@ impl Facts {
         let known = self.accounts.entry(id).or_insert(told);
         if told.1 >= known.1 {
             *known = told;
+            // For ever: nothing leads back.
+            if told.0 == api::account::State::Deleted {
+                *self.deleted.entry(id).or_default() |= account.purged;
+            }
         }
     }
 

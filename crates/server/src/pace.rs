@@ -53,10 +53,20 @@ struct Window {
 }
 
 impl Pace {
+    /// For calls whose time tells how many there is time for.
     pub(crate) fn new(most: usize) -> Self {
+        Self::beginning(FIRST.min(most), most)
+    }
+
+    /// For what is never answered: no time of it will ever raise the bound, so it is `most` from the first on.
+    pub(crate) fn fixed(most: usize) -> Self {
+        Self::beginning(most, most)
+    }
+
+    fn beginning(first: usize, most: usize) -> Self {
         Self {
             most,
-            now: AtomicUsize::new(FIRST.min(most)),
+            now: AtomicUsize::new(first),
             refused: AtomicBool::new(false),
             window: Mutex::new(Window {
                 begun: Instant::now(),

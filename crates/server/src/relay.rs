@@ -52,6 +52,8 @@ pub struct Relay {
     places: HashMap<i64, Place>,
     stats: Stats,
     begun: Instant,
+    /// The partition of which events were sent last: the next turn begins after it.
+    served: i64,
 }
 
 /// What came of a call, for each partition that it was about.
@@ -147,6 +149,7 @@ impl Relay {
             places: HashMap::new(),
             stats,
             begun: Instant::now(),
+            served: -1,
         }
     }
 
@@ -206,7 +209,8 @@ impl Relay {
     }
 
     /// The partitions whose turn it is: they have events that the log is not known to have, are not being relayed, and
-    /// need not wait. Each comes once in a turn, so that none starves another.
+    /// need not wait. Each comes once in a turn, and those for which a call had no room come first in the next one, so
+    /// that none starves another.
     fn behind(&mut self) -> VecDeque<i64> {
         let (now, mut events, mut turn) = (Instant::now(), 0, VecDeque::new());
         let clock = self.sender.store.clock().now();
@@ -234,7 +238,7 @@ impl Relay {
         self.stats.behind.set(events);
         self.stats.oldest.set(clock.since(oldest).as_secs_f64());
         self.count_stuck();
-        turn
+        begin_after(self.served, turn)
     }
 
     /// Begins the next call: the question where the log stands in the partition whose turn it is; or, if that is known, the
@@ -277,6 +281,9 @@ impl Relay {
         let failure = match result {
             Ok(sent) => {
                 self.stats.relayed.inc_by(sent.events);
+                if sent.events > 0 {
+                    self.served = partition;
+                }
                 let went_back = sent.next < place.next;
                 // That it told where it stands is not that it takes what comes then.
                 place.stuck &= !place.told;
@@ -323,9 +330,26 @@ impl Relay {
     }
 }
 
+/// A turn of partitions, ascending, that begins after `served`.
+fn begin_after(served: i64, mut turn: VecDeque<i64>) -> VecDeque<i64> {
+    let at = turn.partition_point(|partition| *partition <= served);
+    turn.rotate_left(at);
+    turn
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_turn_begins_after_who_was_served_last() {
+        let turn = |served| Vec::from(begin_after(served, VecDeque::from([0, 3, 4, 9])));
+        assert_eq!(turn(-1), [0, 3, 4, 9]);
+        assert_eq!(turn(3), [4, 9, 0, 3]);
+        assert_eq!(turn(5), [9, 0, 3, 4]);
+        assert_eq!(turn(9), [0, 3, 4, 9]);
+        assert!(begin_after(3, VecDeque::new()).is_empty());
+    }
 
     #[test]
     fn a_place_is_as_old_as_the_oldest_event_that_the_log_may_lack() {

@@ -1,5 +1,6 @@
 //! How much is in work at once? Bounds per class and per peer; what is above them is refused at once, never queued. For
-//! unary calls the bound also follows the time that they take.
+//! unary calls the bound also follows the time that they take; for streams, which are open as long as somebody reads
+//! them, it is what is configured.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -84,11 +85,15 @@ struct Bound {
 
 impl Shed {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let bound = |most: usize| Bound {
+        let bounds = bounds(limits);
+        let bound = |class: usize| Bound {
             calls: AtomicUsize::new(0),
-            pace: Pace::new(most),
+            pace: match class {
+                STREAM => Pace::fixed(bounds[class]),
+                _ => Pace::new(bounds[class]),
+            },
         };
-        Self(Arc::new(bounds(limits).map(bound)))
+        Self(Arc::new(std::array::from_fn(bound)))
     }
 
     /// A place for one call that came at `come`, unless there are too many.
@@ -163,6 +168,21 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authz::Table;
+
+    #[test]
+    fn one_peer_may_have_half_of_all_open_streams_from_the_first_on() {
+        let table = Table::new(&["sammati.identity.v1.FeedService"]).unwrap();
+        let watch = table.rule("/sammati.identity.v1.FeedService/WatchChanges");
+        let limits = Limits::default();
+        let (shed, load) = (Shed::new(&limits), Arc::new(PeerLoad::default()));
+        let open = |_| shed.place(&load, &watch, true, Instant::now());
+        let watches: Vec<_> = (0..limits.stream).map_while(open).collect();
+        assert_eq!(watches.len(), limits.stream / 2);
+        assert!(watches.len() > 256);
+        let other = Arc::new(PeerLoad::default());
+        assert!(shed.place(&other, &watch, true, Instant::now()).is_some());
+    }
 
     #[test]
     fn a_peer_has_one_load_while_it_is_connected() {

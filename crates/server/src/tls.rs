@@ -112,6 +112,11 @@ impl Peers {
         self.urls.contains_key(name)
     }
 
+    /// Who serves what an operator's adapter does, as `kyc` or `messages`: a peer of that name, or the sandbox.
+    pub fn provider(&self, name: &'static str) -> &'static str {
+        if self.knows(name) { name } else { "sandbox" }
+    }
+
     /// A channel to the service `name`, over which this service shows its own certificate. It does not connect yet.
     ///
     /// # Errors

@@ -79,6 +79,16 @@ pub enum Verb {
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
     },
+    /// Write what audit's log signed last as static files, which `sammati-verify archive` checks without any service. The
+    /// service may run meanwhile
+    Archive {
+        /// Where the configuration is.
+        #[command(flatten)]
+        at: At,
+        /// The folder, new or empty
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+    },
     /// Check configuration, secrets, certificates, database, clock, disk and peers, and say what to do. Ends with 0 if
     /// nothing FAILs
     Doctor {
@@ -107,6 +117,7 @@ impl Verb {
         | Self::Restore { at, .. }
         | Self::Recover { at, .. }
         | Self::Fsck { at, .. }
+        | Self::Archive { at, .. }
         | Self::Doctor { at }) = self;
         &at.config
     }
@@ -143,7 +154,12 @@ pub struct Database {
     pub tables: Vec<Known>,
     /// What else can be made again from it.
     pub more: Option<More>,
+    /// What writes it as static files that can be checked without it.
+    pub archive: Option<Archive>,
 }
+
+/// Writes a database into a folder; says in a sentence what was written.
+pub type Archive = fn(&Location, &Path) -> Result<String, sammati_store::Error>;
 
 impl Database {
     /// The one that `[database]` names.
@@ -164,6 +180,7 @@ impl Database {
             migrations,
             tables,
             more: None,
+            archive: None,
         })
     }
 
@@ -212,6 +229,7 @@ pub fn operate<S: Service>(verb: &Verb) -> ExitCode {
             say(restore::OF_THE_LOG);
             Ok(())
         }
+        Verb::Archive { to, .. } => archive(&databases, to),
         Verb::Fsck { file, .. } => return fsck(databases, file.as_deref()),
         Verb::Doctor { .. } => Ok(()),
     };
@@ -265,6 +283,22 @@ fn backup(databases: &[Database], to: &Path) -> Result<(), sammati_store::Error>
         ));
     }
     say("Keep it on another machine. `fsck --file` checks it.");
+    Ok(())
+}
+
+fn archive(databases: &[Database], to: &Path) -> Result<(), sammati_store::Error> {
+    let log = databases
+        .iter()
+        .find_map(|database| Some((database, database.archive?)));
+    let Some((database, archive)) = log else {
+        let what = "it keeps no log: `sammati audit archive` is what there is";
+        return Err(sammati_store::Error::File(what.to_owned()));
+    };
+    let done = archive(&database.location, to)?;
+    say(format_args!("{}: {done}", database.name));
+    say(
+        "Check it with `sammati-verify archive --vkey <key>`; take the key from where you trusted it, not from `vkeys` beside it.",
+    );
     Ok(())
 }
 

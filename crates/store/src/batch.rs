@@ -13,6 +13,7 @@ use crate::keys::Keys;
 use crate::request::{self, RequestRow};
 use crate::shared::{Reached, Shared};
 use crate::sql;
+use crate::statement::Statement;
 use crate::table::{Cell, Record, Table};
 use crate::view::{Changes, Loaded, NewEvent, View};
 use crate::{AnyConn, Partitions, verbs};
@@ -36,9 +37,9 @@ pub(crate) struct Prepared {
 
 /// Runs `jobs` as one transaction. On an error nothing of it has happened, unless it is [`Error::CommitUnknown`].
 pub(crate) fn run(conn: &mut AnyConn, shared: &Shared, jobs: &mut [Box<dyn Job>]) -> Result<Done, Error> {
-    match conn {
-        AnyConn::Pg(_) => sql::batch(conn, "BEGIN")?,
-        AnyConn::Sqlite(_) => sql::batch(conn, "BEGIN IMMEDIATE")?,
+    // On Postgres it begins with the lock.
+    if let AnyConn::Sqlite(_) = conn {
+        sql::batch(conn, "BEGIN IMMEDIATE")?;
     }
     let mut batch = Batch {
         conn,
@@ -55,12 +56,7 @@ pub(crate) fn run(conn: &mut AnyConn, shared: &Shared, jobs: &mut [Box<dyn Job>]
             proof: Committed(()),
             prepared,
         }),
-        Err(error) if error.lost_connection() => Err(error),
-        // A transaction that cannot be ended ends with its connection.
-        Err(error) => match sql::batch(conn, "ROLLBACK") {
-            Ok(()) => Err(error),
-            Err(second) => Err(Error::Connect(format!("{error}; then the rollback failed: {second}"))),
-        },
+        Err(error) => Err(sql::roll_back(conn, error)),
     }
 }
 
@@ -120,8 +116,6 @@ struct Batch<'a> {
 impl Batch<'_> {
     /// Everything up to the commit.
     fn prepare(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Prepared, Error> {
-        self.lock(jobs)?;
-        self.load_requests(jobs)?;
         self.load(jobs)?;
         for job in jobs.iter_mut() {
             self.settle(job.as_mut());
@@ -129,9 +123,35 @@ impl Batch<'_> {
         self.write()
     }
 
-    fn lock(&mut self, jobs: &[Box<dyn Job>]) -> Result<(), Error> {
+    /// Locks what the jobs touch, then loads what they read.
+    fn load(&mut self, jobs: &[Box<dyn Job>]) -> Result<(), Error> {
         let touched: BTreeSet<i64> = jobs.iter().map(|job| self.partitions.of(job.slot())).collect();
-        let rows = heads::lock_heads(self.conn, &touched.into_iter().collect::<Vec<_>>())?;
+        let requests = jobs.iter().filter_map(|job| job.request());
+        let requests = requests.map(|key| (request::home(self.partitions, &key.row), key.row.clone()));
+        let mut keys = Keys::default();
+        for job in jobs {
+            keys.enter(self.partitions.of(job.slot()));
+            job.reads(&mut keys);
+        }
+        let touched: Vec<_> = touched.into_iter().collect();
+        let statements = self.loads(&keys, &requests.collect());
+        let (rows, found) = heads::lock_and_load(self.conn, &touched, &statements)?;
+        self.locked(rows)?;
+        self.take_loaded(&keys, found)?;
+        let mut more = Keys::default();
+        for job in jobs {
+            let partition = self.partitions.of(job.slot());
+            more.enter(partition);
+            job.then(&self.view(job.as_ref()), &mut more);
+        }
+        if more.is_empty() {
+            return Ok(());
+        }
+        let found = sql::load_all(self.conn, &self.loads(&more, &BTreeSet::new()))?;
+        self.take_loaded(&more, found)
+    }
+
+    fn locked(&mut self, rows: Vec<HeadRow>) -> Result<(), Error> {
         if rows.iter().any(|row| self.shared.opens_epoch(row)) {
             verbs::finished(self.conn, self.shared)?;
         }
@@ -150,34 +170,6 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn load_requests(&mut self, jobs: &[Box<dyn Job>]) -> Result<(), Error> {
-        let keys = jobs.iter().filter_map(|job| job.request());
-        let keys: BTreeSet<_> = keys
-            .map(|key| (request::home(self.partitions, &key.row), key.row.clone()))
-            .collect();
-        for raw in sql::load(self.conn, RequestRow::TABLE, &keys.into_iter().collect::<Vec<_>>())? {
-            let row = decode::<RequestRow>(&raw.body)?;
-            self.requests.insert(raw.id, (row, false));
-        }
-        Ok(())
-    }
-
-    fn load(&mut self, jobs: &[Box<dyn Job>]) -> Result<(), Error> {
-        let mut keys = Keys::default();
-        for job in jobs {
-            keys.enter(self.partitions.of(job.slot()));
-            job.reads(&mut keys);
-        }
-        self.fetch(&keys)?;
-        let mut more = Keys::default();
-        for job in jobs {
-            let partition = self.partitions.of(job.slot());
-            more.enter(partition);
-            job.then(&self.view(job.as_ref()), &mut more);
-        }
-        if more.is_empty() { Ok(()) } else { self.fetch(&more) }
-    }
-
     fn view<'v>(&'v self, job: &'v dyn Job) -> View<'v> {
         let partition = self.partitions.of(job.slot());
         // Every job's partition was locked in `lock`; a miss would start its feed at 0 and fail on the key.
@@ -190,13 +182,28 @@ impl Batch<'_> {
         View::new(&self.loaded, job.slot(), partition, now, next, job.seed())
     }
 
-    fn fetch(&mut self, keys: &Keys) -> Result<(), Error> {
+    /// What loads the keys: rows, groups, claims, request ids.
+    fn loads(&self, keys: &Keys, requests: &BTreeSet<(i64, Vec<u8>)>) -> Vec<Statement> {
+        let claims = keys.claims.iter();
+        let claims: Vec<_> = claims.map(|key| (self.partitions.of_hash(key), key.to_vec())).collect();
+        let rows = keys.rows.iter().map(|(table, asked)| sql::by_key(*table, asked));
+        let groups = keys.groups.iter();
+        let groups = groups.map(|((table, column), asked)| sql::by_column(*table, column, asked));
+        let others = [
+            sql::by_key(ClaimRow::TABLE, &claims),
+            sql::by_key(RequestRow::TABLE, requests),
+        ];
+        rows.chain(groups).chain(others).collect()
+    }
+
+    /// Takes over what was found by [`Self::loads`].
+    fn take_loaded(&mut self, keys: &Keys, found: Vec<Vec<sql::Loaded>>) -> Result<(), Error> {
+        let mut found = found.into_iter();
         for (table, asked) in &keys.rows {
             for (partition, id) in asked {
                 self.loaded.asked(*table, *partition, id.clone());
             }
-            let asked: Vec<_> = asked.iter().cloned().collect();
-            for raw in sql::load(self.conn, *table, &asked)? {
+            for (raw, _) in found.next().into_iter().flatten() {
                 self.loaded.found(*table, raw);
             }
         }
@@ -204,26 +211,19 @@ impl Batch<'_> {
             for (partition, value) in asked {
                 self.loaded.asked_group(*table, column, *partition, value.clone());
             }
-            let asked: Vec<_> = asked.iter().cloned().collect();
-            for (raw, value) in sql::load_groups(self.conn, *table, column, &asked)? {
+            for (raw, value) in found.next().into_iter().flatten() {
                 self.loaded.found_in_group(*table, column, value, raw);
             }
         }
-        self.fetch_claims(keys)
-    }
-
-    fn fetch_claims(&mut self, keys: &Keys) -> Result<(), Error> {
-        let asked: Vec<_> = keys
-            .claims
-            .iter()
-            .map(|key| (self.partitions.of_hash(key), key.to_vec()))
-            .collect();
         let mut owners = HashMap::new();
-        for raw in sql::load(self.conn, ClaimRow::TABLE, &asked)? {
+        for (raw, _) in found.next().into_iter().flatten() {
             owners.insert(raw.id, decode::<ClaimRow>(&raw.body)?.owner);
         }
         for key in &keys.claims {
             self.loaded.asked_claim(*key, owners.remove(key.as_slice()));
+        }
+        for (raw, _) in found.next().into_iter().flatten() {
+            self.requests.insert(raw.id, (decode::<RequestRow>(&raw.body)?, false));
         }
         Ok(())
     }
@@ -287,18 +287,29 @@ impl Batch<'_> {
         }
     }
 
+    /// Claims go first and by themselves: others may wait for them. What comes then waits for nobody, but for request ids,
+    /// which all that come after claims take in one order; on Postgres it goes on one way there and back.
     fn write(&mut self) -> Result<Prepared, Error> {
         self.write_claims()?;
-        self.write_requests()?;
+        let requests = self.requests_written();
         let (created, changed) = self.written();
-        for (table, rows) in created {
-            let done = sql::insert(self.conn, table, &rows)?;
-            sql::expect_all(done.len(), rows.len(), table.name)?;
-        }
+        let (events, prepared) = self.events();
+        let heads = prepared.heads.iter().map(|reached| &reached.head);
+        let mut statements = vec![sql::insert(RequestRow::TABLE, requests)];
+        statements.extend(created.into_iter().map(|(table, rows)| sql::insert(table, rows)));
         for (table, rows) in changed {
-            sql::update(self.conn, table, &rows)?;
+            statements.push(sql::update(table, sql::update_in_place(self.conn, table, rows)?));
         }
-        self.write_feed()
+        statements.extend([sql::feed(events), heads::advance(heads)]);
+        let done = sql::write_all(self.conn, &statements)?;
+        for (n, (statement, done)) in statements.iter().zip(done).enumerate() {
+            // A request row that is there: another batch did something under the id meanwhile.
+            if n == 0 && done < statement.cells.len() {
+                return Err(Error::ClaimTaken);
+            }
+            sql::expect_all(done, statement.cells.len(), statement.table)?;
+        }
+        Ok(prepared)
     }
 
     /// Claims go in sorted, after all heads: two batches never wait for each other in a circle.
@@ -319,8 +330,8 @@ impl Batch<'_> {
             .iter()
             .map(|(p, row)| cells(*p, row.key.clone(), 1, ClaimRow::FORMAT, encode(row), &[]))
             .collect();
-        let done = sql::insert(self.conn, ClaimRow::TABLE, &cells)?;
-        if done.len() == cells.len() {
+        let claims = [sql::insert(ClaimRow::TABLE, cells)];
+        if sql::write_all(self.conn, &claims)? == [claims[0].cells.len()] {
             Ok(())
         } else {
             Err(Error::ClaimTaken)
@@ -344,26 +355,20 @@ impl Batch<'_> {
         (created, changed)
     }
 
-    /// After the claims and sorted as they are. A miss: another batch did something under the id meanwhile.
-    fn write_requests(&mut self) -> Result<(), Error> {
+    /// The request rows to create, sorted as claims are.
+    fn requests_written(&self) -> Vec<sql::Written> {
         let fresh = self.requests.iter().filter(|(_, (_, fresh))| *fresh);
         let mut rows: Vec<_> = fresh
             .map(|(key, (row, _))| (request::home(self.partitions, key), key, row))
             .collect();
         rows.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-        let cells: Vec<_> = rows
-            .into_iter()
+        rows.into_iter()
             .map(|(p, key, row)| cells(p, key.clone(), 1, RequestRow::FORMAT, encode(row), &[]))
-            .collect();
-        let done = sql::insert(self.conn, RequestRow::TABLE, &cells)?;
-        if done.len() == cells.len() {
-            Ok(())
-        } else {
-            Err(Error::ClaimTaken)
-        }
+            .collect()
     }
 
-    fn write_feed(&mut self) -> Result<Prepared, Error> {
+    /// The rows of the feed, and what is told of them.
+    fn events(&mut self) -> (Vec<Vec<Cell>>, Prepared) {
         let (mut rows, mut heads, mut subjects) = (Vec::new(), Vec::new(), Vec::new());
         for head in self.heads.values_mut().filter(|head| head.dirty) {
             head.row.time = head.now.0;
@@ -386,17 +391,12 @@ impl Batch<'_> {
             let head = head.row.clone();
             heads.push(Reached { head, from });
         }
-        if !rows.is_empty() {
-            sql::append_feed(self.conn, &rows)?;
-        }
-        if !heads.is_empty() {
-            heads::advance_heads(self.conn, heads.iter().map(|reached| &reached.head))?;
-        }
-        Ok(Prepared {
+        let prepared = Prepared {
             heads,
             subjects,
             events: rows.len(),
-        })
+        };
+        (rows, prepared)
     }
 }
 

@@ -53,6 +53,33 @@ fn run(shared: &Weak<Shared>) {
     }
 }
 
+/// Moves all of the log into the file and empties it, so that nothing stays in it that was overwritten since. Whoever reads
+/// or writes meanwhile is waited for, a while.
+pub(crate) fn empty(conn: &mut AnyConn) -> Result<(), Error> {
+    let AnyConn::Sqlite(conn) = conn else { return Ok(()) };
+    for _ in 0..TRIES {
+        let emptied: Emptied = diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result(conn)?;
+        if emptied.busy == 0 {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Err(Error::File(
+        "the write-ahead log could not be emptied: it is read all the time".to_owned(),
+    ))
+}
+
+/// How often the log is tried to be emptied, and the wait between.
+const TRIES: usize = 100;
+const PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(diesel::QueryableByName)]
+struct Emptied {
+    /// 1 when somebody was in its way.
+    #[diesel(sql_type = Integer)]
+    busy: i32,
+}
+
 /// Moves what can be moved without making anybody wait.
 fn checkpoint(shared: &Shared, conn: &mut Option<AnyConn>) -> Result<Moved, Error> {
     let conn = match conn {

@@ -181,25 +181,33 @@ impl Worker {
             .conn
             .take()
             .map_or_else(|| self.shared.location.connect_to_confirm(), Ok)?;
+        let asked = self.ask_on(&mut conn);
+        // A clock that is off, or a recovery that is not finished, is no fault of the connection's.
+        if asked.as_ref().err().is_none_or(|error| !error.lost_connection()) {
+            self.conn = Some(conn);
+        }
+        asked
+    }
+
+    fn ask_on(&mut self, conn: &mut AnyConn) -> Result<(), Error> {
         // Before the database is asked: what moves here meanwhile is seen as a move at the next look.
         let moves = self.shared.moves();
         let sum = match self.is_quiet {
-            true => self.sum(&mut conn)?,
+            true => self.sum(conn)?,
             false => None,
         };
         let now = sum.map(|sum| (sum, moves));
         if now.is_none() || now != self.still {
-            let moved = self.look(&mut conn)?;
+            let moved = self.look(conn)?;
             self.is_quiet = !moved && self.shared.moves() == moves;
             self.still = now.filter(|_| self.is_quiet);
         }
         self.asked += 1;
-        sql::refresh_plans(&mut conn, self.asked);
+        sql::refresh_plans(conn, self.asked);
         // What it may not see, or what such a server does not have, is no reason to confirm nothing.
-        if let Err(error) = self.standbys.look(&mut conn) {
+        if let Err(error) = self.standbys.look(conn) {
             tracing::debug!(%error, "cannot look at the standbys");
         }
-        self.conn = Some(conn);
         Ok(())
     }
 
@@ -242,5 +250,43 @@ impl Worker {
     /// Before anything is taken over: a replica whose clock is off must not decide.
     fn compare(&self, began: Micros, time: Option<i64>) -> Result<(), Error> {
         time.map_or(Ok(()), |time| clock::compare(self.shared.clock.as_ref(), began, time))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sammati_kernel::{Key, ManualClock};
+
+    use super::*;
+    use crate::dial::Dial;
+    use crate::{Location, Partitions};
+
+    #[test]
+    fn a_connection_that_is_not_at_fault_is_kept() {
+        let shared = Shared::new(
+            Dial::new(Location::parse("sqlite::memory:").unwrap()),
+            Arc::new(ManualClock::at(Micros::from_seconds(1))),
+            Partitions::new(4).unwrap(),
+            Key::from_bytes([1; 32]),
+            None,
+        );
+        let wanted = Wanted {
+            asynchronous: false,
+            confirm_by_write: false,
+        };
+        let mut worker = Worker {
+            shared: Arc::new(shared),
+            runtime: None,
+            conn: None,
+            asked: 0,
+            still: None,
+            is_quiet: false,
+            by_write: false,
+            standbys: Standbys::new(wanted),
+            at: Arc::default(),
+        };
+        let error = worker.ask().unwrap_err();
+        assert!(!error.lost_connection(), "{error}");
+        assert!(worker.conn.is_some(), "it has no heads, and is as good as before");
     }
 }

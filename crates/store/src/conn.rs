@@ -1,17 +1,27 @@
 //! A connection to either database, and how one is opened.
 
+use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
+use std::task::Poll;
 
 use diesel::connection::SimpleConnection;
-use diesel::{Connection, SqliteConnection};
+use diesel::{Connection, SqliteConnection, result::QueryResult};
+use diesel_async::AsyncPgConnection;
+use diesel_async::async_connection_wrapper::BlockOn;
+use futures::future::maybe_done;
 
 use crate::error::Error;
-use crate::postgres::{Diesel, Purpose, Server};
+use crate::postgres::{Diesel, Purpose, Server, ThreadRuntime};
 
 /// Postgres behind diesel's synchronous face; lives on a thread of its own, never on a runtime's.
 pub struct PgConn {
     conn: Diesel,
+    /// The one that drives `conn`.
+    runtime: ThreadRuntime,
     one_partition: bool,
+    /// The statements that lock heads and are prepared by now.
+    pub(crate) prepared_locks: BTreeSet<&'static str>,
 }
 
 impl PgConn {
@@ -20,6 +30,51 @@ impl PgConn {
     pub const fn diesel(&mut self) -> &mut Diesel {
         &mut self.conn
     }
+
+    /// As [`AnyConn::keeps_to_one_partition`].
+    pub(crate) const fn keeps_to_one_partition(&self) -> bool {
+        self.one_partition
+    }
+
+    /// What `ask` makes is sent before any of it is waited for, so that all of it is one way to the server and back; each
+    /// statement has a snapshot of its own, as ever. They arrive in their order, but that one which is not prepared yet may
+    /// arrive after the others: it is prepared first, which is a way of its own. Of several failures that is told which is
+    /// not the consequence of another.
+    pub(crate) fn at_once<'c, T, F>(&'c self, ask: impl FnOnce(&'c AsyncPgConnection) -> Vec<F>) -> QueryResult<Vec<T>>
+    where
+        F: Future<Output = QueryResult<T>>,
+    {
+        let (mut answers, mut failed) = (Vec::new(), None);
+        for answer in self.runtime.block_on(in_turn(ask(&self.conn))) {
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(error) if failed.as_ref().is_none_or(is_consequence) => failed = Some(error),
+                Err(_) => {}
+            }
+        }
+        failed.map_or(Ok(answers), Err)
+    }
+}
+
+/// The outputs of all. Each is begun after the one before it, which `join_all` does not promise.
+async fn in_turn<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
+    let mut all: Vec<_> = futures.into_iter().map(|future| Box::pin(maybe_done(future))).collect();
+    poll_fn(|context| {
+        let mut waits = false;
+        for future in &mut all {
+            waits |= future.as_mut().poll(context).is_pending();
+        }
+        if waits { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    all.iter_mut()
+        .filter_map(|future| future.as_mut().take_output())
+        .collect()
+}
+
+/// Whether a statement failed only because one before it in its transaction had.
+fn is_consequence(error: &diesel::result::Error) -> bool {
+    matches!(error, diesel::result::Error::DatabaseError(_, info) if info.message().contains("current transaction is aborted"))
 }
 
 /// Either database.
@@ -167,8 +222,13 @@ impl Location {
                 let Some(server) = self.server() else {
                     return Err(Error::Broken("a server without a URL".into()));
                 };
-                let (conn, one_partition) = (server.connect(purpose)?, *one_partition);
-                Ok(AnyConn::Pg(PgConn { conn, one_partition }))
+                let (conn, runtime) = server.connect(purpose)?;
+                Ok(AnyConn::Pg(PgConn {
+                    conn,
+                    runtime,
+                    one_partition: *one_partition,
+                    prepared_locks: BTreeSet::new(),
+                }))
             }
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::command::Job;
 use crate::error::Error;
 use crate::gate::Gate;
-use crate::lane::Lane;
+use crate::lane::{Flight, Lane};
 use crate::shared::Shared;
 use crate::store::Options;
 
@@ -21,6 +21,7 @@ use crate::store::Options;
 pub(crate) struct Entrance {
     pub(crate) sender: mpsc::Sender<Box<dyn Job>>,
     pub(crate) gate: Gate,
+    pub(crate) flight: Flight,
 }
 
 /// Starts the `n`th lane's thread.
@@ -37,12 +38,13 @@ pub(crate) fn start_lane(
         options.max_batch.max(1),
         options.location.connect()?,
     );
+    let flight = lane.flight();
     let thread = std::thread::Builder::new().name(format!("lane-{n}"));
     thread
         .spawn(move || lane.run(queue))
         .map_err(|e| Error::File(format!("cannot start a lane's thread: {e}")))?;
     let gate = Gate::new(options.queue.max(1), options.queue_bytes);
-    Ok(Entrance { sender, gate })
+    Ok(Entrance { sender, gate, flight })
 }
 
 /// Tells what waits, when it is asked. It keeps no lane alive.
@@ -76,6 +78,11 @@ const PER_LANE: [PerLane; 2] = [
     ),
 ];
 
+const BATCH_AGE: (&str, &str) = (
+    "store_batch_age_seconds",
+    "How long the batch that a lane runs has taken so far, reruns included; 0 between batches",
+);
+
 impl Collector for Waiting {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Some(lanes) = self.0.upgrade() else { return Ok(()) };
@@ -86,6 +93,12 @@ impl Collector for Waiting {
                 let value = i64::try_from(value(lane)).unwrap_or(i64::MAX);
                 ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
             }
+        }
+        let (name, help) = BATCH_AGE;
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (n, lane) in lanes.iter().enumerate() {
+            let labels = [("lane", n.to_string())];
+            ConstGauge::new(lane.flight.age().as_secs_f64()).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

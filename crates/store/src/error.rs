@@ -47,6 +47,9 @@ pub enum Error {
     File(String),
 }
 
+/// What SQLite says of a file that somebody else holds: SQLITE_BUSY, SQLITE_PROTOCOL.
+const LOCKED: [&str; 2] = ["database is locked", "locking protocol"];
+
 impl Error {
     /// Whether the same batch may well succeed when run again.
     pub(crate) fn is_passing(&self) -> bool {
@@ -69,6 +72,14 @@ impl Error {
     /// Whether one command of the batch may be what takes so long that the rest never commits.
     pub(crate) fn is_slow(&self) -> bool {
         matches!(self, Self::Database(Diesel::DatabaseError(_, info)) if info.message().contains("statement timeout"))
+    }
+
+    /// Whether SQLite did not get at its file for as long as it waits, for somebody else holds it.
+    pub(crate) fn is_locked(&self) -> bool {
+        let Self::Database(Diesel::DatabaseError(_, info)) = self else {
+            return false;
+        };
+        LOCKED.iter().any(|sign| info.message().contains(sign))
     }
 
     /// Whether the disk takes nothing at the moment: then no part of a batch fares better than the whole.
@@ -140,7 +151,8 @@ fn is_passing(error: &Diesel) -> bool {
                 let text = info.message();
                 [
                     "deadlock detected",
-                    "database is locked",
+                    LOCKED[0],
+                    LOCKED[1],
                     "timeout",
                     "starting up",
                     "shutting down",
@@ -152,4 +164,26 @@ fn is_passing(error: &Diesel) -> bool {
             }
             _ => false,
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> Error {
+        Error::Database(Diesel::DatabaseError(
+            DatabaseErrorKind::Unknown,
+            Box::new(text.to_owned()),
+        ))
+    }
+
+    #[test]
+    fn a_file_that_somebody_holds_is_free_again_in_a_moment() {
+        for text in ["database is locked", "locking protocol"] {
+            let error = said(text);
+            assert!(error.is_locked() && error.is_passing(), "{text}");
+            assert!(!error.is_of_one_command() && !error.lost_connection(), "{text}");
+        }
+        assert!(!said("no such table: head").is_locked());
+    }
 }

@@ -1,16 +1,23 @@
 //! Heads: a partition's lock, and where its feed stands.
 
 use diesel::sql_types::{BigInt, Binary, Bool, Nullable};
-use diesel::{QueryableByName, RunQueryDsl};
+use diesel::{QueryResult, QueryableByName, RunQueryDsl};
+use diesel_async::SimpleAsyncConnection;
+use futures::FutureExt;
 
+use crate::conn::PgConn;
 use crate::error::Error;
 use crate::prepared::prepared;
-use crate::sql::{KeySql, expect_all, over, over_once};
-use crate::statement::{MAX_ROWS, Rows};
+use crate::sql::{self, Loaded, over_once};
+use crate::statement::{Rows, Statement};
 use crate::table::{Cell, Kind};
 use crate::{AnyConn, on_conn};
 
 type HeadSql = (BigInt, BigInt, BigInt, BigInt, Binary, BigInt);
+
+type Found = (i64, i64, i64, i64, Vec<u8>, i64);
+
+const COLUMNS: &str = "SELECT h.partition,h.epoch,h.next,h.time,h.chain,h.floor FROM ";
 
 /// Heads by their partitions, ascending.
 const READ: &str = "JOIN head h ON h.partition=v.column1 ORDER BY h.partition";
@@ -33,21 +40,96 @@ pub(crate) struct HeadRow {
     pub(crate) floor: i64,
 }
 
+/// The lock, where it is one partition's: so spelled it runs where the partition is, however the database is divided.
+const LOCK_ONE: &str = "SELECT partition,epoch,next,time,chain,floor FROM head WHERE partition=? FOR UPDATE";
+
+/// The lock on Postgres. SQLite has locked all there is.
+const LOCK: &str = "JOIN head h ON h.partition=v.column1 ORDER BY h.partition FOR UPDATE OF h";
+
 /// Locks the heads of `partitions`, ascending, and reads them. Loading is never part of this statement: it would answer
 /// from before the wait.
 pub(crate) fn lock_heads(conn: &mut AnyConn, partitions: &[i64]) -> Result<Vec<HeadRow>, Error> {
     if let (AnyConn::Pg(pg), [partition]) = (&mut *conn, partitions) {
-        // So spelled it runs where the partition is, however the database is divided.
-        let text = "SELECT partition,epoch,next,time,chain,floor FROM head WHERE partition=? FOR UPDATE";
-        let values = [(*partition).into()];
-        let locked = prepared(text, &values).load(pg.diesel())?;
+        let locked = prepared(LOCK_ONE, &[(*partition).into()]).load(pg.diesel())?;
         return all_found(locked, 1);
     }
     let lock = match conn {
-        AnyConn::Pg(_) => "JOIN head h ON h.partition=v.column1 ORDER BY h.partition FOR UPDATE OF h",
+        AnyConn::Pg(_) => LOCK,
         AnyConn::Sqlite(_) => READ,
     };
     heads(conn, partitions, lock)
+}
+
+/// Locks the heads of a batch as [`lock_heads`] does, then loads; on Postgres it begins the transaction too. Each is a
+/// statement of its own that comes after the one before, so that the loads see what the lock waited for.
+pub(crate) fn lock_and_load(
+    conn: &mut AnyConn,
+    partitions: &[i64],
+    statements: &[Statement],
+) -> Result<(Vec<HeadRow>, Vec<Vec<Loaded>>), Error> {
+    let lock = if partitions.len() == 1 { LOCK_ONE } else { LOCK };
+    match conn {
+        // A lock that is not prepared would be sent after the loads.
+        AnyConn::Pg(pg) if !pg.prepared_locks.contains(lock) => {
+            let (heads, _) = begin(pg, partitions, &[])?;
+            pg.prepared_locks.insert(lock);
+            Ok((heads, sql::load_all(conn, statements)?))
+        }
+        AnyConn::Pg(pg) => begin(pg, partitions, statements),
+        AnyConn::Sqlite(_) => Ok((lock_heads(conn, partitions)?, sql::load_all(conn, statements)?)),
+    }
+}
+
+/// What comes back of what a transaction begins with.
+enum Begun {
+    Transaction,
+    Heads(Vec<HeadRow>),
+    /// Rows of one of the statements, by its place.
+    Rows(usize, Vec<sql::Found>),
+}
+
+/// Begins a transaction, locks heads in it and loads, in this order and all at once.
+fn begin(pg: &PgConn, partitions: &[i64], statements: &[Statement]) -> Result<(Vec<HeadRow>, Vec<Vec<Loaded>>), Error> {
+    let (keep, cells) = (pg.keeps_to_one_partition(), &cells(partitions));
+    let begun = pg.at_once(|conn| {
+        let begin = async move {
+            let mut conn = conn;
+            conn.batch_execute("BEGIN").await.map(|()| Begun::Transaction)
+        };
+        let lock = async move {
+            let mut conn = conn;
+            let found: QueryResult<Vec<HeadRow>> = if let [partition] = partitions {
+                let values = [(*partition).into()];
+                diesel_async::RunQueryDsl::load(prepared(LOCK_ONE, &values), &mut conn).await
+            } else {
+                let rows = Rows::<HeadSql>::new(COLUMNS, LOCK, &[Kind::Int], cells, keep);
+                let found: QueryResult<Vec<Found>> = diesel_async::RunQueryDsl::load(rows, &mut conn).await;
+                found.map(|rows| rows.into_iter().map(row).collect())
+            };
+            found.map(Begun::Heads)
+        };
+        let mut all = vec![begin.boxed_local(), lock.boxed_local()];
+        for (n, statement) in statements.iter().enumerate() {
+            for piece in statement.pieces::<sql::GroupSql>(keep) {
+                let load = async move {
+                    let mut conn = conn;
+                    let rows: Vec<sql::Found> = diesel_async::RunQueryDsl::load(piece, &mut conn).await?;
+                    Ok(Begun::Rows(n, rows))
+                };
+                all.push(load.boxed_local());
+            }
+        }
+        all
+    })?;
+    let (mut heads, mut found) = (Vec::new(), vec![Vec::new(); statements.len()]);
+    for one in begun {
+        match one {
+            Begun::Transaction => {}
+            Begun::Heads(rows) => heads = rows,
+            Begun::Rows(n, rows) => found[n].extend(rows.into_iter().map(sql::loaded)),
+        }
+    }
+    Ok((all_found(heads, partitions.len())?, found))
 }
 
 /// Reads heads without locking them.
@@ -56,19 +138,25 @@ pub(crate) fn read_heads(conn: &mut AnyConn, partitions: &[i64]) -> Result<Vec<H
 }
 
 fn heads(conn: &mut AnyConn, partitions: &[i64], tail: &str) -> Result<Vec<HeadRow>, Error> {
-    let cells: Vec<Vec<Cell>> = partitions.iter().map(|p| vec![Cell::from(*p)]).collect();
-    let head = "SELECT h.partition,h.epoch,h.next,h.time,h.chain,h.floor FROM ";
+    let cells = cells(partitions);
     // In one statement: locks must be taken in one ascending order. Partitions never exceed 4,096.
-    let rows: Vec<(i64, i64, i64, i64, Vec<u8>, i64)> = over_once!(conn, HeadSql, head, tail, &[Kind::Int], &cells);
-    let row = |(partition, epoch, next, time, chain, floor)| HeadRow {
+    let rows: Vec<Found> = over_once!(conn, HeadSql, COLUMNS, tail, &[Kind::Int], &cells);
+    all_found(rows.into_iter().map(row).collect(), partitions.len())
+}
+
+fn cells(partitions: &[i64]) -> Vec<Vec<Cell>> {
+    partitions.iter().map(|p| vec![Cell::from(*p)]).collect()
+}
+
+fn row((partition, epoch, next, time, chain, floor): Found) -> HeadRow {
+    HeadRow {
         partition,
         epoch,
         next,
         time,
         chain,
         floor,
-    };
-    all_found(rows.into_iter().map(row).collect(), partitions.len())
+    }
 }
 
 fn all_found(heads: Vec<HeadRow>, wanted: usize) -> Result<Vec<HeadRow>, Error> {
@@ -80,15 +168,18 @@ fn all_found(heads: Vec<HeadRow>, wanted: usize) -> Result<Vec<HeadRow>, Error> 
     Ok(heads)
 }
 
-pub(crate) fn advance_heads<'a>(conn: &mut AnyConn, heads: impl Iterator<Item = &'a HeadRow>) -> Result<(), Error> {
-    let cells: Vec<Vec<Cell>> = heads
-        .map(|h| vec![h.partition.into(), h.next.into(), h.time.into(), h.chain.clone().into()])
-        .collect();
-    let kinds = [Kind::Int, Kind::Int, Kind::Int, Kind::Bytes];
-    let tail = "WHERE head.partition=v.column1 RETURNING head.partition,head.chain";
-    let head = "UPDATE head SET next=v.column2,time=v.column3,chain=v.column4 FROM ";
-    let done = over!(conn, KeySql, (i64, Vec<u8>), head, tail, &kinds, &cells);
-    expect_all(done.len(), cells.len(), "head")
+/// What moves heads on.
+pub(crate) fn advance<'a>(heads: impl Iterator<Item = &'a HeadRow>) -> Statement {
+    use Kind::{Bytes, Int};
+    Statement {
+        table: "head",
+        head: "UPDATE head SET next=v.column2,time=v.column3,chain=v.column4 FROM ".to_owned(),
+        tail: "WHERE head.partition=v.column1 RETURNING head.partition,head.chain".to_owned(),
+        kinds: vec![Int, Int, Int, Bytes],
+        cells: heads
+            .map(|h| vec![h.partition.into(), h.next.into(), h.time.into(), h.chain.clone().into()])
+            .collect(),
+    }
 }
 
 /// The head of one partition; `None` where a damaged database has none.

@@ -1,12 +1,13 @@
 //! A lane: one bounded queue, one thread, one connection, one batch in flight, no linger timer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sammati_kernel::{Micros, Reason, Refusal, Seed};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::batch::{self, Done};
 use crate::command::Job;
@@ -27,6 +28,29 @@ const CLAIM_RERUNS: u32 = 200;
 /// How often a batch is run again before the command that may be too slow for all is looked for.
 const SLOW_RERUNS: u32 = 2;
 
+/// How long after its beginning a batch that meets a locked file is run again: each time it has waited ten seconds, and
+/// most callers have gone by then.
+const LOCKED_RERUNS: Duration = Duration::from_secs(15);
+
+/// A batch that takes longer is told of.
+const LONG: Duration = Duration::from_secs(5);
+
+/// When the batch of a lane that is being run began; nothing while there is none.
+#[derive(Clone, Default)]
+pub(crate) struct Flight(Arc<Mutex<Option<Instant>>>);
+
+impl Flight {
+    fn set(&self, began: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = began;
+    }
+
+    /// How long the batch has been run by now.
+    pub(crate) fn age(&self) -> Duration {
+        let began = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        began.map_or(Duration::ZERO, |began| began.elapsed())
+    }
+}
+
 /// The thread of one lane.
 pub(crate) struct Lane {
     /// Before `shared`, which holds the lock on the file: the connection ends first.
@@ -35,20 +59,29 @@ pub(crate) struct Lane {
     /// Where the callers wait; `None` outside of a runtime.
     runtime: Option<Handle>,
     max_batch: usize,
+    flight: Flight,
+    locked_reruns: Duration,
     batches: u64,
     clock_checked: Option<Micros>,
 }
 
 impl Lane {
-    pub(crate) const fn new(shared: Arc<Shared>, runtime: Option<Handle>, max_batch: usize, conn: AnyConn) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, runtime: Option<Handle>, max_batch: usize, conn: AnyConn) -> Self {
         Self {
             shared,
             runtime,
             max_batch,
+            flight: Flight::default(),
+            locked_reruns: LOCKED_RERUNS,
             conn: Some(conn),
             batches: 0,
             clock_checked: None,
         }
+    }
+
+    /// Where it tells how long its batch takes.
+    pub(crate) fn flight(&self) -> Flight {
+        self.flight.clone()
     }
 
     /// Runs until every sender is gone.
@@ -79,14 +112,15 @@ impl Lane {
         batch
     }
 
-    /// Runs a batch until it commits, or its culprit is alone, or storage is given up for now.
+    /// Runs a batch until it commits, or its culprit is alone, or storage is given up for now, or nobody waits for it.
     fn execute(&mut self, mut jobs: Vec<Box<dyn Job>>) {
         jobs.retain(|job| !job.is_abandoned());
         if jobs.is_empty() {
             return;
         }
-        match self.attempts(&mut jobs) {
-            Ok(done) => self.finish(jobs, done),
+        match self.timed(&mut jobs) {
+            Ok(Some(done)) => self.finish(jobs, done),
+            Ok(None) => {}
             Err(error) if error.is_of_one_command() && jobs.len() > 1 => {
                 tracing::warn!(%error, commands = jobs.len(), "a batch failed; halving it to find the command at fault");
                 let rest = jobs.split_off(jobs.len() / 2);
@@ -102,11 +136,29 @@ impl Lane {
         }
     }
 
-    fn attempts(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Done, Error> {
+    fn timed(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<Option<Done>, Error> {
+        let began = Instant::now();
+        self.flight.set(Some(began));
+        let done = self.attempts(jobs, began);
+        self.flight.set(None);
+        let took = began.elapsed();
+        if took > LONG {
+            let (commands, seconds) = (jobs.len(), took.as_secs_f64());
+            tracing::warn!(
+                commands,
+                seconds,
+                "a batch took long: the database is slow, or somebody holds it"
+            );
+        }
+        done
+    }
+
+    /// `None` when nobody waits for any of it any more, and nothing of it was done.
+    fn attempts(&mut self, jobs: &mut Vec<Box<dyn Job>>, began: Instant) -> Result<Option<Done>, Error> {
         let (mut failures, mut missed_claims, mut missed_rows, mut unknown) = (0, 0, 0, false);
         loop {
             match self.guarded(jobs) {
-                Ok(done) => return Ok(done),
+                Ok(done) => return Ok(Some(done)),
                 Err(Error::ClaimTaken) if missed_claims < CLAIM_RERUNS => missed_claims += 1,
                 Err(error @ Error::Missed(_)) if missed_rows == 0 => {
                     missed_rows += 1;
@@ -114,6 +166,9 @@ impl Lane {
                     tracing::error!(%error, "running a batch again that a locked partition should have kept from this");
                 }
                 Err(error) if error.is_slow() && jobs.len() > 1 && failures >= SLOW_RERUNS => return Err(error),
+                Err(error) if error.is_locked() && began.elapsed() >= self.locked_reruns && !unknown => {
+                    return Err(error);
+                }
                 Err(error) if error.is_passing() && failures < RERUNS => {
                     // After an unknown commit the request rows tell, at the next attempt, what had been done.
                     unknown |= matches!(error, Error::CommitUnknown(_));
@@ -124,6 +179,13 @@ impl Lane {
                 }
                 Err(error) if unknown => return Err(Error::CommitUnknown(given_up(&error))),
                 Err(error) => return Err(error),
+            }
+            // Of what may be committed the caches must learn, whoever waits.
+            if !unknown {
+                jobs.retain(|job| !job.is_abandoned());
+                if jobs.is_empty() {
+                    return Ok(None);
+                }
             }
         }
     }
@@ -225,15 +287,19 @@ pub(crate) fn not_taken<T>(error: mpsc::error::TrySendError<T>) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use diesel_migrations::{EmbeddedMigrations, embed_migrations};
     use sammati_kernel::{Key, ManualClock, Slot};
+    use tokio::sync::oneshot::error::TryRecvError;
 
     use super::*;
-    use crate::command::{Command, Pending};
+    use crate::command::{Command, Outcome, Pending};
     use crate::dial::Dial;
     use crate::gate::Gate;
     use crate::keys::Keys;
     use crate::view::View;
-    use crate::{Location, Partitions};
+    use crate::{Location, Partitions, setup};
+
+    const MIGRATIONS: EmbeddedMigrations = embed_migrations!("tests/migrations");
 
     struct Nothing(Slot);
 
@@ -252,35 +318,225 @@ mod tests {
         }
     }
 
+    /// A job that nobody waits for any more.
     fn job(gate: &Gate, slot: u16) -> Box<dyn Job> {
-        let (reply, _) = tokio::sync::oneshot::channel();
-        Box::new(Pending {
-            command: Nothing(Slot::new(slot)),
+        job_of(gate, Nothing(Slot::new(slot))).0
+    }
+
+    /// A job, and who waits for it.
+    fn job_of<C: Command<Answer = ()>>(gate: &Gate, command: C) -> (Box<dyn Job>, Answer) {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let slot = command.slot();
+        let job = Pending {
+            command,
             request: None,
             seed: Seed::draw().unwrap(),
             settled: None,
             reply,
-            _ticket: gate.admit(Slot::new(slot), 1, 100).ok().unwrap(),
-        })
+            _ticket: gate.admit(slot, 1, 100).ok().unwrap(),
+        };
+        (Box::new(job), answer)
     }
 
-    fn batches(one_partition: bool, slots: &[u16]) -> Vec<Vec<u16>> {
-        let location = Location::parse("postgres://u@127.0.0.1/x").unwrap();
+    type Answer = tokio::sync::oneshot::Receiver<Result<Outcome<()>, Refusal>>;
+
+    /// Keeps somebody else's lock for as long as it is there.
+    struct Holding(#[expect(dead_code, reason = "is dropped")] AnyConn);
+
+    impl Command for Holding {
+        type Answer = ();
+        const NAME: &'static str = "test.holding";
+
+        fn slot(&self) -> Slot {
+            Slot::new(1)
+        }
+
+        fn reads(&self, _keys: &mut Keys) {}
+
+        fn decide(&self, _view: &mut View<'_>) -> Result<(), Refusal> {
+            Ok(())
+        }
+    }
+
+    /// A lane on a file of its own, which has no tables: a batch that gets at it fails for good.
+    struct OnFile {
+        lane: Lane,
+        gate: Gate,
+        location: Location,
+        _folder: tempfile::TempDir,
+    }
+
+    impl OnFile {
+        fn new(locked_reruns: Duration) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let location = Location::Sqlite(folder.path().join("x.db"));
+            let mut conn = location.connect().unwrap();
+            sql::batch(&mut conn, "PRAGMA busy_timeout=1").unwrap();
+            let mut lane = lane(location.clone());
+            lane.conn = Some(conn);
+            lane.locked_reruns = locked_reruns;
+            Self {
+                lane,
+                gate: Gate::new(100, 1 << 20),
+                location,
+                _folder: folder,
+            }
+        }
+
+        /// Somebody else's connection, which has the lock on the file.
+        fn lock(&self) -> AnyConn {
+            let mut conn = self.location.connect().unwrap();
+            sql::batch(&mut conn, "BEGIN IMMEDIATE").unwrap();
+            conn
+        }
+
+        fn reruns(&self) -> u64 {
+            self.lane.shared.stats.reruns.get()
+        }
+    }
+
+    fn is_missing_its_tables(error: &Error) -> bool {
+        error.to_string().contains("no such table")
+    }
+
+    #[test]
+    fn a_batch_is_run_again_for_those_alone_who_still_wait() {
+        let mut on = OnFile::new(LOCKED_RERUNS);
+        let holding = Holding(on.lock());
+        // Its caller has gone; the lock goes with it, so the second attempt gets at the file.
+        let (gone, _) = job_of(&on.gate, holding);
+        let (here, _answer) = job_of(&on.gate, Nothing(Slot::new(1)));
+        let mut jobs = vec![gone, here];
+        let failed = on.lane.attempts(&mut jobs, Instant::now()).err().unwrap();
+        assert!(is_missing_its_tables(&failed), "{failed}");
+        assert_eq!((jobs.len(), on.reruns()), (1, 1));
+    }
+
+    #[test]
+    fn a_batch_that_nobody_waits_for_ends() {
+        let mut on = OnFile::new(LOCKED_RERUNS);
+        let lock = on.lock();
+        let mut jobs = vec![job(&on.gate, 1)];
+        assert!(on.lane.timed(&mut jobs).unwrap().is_none());
+        assert_eq!((jobs.len(), on.reruns()), (0, 1));
+        drop(lock);
+    }
+
+    #[test]
+    fn a_file_that_stays_locked_is_given_up_in_time() {
+        let mut on = OnFile::new(Duration::ZERO);
+        let lock = on.lock();
+        let (waiting, mut answer) = job_of(&on.gate, Nothing(Slot::new(1)));
+        on.lane.execute(vec![waiting]);
+        let refusal = answer.try_recv().unwrap().unwrap_err();
+        assert_eq!(refusal.reason, Reason::StorageUnavailable);
+        assert_eq!(on.reruns(), 0);
+        drop(lock);
+    }
+
+    /// Panics where the store asks what it reads.
+    struct Panics;
+
+    impl Command for Panics {
+        type Answer = ();
+        const NAME: &'static str = "test.panics";
+
+        fn slot(&self) -> Slot {
+            Slot::new(1)
+        }
+
+        fn reads(&self, _keys: &mut Keys) {
+            panic!("as asked");
+        }
+
+        fn decide(&self, _view: &mut View<'_>) -> Result<(), Refusal> {
+            Ok(())
+        }
+    }
+
+    /// What the callers of a batch were told, of whom one's command panics if `panics`; `None` of one who goes on waiting.
+    fn told(lane: &mut Lane, gate: &Gate, panics: bool) -> Vec<Option<Result<(), Reason>>> {
+        let (mut jobs, mut answers) = (Vec::new(), Vec::new());
+        for n in 0..5 {
+            let (job, answer) = match n {
+                2 if panics => job_of(gate, Panics),
+                _ => job_of(gate, Nothing(Slot::new(n))),
+            };
+            jobs.push(job);
+            answers.push(answer);
+        }
+        lane.execute(jobs);
+        let told = answers.iter_mut().map(|answer| match answer.try_recv() {
+            Ok(told) => Some(told.map(|_| ()).map_err(|refusal| refusal.reason)),
+            // As in `Store::run`.
+            Err(TryRecvError::Closed) => Some(Err(Reason::StorageUnavailable)),
+            Err(TryRecvError::Empty) => None,
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn every_caller_is_told_something_whatever_becomes_of_the_batch() {
+        let (done, unavailable, internal) = (
+            Some(Ok(())),
+            Some(Err(Reason::StorageUnavailable)),
+            Some(Err(Reason::Internal)),
+        );
+        let mut on = OnFile::new(Duration::ZERO);
+        assert_eq!(
+            told(&mut on.lane, &on.gate, false),
+            [unavailable; 5],
+            "there are no tables"
+        );
+        let lock = on.lock();
+        assert_eq!(told(&mut on.lane, &on.gate, false), [unavailable; 5]);
+        drop(lock);
+
+        setup::prepare(&on.location, Some(4), MIGRATIONS).unwrap();
+        assert_eq!(told(&mut on.lane, &on.gate, false), [done; 5]);
+        assert_eq!(told(&mut on.lane, &on.gate, true), [done, done, internal, done, done]);
+
+        // The runtime that would have told them is gone: what waits there hears no more than that.
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        on.lane.runtime = Some(runtime.handle().clone());
+        drop(runtime);
+        assert_eq!(told(&mut on.lane, &on.gate, false), [unavailable; 5]);
+        assert_eq!(on.gate.taken(), 0, "and every place is given back");
+    }
+
+    #[test]
+    fn who_still_waits_when_a_lane_ends_is_told() {
+        let on = OnFile::new(Duration::ZERO);
+        let (sender, queue) = mpsc::channel(4);
+        let (job, mut answer) = job_of(&on.gate, Nothing(Slot::new(1)));
+        sender.try_send(job).unwrap();
+        drop(queue);
+        assert_eq!(answer.try_recv().unwrap_err(), TryRecvError::Closed);
+    }
+
+    fn lane(location: Location) -> Lane {
         let shared = Shared::new(
-            Dial::new(location.keeping_to_one_partition(one_partition)),
+            Dial::new(location),
             Arc::new(ManualClock::at(Micros::from_seconds(1))),
             Partitions::new(4).unwrap(),
             Key::from_bytes([1; 32]),
             None,
         );
-        let lane = Lane {
+        Lane {
             conn: None,
             shared: Arc::new(shared),
             runtime: None,
             max_batch: 100,
+            flight: Flight::default(),
+            locked_reruns: LOCKED_RERUNS,
             batches: 0,
             clock_checked: None,
-        };
+        }
+    }
+
+    fn batches(one_partition: bool, slots: &[u16]) -> Vec<Vec<u16>> {
+        let location = Location::parse("postgres://u@127.0.0.1/x").unwrap();
+        let lane = lane(location.keeping_to_one_partition(one_partition));
         let gate = Gate::new(100, 1 << 20);
         let mut jobs: Vec<_> = slots.iter().map(|slot| job(&gate, *slot)).collect();
         let mut batches = Vec::new();

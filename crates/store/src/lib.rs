@@ -38,6 +38,7 @@ mod statement;
 mod stats;
 mod store;
 mod table;
+mod traces;
 pub mod verbs;
 mod view;
 
@@ -58,4 +59,5 @@ pub use room::{Budget, Usage};
 pub use shared::Head;
 pub use store::{Options, Store};
 pub use table::{Cell, Column, Kind, Record, Table};
+pub use traces::Traces;
 pub use view::{NewEvent, View};

@@ -65,8 +65,8 @@ impl<'a> Server<'a> {
         Self { url, root, password }
     }
 
-    /// A connection with the settings that the store relies on.
-    pub(crate) fn connect(&self, purpose: Purpose) -> Result<Diesel, Error> {
+    /// A connection with the settings that the store relies on, and the runtime that drives it.
+    pub(crate) fn connect(&self, purpose: Purpose) -> Result<(Diesel, ThreadRuntime), Error> {
         let dialled = self.dialled(purpose)?;
         let runtime = current_thread()?;
         let line;
@@ -81,8 +81,9 @@ impl<'a> Server<'a> {
                 return Err(error);
             }
         };
-        NEXT.with(|next| *next.borrow_mut() = Some(ThreadRuntime { runtime, line }));
-        Ok(Diesel::from(conn))
+        let runtime = ThreadRuntime(Arc::new(Driven { runtime, line }));
+        NEXT.with(|next| *next.borrow_mut() = Some(runtime.clone()));
+        Ok((Diesel::from(conn), runtime))
     }
 
     /// Refuses what hands one session's settings to another, as a pooler does that shares its connections between
@@ -255,7 +256,10 @@ fn mark(round: u64) -> Result<String, Error> {
 }
 
 /// The runtime that drives one connection: `block_on` must drive the very runtime its driver lives on.
-pub struct ThreadRuntime {
+#[derive(Clone)]
+pub struct ThreadRuntime(Arc<Driven>);
+
+struct Driven {
     runtime: Runtime,
     line: Option<Line>,
 }
@@ -273,9 +277,10 @@ impl BlockOn for ThreadRuntime {
     /// A server that hangs keeps its connections and answers nothing: when patience ends, the connection does, and whoever
     /// waited is told that it did.
     fn block_on<F: Future>(&self, f: F) -> F::Output {
-        self.runtime.block_on(async {
+        let Driven { runtime, line } = self.0.as_ref();
+        runtime.block_on(async {
             let mut f = pin!(f);
-            let Some(line) = &self.line else { return f.await };
+            let Some(line) = line else { return f.await };
             match timeout(line.patience, &mut f).await {
                 Ok(output) => output,
                 Err(_) => {
@@ -292,9 +297,11 @@ impl BlockOn for ThreadRuntime {
     )]
     fn get_runtime() -> Self {
         let next = NEXT.with(|next| next.borrow_mut().take());
-        next.unwrap_or_else(|| Self {
-            runtime: current_thread().expect("a runtime"),
-            line: None,
+        next.unwrap_or_else(|| {
+            Self(Arc::new(Driven {
+                runtime: current_thread().expect("a runtime"),
+                line: None,
+            }))
         })
     }
 }

@@ -58,10 +58,7 @@ pub(crate) fn prune(conn: &mut AnyConn, partition: i64, consumers: &[&str], now:
         AnyConn::Sqlite(_) => sql::batch(conn, "BEGIN IMMEDIATE")?,
     }
     let pruned = locked(conn, partition, consumers, now);
-    let end = sql::batch(conn, if pruned.is_ok() { "COMMIT" } else { "ROLLBACK" });
-    // A transaction that cannot be ended ends with its connection: kept, it would keep every commit waiting.
-    end.map_err(|error| Error::Connect(format!("a pruning could not be ended: {error}")))?;
-    pruned
+    sql::end(conn, pruned)
 }
 
 fn locked(conn: &mut AnyConn, partition: i64, consumers: &[&str], now: Micros) -> Result<Pruned, Error> {

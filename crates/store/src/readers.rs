@@ -168,6 +168,21 @@ impl Reader<'_> {
             .collect()
     }
 
+    /// All records of `slot`'s partition whose `column` is one of `values`, in no order, by one statement.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn groups<R: Record>(&mut self, slot: Slot, column: &str, values: &[Vec<u8>]) -> Result<Vec<Stored<R>>, Error> {
+        let partition = self.shared.partitions.of(slot);
+        let mut keys: Vec<_> = values.iter().map(|value| (partition, value.clone())).collect();
+        keys.sort();
+        keys.dedup();
+        sql::load_groups(self.conn, R::TABLE, column, &keys)?
+            .into_iter()
+            .map(|(raw, _)| stored(raw))
+            .collect()
+    }
+
     /// Records of all partitions whose `column` is `value`, newest id first, those before `before` only.
     ///
     /// # Errors

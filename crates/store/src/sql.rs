@@ -1,18 +1,20 @@
 //! The statements, by what they do. Nothing else in the store speaks SQL to a batch.
 
+use std::collections::BTreeSet;
+
 use diesel::RunQueryDsl;
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::{BigInt, Binary};
 
 use crate::error::Error;
 use crate::prepared::prepared;
-use crate::statement::{MAX_ROWS, Rows};
+use crate::statement::{Rows, Statement};
 use crate::table::{Cell, Kind, Raw, Table};
 use crate::{AnyConn, on_conn};
 
 type RawSql = (BigInt, Binary, BigInt, BigInt, Binary);
-type GroupSql = (BigInt, Binary, BigInt, BigInt, Binary, Binary);
-pub(crate) type KeySql = (BigInt, Binary);
+pub(crate) type GroupSql = (BigInt, Binary, BigInt, BigInt, Binary, Binary);
+type KeySql = (BigInt, Binary);
 
 /// Runs one statement over all `cells`.
 macro_rules! over_once {
@@ -23,20 +25,7 @@ macro_rules! over_once {
     }};
 }
 
-/// Runs one statement over `cells`, in pieces that both databases take.
-macro_rules! over {
-    ($conn:expr, $sql:ty, $row:ty, $head:expr, $tail:expr, $kinds:expr, $cells:expr) => {{
-        let (head, tail, cells): (&str, &str, &[Vec<Cell>]) = ($head, $tail, $cells);
-        let mut out: Vec<$row> = Vec::new();
-        for piece in cells.chunks(MAX_ROWS) {
-            let found: Vec<$row> = $crate::sql::over_once!($conn, $sql, head, tail, $kinds, piece);
-            out.extend(found);
-        }
-        out
-    }};
-}
-
-pub(crate) use {over, over_once};
+pub(crate) use over_once;
 
 const PARTITION_AND_KEY: &[Kind] = &[Kind::Int, Kind::Bytes];
 
@@ -44,29 +33,109 @@ pub(crate) fn batch(conn: &mut AnyConn, sql: &str) -> Result<(), Error> {
     Ok(on_conn!(conn, |c| c.batch_execute(sql))?)
 }
 
+/// Runs statements that need nothing of each other's; tells the rows of each. Postgres is sent all of them before it is waited
+/// for.
+macro_rules! at_once {
+    ($conn:expr, $sql:ty, $row:ty, $statements:expr) => {{
+        let (conn, statements): (&mut AnyConn, &[Statement]) = ($conn, $statements);
+        let keep = conn.keeps_to_one_partition();
+        let mut found: Vec<Vec<$row>> = Vec::with_capacity(statements.len());
+        match conn {
+            AnyConn::Sqlite(conn) => {
+                for statement in statements {
+                    let mut rows = Vec::new();
+                    for piece in statement.pieces::<$sql>(keep) {
+                        rows.extend(piece.load::<$row>(&mut *conn)?);
+                    }
+                    found.push(rows);
+                }
+            }
+            AnyConn::Pg(pg) => {
+                let pieces = statements.iter().enumerate();
+                let pieces =
+                    pieces.flat_map(|(n, statement)| statement.pieces::<$sql>(keep).map(move |piece| (n, piece)));
+                let answers = pg.at_once(|conn| {
+                    let ask = |(n, piece)| async move {
+                        let mut conn = conn;
+                        let rows: Vec<$row> = diesel_async::RunQueryDsl::load(piece, &mut conn).await?;
+                        Ok((n, rows))
+                    };
+                    pieces.map(ask).collect()
+                })?;
+                found.resize_with(statements.len(), Vec::new);
+                for (n, rows) in answers {
+                    let place: &mut Vec<$row> = &mut found[n];
+                    if place.is_empty() {
+                        *place = rows;
+                    } else {
+                        place.extend(rows);
+                    }
+                }
+            }
+        }
+        found
+    }};
+}
+
+/// A partition and a key in it.
+type Key = (i64, Vec<u8>);
+
+pub(crate) type Found = (i64, Vec<u8>, i64, i64, Vec<u8>, Vec<u8>);
+
+/// A row, and the value that it was found by if that is not its key.
+pub(crate) type Loaded = (Raw, Vec<u8>);
+
+pub(crate) fn loaded((partition, id, version, format, body, value): Found) -> Loaded {
+    let raw = Raw {
+        partition,
+        id,
+        version,
+        format,
+        body,
+    };
+    (raw, value)
+}
+
+/// What loads rows by their keys.
+pub(crate) fn by_key<'a>(table: Table, keys: impl IntoIterator<Item = &'a (i64, Vec<u8>)>) -> Statement {
+    Statement {
+        table: table.name,
+        // As many columns as where rows are found by another one; what it would hold is the key itself.
+        head: "SELECT t.partition,t.id,t.version,t.format,t.body,substr(t.id,1,0) FROM ".to_owned(),
+        tail: format!("JOIN {0} t ON t.partition=v.column1 AND t.id=v.column2", table.name),
+        kinds: PARTITION_AND_KEY.to_vec(),
+        cells: key_cells(keys),
+    }
+}
+
+/// What loads rows by a look-up column, each with the value it is found by.
+pub(crate) fn by_column<'a>(
+    table: Table,
+    column: &str,
+    values: impl IntoIterator<Item = &'a (i64, Vec<u8>)>,
+) -> Statement {
+    Statement {
+        table: table.name,
+        head: "SELECT t.partition,t.id,t.version,t.format,t.body,v.column2 FROM ".to_owned(),
+        tail: format!(
+            "JOIN {0} t ON t.partition=v.column1 AND t.{column}=v.column2",
+            table.name
+        ),
+        kinds: PARTITION_AND_KEY.to_vec(),
+        cells: key_cells(values),
+    }
+}
+
+/// The rows that each of the statements loads.
+pub(crate) fn load_all(conn: &mut AnyConn, statements: &[Statement]) -> Result<Vec<Vec<Loaded>>, Error> {
+    let found: Vec<Vec<Found>> = at_once!(conn, GroupSql, Found, statements);
+    let found = found.into_iter().map(|rows| rows.into_iter().map(loaded).collect());
+    Ok(found.collect())
+}
+
 pub(crate) fn load(conn: &mut AnyConn, table: Table, keys: &[(i64, Vec<u8>)]) -> Result<Vec<Raw>, Error> {
-    let cells = key_cells(keys);
-    let tail = format!("JOIN {0} t ON t.partition=v.column1 AND t.id=v.column2", table.name);
-    let head = "SELECT t.partition,t.id,t.version,t.format,t.body FROM ";
-    let rows = over!(
-        conn,
-        RawSql,
-        (i64, Vec<u8>, i64, i64, Vec<u8>),
-        head,
-        &tail,
-        PARTITION_AND_KEY,
-        &cells
-    );
-    Ok(rows
-        .into_iter()
-        .map(|(partition, id, version, format, body)| Raw {
-            partition,
-            id,
-            version,
-            format,
-            body,
-        })
-        .collect())
+    let found = load_all(conn, &[by_key(table, keys)])?;
+    Ok(found.into_iter().flatten().map(|(raw, _)| raw).collect())
 }
 
 /// Rows by a look-up column, each with the value it was found by.
@@ -76,34 +145,8 @@ pub(crate) fn load_groups(
     column: &str,
     values: &[(i64, Vec<u8>)],
 ) -> Result<Vec<(Raw, Vec<u8>)>, Error> {
-    let cells = key_cells(values);
-    let tail = format!(
-        "JOIN {0} t ON t.partition=v.column1 AND t.{column}=v.column2",
-        table.name
-    );
-    let head = "SELECT t.partition,t.id,t.version,t.format,t.body,v.column2 FROM ";
-    let rows = over!(
-        conn,
-        GroupSql,
-        (i64, Vec<u8>, i64, i64, Vec<u8>, Vec<u8>),
-        head,
-        &tail,
-        PARTITION_AND_KEY,
-        &cells
-    );
-    let split = |(partition, id, version, format, body, value)| {
-        (
-            Raw {
-                partition,
-                id,
-                version,
-                format,
-                body,
-            },
-            value,
-        )
-    };
-    Ok(rows.into_iter().map(split).collect())
+    let found = load_all(conn, &[by_column(table, column, values)])?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// Rows of several partitions by a look-up column, from a place in each on. In one statement, for the limit is on all of
@@ -138,8 +181,8 @@ pub(crate) fn ranges(
     Ok(rows.into_iter().map(raw).collect())
 }
 
-fn key_cells(keys: &[(i64, Vec<u8>)]) -> Vec<Vec<Cell>> {
-    keys.iter()
+fn key_cells<'a>(keys: impl IntoIterator<Item = &'a (i64, Vec<u8>)>) -> Vec<Vec<Cell>> {
+    keys.into_iter()
         .map(|(partition, id)| vec![(*partition).into(), id.clone().into()])
         .collect()
 }
@@ -147,22 +190,20 @@ fn key_cells(keys: &[(i64, Vec<u8>)]) -> Vec<Vec<Cell>> {
 /// A row to be written: partition, id, version as loaded, format, body, then the table's cells.
 pub(crate) type Written = Vec<Cell>;
 
-/// Creates rows; tells which of them were not there yet.
-pub(crate) fn insert(conn: &mut AnyConn, table: Table, rows: &[Written]) -> Result<Vec<(i64, Vec<u8>)>, Error> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
+/// What creates rows; a row that is there already stays, and counts for nothing.
+pub(crate) fn insert(table: Table, rows: Vec<Written>) -> Statement {
     let columns: String = table.columns.iter().map(|c| format!(",{}", c.name)).collect();
-    let head = format!("INSERT INTO {}(partition,id,version,format,body{columns}) ", table.name);
-    let tail = "ON CONFLICT DO NOTHING RETURNING partition,id";
-    Ok(over!(conn, KeySql, (i64, Vec<u8>), &head, tail, &kinds(table), rows))
+    Statement {
+        table: table.name,
+        head: format!("INSERT INTO {}(partition,id,version,format,body{columns}) ", table.name),
+        tail: "ON CONFLICT DO NOTHING RETURNING partition,id".to_owned(),
+        kinds: kinds(table),
+        cells: rows,
+    }
 }
 
-/// Replaces rows that are still of the version they were loaded in.
-pub(crate) fn update(conn: &mut AnyConn, table: Table, rows: &[Written]) -> Result<(), Error> {
-    if rows.is_empty() {
-        return Ok(());
-    }
+/// What replaces rows that are still of the version they were loaded in.
+pub(crate) fn update(table: Table, rows: Vec<Written>) -> Statement {
     let name = table.name;
     let sets: String = table
         .columns
@@ -170,12 +211,63 @@ pub(crate) fn update(conn: &mut AnyConn, table: Table, rows: &[Written]) -> Resu
         .enumerate()
         .map(|(i, c)| format!(",{}=v.column{}", c.name, i + 6))
         .collect();
-    let head = format!("UPDATE {name} SET version={name}.version+1,format=v.column4,body=v.column5{sets} FROM ");
-    let tail = format!(
-        "WHERE {name}.partition=v.column1 AND {name}.id=v.column2 AND {name}.version=v.column3 RETURNING {name}.partition,{name}.id"
-    );
-    let done = over!(conn, KeySql, (i64, Vec<u8>), &head, &tail, &kinds(table), rows);
-    expect_all(done.len(), rows.len(), name)
+    Statement {
+        table: name,
+        head: format!("UPDATE {name} SET version={name}.version+1,format=v.column4,body=v.column5{sets} FROM "),
+        tail: format!(
+            "WHERE {name}.partition=v.column1 AND {name}.id=v.column2 AND {name}.version=v.column3 \
+             RETURNING {name}.partition,{name}.id"
+        ),
+        kinds: kinds(table),
+        cells: rows,
+    }
+}
+
+/// What replaces the body alone of rows whose look-up values are as they are in the table, `NULL` included.
+fn update_body(table: Table, rows: Vec<Written>) -> Statement {
+    let name = table.name;
+    // By its `+` a column chooses no index: a row is found by its key.
+    let same: String = table
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(i, c)| format!(" AND +{name}.{} IS v.column{}", c.name, i + 6))
+        .collect();
+    Statement {
+        table: name,
+        head: format!("UPDATE {name} SET version={name}.version+1,format=v.column4,body=v.column5 FROM "),
+        tail: format!(
+            "WHERE {name}.partition=v.column1 AND {name}.id=v.column2 AND {name}.version=v.column3{same} \
+             RETURNING {name}.partition,{name}.id"
+        ),
+        kinds: kinds(table),
+        cells: rows,
+    }
+}
+
+/// Replaces the rows whose look-up values are what they were, and tells the others. SQLite writes each index anew whose
+/// columns a statement sets, whatever they are set to; so these are not named. Postgres looks by itself: nothing is done.
+pub(crate) fn update_in_place(conn: &mut AnyConn, table: Table, rows: Vec<Written>) -> Result<Vec<Written>, Error> {
+    if table.columns.is_empty() || matches!(conn, AnyConn::Pg(_)) {
+        return Ok(rows);
+    }
+    let statements = [update_body(table, rows)];
+    let done: BTreeSet<Key> = written(conn, &statements)?.into_iter().flatten().collect();
+    let [Statement { mut cells, .. }] = statements;
+    cells.retain(|row| match row.as_slice() {
+        [Cell::Int(Some(partition)), Cell::Bytes(Some(id)), ..] => !done.contains(&(*partition, id.clone())),
+        _ => true,
+    });
+    Ok(cells)
+}
+
+/// Runs statements that write and return a key for each row that they wrote; tells how many of each.
+pub(crate) fn write_all(conn: &mut AnyConn, statements: &[Statement]) -> Result<Vec<usize>, Error> {
+    Ok(written(conn, statements)?.iter().map(Vec::len).collect())
+}
+
+fn written(conn: &mut AnyConn, statements: &[Statement]) -> Result<Vec<Vec<Key>>, Error> {
+    Ok(at_once!(conn, KeySql, Key, statements))
 }
 
 fn kinds(table: Table) -> Vec<Kind> {
@@ -193,39 +285,31 @@ pub(crate) fn expect_all(done: usize, wanted: usize, table: &str) -> Result<(), 
     )))
 }
 
-pub(crate) fn append_feed(conn: &mut AnyConn, rows: &[Vec<Cell>]) -> Result<(), Error> {
-    let kinds = [
-        Kind::Int,
-        Kind::Int,
-        Kind::Int,
-        Kind::Int,
-        Kind::Bytes,
-        Kind::Bytes,
-        Kind::Bytes,
-        Kind::Bytes,
-    ];
-    let head = "INSERT INTO feed(partition,position,epoch,time,event_id,subject,chain,body) ";
-    let tail = "ON CONFLICT DO NOTHING RETURNING partition,event_id";
-    let done = over!(conn, KeySql, (i64, Vec<u8>), head, tail, &kinds, rows);
-    expect_all(done.len(), rows.len(), "feed")
+/// What appends events to the feed.
+pub(crate) fn feed(rows: Vec<Vec<Cell>>) -> Statement {
+    use Kind::{Bytes, Int};
+    Statement {
+        table: "feed",
+        head: "INSERT INTO feed(partition,position,epoch,time,event_id,subject,chain,body) ".to_owned(),
+        tail: "ON CONFLICT DO NOTHING RETURNING partition,event_id".to_owned(),
+        kinds: vec![Int, Int, Int, Int, Bytes, Bytes, Bytes, Bytes],
+        cells: rows,
+    }
 }
 
 /// The subjects of all events from the given positions on, in commit order within a partition.
 pub(crate) fn subjects_from(conn: &mut AnyConn, from: &[(i64, i64)]) -> Result<Vec<Vec<u8>>, Error> {
-    let cells: Vec<Vec<Cell>> = from.iter().map(|(p, n)| vec![(*p).into(), (*n).into()]).collect();
-    let head = "SELECT f.partition,f.subject FROM ";
-    let tail = "JOIN feed f ON f.partition=v.column1 AND f.position>=v.column2 AND f.subject IS NOT NULL \
-                ORDER BY f.partition,f.position";
-    let rows = over!(
-        conn,
-        KeySql,
-        (i64, Vec<u8>),
-        head,
-        tail,
-        &[Kind::Int, Kind::Int],
-        &cells
-    );
-    Ok(rows.into_iter().map(|(_, subject)| subject).collect())
+    let statement = Statement {
+        table: "feed",
+        head: "SELECT f.partition,f.subject FROM ".to_owned(),
+        tail: "JOIN feed f ON f.partition=v.column1 AND f.position>=v.column2 AND f.subject IS NOT NULL \
+               ORDER BY f.partition,f.position"
+            .to_owned(),
+        kinds: vec![Kind::Int, Kind::Int],
+        cells: from.iter().map(|(p, n)| vec![(*p).into(), (*n).into()]).collect(),
+    };
+    let found: Vec<Vec<(i64, Vec<u8>)>> = at_once!(conn, KeySql, (i64, Vec<u8>), &[statement]);
+    Ok(found.into_iter().flatten().map(|(_, subject)| subject).collect())
 }
 
 /// A plan that Postgres made while a table was empty and analysed reads the whole table for ever after: plans are made
@@ -261,8 +345,100 @@ pub(crate) fn in_snapshot<T>(
     };
     batch(conn, begin)?;
     let result = read(conn);
-    let end = batch(conn, if result.is_ok() { "COMMIT" } else { "ROLLBACK" });
-    // A transaction that cannot be ended ends with its connection.
-    end.map_err(|error| Error::Connect(format!("a snapshot could not be ended: {error}")))?;
-    result
+    end(conn, result)
+}
+
+/// Ends a transaction: commits what went well, takes back what did not.
+pub(crate) fn end<T>(conn: &mut AnyConn, result: Result<T, Error>) -> Result<T, Error> {
+    let result = result.and_then(|value| batch(conn, "COMMIT").map(|()| value));
+    result.map_err(|error| roll_back(conn, error))
+}
+
+/// Takes back what failed of `error`; tells what to say of it. A transaction that cannot be ended ends with its connection:
+/// kept, it would keep others waiting.
+pub(crate) fn roll_back(conn: &mut AnyConn, error: Error) -> Error {
+    if error.lost_connection() {
+        return error;
+    }
+    let Err(second) = batch(conn, "ROLLBACK") else {
+        return error;
+    };
+    tracing::warn!(%error, %second, "a transaction that failed could not be rolled back; dropping its connection");
+    Error::Connect(format!("{error}; then the rollback failed: {second}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Column, Location};
+
+    #[test]
+    fn a_failure_whose_rollback_fails_too_tells_of_both_and_drops_the_connection() {
+        let mut conn = Location::parse("sqlite::memory:").unwrap().connect().unwrap();
+        let failed = in_snapshot(&mut conn, |conn| {
+            batch(conn, "ROLLBACK")?;
+            batch(conn, "SELECT * FROM absent")
+        });
+        let error = failed.unwrap_err();
+        assert!(error.lost_connection());
+        let text = error.to_string();
+        assert!(
+            text.contains("no such table: absent") && text.contains("no transaction is active"),
+            "{text}"
+        );
+        let failed = in_snapshot(&mut conn, |conn| batch(conn, "SELECT * FROM absent"));
+        assert!(!failed.unwrap_err().lost_connection(), "this one is ended");
+        in_snapshot(&mut conn, |_| Ok(())).unwrap();
+    }
+
+    const OWNED: Table = Table {
+        name: "owned",
+        columns: &[Column::bytes("owner"), Column::int("due")],
+    };
+
+    fn owned(version: i64, owner: &[u8]) -> Written {
+        let mut row: Written = vec![3.into(), b"key".as_slice().into(), version.into(), 1.into()];
+        row.extend([b"body".as_slice().into(), owner.into(), Cell::Int(None)]);
+        row
+    }
+
+    #[test]
+    fn a_change_of_no_look_up_value_writes_no_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut conn = Location::Sqlite(folder.path().join("x.db")).connect().unwrap();
+        batch(
+            &mut conn,
+            "CREATE TABLE owned (partition BIGINT, id BYTEA, version BIGINT, format BIGINT, body BYTEA, owner BYTEA, \
+             due BIGINT, PRIMARY KEY (partition, id)); CREATE INDEX by_owner ON owned (owner); CREATE INDEX by_due ON owned (due)",
+        )
+        .unwrap();
+        assert_eq!(
+            write_all(&mut conn, &[insert(OWNED, vec![owned(1, b"she")])]).unwrap(),
+            [1]
+        );
+        // Each page that a commit changed is written whole.
+        let wal = folder.path().join("x.db-wal");
+        let pages = || std::fs::metadata(&wal).unwrap().len() / 4096;
+        let mut before = pages();
+        let mut since = || {
+            let now = pages();
+            now - std::mem::replace(&mut before, now)
+        };
+        assert!(
+            update_in_place(&mut conn, OWNED, vec![owned(1, b"she")])
+                .unwrap()
+                .is_empty()
+        );
+        assert_eq!(since(), 1, "the row");
+        assert_eq!(
+            write_all(&mut conn, &[update(OWNED, vec![owned(2, b"she")])]).unwrap(),
+            [1]
+        );
+        assert_eq!(since(), 3, "the row and both indexes");
+        for not_the_same in [owned(3, b"he"), owned(2, b"she")] {
+            let left = update_in_place(&mut conn, OWNED, vec![not_the_same.clone()]).unwrap();
+            assert_eq!(left, [not_the_same], "another value, or a version that is gone");
+        }
+        assert_eq!(since(), 0);
+    }
 }

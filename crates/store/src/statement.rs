@@ -20,6 +20,24 @@ use crate::table::{Cell, Kind};
 /// The most rows one statement takes; more are sent in several. 256 rows of 20 columns fit both databases' limits.
 pub(crate) const MAX_ROWS: usize = 256;
 
+/// One statement over any number of rows, as it is made before it is sent.
+pub(crate) struct Statement {
+    /// The table that it is about.
+    pub(crate) table: &'static str,
+    pub(crate) head: String,
+    pub(crate) tail: String,
+    pub(crate) kinds: Vec<Kind>,
+    pub(crate) cells: Vec<Vec<Cell>>,
+}
+
+impl Statement {
+    /// In pieces that both databases take: none without rows.
+    pub(crate) fn pieces<Sql>(&self, one_partition: bool) -> impl Iterator<Item = Rows<'_, Sql>> {
+        let rows = move |piece| Rows::new(&self.head, &self.tail, &self.kinds, piece, one_partition);
+        self.cells.chunks(MAX_ROWS).map(rows)
+    }
+}
+
 /// `head (rows) AS v tail`; a head that begins with INSERT inserts the rows.
 pub(crate) struct Rows<'a, Sql> {
     head: &'a str,

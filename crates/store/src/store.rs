@@ -341,6 +341,15 @@ impl Store {
         Ok(all)
     }
 
+    /// Lets nothing stay behind in the files of an embedded database of what was overwritten. Elsewhere the server's vacuum
+    /// does that in its own time.
+    ///
+    /// # Errors
+    /// STORAGE_UNAVAILABLE.
+    pub async fn scrub(&self) -> Result<(), Refusal> {
+        self.readers.with(checkpoint::empty).await
+    }
+
     /// Measures the room that the database takes, and its feed: from then on commands are refused or taken on by that.
     ///
     /// # Errors

@@ -81,6 +81,11 @@ pub enum Cell {
 }
 
 impl Cell {
+    /// Whether it is not NULL.
+    pub(crate) const fn is_there(&self) -> bool {
+        matches!(self, Self::Bytes(Some(_)) | Self::Int(Some(_)))
+    }
+
     pub(crate) fn bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Bytes(Some(b)) => Some(b),

@@ -45,6 +45,7 @@ struct State {
     is_down: AtomicBool,
     makes_lossy: bool,
     calls: AtomicU64,
+    ways: AtomicU64,
     carried: Mutex<Vec<Weak<dyn Socket>>>,
 }
 
@@ -103,6 +104,12 @@ impl Line {
     /// How often somebody connected, whether or not the server was there.
     pub fn calls(&self) -> u64 {
         self.state.calls.load(Ordering::SeqCst)
+    }
+
+    /// How many messages the transaction sent that last sent its COMMIT, that included. What is sent before an answer is
+    /// waited for is one: so often it went to the server and back.
+    pub fn ways(&self) -> u64 {
+        self.state.ways.load(Ordering::SeqCst)
     }
 
     /// Cuts the connection that next sends a COMMIT.
@@ -229,7 +236,11 @@ impl State {
         } else {
             0
         };
-        self.inside.cut(message, sent).map_or(next, |cut| cut as u8)
+        let cut = self.inside.cut(message, sent);
+        if let Some(number) = message.filter(|_| commits) {
+            self.ways.store(number as u64 + 1, Ordering::SeqCst);
+        }
+        cut.map_or(next, |cut| cut as u8)
     }
 }
 

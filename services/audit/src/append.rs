@@ -6,6 +6,7 @@ use sammati_store::{Command, Keys, Record, View};
 
 use crate::entry::Entry;
 use crate::rows::{LeafRow, LogRow, SLOT, SourceRow, SubjectRow};
+use crate::succession::{SuccessionRow, sealed};
 use crate::tree::{Tree, frozen};
 
 /// Where a relayed stretch stands in its feed. Its chain hashes were computed, not believed.
@@ -133,6 +134,49 @@ pub(crate) struct Append {
     pub stretches: Vec<Stretch>,
 }
 
+/// Does `what`, and appends the event that says so if it did something: both or neither.
+pub(crate) struct Told<C> {
+    /// Answers whether it did something.
+    pub what: C,
+    /// The event.
+    pub append: Append,
+}
+
+impl<C: Command<Answer = bool>> Command for Told<C> {
+    /// Where the event is.
+    type Answer = Option<Appended>;
+    const NAME: &'static str = C::NAME;
+
+    fn slot(&self) -> Slot {
+        SLOT
+    }
+
+    fn bytes(&self) -> usize {
+        self.what.bytes() + self.append.bytes()
+    }
+
+    fn is_essential(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        self.what.reads(keys);
+        self.append.reads(keys);
+    }
+
+    fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
+        self.what.then(loaded, keys);
+        self.append.then(loaded, keys);
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<Self::Answer, Refusal> {
+        match self.what.decide(view)? {
+            true => self.append.decide(view).map(Some),
+            false => Ok(None),
+        }
+    }
+}
+
 /// Where an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed {
@@ -173,6 +217,7 @@ impl Command for Append {
 
     fn reads(&self, keys: &mut Keys) {
         keys.row::<LogRow>(LogRow::KEY);
+        keys.row::<SuccessionRow>(SuccessionRow::SEALED);
         for entry in &self.entries {
             keys.group::<LeafRow>("event_id", entry.key());
             if !entry.subject.is_empty() {
@@ -194,6 +239,10 @@ impl Command for Append {
         let mut placed = self.find(view)?;
         let next_positions = self.advance(view, &placed)?;
         let new = placed.iter().filter(|p| p.is_none()).count();
+        let end = view.get::<SuccessionRow>(SuccessionRow::SEALED);
+        if let Some(end) = end.filter(|_| new > 0 && !self.entries.iter().all(|entry| entry.is_own)) {
+            return Err(sealed(&end));
+        }
         if new > 0 {
             self.add(view, &mut log, &mut placed)?;
             view.put(&log);

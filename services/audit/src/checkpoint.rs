@@ -81,6 +81,7 @@ impl Log {
                 .await?
             {
                 self.stats.signed.inc();
+                self.newly_signed.send_replace(());
                 return Ok(signed);
             }
         }

@@ -6,6 +6,7 @@ use sammati_kernel::{Fact, Micros, Reason, Refusal};
 use sammati_server::event::timestamp;
 
 use crate::append::{Placed, hex};
+use crate::log::SERVICE;
 use crate::rows::{LeafRow, event_key};
 
 /// An event on its way into the log.
@@ -21,6 +22,8 @@ pub(crate) struct Entry {
     payload: Vec<u8>,
     digest: Vec<u8>,
     names: Vec<u8>,
+    /// Whether the log tells it of itself.
+    pub(crate) is_own: bool,
 }
 
 impl Entry {
@@ -48,6 +51,7 @@ impl Entry {
             payload,
             digest,
             names,
+            is_own: header.source.as_ref().is_some_and(|source| source.service == SERVICE),
         }
     }
 
@@ -94,7 +98,8 @@ impl Entry {
     /// # Errors
     /// `EVENT_CONFLICT` when it is another under the same id.
     pub(crate) fn same_as(&self, row: &LeafRow) -> Result<Placed, Refusal> {
-        if row.digest != self.digest {
+        // Rows of the first schema have a longer one, which begins alike.
+        if !row.digest.starts_with(&self.digest) {
             return Err(Refusal::new(Reason::EventConflict)
                 .saying("this event id is in the log with another body; an event is never changed, send a new one")
                 .with(Fact::EventId, &self.event_id)
@@ -119,6 +124,23 @@ mod tests {
     use sammati_api::audit::v1::EventSource;
 
     use super::*;
+
+    /// A row of the first schema has the whole of the hash of which later ones keep the beginning.
+    #[test]
+    fn a1_what_older_code_appended_is_the_same_event() {
+        let header = Leaf::default();
+        let entry = Entry::new(&header, Vec::new(), vec![7; 16], Vec::new());
+        let row = |digest| LeafRow {
+            digest,
+            ..entry.row(3, Micros(1), (0, None))
+        };
+        for same in [vec![7; 16], [[7; 16], [9; 16]].concat()] {
+            assert_eq!(entry.same_as(&row(same)).unwrap().index, 3);
+        }
+        for other in [vec![8; 16], [[8; 16], [7; 16]].concat(), vec![7; 15], Vec::new()] {
+            assert_eq!(entry.same_as(&row(other)).unwrap_err().reason, Reason::EventConflict);
+        }
+    }
 
     /// The leaf is what prost makes of the whole of it, whatever of it is empty.
     #[test]

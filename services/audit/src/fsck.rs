@@ -1,17 +1,22 @@
-//! Is the log what it signed? Leaf hashes, tree, tiles, checkpoints, subjects and sources, made again from the leaves.
+//! Is the log what it signed? Leaf hashes, tree, tiles, checkpoints, subjects and sources, made again from the leaves; and
+//! whether sealed payloads are those that the leaves commit to, and notes verify.
 //!
-//! Not made again: payloads, which only their keys open, and what is looked up by names, which is keyed.
+//! Not made again is what a key makes: the names that a leaf is found by, and the digest of what was sent.
 
 use std::collections::{HashMap, VecDeque};
 
 use prost::Message;
+use ring::digest::{SHA256, digest};
 use sammati_api::audit::v1::Leaf;
+use sammati_log::checkpoint::{self, Verifier};
+use sammati_server::event::micros;
 use sammati_store::Error;
 use sammati_store::verbs::Fsck;
 
 use crate::append::hex;
 use crate::posting::{Reach, Sum};
-use crate::rows::{CheckpointRow, LeafRow, LogRow, PostingRow, SourceRow, SubjectRow, TileRow};
+use crate::rows::{CheckpointRow, LeafRow, LogKeyRow, LogRow, PostingRow, SourceRow, SubjectRow, TileRow};
+use crate::succession::SuccessionRow;
 use crate::tree::Tree;
 
 /// What the leaves so far make.
@@ -23,6 +28,11 @@ struct Made {
     /// Of each partition of a feed, by its row's key: the position behind the last.
     sources: HashMap<Vec<u8>, i64>,
     checkpoints: Checkpoints,
+    /// Who signs, and under which name.
+    keys: Vec<Verifier>,
+    origin: String,
+    /// When the newest leaf was taken in, microseconds.
+    accepted: i64,
     /// How far the postings have come, as the head says, and what they add up to.
     reach: Reach,
     postings: Sum,
@@ -59,6 +69,8 @@ pub fn log(fsck: &mut Fsck<'_>, partition: i64) -> Result<(), Error> {
     let head = fsck.get::<LogRow>(partition, LogRow::KEY)?.unwrap_or_default();
     let mut made = Made {
         reach: head.reach(),
+        keys: keys(fsck, partition, &head)?,
+        origin: head.origin,
         ..Made::default()
     };
     let mut after = Vec::new();
@@ -78,6 +90,29 @@ pub fn log(fsck: &mut Fsck<'_>, partition: i64) -> Result<(), Error> {
     made.end(fsck, partition)
 }
 
+/// The keys that ever signed it; tells those that cannot be read.
+fn keys(fsck: &mut Fsck<'_>, partition: i64, head: &LogRow) -> Result<Vec<Verifier>, Error> {
+    let later = fsck.page::<LogKeyRow>(partition, &[])?;
+    let later = later.into_iter().filter_map(|(_, row)| Some(row?.vkey));
+    let mut keys = Vec::new();
+    for vkey in std::iter::once(head.vkey.clone())
+        .filter(|key| !key.is_empty())
+        .chain(later)
+    {
+        match Verifier::parse(&vkey) {
+            Ok(key) => keys.push(key),
+            Err(error) => fsck.disagree(Some(partition), "log key", error),
+        }
+    }
+    Ok(keys)
+}
+
+/// Whether the sealed payload is the one that the leaf commits to. An erased one is gone with all that it named.
+fn is_own(row: &LeafRow, header: &Leaf) -> bool {
+    let erased = row.payload.is_empty() && row.names.is_empty();
+    erased || digest(&SHA256, &row.payload).as_ref() == header.payload_hash
+}
+
 impl Made {
     /// Takes in the next leaf; `false` when the tree cannot be made any further.
     fn leaf(&mut self, fsck: &mut Fsck<'_>, partition: i64, key: &[u8], row: &LeafRow) -> Result<bool, Error> {
@@ -95,7 +130,12 @@ impl Made {
         self.postings.leaf(self.reach, row);
         match Leaf::decode(row.leaf.as_slice()) {
             Err(_) => fsck.disagree(at, &place, "its header cannot be read"),
-            Ok(header) => self.header(fsck, partition, index, header),
+            Ok(header) => {
+                if !is_own(row, &header) {
+                    fsck.disagree(at, &place, "its payload is not the one that the leaf commits to");
+                }
+                self.header(fsck, partition, index, header);
+            }
         }
         let full = match self.tree.extend([hash]) {
             Ok(full) => full,
@@ -122,6 +162,7 @@ impl Made {
 
     /// The places of a leaf in its subject's chain and in its source's feed.
     fn header(&mut self, fsck: &mut Fsck<'_>, partition: i64, index: u64, header: Leaf) {
+        self.accepted = header.accept_time.as_ref().and_then(micros).unwrap_or_default().0;
         if !header.subject_tag.is_empty() {
             let before = self.subjects.get(&header.subject_tag).copied();
             let seq = before.map_or(0, |(seq, _)| seq) + 1;
@@ -149,6 +190,11 @@ impl Made {
         let size = self.tree.size();
         while let Some(row) = self.checkpoints.next(fsck, partition)?.filter(|row| row.size <= size) {
             let (at, root) = (row.size, row.root.clone());
+            let note = checkpoint::open_as(&row.note, &self.origin, &self.keys);
+            if !note.is_ok_and(|note| note.size() == at && note.root().0.as_slice() == root) {
+                let what = "its note is not signed by the log, or says something else";
+                fsck.disagree(Some(partition), format!("checkpoint {at}"), what);
+            }
             if at == size && root != self.tree.root().0 {
                 let what = format!(
                     "SIGNED over the root {}, but the leaves make {}",
@@ -183,6 +229,13 @@ impl Made {
         if !same_edge || made.open != head.open {
             let what = format!("its tree is not the one that the {} leaves make", self.tree.size());
             fsck.disagree(at, "log head", what);
+        }
+        if head.accept_time != self.accepted || !head.origin.ends_with(&format!("/{}", head.id)) {
+            fsck.disagree(
+                at,
+                "log head",
+                "its time is not that of the newest leaf, or its id not that of its origin",
+            );
         }
         if head.signed != self.checkpoints.last {
             let what = format!(
@@ -241,14 +294,18 @@ impl Made {
     }
 
     fn sources(&mut self, fsck: &mut Fsck<'_>, partition: i64) -> Result<(), Error> {
+        // Where the log before ended there are no leaves of it here.
+        let goes_on = fsck.get::<SuccessionRow>(partition, SuccessionRow::FOLLOWS)?.is_some();
         let mut after = Vec::new();
         loop {
             let page = fsck.page::<SourceRow>(partition, &after)?;
             let Some((last, _)) = page.last() else { break };
             after.clone_from(last);
             for (key, row) in page {
-                let made = self.sources.remove(&key).unwrap_or(0);
-                if let Some(row) = row.filter(|row| row.next != made) {
+                let made = self.sources.remove(&key);
+                let is_taken_over = goes_on && made.is_none();
+                let made = made.unwrap_or(0);
+                if let Some(row) = row.filter(|row| row.next != made && !is_taken_over) {
                     let what = format!("expects position {} next; its leaves end before {made}", row.next);
                     fsck.disagree(
                         Some(partition),

@@ -6,6 +6,7 @@ use sammati_store::{Command, Keys, View};
 use crate::rows::{LogRow, SLOT};
 
 /// Begins the log, unless there is one; answers with its head.
+#[derive(Debug, Clone)]
 pub(crate) struct Begin {
     /// As in `logs/{id}`.
     pub(crate) id: String,

@@ -1,7 +1,8 @@
 //! The keys of payloads: one per (subject, class) and one per (class, month), wrapped, in a database of their own.
 //!
 //! A payload is sealed under both. Destroying a subject's key makes her payloads unreadable, destroying a month's key
-//! those of everybody; leaves and proofs stay.
+//! those of everybody; leaves and proofs stay. A destroyed key leaves its row: what is told of a subject after her key was
+//! destroyed is sealed under a key of the next generation, which the leaf names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use ring::digest::{SHA256, digest};
 use sammati_api::audit::v1::{Leaf, Payload};
 use sammati_api::types::v1::RetentionClass;
 use sammati_kernel::{Key, Micros, Reason, Refusal, Slot};
-use sammati_store::{Command, Keys, Store, View};
+use sammati_store::{Command, Keys, Reader, Store, View};
 
 use crate::rows::{PayloadKeyRow, SLOT};
 
@@ -26,7 +27,14 @@ type KeyId = Vec<u8>;
 pub struct Keyring {
     store: Store,
     wrap: Key,
-    cache: Cache<KeyId, Key>,
+    cache: Cache<KeyId, Held>,
+}
+
+/// A key that lives, and how many of its name were destroyed before it.
+#[derive(Clone)]
+struct Held {
+    key: Key,
+    generation: i64,
 }
 
 /// What became of a payload.
@@ -60,7 +68,13 @@ impl Keyring {
             leaf.key_id = format!("{}/{}", class_name(leaf.class), month(now));
         }
         let ids: BTreeSet<KeyId> = events.iter().flat_map(|(leaf, _)| key_ids(leaf)).collect();
-        let keys = self.keys(ids, true).await?;
+        let keys = self.keys(ids.into_iter().map(|id| (id, 0)).collect(), true).await?;
+        for (leaf, _) in events.iter_mut() {
+            let [subject, _] = key_ids(leaf);
+            if let Some(held) = keys.get(&subject).filter(|held| held.generation > 0) {
+                leaf.key_id = format!("{}/{}", leaf.key_id, held.generation);
+            }
+        }
         let mut sealed = Vec::with_capacity(events.len());
         for (leaf, payload) in events {
             let key = key_of(leaf, &keys).ok_or(Reason::Internal)?;
@@ -78,18 +92,25 @@ impl Keyring {
     /// # Errors
     /// `STORAGE_UNAVAILABLE` when the key database is away.
     pub async fn open(&self, sealed: &[(Leaf, Vec<u8>)]) -> Result<Vec<Opened>, Refusal> {
-        let ids: BTreeSet<KeyId> = sealed.iter().flat_map(|(leaf, _)| key_ids(leaf)).collect();
+        let mut ids: BTreeMap<KeyId, i64> = BTreeMap::new();
+        for (leaf, _) in sealed {
+            let [subject, month] = key_ids(leaf);
+            let least = ids.entry(subject).or_default();
+            *least = generation(leaf).max(*least);
+            ids.entry(month).or_default();
+        }
         let keys = self.keys(ids, false).await?;
         Ok(sealed.iter().map(|(leaf, bytes)| open(leaf, bytes, &keys)).collect())
     }
 
-    /// The keys of `ids`; with `create` all of them, else those that there are.
-    async fn keys(&self, ids: BTreeSet<KeyId>, create: bool) -> Result<BTreeMap<KeyId, Key>, Refusal> {
+    /// The keys of `ids`, each at least of the generation that is named; with `create` all of them, else those that there
+    /// are.
+    async fn keys(&self, ids: BTreeMap<KeyId, i64>, create: bool) -> Result<BTreeMap<KeyId, Held>, Refusal> {
         let mut keys = BTreeMap::new();
         let mut missing = Vec::new();
-        for id in ids {
-            match self.cache.get(&id) {
-                Some(key) => drop(keys.insert(id, key)),
+        for (id, least) in ids {
+            match self.cache.get(&id).filter(|held| held.generation >= least) {
+                Some(held) => drop(keys.insert(id, held)),
                 None => missing.push(id),
             }
         }
@@ -105,14 +126,19 @@ impl Keyring {
             .map(|s| s.record)
             .collect();
         if create {
+            rows.retain(|row| !row.wrapped.is_empty());
             let known: BTreeSet<_> = rows.iter().map(|row| row.id.clone()).collect();
             missing.retain(|id| !known.contains(id));
             rows.extend(self.create(missing).await?);
         }
         for row in rows {
             if let Some(key) = self.unwrap(&row) {
-                self.cache.insert(row.id.clone(), key.clone());
-                keys.insert(row.id, key);
+                let held = Held {
+                    key,
+                    generation: row.generation,
+                };
+                self.cache.insert(row.id.clone(), held.clone());
+                keys.insert(row.id, held);
             }
         }
         Ok(keys)
@@ -124,7 +150,11 @@ impl Keyring {
         }
         let wrap = |id: KeyId| {
             let wrapped = Key::generate().and_then(|key| self.wrap.seal(&id, key.bytes()));
-            wrapped.map(|wrapped| PayloadKeyRow { id, wrapped })
+            wrapped.map(|wrapped| PayloadKeyRow {
+                id,
+                wrapped,
+                ..PayloadKeyRow::default()
+            })
         };
         let rows = ids
             .into_iter()
@@ -138,9 +168,137 @@ impl Keyring {
         let plain = self.wrap.open(&row.id, &row.wrapped)?;
         plain.try_into().ok().map(Key::from_bytes)
     }
+
+    /// How many keys of this name were destroyed.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(crate) async fn generation(&self, id: &[u8]) -> Result<i64, Refusal> {
+        let id = id.to_vec();
+        let row = self.store.read(move |r| r.get::<PayloadKeyRow>(SLOT, &id)).await?;
+        Ok(row.map_or(0, |row| row.record.generation))
+    }
+
+    /// Destroys the key of this name up to the generation, if it is not yet; tells whether it was not. Nothing of it stays
+    /// in the database or its log.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(crate) async fn destroy(&self, id: &[u8], gone: Gone<'_>) -> Result<bool, Refusal> {
+        let destroy = DestroyKey {
+            id: id.to_vec(),
+            generation: gone.generation,
+            at: gone.at,
+            basis: gone.basis.to_owned(),
+        };
+        let destroyed = self.store.apply(destroy).await?;
+        self.cache.remove(id);
+        Ok(destroyed)
+    }
+
+    /// Lets nothing of what was destroyed stay behind in the files of the key database.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(crate) async fn scrub(&self) -> Result<(), Refusal> {
+        self.store.scrub().await
+    }
+
+    /// The keys of names of which one was destroyed, the last first, below a name.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(crate) async fn gone(&self, before: Option<Vec<u8>>, most: i64) -> Result<Vec<PayloadKeyRow>, Refusal> {
+        let read =
+            move |r: &mut Reader<'_>| r.page::<PayloadKeyRow>("gone", &PayloadKeyRow::GONE, before.as_deref(), most);
+        let rows = self.store.read(read).await?;
+        Ok(rows.into_iter().map(|row| row.record).collect())
+    }
+
+    /// The names of the months' keys that live.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(crate) async fn months(&self) -> Result<Vec<Vec<u8>>, Refusal> {
+        self.store.snapshot(months).await
+    }
 }
 
-/// Creates the keys that are not there yet; answers with all.
+/// Rows of one look.
+const CHUNK: i64 = 1000;
+
+fn months(r: &mut Reader<'_>) -> Result<Vec<Vec<u8>>, sammati_store::Error> {
+    let (mut live, mut after) = (Vec::new(), vec![MONTH]);
+    loop {
+        let rows = r.scan::<PayloadKeyRow>((0, &after), CHUNK)?;
+        let Some(last) = rows.last() else { return Ok(live) };
+        after.clone_from(&last.record.id);
+        let of_months = rows
+            .into_iter()
+            .map(|row| row.record)
+            .take_while(|row| row.id.first() == Some(&MONTH));
+        live.extend(of_months.filter(|row| !row.wrapped.is_empty()).map(|row| row.id));
+        if after.first() != Some(&MONTH) {
+            return Ok(live);
+        }
+    }
+}
+
+/// The end of a key.
+pub(crate) struct Gone<'a> {
+    /// Which of its name.
+    pub(crate) generation: i64,
+    /// When.
+    pub(crate) at: Micros,
+    /// On what ground.
+    pub(crate) basis: &'a str,
+}
+
+/// Destroys a key. Its row says when and why: a log that was restored may have forgotten.
+struct DestroyKey {
+    id: KeyId,
+    generation: i64,
+    at: Micros,
+    basis: String,
+}
+
+impl Command for DestroyKey {
+    type Answer = bool;
+    const NAME: &'static str = "audit.destroy_key";
+
+    fn slot(&self) -> Slot {
+        SLOT
+    }
+
+    fn is_essential(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<PayloadKeyRow>(self.id.clone());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
+        let row = view.get::<PayloadKeyRow>(&self.id).unwrap_or_else(|| PayloadKeyRow {
+            id: self.id.clone(),
+            ..PayloadKeyRow::default()
+        });
+        if row.generation > self.generation {
+            return Ok(false);
+        }
+        view.put(&PayloadKeyRow {
+            wrapped: Vec::new(),
+            generation: self.generation + 1,
+            destroyed: self.at.0,
+            basis: self.basis.clone(),
+            ..row
+        });
+        Ok(true)
+    }
+}
+
+/// Creates the keys that are not there yet, a destroyed one of a subject anew; answers with all. The key of a month that was
+/// destroyed is never made again.
 struct CreateKeys(Vec<PayloadKeyRow>);
 
 impl Command for CreateKeys {
@@ -164,17 +322,24 @@ impl Command for CreateKeys {
     fn decide(&self, view: &mut View<'_>) -> Result<Self::Answer, Refusal> {
         let mut rows = Vec::with_capacity(self.0.len());
         for new in &self.0 {
-            let row = view.get::<PayloadKeyRow>(&new.id);
-            if row.is_none() {
-                view.put(new);
-            }
-            rows.push(row.unwrap_or_else(|| new.clone()));
+            let row = match view.get::<PayloadKeyRow>(&new.id) {
+                Some(row) if !row.wrapped.is_empty() || row.id.first() == Some(&MONTH) => row,
+                before => {
+                    let row = PayloadKeyRow {
+                        wrapped: new.wrapped.clone(),
+                        ..before.unwrap_or_else(|| new.clone())
+                    };
+                    view.put(&row);
+                    row
+                }
+            };
+            rows.push(row);
         }
         Ok(rows)
     }
 }
 
-fn open(leaf: &Leaf, bytes: &[u8], keys: &BTreeMap<KeyId, Key>) -> Opened {
+fn open(leaf: &Leaf, bytes: &[u8], keys: &BTreeMap<KeyId, Held>) -> Opened {
     if bytes.is_empty() {
         return Opened::Erased;
     }
@@ -194,16 +359,36 @@ fn open(leaf: &Leaf, bytes: &[u8], keys: &BTreeMap<KeyId, Key>) -> Opened {
 /// nobody share one key per class.
 fn key_ids(leaf: &Leaf) -> [KeyId; 2] {
     let class = u8::try_from(leaf.class).unwrap_or_default();
-    let month = leaf.key_id.split_once('/').map_or("", |(_, month)| month);
-    [
-        [&[b's', class], leaf.subject_tag.as_slice()].concat(),
-        [&[b'm', class], month.as_bytes()].concat(),
-    ]
+    let month = leaf.key_id.split('/').nth(1).unwrap_or_default();
+    [subject_key(class, &leaf.subject_tag), month_key(class, month)]
 }
 
-fn key_of(leaf: &Leaf, keys: &BTreeMap<KeyId, Key>) -> Option<Key> {
+/// Begins the names of subjects' keys.
+pub(crate) const SUBJECT: u8 = b's';
+
+/// Begins the names of months' keys.
+pub(crate) const MONTH: u8 = b'm';
+
+/// The name of a subject's key in a class.
+pub(crate) fn subject_key(class: u8, tag: &[u8]) -> Vec<u8> {
+    [&[SUBJECT, class], tag].concat()
+}
+
+/// The name of a month's key in a class.
+pub(crate) fn month_key(class: u8, month: &str) -> Vec<u8> {
+    [&[MONTH, class], month.as_bytes()].concat()
+}
+
+/// Which generation of the subject's key a payload is sealed under.
+pub(crate) fn generation(leaf: &Leaf) -> i64 {
+    let generation = leaf.key_id.split('/').nth(2);
+    generation.and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+fn key_of(leaf: &Leaf, keys: &BTreeMap<KeyId, Held>) -> Option<Key> {
     let [subject, month] = key_ids(leaf);
-    let bytes = keys.get(&subject)?.mac("payload key", keys.get(&month)?.bytes());
+    let subject = keys.get(&subject).filter(|held| held.generation == generation(leaf))?;
+    let bytes = subject.key.mac("payload key", keys.get(&month)?.key.bytes());
     Some(Key::from_bytes(bytes))
 }
 

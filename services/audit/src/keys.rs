@@ -1,6 +1,6 @@
 //! Which keys sign: the one that signs now, the one before it while readers change over, and all that ever signed.
 
-use sammati_kernel::{Refusal, Slot};
+use sammati_kernel::{Reason, Refusal, Slot};
 use sammati_log::checkpoint::{Sign, Signer};
 use sammati_store::{Command, Keys, Reader, View};
 
@@ -94,8 +94,8 @@ pub(crate) struct Replace {
 }
 
 impl Command for Replace {
-    /// The size that the key before signed last.
-    type Answer = u64;
+    /// Whether it is new.
+    type Answer = bool;
     const NAME: &'static str = "audit.replace_key";
 
     fn slot(&self) -> Slot {
@@ -111,10 +111,12 @@ impl Command for Replace {
         keys.row::<LogKeyRow>(LogKeyRow::key_of(self.number));
     }
 
-    fn decide(&self, view: &mut View<'_>) -> Result<u64, Refusal> {
+    fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
         // Another replica may have been quicker, with the same key: then it is there.
-        if let Some(known) = view.get::<LogKeyRow>(&LogKeyRow::key_of(self.number)) {
-            return Ok(known.after);
+        match view.get::<LogKeyRow>(&LogKeyRow::key_of(self.number)) {
+            Some(known) if known.vkey == self.vkey => return Ok(false),
+            Some(_) => return Err(Reason::EventConflict.into()),
+            None => {}
         }
         let after = view.get::<LogRow>(LogRow::KEY).and_then(|log| log.signed).unwrap_or(0);
         view.put(&LogKeyRow {
@@ -122,6 +124,26 @@ impl Command for Replace {
             vkey: self.vkey.clone(),
             after,
         });
-        Ok(after)
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::stores;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a2_replicas_with_two_keys_do_not_both_sign() {
+        for (_database, store) in stores() {
+            let replace = |vkey: &str| Replace {
+                number: 1,
+                vkey: vkey.to_owned(),
+            };
+            assert_eq!(store.apply(replace("one")).await, Ok(true));
+            assert_eq!(store.apply(replace("one")).await, Ok(false), "the same again");
+            let refused = store.apply(replace("other")).await.unwrap_err();
+            assert_eq!(refused.reason, Reason::EventConflict);
+        }
     }
 }

@@ -4,11 +4,15 @@
 //! is durable, at its index, under a committed root; checkpoints are signed from committed roots alone.
 
 mod append;
+pub mod archive;
 mod checkpoint;
 mod cosigned;
 mod entry;
+mod erase;
+mod export;
 pub mod fsck;
 mod head;
+mod hold;
 pub mod http;
 pub mod keyring;
 mod keys;
@@ -17,14 +21,18 @@ pub mod log;
 mod policy;
 mod posting;
 mod proof;
+mod retention;
 pub mod rows;
 mod rpc;
 mod service;
 mod sources;
 mod stats;
 mod subject;
+mod succession;
 mod summary;
 pub mod tags;
+#[cfg(test)]
+mod testing;
 mod tiles;
 mod tree;
 mod watch;

@@ -8,11 +8,11 @@ use sammati_api::audit::v1::{self as audit, Leaf};
 use sammati_kernel::{Caller, Key, Micros, Reason, Refusal, Seed};
 use sammati_log::checkpoint::Signer;
 use sammati_server::event::{Draft, timestamp};
-use sammati_store::Store;
+use sammati_store::{Command, Location, Store};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
-use crate::append::{Append, Appended, Stretch, sources};
+use crate::append::{Append, Appended, Stretch, Told, sources};
 use crate::entry::Entry;
 use crate::head::{Begin, Freeze};
 use crate::keyring::{Keyring, Opened};
@@ -26,6 +26,9 @@ use crate::witnesses::Witnesses;
 /// How often another replica's appends are looked for by whoever waits for an event.
 const POLL: Duration = Duration::from_millis(200);
 
+/// How often at most somebody who waits for events looks for them, however fast the log grows.
+const PACE: Duration = Duration::from_millis(50);
+
 /// The name under which the log's own events stand in it.
 pub const SERVICE: &str = "audit";
 
@@ -37,9 +40,11 @@ pub struct Log {
     pub(crate) signing: Mutex<()>,
     id: String,
     origin: String,
-    keyring: Keyring,
+    pub(crate) keyring: Keyring,
     tags: Tagger,
     pub(crate) grown: watch::Sender<()>,
+    /// Wakes when this process signs.
+    pub(crate) newly_signed: watch::Sender<()>,
     pub(crate) stats: Stats,
     pub(crate) witnesses: Witnesses,
 }
@@ -69,10 +74,11 @@ pub enum OpenError {
 
 impl Log {
     /// Opens the log of `store`, beginning one when there is none: its origin is `prefix/{half-year}`. `der` is the
-    /// signing key, `previous` the one that it replaces, `lookup` the key of its keyed hashes.
+    /// signing key, `previous` the one that it replaces, `lookup` the key of its keyed hashes. With `before`, the database
+    /// of a log that has ended, it goes on where that one was.
     ///
     /// # Errors
-    /// When the log was begun under another prefix or with another key: what was signed would not verify.
+    /// When the log was begun under another prefix, with another key or not after that one: what was signed would not verify.
     pub async fn open(
         store: Store,
         keyring: Keyring,
@@ -80,6 +86,7 @@ impl Log {
         der: &[u8],
         previous: Option<&[u8]>,
         lookup: &Key,
+        before: Option<Location>,
     ) -> Result<Self, OpenError> {
         let id = half_year(store.clock().now());
         let fresh = Signer::from_pkcs8(&format!("{prefix}/{id}"), der)?;
@@ -88,6 +95,13 @@ impl Log {
             origin: fresh.name().to_owned(),
             vkey: fresh.vkey(),
         };
+        let mut keyring = keyring;
+        if let Some(before) = before {
+            let keys = LogKeys::of(&begin.origin, der, previous)?;
+            let fresh = Self::of(store.clone(), keyring, keys, (&begin.id, &begin.origin), lookup);
+            fresh.begin_after(begin.clone(), before).await?;
+            keyring = fresh.keyring;
+        }
         let row = store.apply(begin).await.map_err(OpenError::Head)?;
         let keys = LogKeys::of(&row.origin, der, previous)?;
         let history = store.snapshot(keys::history).await.map_err(OpenError::Head)?;
@@ -98,28 +112,31 @@ impl Log {
                 row.origin
             )));
         }
-        let tags = Tagger::new(lookup, &row.origin);
-        let (id, origin, grown) = (row.id, row.origin, watch::channel(()).0);
-        let log = Self {
-            store,
-            keys,
-            signing: Mutex::new(()),
-            id,
-            origin,
-            keyring,
-            tags,
-            grown,
-            stats: Stats::default(),
-            witnesses: Witnesses::default(),
-        };
+        let log = Self::of(store, keyring, keys, (&row.id, &row.origin), lookup);
         if replaced {
-            log.replaced(history.len() as u64).await.map_err(OpenError::Head)?;
+            log.replaced(history.len() as u64).await?;
         }
         Ok(log)
     }
 
+    fn of(store: Store, keyring: Keyring, keys: LogKeys, (id, origin): (&str, &str), lookup: &Key) -> Self {
+        Self {
+            store,
+            keys,
+            signing: Mutex::new(()),
+            id: id.to_owned(),
+            origin: origin.to_owned(),
+            keyring,
+            tags: Tagger::new(lookup, origin),
+            grown: watch::channel(()).0,
+            newly_signed: watch::channel(()).0,
+            stats: Stats::default(),
+            witnesses: Witnesses::default(),
+        }
+    }
+
     /// Another key signs from now on: durable, and in the log itself, before its first signature.
-    async fn replaced(&self, number: u64) -> Result<(), Refusal> {
+    async fn replaced(&self, number: u64) -> Result<(), OpenError> {
         let vkey = self.vkey();
         tracing::warn!(
             log = self.origin,
@@ -130,8 +147,13 @@ impl Log {
         let caller = sammati_server::event::system(SERVICE);
         let action = audit::event::Action::Update;
         let draft = Draft::new("key.rotated", action, class, &caller).resource(&self.name(), 0);
-        self.record(draft).await?;
-        self.store.apply(Replace { number, vkey }).await.map(drop)
+        let told = self.tell(Replace { number, vkey }, draft).await;
+        told.map_err(|refusal| match refusal.reason {
+            Reason::EventConflict => OpenError::Other(
+                "another replica was started with another log_key.pem; give all of them the same one".to_owned(),
+            ),
+            _ => OpenError::Head(refusal),
+        })
     }
 
     /// All keys that ever signed it, the first first.
@@ -173,11 +195,6 @@ impl Log {
         &self.tags
     }
 
-    /// Wakes when this process appends.
-    pub(crate) fn grown(&self) -> watch::Receiver<()> {
-        self.grown.subscribe()
-    }
-
     /// Its head, as committed.
     ///
     /// # Errors
@@ -197,27 +214,7 @@ impl Log {
         events: &[Received],
         stretches: Vec<Stretch>,
     ) -> Result<Appended, Refusal> {
-        let nothing = audit::Payload::default();
-        let mut leaves: Vec<_> = events
-            .iter()
-            .zip(sources(service, &stretches))
-            .map(|(received, source)| {
-                let payload = received.event.payload.as_ref().unwrap_or(&nothing);
-                let mut leaf = header(&received.event, source);
-                leaf.subject_tag = self.tags.subject(&payload.subject);
-                (leaf, payload)
-            })
-            .collect();
-        let sealed = self.keyring.seal(self.store.clock().now(), &mut leaves).await?;
-        let entries = leaves
-            .iter()
-            .zip(sealed)
-            .zip(events)
-            .map(|(((header, payload), sealed), received)| {
-                let digest = self.tags.digest(&received.body);
-                Entry::new(header, sealed, digest, self.tags.of(payload))
-            });
-        let entries = entries.collect();
+        let entries = self.sealed(service, events, &stretches, None).await?;
         let appended = self.store.apply(Append { entries, stretches }).await?;
         self.grown.send_replace(());
         for (placed, received) in appended.placed.iter().zip(events) {
@@ -232,11 +229,85 @@ impl Log {
         Ok(appended)
     }
 
+    /// An event of the log's own, ready to be appended in the commit of what it tells of. It is about the subject with this
+    /// tag, if there is one: her name need not be known.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(crate) async fn own_entry(&self, event: audit::Event, tag: Vec<u8>) -> Result<Append, Refusal> {
+        let body = event.encode_to_vec();
+        let entries = self
+            .sealed(SERVICE, &[Received { event, body }], &[], Some(tag))
+            .await?;
+        Ok(Append {
+            entries,
+            stretches: Vec::new(),
+        })
+    }
+
+    /// Tells who waits that something was appended.
+    pub(crate) fn has_grown(&self) {
+        self.grown.send_replace(());
+    }
+
+    /// Seals events and makes them ready to be appended.
+    async fn sealed(
+        &self,
+        service: &str,
+        events: &[Received],
+        stretches: &[Stretch],
+        tag: Option<Vec<u8>>,
+    ) -> Result<Vec<Entry>, Refusal> {
+        let nothing = audit::Payload::default();
+        let mut leaves: Vec<_> = events
+            .iter()
+            .zip(sources(service, stretches))
+            .map(|(received, source)| {
+                let payload = received.event.payload.as_ref().unwrap_or(&nothing);
+                let mut leaf = header(&received.event, source);
+                leaf.subject_tag = tag.clone().unwrap_or_else(|| self.tags.subject(&payload.subject));
+                (leaf, payload)
+            })
+            .collect();
+        let sealed = self.keyring.seal(self.store.clock().now(), &mut leaves).await?;
+        let entries = leaves
+            .iter()
+            .zip(sealed)
+            .zip(events)
+            .map(|(((header, payload), sealed), received)| {
+                let digest = self.tags.digest(&received.body);
+                Entry::new(header, sealed, digest, self.tags.of(payload))
+            });
+        Ok(entries.collect())
+    }
+
     /// Records in the log that `caller` read it: `draft` says what.
     ///
     /// # Errors
     /// As [`Self::append`]: what is not recorded is not read.
-    pub async fn record(&self, mut draft: Draft) -> Result<(), Refusal> {
+    pub async fn record(&self, draft: Draft) -> Result<(), Refusal> {
+        let own = [self.own_event(draft)?];
+        self.append(SERVICE, &own, Vec::new()).await.map(drop)
+    }
+
+    /// Does `what`, and records it in the log if it did something: both or neither.
+    ///
+    /// # Errors
+    /// Those of `what`, and as [`Self::append`].
+    pub(crate) async fn tell<C: Command<Answer = bool>>(&self, what: C, draft: Draft) -> Result<(), Refusal> {
+        let Received { event, .. } = self.own_event(draft)?;
+        let subject = event.payload.as_ref().map_or("", |payload| &payload.subject);
+        let tag = self.tags.subject(subject);
+        let append = self.own_entry(event, tag).await?;
+        if self.store.apply(Told { what, append }).await?.is_some() {
+            self.has_grown();
+            self.stats.appended(Duration::ZERO);
+        }
+        Ok(())
+    }
+
+    /// An event of the log's own.
+    fn own_event(&self, mut draft: Draft) -> Result<Received, Refusal> {
         draft.withhold();
         let now = self.store.clock().now();
         let seed = Seed::draw().map_err(|_| Reason::Internal)?;
@@ -244,9 +315,7 @@ impl Log {
         event.event_id = seed.id::<Own>("event", now, SLOT).to_string();
         event.occurred_time = Some(timestamp(now));
         let body = event.encode_to_vec();
-        self.append(SERVICE, &[Received { event, body }], Vec::new())
-            .await
-            .map(drop)
+        Ok(Received { event, body })
     }
 
     /// The leaf at `index`.
@@ -288,15 +357,18 @@ impl Log {
     ) -> Result<Vec<Option<LeafRow>>, Refusal> {
         let deadline = Instant::now() + wait;
         let mut grown = self.grown.subscribe();
+        let asked: Vec<_> = event_ids.iter().map(|id| event_key(id)).collect();
+        let mut found: Vec<Option<LeafRow>> = vec![None; asked.len()];
         loop {
             grown.mark_unchanged();
-            let keys: Vec<_> = event_ids.iter().map(|id| event_key(id)).collect();
-            let read = self.store.snapshot(move |r| {
-                let one = |key: &Vec<u8>| Ok(r.group::<LeafRow>(SLOT, "event_id", key)?.pop());
-                keys.iter().map(one).collect::<Result<Vec<_>, sammati_store::Error>>()
-            });
-            let row = |found: Option<sammati_store::Stored<LeafRow>>| found.map(|row| row.record).filter(&allowed);
-            let found: Vec<_> = read.await?.into_iter().map(row).collect();
+            let missing = asked.iter().zip(&found).filter(|(_, found)| found.is_none());
+            let keys: Vec<_> = missing.map(|(key, _)| key.clone()).collect();
+            let read = self.store.read(move |r| r.groups::<LeafRow>(SLOT, "event_id", &keys));
+            for row in read.await?.into_iter().map(|row| row.record).filter(&allowed) {
+                let key = event_key(&row.header().event_id);
+                let places = asked.iter().zip(&mut found).filter(|(asked, _)| **asked == key);
+                places.for_each(|(_, place)| *place = Some(row.clone()));
+            }
             let now = Instant::now();
             if found.iter().all(Option::is_some) || now >= deadline {
                 return Ok(found);
@@ -308,6 +380,7 @@ impl Log {
                 deadline.min(now + POLL)
             };
             drop(tokio::time::timeout_at(look_again, grown.changed()).await);
+            tokio::time::sleep_until(deadline.min(now + PACE)).await;
         }
     }
 
@@ -335,8 +408,8 @@ impl Log {
             log = self.origin,
             why,
             "the log is FROZEN: nothing is taken and nothing signed. Keep its database, its key and the last checkpoints as \
-             they are. To go on, open the next log: an empty database, a new log_key.pem and another \
-             service.origin (docs/OPERATIONS.md, A frozen log)"
+             they are. To go on, open the next log: an empty database, a new log_key.pem, another service.origin, \
+             and this one's database as service.follows (docs/OPERATIONS.md, A frozen log)"
         );
         self.stats.frozen.set(1);
         match self.store.apply(Freeze { why }).await {
@@ -375,7 +448,7 @@ fn half_year(now: Micros) -> String {
 
 /// Marks the ids of the log's own events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Own;
+pub(crate) struct Own;
 
 impl sammati_kernel::IdKind for Own {
     const COLLECTION: &'static str = "events";

@@ -1,5 +1,7 @@
 //! How is it kept? The records of the log, all in its one partition.
 
+mod erasure;
+
 use prost::Message;
 use sammati_api::audit::v1::Leaf;
 use sammati_kernel::Slot;
@@ -9,8 +11,11 @@ use sammati_log::hash::leaf_hash;
 use sammati_store::verbs::Known;
 use sammati_store::{Cell, Column, EmbeddedMigrations, Reader, Record, Table, embed_migrations};
 
+pub use erasure::{Done, ErasureRow, HoldRow, Running};
+
 pub use crate::posting::PostingRow;
 use crate::posting::{Reach, Tag, Walk};
+use crate::succession::SuccessionRow;
 
 /// The tables of the log.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/log");
@@ -28,8 +33,11 @@ pub fn log_tables() -> Vec<Known> {
         Known::of::<SubjectRow>(),
         Known::of::<TileRow>(),
         Known::of::<CheckpointRow>(),
+        Known::of::<ErasureRow>(),
+        Known::of::<HoldRow>(),
         Known::of::<CosignatureRow>(),
         Known::of::<LogKeyRow>(),
+        Known::of::<SuccessionRow>(),
     ]
 }
 
@@ -40,6 +48,9 @@ pub fn key_tables() -> Vec<Known> {
 
 /// A log is one partition: everything of it is in this slot.
 pub const SLOT: Slot = Slot::new(0);
+
+/// The partition that it is.
+pub(crate) const PARTITION: i64 = 0;
 
 /// Rows of one query.
 const CHUNK: usize = 256;
@@ -80,6 +91,9 @@ pub struct LogRow {
     /// Up to which run the merges of postings are done.
     #[prost(uint64, tag = "10")]
     pub merged: u64,
+    /// How often leaves were cleared: postings made of what they were before are not taken.
+    #[prost(uint64, tag = "11")]
+    pub cleared: u64,
 }
 
 impl LogRow {
@@ -478,15 +492,33 @@ pub struct PayloadKeyRow {
     /// The key under the key-encryption key; empty once it was destroyed.
     #[prost(bytes = "vec", tag = "2")]
     pub wrapped: Vec<u8>,
+    /// How many keys of this name were destroyed before it.
+    #[prost(int64, tag = "3")]
+    pub generation: i64,
+    /// When the last of them was; 0 if none was.
+    #[prost(int64, tag = "4")]
+    pub destroyed: i64,
+    /// On what ground.
+    #[prost(string, tag = "5")]
+    pub basis: String,
+}
+
+impl PayloadKeyRow {
+    /// The value of the column of those of which one was destroyed.
+    pub(crate) const GONE: [u8; 1] = [1];
 }
 
 impl Record for PayloadKeyRow {
     const TABLE: Table = Table {
         name: "payload_key",
-        columns: &[],
+        columns: &[Column::bytes("gone")],
     };
 
     fn key(&self) -> Vec<u8> {
         self.id.clone()
+    }
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![(self.generation > 0).then(|| Self::GONE.to_vec()).into()]
     }
 }

@@ -2,8 +2,10 @@
 
 mod log;
 mod proof;
+mod retention;
 mod stream;
 mod subject;
+mod succession;
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! How is it started? The settings, the two databases, the key, and the task that signs.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,8 +8,9 @@ use std::time::Duration;
 
 use sammati_api::audit::v1::log_service_server::LogServiceServer;
 use sammati_api::audit::v1::proof_service_server::ProofServiceServer;
+use sammati_api::audit::v1::retention_service_server::RetentionServiceServer;
 use sammati_api::audit::v1::subject_service_server::SubjectServiceServer;
-use sammati_kernel::{Clock, Key, Reason};
+use sammati_kernel::{AccountId, Clock, Key, Reason};
 use sammati_log::cosignature::Witness;
 use sammati_server::config::DatabaseConfig;
 use sammati_server::post::Post;
@@ -16,7 +18,7 @@ use sammati_server::{
     Built, Config, ConfigError, Database, IdentityFacts, Keeps, Served, Service, Start, StartError, plain, upkeep,
 };
 use sammati_store::verbs::Remark;
-use sammati_store::{Options, Store};
+use sammati_store::{Location, Options, Store};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -31,6 +33,8 @@ use crate::witnesses::Witnesses;
 /// How often the log is signed while it grows.
 const SIGN_EVERY: Duration = Duration::from_secs(1);
 
+/// How often what is due is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// The key that `log_key.pem` replaces, while readers change over.
 const PREVIOUS_KEY: &str = "log_key.previous.pem";
 
@@ -52,6 +56,9 @@ pub struct Settings {
     /// How many of them the log's readers ask for: it signs nothing after a start before it has heard from so many.
     #[serde(default)]
     pub witnesses_required: usize,
+    /// The database of the log that this one goes on from, sealed or frozen, as `sqlite:{path}` or `postgres://…` with the
+    /// password and authority of `[database]`. Read once, when this one begins.
+    pub follows: Option<String>,
     /// The file, among the secrets, of the authorities (PEM) that the certificates of witnesses are of.
     #[serde(default = "Settings::witness_authorities")]
     pub witness_authorities: String,
@@ -136,9 +143,11 @@ impl Service for Audit {
         let log = Database {
             partitions: Some(1),
             more: Some(crate::fsck::log),
+            archive: Some(crate::archive::archive),
             ..Database::of(database, "log", MIGRATIONS, rows::log_tables())?
         };
         config.service.witnesses(config)?;
+        follows(config)?;
         let unseen = Remark::warn(
             "no witness cosigns the log: a rollback of its database would not be seen by it, only by whoever kept a checkpoint",
             "name witnesses that others run under service.witnesses, and service.witnesses_required",
@@ -187,6 +196,7 @@ impl Service for Audit {
         let beside = Beside {
             witnesses,
             previous_key,
+            follows: follows(&start.config)?,
         };
         let log = open_with(&parts, beside).await?;
         start.metrics.with(|registry| log.register_metrics(registry));
@@ -197,6 +207,11 @@ impl Service for Audit {
                 .spawn(http::serve(Arc::clone(&log), listener, start.shutdown.clone()));
         }
         start.tasks.spawn(sign(Arc::clone(&log), start.shutdown.clone()));
+        let known = facts.clone();
+        let purged = move || known.deleted_accounts();
+        start
+            .tasks
+            .spawn(sweep(Arc::clone(&log), purged, start.shutdown.clone()));
         start.tasks.spawn(cosign(Arc::clone(&log), start.shutdown.clone()));
         start.tasks.spawn({
             let (log, stop) = (Arc::clone(&log), start.shutdown.clone());
@@ -227,6 +242,8 @@ pub struct Beside {
     pub witnesses: Witnesses,
     /// The key that the present one replaces; both sign while it is there.
     pub previous_key: Option<Zeroizing<Vec<u8>>>,
+    /// The database of the log that it goes on from.
+    pub follows: Option<Location>,
 }
 
 /// The same with witnesses, or while its key is replaced.
@@ -242,6 +259,7 @@ pub async fn open_with(parts: &Parts, beside: Beside) -> Result<Arc<Log>, StartE
         &parts.log_key,
         beside.previous_key.as_ref().map(|der| der.as_slice()),
         &parts.lookup,
+        beside.follows,
     )
     .await;
     log.map(|log| Arc::new(log.witnessed(beside.witnesses)))
@@ -254,7 +272,35 @@ pub fn served(log: Arc<Log>, lookup: &Key) -> Served {
     Served::new()
         .add(LogServiceServer::new(rpc.clone()))
         .add(ProofServiceServer::new(rpc.clone()))
-        .add(SubjectServiceServer::new(rpc))
+        .add(SubjectServiceServer::new(rpc.clone()))
+        .add(RetentionServiceServer::new(rpc))
+}
+
+/// Erases again what a restore brought back, then what is due, until `stop`. `deleted` tells the accounts that are deleted,
+/// and whether their data is destroyed.
+async fn sweep(log: Arc<Log>, deleted: impl Fn() -> Vec<(AccountId, bool)> + Send, stop: CancellationToken) {
+    let mut each = tokio::time::interval(SWEEP_EVERY);
+    each.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut again, mut booked) = (true, HashSet::new());
+    while stop.run_until_cancelled(each.tick()).await.is_some() {
+        let done = async {
+            if again {
+                log.erase_again().await?;
+            }
+            let purged = deleted().into_iter().filter(|(_, purged)| *purged).map(|(id, _)| id);
+            let new: Vec<_> = purged.filter(|id| !booked.contains(id)).collect();
+            log.book_again(&new).await?;
+            booked.extend(new);
+            log.sweep().await
+        };
+        match done.await {
+            Ok(()) => again = false,
+            Err(refusal) => tracing::warn!(
+                reason = refusal.reason.as_str(),
+                "what is due is not erased yet; trying again"
+            ),
+        }
+    }
 }
 
 /// Signs the log each second if it grew, until `stop`.
@@ -312,6 +358,20 @@ fn parts(start: &Start<Settings>) -> Result<Parts, StartError> {
         kek,
         lookup,
     })
+}
+
+/// The database that this log goes on from.
+fn follows(config: &Config<Settings>) -> Result<Option<Location>, ConfigError> {
+    let Some(url) = &config.service.follows else {
+        return Ok(None);
+    };
+    let database = config.database()?;
+    if *url == database.url {
+        return Err(ConfigError(
+            "service.follows must be another database than database.url".to_owned(),
+        ));
+    }
+    database.location_at(url).map(Some)
 }
 
 /// A log is one partition, and so is the database of its keys: one lane.

@@ -7,16 +7,13 @@ use sammati_kernel::Refusal;
 use sammati_store::{Error, Reader};
 
 use crate::log::Log;
-use crate::rows::{LeafRow, LogRow, SLOT, SourceRow, event_key};
+use crate::rows::{LeafRow, LogRow, PARTITION, SLOT, SourceRow, event_key};
 
 /// Rows that one call looks at, at most: the next page goes on.
 const MOST: usize = 5000;
 
 /// Rows of one query.
 const CHUNK: i64 = 256;
-
-/// The partition of the log's database that all of it is in.
-const PARTITION: i64 = 0;
 
 /// The partitions that are asked about, each with ids of events that its service has, and the page's size.
 #[derive(Debug, Clone)]

@@ -70,12 +70,12 @@ impl Walk {
 type Found<T> = Result<Result<T, String>, sammati_store::Error>;
 
 impl Log {
-    /// Begins a list of the events about the subject with this tag, in the tree of `checkpoint`.
+    /// Begins a list of the events about the subject with this tag, in the tree of this size.
     ///
     /// # Errors
     /// `LOG_FROZEN`, `STORAGE_UNAVAILABLE`.
-    pub(crate) async fn begin_walk(&self, tag: &[u8], checkpoint: &CheckpointRow) -> Result<Walk, Refusal> {
-        let (tag, size) = (tag.to_vec(), checkpoint.size);
+    pub(crate) async fn begin_walk(&self, tag: &[u8], size: u64) -> Result<Walk, Refusal> {
+        let tag = tag.to_vec();
         let found = self.store.snapshot(move |r| begin(r, &tag, size)).await?;
         self.or_frozen(found).await
     }

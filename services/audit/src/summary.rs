@@ -26,19 +26,20 @@ struct Line {
     hi_types: BTreeSet<i32>,
 }
 
-/// The types of events in which somebody was allowed or refused to see data.
-fn counts(event_type: &str) -> bool {
-    matches!(
-        event_type,
-        "access.authorized" | "access.denied" | "access.break_glass" | "data.requested"
-    )
+/// Whether somebody was allowed or refused to see data in it. A transfer that a decision caused is in that one's event.
+fn counts(header: &Leaf) -> bool {
+    match header.event_type.as_str() {
+        "access.authorized" | "access.denied" | "access.break_glass" => true,
+        "data.requested" => header.causation_event_id.is_empty(),
+        _ => false,
+    }
 }
 
 impl Summary {
     /// Counts one event, if it belongs here and occurred within the range.
     pub(crate) fn take(&mut self, header: &Leaf, opened: &Opened, occurred: Option<(i64, i64)>) {
         let at = header.occurred_time.as_ref().and_then(micros).unwrap_or_default();
-        if !counts(&header.event_type) || occurred.is_some_and(|(from, to)| !(from..to).contains(&at.0)) {
+        if !counts(header) || occurred.is_some_and(|(from, to)| !(from..to).contains(&at.0)) {
             return;
         }
         let Opened::Readable(payload) = opened else {
@@ -83,17 +84,21 @@ impl Summary {
     }
 }
 
-/// Who was to see the data. A transfer names the HIP, then the HIU; a decision the requester first, but for one that a HIP
-/// asked about a consent alone: it stands first itself.
+/// Who was to see the data. Who breaks the glass sees it. A transfer names the HIP, then the HIU; a decision the requester
+/// first, but for two: one that a HIP asked about a consent alone begins with the HIP, and whom it would have sent the data
+/// to is not known when there was no such consent; and one of a requester whom she blocks does not name it as a party.
 fn recipient(header: &Leaf, payload: &Payload) -> String {
+    let actor = payload.actor.clone().unwrap_or_default();
     let mut parties = payload
         .object_refs
         .iter()
         .filter(|name| name.starts_with("participants/"));
     let (first, second) = (parties.next(), parties.next());
-    let actor = payload.actor.clone().unwrap_or_default();
-    let only_hip = actor.roles == [i32::from(ParticipantRole::Hip)] && first == Some(&actor.id);
-    let provider_first = header.event_type.starts_with("data.") || only_hip;
-    let found = if provider_first { second.or(first) } else { first };
+    let only_hip = actor.roles == [i32::from(ParticipantRole::Hip)];
+    if header.event_type == "access.break_glass" || (header.reason_code == "BLOCKED_BY_SUBJECT" && !only_hip) {
+        return actor.id;
+    }
+    let provider_first = header.event_type.starts_with("data.") || (only_hip && first == Some(&actor.id));
+    let found = if provider_first { second } else { first };
     found.cloned().unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use sammati_api::audit::v1 as audit;
 use sammati_api::audit::v1::watch_events_response::Item;
 use sammati_kernel::{Caller, Fact, Reason, Refusal};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::keyring::Opened;
 use crate::log::Log;
@@ -22,8 +22,8 @@ const CHUNK: u64 = 64;
 /// How often what was signed is looked at while nothing is told: another replica may have signed.
 const POLL: Duration = Duration::from_millis(200);
 
-/// The end of a stream that lasted this many looks without an event: a heartbeat.
-const BEATS: u32 = 5;
+/// After so long without an item the newest checkpoint is told again: the stream is alive.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// One watcher, pulled by its stream: whoever does not read is not read for.
 pub(crate) struct Watcher {
@@ -32,9 +32,11 @@ pub(crate) struct Watcher {
     /// The next index.
     next: u64,
     ready: VecDeque<audit::WatchEventsResponse>,
-    grown: watch::Receiver<()>,
+    signed: watch::Receiver<()>,
     /// The size of the checkpoint that was told last.
     told: Option<u64>,
+    /// When the last item was told.
+    last: Instant,
 }
 
 impl Watcher {
@@ -43,7 +45,7 @@ impl Watcher {
     /// # Errors
     /// `POSITION_UNKNOWN` when the log has not signed that far, `LOG_FROZEN`, `STORAGE_UNAVAILABLE`.
     pub(crate) async fn begin(log: Arc<Log>, caller: Caller, next: u64) -> Result<Self, Refusal> {
-        let grown = log.grown();
+        let wakes = log.newly_signed.subscribe();
         let signed = log.good_enough(0).await?.map_or(0, |row| row.size);
         if next > signed {
             return Err(Refusal::new(Reason::PositionUnknown)
@@ -55,8 +57,9 @@ impl Watcher {
             caller,
             next,
             ready: VecDeque::new(),
-            grown,
+            signed: wakes,
             told: None,
+            last: Instant::now(),
         })
     }
 
@@ -65,20 +68,23 @@ impl Watcher {
     /// # Errors
     /// `LOG_FROZEN`, `STORAGE_UNAVAILABLE`.
     pub(crate) async fn next(&mut self) -> Result<audit::WatchEventsResponse, Refusal> {
-        let mut looks = 0;
+        let item = self.item().await?;
+        self.last = Instant::now();
+        Ok(item)
+    }
+
+    async fn item(&mut self) -> Result<audit::WatchEventsResponse, Refusal> {
         loop {
             if let Some(item) = self.ready.pop_front() {
                 return Ok(item);
             }
-            let signed = self.log.good_enough(0).await?;
+            self.signed.mark_unchanged();
+            let (signed, now) = (self.log.good_enough(0).await?, Instant::now());
             match signed {
                 Some(row) if row.size > self.next => self.load(&row).await?,
-                // All of it was told. Said again from time to time: the stream is alive.
-                Some(row) if self.told != Some(row.size) || looks >= BEATS => return self.covered(row).await,
-                _ => {
-                    looks += 1;
-                    let _ = timeout(POLL, self.grown.changed()).await;
-                }
+                // All of it was told.
+                Some(row) if self.told != Some(row.size) || now >= self.last + BEAT => return self.covered(row).await,
+                _ => drop(timeout(POLL, self.signed.changed()).await),
             }
         }
     }

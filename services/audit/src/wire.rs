@@ -4,6 +4,7 @@ mod append;
 mod event;
 mod list;
 mod proof;
+mod retention;
 mod sources;
 mod subject;
 mod tile;
@@ -16,6 +17,7 @@ use sammati_kernel::{Refusal, Violations};
 pub(crate) use append::{Mended, batch, direct_events};
 pub(crate) use list::{Filter, filter};
 pub(crate) use proof::{Leaves, inclusion, which_leaves};
+pub(crate) use retention::{class_erasure, erased_subject, expired_class, hold, lifted_hold};
 pub(crate) use sources::{feeds, index_of, position};
 pub(crate) use subject::{occurred, subject};
 
@@ -129,13 +131,30 @@ pub(crate) fn cosigned_size(request: &audit::AddCosignatureRequest) -> Result<u6
     done(wrong, size)
 }
 
+/// Checks a `SealLogRequest`.
+///
+/// # Errors
+/// `FIELD_INVALID` with everything that is wrong.
+pub(crate) fn sealed(request: &audit::SealLogRequest) -> Result<(), Refusal> {
+    let mut wrong = Violations::new();
+    log_name(&request.log, &mut wrong);
+    if !is_log_name(&request.successor) {
+        wrong.add("successor", "must be logs/{id}");
+    }
+    wrong.check()
+}
+
 /// `logs/{id}`, whether there is one or not.
 fn log_name(name: &str, wrong: &mut Violations) {
-    let plain =
-        |id: &str| !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if !name.strip_prefix("logs/").is_some_and(plain) {
+    if !is_log_name(name) {
         wrong.add("log", "must be logs/{id}");
     }
+}
+
+fn is_log_name(name: &str) -> bool {
+    let plain =
+        |id: &str| !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    name.strip_prefix("logs/").is_some_and(plain)
 }
 
 fn size(field: &'static str, size: i64, wrong: &mut Violations) -> Option<u64> {
@@ -202,6 +221,7 @@ pub(crate) fn log_event(log: &str, row: &LeafRow, header: audit::Leaf, opened: O
         header: Some(header),
         payload,
         payload_state: state.into(),
+        erasure: None,
     }
 }
 
@@ -227,10 +247,15 @@ pub(crate) fn subject_head(head: &Head, note: String, checkpoint: &CheckpointRow
 /// A checkpoint on the wire.
 pub(crate) fn checkpoint(log: &str, row: CheckpointRow) -> audit::Checkpoint {
     audit::Checkpoint {
-        name: format!("{log}/checkpoints/{}", row.size),
+        name: checkpoint_name(log, row.size),
         log: log.to_owned(),
         size: number(row.size),
         root_hash: row.root,
         note: row.note,
     }
+}
+
+/// The name of the checkpoint of this size.
+pub(crate) fn checkpoint_name(log: &str, size: u64) -> String {
+    format!("{log}/checkpoints/{size}")
 }

@@ -6,18 +6,24 @@ pub mod verify;
 
 pub use keys::{ArtefactKey, ArtefactKeys};
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, SecondsFormat};
 use ring::digest::{SHA256, digest};
 use sammati_api::consent::v1::consent::Origin;
 use sammati_api::types::v1::CareContextRef;
 use sammati_kernel::jws::{MAX_TOKEN, signing_input};
-use sammati_kernel::{Caller, ConsentId, Micros, ParticipantId, Refusal, Slot};
+use sammati_kernel::{
+    AccountId, Actor, Caller, ConsentId, Micros, ParticipantId, Refusal, RepresentationId, RepresentationKind,
+    Representing, SessionId, Slot,
+};
 use serde_json::{Map, Value, json};
 
 use crate::consent::State;
 use crate::request::ask::Ask;
 use crate::rows::{ConsentRow, broken};
 use crate::scope::Scope;
+use crate::status_list::{self, ENTRIES};
 
 /// The `typ` of an artefact.
 pub const TYP: &str = "consent-artefact+jwt";
@@ -92,8 +98,13 @@ pub fn inputs(kid: &str, claims: &Claims<'_>) -> Result<[String; 2], Refusal> {
         claims.address(&mut value, audience)?;
         let input = signing_input(kid, TYP, canonical(&value).as_bytes());
         if input.len() + SIGNATURE > MAX_TOKEN {
+            // Of a grant there may be several; a narrowing is one scope.
+            let field = match claims.consent.grant_version {
+                1 => "grants.scope.care_contexts",
+                _ => "scope.care_contexts",
+            };
             return Err(Refusal::field(
-                "grants.scope.care_contexts",
+                field,
                 "too many for one artefact of 16 KiB; name fewer, or none for all",
             ));
         }
@@ -155,6 +166,8 @@ fn fits_at_the_longest(ask: &Ask, hip: &ParticipantId) -> bool {
         granted: ask.scope.erase_time.0,
         expire: ask.scope.erase_time.0,
         notice: ask.notice.clone(),
+        status_list: ConsentId::new(Micros(0), Slot::new(0), [0; 8]).to_vec(),
+        status_index: ENTRIES,
         ..ConsentRow::default()
     };
     let claims = Claims {
@@ -167,9 +180,31 @@ fn fits_at_the_longest(ask: &Ask, hip: &ParticipantId) -> bool {
         hiu_name: &name,
         event_id: &reference,
         supersedes: Some((ConsentId::new(Micros(0), Slot::new(0), [0; 8]), i32::MAX)),
-        caller: &Caller::ANYONE,
+        caller: &representative(),
     };
     inputs(&"x".repeat(KID), &claims).is_ok()
+}
+
+/// Whoever takes most words to name: one who acts for her.
+fn representative() -> Caller {
+    let account = AccountId::new(Micros(0), Slot::new(0), [0; 8]);
+    let acting = Representing {
+        representation: RepresentationId::new(Micros(0), Slot::new(0), [0; 8]),
+        principal: account,
+        representative: account,
+        kind: RepresentationKind::Delegate,
+        powers: BTreeSet::new(),
+        purposes: BTreeSet::new(),
+        participants: BTreeSet::new(),
+        ends: None,
+        session: SessionId::new(Micros(0), Slot::new(0), [0; 8]),
+        app: None,
+        auth_time: 0,
+    };
+    Caller {
+        actor: Some(Actor::Representative(Box::new(acting))),
+        ..Caller::ANYONE
+    }
 }
 
 impl Claims<'_> {
@@ -187,7 +222,7 @@ impl Claims<'_> {
             (None, None) if origin != Origin::Policy => json!({ "kind": "UNKNOWN" }),
             (None, _) => json!({ "kind": "PERSON" }),
         };
-        Ok(json!({
+        let mut claims = json!({
             "iss": self.manager,
             "iat": made.seconds(),
             "nbf": made.seconds(),
@@ -213,7 +248,11 @@ impl Claims<'_> {
             },
             "event_id": self.event_id,
             "log_origin": self.log_origin,
-        }))
+        });
+        if let Some(status) = status_list::claim(consent) {
+            claims["status"] = status;
+        }
+        Ok(claims)
     }
 
     /// Puts in what is of one audience alone.
@@ -407,6 +446,33 @@ mod tests {
                 prop_assert!(fits_at_the_longest(&ask, &ask.hips[0]));
             }
         }
+    }
+
+    #[test]
+    fn nobody_takes_more_words_to_name_than_a_representative() {
+        let ask = ask("Dr Asha".to_owned(), "MH1001".to_owned(), 0, String::new());
+        let consent = ConsentRow {
+            id: ConsentId::new(Micros(0), Slot::new(0), [0; 8]).to_vec(),
+            scope: (&ask.scope).into(),
+            ..ConsentRow::default()
+        };
+        let spelled = |caller: &Caller| {
+            let claims = Claims {
+                manager: "sbx",
+                log_origin: "log",
+                consent: &consent,
+                patient: &ask.patient,
+                care_contexts: &[],
+                hip_name: "The hospital",
+                hiu_name: "The clinic",
+                event_id: "event",
+                supersedes: None,
+                caller,
+            };
+            canonical(&claims.common().unwrap())
+        };
+        let (longest, other) = (spelled(&representative()), spelled(&Caller::ANYONE));
+        assert!(longest.contains("REPRESENTATIVE") && longest.len() > other.len());
     }
 
     #[test]

@@ -6,7 +6,9 @@
 mod again;
 pub mod artefact;
 pub mod break_glass;
+pub mod closing;
 pub mod consent;
+mod daily;
 pub mod decision;
 pub mod directory;
 pub mod discovery;
@@ -25,6 +27,7 @@ pub mod scope;
 mod service;
 pub mod share;
 pub mod standing;
+pub mod status_list;
 pub mod step_up;
 pub mod subject;
 pub mod subscription;

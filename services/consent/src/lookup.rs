@@ -1,6 +1,6 @@
 //! Keyed hashes: what is looked up by something personal is looked up by its hash.
 
-use sammati_kernel::{AccountId, Key, ParticipantId, Slot};
+use sammati_kernel::{AccountId, Key, MobileNumber, ParticipantId, Slot};
 
 /// The keyed hash of a person, a provider and a care context reference.
 pub type ContextKey = [u8; 32];
@@ -62,15 +62,30 @@ impl Lookup {
         self.of("discovery try", &[hip.as_str().as_bytes(), account.as_bytes()])
     }
 
+    /// An asker whose requests to an address, in lower case, her policies decide.
+    pub fn decided(&self, address: &str, hiu: &ParticipantId) -> [u8; 32] {
+        self.of("decided beforehand", &[address.as_bytes(), hiu.as_str().as_bytes()])
+    }
+
+    /// A mobile that providers send messages to, whosever it is.
+    pub fn deep_link(&self, mobile: &MobileNumber) -> [u8; 32] {
+        self.of("deep link", &[mobile.expose().as_bytes()])
+    }
+
+    /// Where a status list has its entries.
+    pub fn status_list(&self, id: &[u8]) -> [u8; 32] {
+        self.of("status list", &[id])
+    }
+
     /// Where rows about an address live that is nobody's: a slot, and an owner that is no account.
     pub fn nobody(&self, address: &str) -> (Slot, Vec<u8>) {
         let hash = self.of("nobody", &[address.as_bytes()]);
         (Slot::of_hash(&hash), hash[16..].to_vec())
     }
 
-    /// A professional's registration.
-    pub fn professional(&self, registration: &[String; 3]) -> [u8; 32] {
-        self.of("professional", &registration.each_ref().map(|part| part.as_bytes()))
+    /// A professional.
+    pub fn professional(&self, id: &ParticipantId) -> [u8; 32] {
+        self.of("professional", &[id.as_str().as_bytes()])
     }
 
     /// Parts are length-prefixed, so that no two lists of parts run together.

@@ -265,9 +265,9 @@ fn is_against(caller: &Caller, row: &RightsRow) -> bool {
     caller.participant().is_some_and(|id| id.name() == row.against)
 }
 
-/// The recipient of a notification.
+/// The recipient of a notification; every operator is that of all operators'.
 pub fn is_recipient(caller: &Caller, row: &NotificationRow) -> bool {
-    row.recipient == caller.id()
+    row.recipient == recipient(caller)
 }
 
 /// The participant that calls.

@@ -18,6 +18,7 @@ use sammati_api::consent::v1::step_up_service_server::StepUpServiceServer;
 use sammati_api::consent::v1::subscription_service_server::SubscriptionServiceServer;
 use sammati_api::consent::v1::transfer_service_server::TransferServiceServer;
 use sammati_kernel::{Key, Micros, Refusal};
+use sammati_server::messages::{Messages, NoMessages, RemoteMessages};
 use sammati_server::relay::{CONSUMER, Relay};
 use sammati_server::{
     Again, Built, Config, ConfigError, Database, IdentityFacts, Keeps, Served, Service, Start, StartError, upkeep,
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::again;
 use crate::artefact::{ArtefactKey, ArtefactKeys};
+use crate::closing::Closings;
 use crate::directory::identity::{Follower, IdentityResolver};
 use crate::directory::{Directory, Resolver};
 use crate::rows::{self, MIGRATIONS};
@@ -130,6 +132,8 @@ pub struct Parts {
     pub directory: Arc<dyn Directory>,
     /// Who finds persons.
     pub resolver: Arc<dyn Resolver>,
+    /// The message sender.
+    pub messages: Messages,
     /// The keys of artefacts and link tokens.
     pub artefact_keys: ArtefactKeys,
     /// The key that wraps data keys.
@@ -218,6 +222,7 @@ pub async fn background(rpc: Rpc, store: Store, stop: CancellationToken) {
     tokio::join!(
         keep_time(&store, Beat::new(&stop, sweep::EVERY)),
         halt(&rpc, Beat::new(&stop, sweep::EVERY)),
+        close(&rpc, Beat::new(&stop, sweep::EVERY)),
         write_denials(&rpc, Beat::new(&stop, FLUSH)),
     );
     rpc.flush_denials(true).await;
@@ -238,6 +243,18 @@ async fn halt(rpc: &Rpc, mut beat: Beat<'_>) {
             tracing::warn!(
                 reason = refusal.reason.as_str(),
                 "transfers of suspended participants wait; trying again"
+            );
+        }
+    }
+}
+
+async fn close(rpc: &Rpc, mut beat: Beat<'_>) {
+    let mut closings = Closings::default();
+    while beat.next().await {
+        if let Err(refusal) = rpc.close_accounts(&mut closings).await {
+            tracing::warn!(
+                reason = refusal.reason.as_str(),
+                "what belongs to deleted accounts waits; trying again"
             );
         }
     }
@@ -276,11 +293,22 @@ fn parts(start: &Start<Settings>, facts: &IdentityFacts) -> Result<Parts, StartE
         store: open_store(start, lookup.derive("store"))?,
         directory: Arc::new(Follower::new(facts.clone(), bound)),
         resolver: Arc::new(IdentityResolver::new(start.peers.channel("identity")?)),
+        messages: messages(start)?,
         artefact_keys: artefact_keys(start)?,
         kek,
         lookup,
         settings,
     })
+}
+
+/// It runs without a sender: only deep links are sent.
+fn messages(start: &Start<Settings>) -> Result<Messages, ConfigError> {
+    let sender = start.peers.provider("messages");
+    if start.peers.knows(sender) {
+        return Ok(Arc::new(RemoteMessages(start.peers.channel(sender)?)));
+    }
+    tracing::warn!("peers.messages is not set: SendDeepLink is refused until it is");
+    Ok(Arc::new(NoMessages))
 }
 
 fn artefact_keys(start: &Start<Settings>) -> Result<ArtefactKeys, ConfigError> {

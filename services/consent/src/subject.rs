@@ -65,6 +65,11 @@ impl Subject {
     }
 }
 
+/// What a block weighs in memory, in bytes.
+fn weight(block: &Block) -> usize {
+    256 + block.care_contexts.len() * 64 + block.hips.len() * 128 + block.purposes.len() * 16
+}
+
 /// What never changes of a consent: whose it is and between whom.
 #[derive(Debug, Clone)]
 pub struct Parties {
@@ -127,7 +132,8 @@ impl Subjects {
             .filter_map(|row| row.record.key.try_into().ok())
             .collect();
         let named: usize = consents.iter().map(|held| held.care_contexts.len()).sum();
-        let bytes = 128 + consents.len() * 640 + named * 640 + linked.len() * 48 + blocks.len() * 512;
+        let bytes =
+            128 + consents.len() * 640 + named * 640 + linked.len() * 48 + blocks.iter().map(weight).sum::<usize>();
         let subject = Subject {
             consents,
             linked,
@@ -204,7 +210,10 @@ impl Subjects {
         self.open(rows).await
     }
 
-    async fn open(&self, rows: Vec<sammati_store::Stored<ConsentRow>>) -> Result<Vec<Arc<Held>>, Refusal> {
+    /// Those that have ended. One that is open is not among the live ones of the state that was confirmed, so it is newer
+    /// than the blocks that stand beside it: it is no candidate yet.
+    async fn open(&self, mut rows: Vec<sammati_store::Stored<ConsentRow>>) -> Result<Vec<Arc<Held>>, Refusal> {
+        rows.retain(|row| !row.record.state().is_open());
         let Some(first) = rows.first() else {
             return Ok(Vec::new());
         };
@@ -215,5 +224,23 @@ impl Subjects {
             .ring(&self.store.read(move |r| Vault::load(r, &owner)).await?)?;
         let held = rows.iter().map(|row| Held::of(&row.record, &ring).map(Arc::new));
         held.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_block_weighs_what_it_names() {
+        let small = Block::default();
+        let large = Block {
+            care_contexts: (0..=255).map(|n| [n; 32]).collect(),
+            hips: BTreeSet::from([ParticipantId::parse("hospital").unwrap()]),
+            ..Block::default()
+        };
+        assert!(weight(&large) >= weight(&small) + 256 * size_of::<ContextKey>() + size_of::<ParticipantId>());
     }
 }

@@ -10,7 +10,7 @@ use sammati_kernel::{
 use sammati_store::{Command, Error, Keys, Store, View};
 
 use crate::rows::{ConsentRow, DiscoveryRow, ProfileShareRow, RequestRow, RightsRow, SubscriptionRow, TransferRow, id};
-use crate::{consent, discovery, request, rights, share, subscription, transfer};
+use crate::{break_glass, consent, discovery, request, rights, share, subscription, transfer};
 
 /// Between looks at the due index.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -36,6 +36,8 @@ pub enum Due {
     Share(ProfileShareId),
     /// A subscription's window or period.
     Subscription(SubscriptionId),
+    /// The review of what was opened in an emergency.
+    Review(ConsentId),
     /// The time to answer a request about her rights.
     Rights(RightsRequestId),
 }
@@ -56,12 +58,13 @@ impl Command for Expire {
             Due::Discovery(id) => id.slot(),
             Due::Share(id) => id.slot(),
             Due::Subscription(id) => id.slot(),
+            Due::Review(id) => id.slot(),
             Due::Rights(id) => id.slot(),
         }
     }
 
     fn is_essential(&self) -> bool {
-        true
+        !matches!(self.0, Due::Review(_))
     }
 
     fn reads(&self, keys: &mut Keys) {
@@ -78,6 +81,7 @@ impl Command for Expire {
             Due::Discovery(id) => keys.row::<DiscoveryRow>(id.to_vec()),
             Due::Share(id) => keys.row::<ProfileShareRow>(id.to_vec()),
             Due::Subscription(id) => keys.row::<SubscriptionRow>(id.to_vec()),
+            Due::Review(id) => keys.row::<ConsentRow>(id.to_vec()),
             Due::Rights(id) => keys.row::<RightsRow>(id.to_vec()),
         }
     }
@@ -110,6 +114,10 @@ impl Command for Expire {
             Due::Subscription(id) => {
                 let row = view.get::<SubscriptionRow>(id.as_bytes());
                 row.map_or(Ok(()), |mut row| subscription::expire(view, &mut row).map(drop))
+            }
+            Due::Review(id) => {
+                let row = view.get::<ConsentRow>(id.as_bytes());
+                row.map_or(Ok(()), |mut row| break_glass::remind::remind(view, &mut row))
             }
             Due::Rights(id) => {
                 let row = view.get::<RightsRow>(id.as_bytes());
@@ -159,6 +167,8 @@ fn due(reader: &mut sammati_store::Reader<'_>, now: Micros) -> Result<(Vec<Due>,
     let discoveries = reader.due::<DiscoveryRow>("due", now.0, BATCH)?;
     let shares = reader.due::<ProfileShareRow>("due", now.0, BATCH)?;
     let subscriptions = reader.due::<SubscriptionRow>("due", now.0, BATCH)?;
+    let reviews = reader.due::<ConsentRow>("review_due", now.0, BATCH)?;
+    let rights = reader.due::<RightsRow>("due", now.0, BATCH)?;
     let read = [
         requests.len(),
         transfers.len(),
@@ -166,9 +176,10 @@ fn due(reader: &mut sammati_store::Reader<'_>, now: Micros) -> Result<(Vec<Due>,
         discoveries.len(),
         shares.len(),
         subscriptions.len(),
+        reviews.len(),
+        rights.len(),
     ];
-    let rights = reader.due::<RightsRow>("due", now.0, BATCH)?;
-    let full = is_full(rights.len(), BATCH) || read.iter().any(|read| is_full(*read, BATCH));
+    let full = read.iter().any(|read| is_full(*read, BATCH));
     let mut all = Vec::new();
     all.extend(
         requests
@@ -192,6 +203,8 @@ fn due(reader: &mut sammati_store::Reader<'_>, now: Micros) -> Result<(Vec<Due>,
     all.extend(ids.map(Due::Share));
     let ids = subscriptions.iter().filter_map(|row| id(&row.record.id).ok());
     all.extend(ids.map(Due::Subscription));
+    let ids = reviews.iter().filter_map(|row| id(&row.record.id).ok());
+    all.extend(ids.map(Due::Review));
     let ids = rights.iter().filter_map(|row| id(&row.record.id).ok());
     all.extend(ids.map(Due::Rights));
     Ok((all, full))

@@ -5,7 +5,7 @@ use std::fmt;
 
 use prost::Message;
 use sammati_api::types::v1::CareContextRef;
-use sammati_kernel::{Key, Refusal, Slot};
+use sammati_kernel::{Key, Reason, Refusal, Slot};
 use sammati_store::{Error, Keys, Reader, View};
 
 use crate::rows::{DataKeyRow, broken};
@@ -52,6 +52,10 @@ impl Vault {
     /// INTERNAL when the stored one does not unwrap.
     pub fn key(&self, view: &mut View<'_>, owner: &[u8]) -> Result<Key, Refusal> {
         if let Some(row) = view.get::<DataKeyRow>(owner) {
+            if row.wrapped.is_empty() {
+                // Her account is deleted and her key destroyed: nothing more is kept of her.
+                return Err(Reason::NotAvailable.into());
+            }
             return self.unwrap(&row);
         }
         let key = Key::from_bytes(view.seed().bytes("data key"));
@@ -95,22 +99,26 @@ impl Vault {
     /// # Errors
     /// As [`Self::unwrap`].
     pub fn ring(&self, rows: &[DataKeyRow]) -> Result<Ring, Refusal> {
-        let keys = rows.iter().map(|row| Ok((row.owner.clone(), self.unwrap(row)?)));
-        Ok(Ring(keys.collect::<Result<_, Refusal>>()?))
+        let one = |row: &DataKeyRow| match row.wrapped.is_empty() {
+            true => Ok((row.owner.clone(), None)),
+            false => Ok((row.owner.clone(), Some(self.unwrap(row)?))),
+        };
+        Ok(Ring(rows.iter().map(one).collect::<Result<_, Refusal>>()?))
     }
 }
 
-/// Data keys by owner.
+/// Data keys by owner; `None` is one that was destroyed.
 #[derive(Debug, Clone, Default)]
-pub struct Ring(HashMap<Vec<u8>, Key>);
+pub struct Ring(HashMap<Vec<u8>, Option<Key>>);
 
 impl Ring {
     /// A ring with one key.
     pub fn of(owner: &[u8], key: Key) -> Self {
-        Self(HashMap::from([(owner.to_vec(), key)]))
+        Self(HashMap::from([(owner.to_vec(), Some(key))]))
     }
 
-    /// Opens what is sealed under `owner`'s key. Nothing sealed opens to nothing.
+    /// Opens what is sealed under `owner`'s key. Nothing sealed opens to nothing, and so does what was sealed under a key
+    /// that is destroyed.
     ///
     /// # Errors
     /// INTERNAL when the key is missing or does not fit.
@@ -132,8 +140,10 @@ impl Ring {
         if sealed.is_empty() {
             return Ok(None);
         }
-        let key = self.0.get(owner).ok_or_else(|| broken("a missing data key"))?;
-        open_as(key, what, id, sealed).map(Some)
+        match self.0.get(owner).ok_or_else(|| broken("a missing data key"))? {
+            Some(key) => open_as(key, what, id, sealed).map(Some),
+            None => Ok(None),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use sammati_server::event::{Draft, micros, system};
 use sammati_store::{ClaimKey, Command, Keys, Store, View};
 
 use crate::participant::{Change, What};
-use crate::representation::{Move, Verb};
+use crate::representation::{Lost, Move, Verb};
 use crate::rows::{AccountRow, Credential, ParticipantRow, SessionRow};
 use crate::{account, session};
 
@@ -47,8 +47,12 @@ pub(crate) async fn again(again: Again) -> Result<Vec<String>, Refusal> {
                 let line = || format!("{name} was given another {what}, and has none until it is set again");
                 lines.extend(done.then(line));
             }
+            "identity.deleted" => {
+                let done = delete(store, header, &name).await?;
+                lines.extend(done.then(|| format!("{name} was deleted, and is so again")));
+            }
             "identity.representation_ended" => {
-                let done = end_representation(store, header, &name).await?;
+                let done = end_representation(store, header, payload, &name).await?;
                 lines.extend(done.then(|| format!("{name} was ended, and is so again")));
             }
             "identity.representation_proposed"
@@ -126,7 +130,34 @@ async fn forget(store: &Store, header: &Leaf, name: &str, credential: Credential
     }
 }
 
-async fn end_representation(store: &Store, header: &Leaf, name: &str) -> Result<bool, Refusal> {
+/// Deletes an account that was deleted; the time of grace is counted from then. Tells whether there was anything to do.
+async fn delete(store: &Store, header: &Leaf, name: &str) -> Result<bool, Refusal> {
+    let Some(account) = AccountId::parse_name(name) else {
+        return Ok(false);
+    };
+    let delete = account::Delete {
+        caller: system("identity"),
+        account,
+        etag: String::new(),
+        legal_basis: String::new(),
+        again: Some((header.event_id.clone(), time(header))),
+    };
+    match store.apply(delete).await {
+        Ok(_) => Ok(true),
+        // Its enrolment is lost too, or it is deleted.
+        Err(refusal)
+            if matches!(
+                refusal.reason,
+                Reason::NotAvailable | Reason::NotFound | Reason::StateConflict
+            ) =>
+        {
+            Ok(false)
+        }
+        Err(refusal) => Err(refusal),
+    }
+}
+
+async fn end_representation(store: &Store, header: &Leaf, payload: &Payload, name: &str) -> Result<bool, Refusal> {
     let Some(id) = RepresentationId::parse_name(name) else {
         return Ok(false);
     };
@@ -136,7 +167,12 @@ async fn end_representation(store: &Store, header: &Leaf, name: &str) -> Result<
         etag: String::new(),
         verb: Verb::End,
         evidence: None,
-        cause: header.event_id.clone(),
+        cause: Some(Lost {
+            event_id: header.event_id.clone(),
+            actor: payload.actor.clone(),
+            caused: !header.causation_event_id.is_empty(),
+            at: time(header),
+        }),
     };
     match store.apply(again).await {
         Ok(_) => Ok(true),

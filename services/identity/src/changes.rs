@@ -276,6 +276,7 @@ fn changed(event: &FeedEvent) -> Option<Changed> {
         | "identity.blocked"
         | "identity.unblocked"
         | "identity.deleted"
+        | "identity.purged"
         | "identity.merged" => AccountId::parse_name(&payload.resource).map(Changed::Account),
         _ => None,
     }

@@ -26,6 +26,8 @@ mod transaction;
 mod vault;
 mod wire;
 
+pub use account::Erases;
 pub use keyring::KeyRing;
-pub use providers::{Kyc, Messages, RemoteKyc, RemoteMessages};
+pub use providers::{Kyc, RemoteAudit, RemoteKyc};
+pub use sammati_server::messages::{Messages, RemoteMessages};
 pub use service::{Identity, Parts, Settings};

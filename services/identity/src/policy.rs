@@ -1,7 +1,9 @@
 //! Who may? Object rules, as pure functions over the caller and rows. Whoever may not learns the same as about nothing.
 
+use std::time::Duration;
+
 use sammati_api::identity::v1::transaction::Purpose;
-use sammati_kernel::{AccountId, Caller, CallerKind, ParticipantId, Reason, Refusal, Role};
+use sammati_kernel::{AccountId, Actor, Caller, CallerKind, Micros, ParticipantId, Reason, Refusal, Role};
 
 use crate::rows::{SessionRow, TransactionRow};
 
@@ -48,6 +50,22 @@ pub(crate) fn own_account(caller: &Caller, account: AccountId) -> Result<(), Ref
     } else {
         Err(unavailable(caller))
     }
+}
+
+/// How old a person's authentication may be when she deletes her account.
+const STEP_UP: Duration = Duration::from_secs(300);
+
+/// A person only her own account, and freshly proved; an operator any.
+pub(crate) fn may_delete(caller: &Caller, account: AccountId, now: Micros) -> Result<(), Refusal> {
+    let Some(Actor::Person { auth_time, .. }) = &caller.actor else {
+        return Ok(());
+    };
+    own_account(caller, account)?;
+    if now.minus(STEP_UP) <= Micros::from_seconds(*auth_time) {
+        return Ok(());
+    }
+    Err(Refusal::new(Reason::StepUpRequired)
+        .saying("deleting needs a login of the last 5 minutes; log in again, then delete"))
 }
 
 /// A person only her own account; operators and services any.
@@ -124,7 +142,7 @@ pub(crate) fn must_match(caller: &Caller) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sammati_kernel::{Actor, Peer};
+    use sammati_kernel::Peer;
 
     fn participant(id: &str) -> Caller {
         let id = ParticipantId::parse(id).unwrap();

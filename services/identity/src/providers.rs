@@ -4,29 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use sammati_api::audit::v1::EraseSubjectRequest;
+use sammati_api::audit::v1::subject_service_client::SubjectServiceClient;
 use sammati_api::provider::v1 as provider;
 use sammati_api::provider::v1::kyc_provider_service_client::KycProviderServiceClient;
 use sammati_api::provider::v1::kyc_provider_service_server::KycProviderService;
-use sammati_api::provider::v1::message_sender_service_client::MessageSenderServiceClient;
-use sammati_api::provider::v1::message_sender_service_server::MessageSenderService;
-use sammati_kernel::{MobileNumber, Reason, Refusal};
+use sammati_kernel::{AccountId, Clock, MobileNumber, Reason, Refusal, Seed, TransactionId};
 use sammati_server::error::refusal_of;
+use sammati_server::messages::Messages;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
+
+use crate::account::Erases;
 
 /// The agency, whoever it is.
 pub type Kyc = Arc<dyn KycProviderService>;
 
-/// The sender, whoever it is.
-pub type Messages = Arc<dyn MessageSenderService>;
-
 /// The agency at the other end of a connection.
 #[derive(Debug, Clone)]
 pub struct RemoteKyc(pub Channel);
-
-/// The sender at the other end of a connection.
-#[derive(Debug, Clone)]
-pub struct RemoteMessages(pub Channel);
 
 #[tonic::async_trait]
 impl KycProviderService for RemoteKyc {
@@ -47,17 +43,44 @@ impl KycProviderService for RemoteKyc {
     }
 }
 
-#[tonic::async_trait]
-impl MessageSenderService for RemoteMessages {
-    async fn send_message(
-        &self,
-        request: Request<provider::SendMessageRequest>,
-    ) -> Result<Response<provider::SendMessageResponse>, Status> {
-        MessageSenderServiceClient::new(self.0.clone())
-            .send_message(request)
-            .await
+/// The audit log at the other end of a connection.
+pub struct RemoteAudit {
+    channel: Channel,
+    clock: Arc<dyn Clock>,
+}
+
+impl RemoteAudit {
+    /// Over a channel to audit.
+    pub fn new(channel: Channel, clock: Arc<dyn Clock>) -> Self {
+        Self { channel, clock }
     }
 }
+
+#[tonic::async_trait]
+impl Erases for RemoteAudit {
+    async fn erase(&self, account: AccountId) -> Result<(), Refusal> {
+        let seed = Seed::draw().map_err(|_| Reason::Internal)?;
+        let id: TransactionId = seed.id("erase", self.clock.now(), account.slot());
+        let mut request = Request::new(EraseSubjectRequest {
+            // Asked again it is answered alike, whatever the id.
+            request_id: id.to_string(),
+            subject: account.name(),
+            classes: Vec::new(),
+            legal_basis: "DPDP Act s.8(7): her account is deleted".to_owned(),
+        });
+        request.set_timeout(PATIENCE);
+        let asked = SubjectServiceClient::new(self.channel.clone())
+            .erase_subject(request)
+            .await;
+        asked.map(drop).map_err(|status| {
+            tracing::warn!(code = ?status.code(), "audit did not take an erasure");
+            refusal_of(&status).unwrap_or_else(|| Reason::StorageUnavailable.into())
+        })
+    }
+}
+
+/// How long audit may take to erase.
+const PATIENCE: Duration = Duration::from_secs(25);
 
 /// What the agency's refusal becomes: its own reason where the caller may learn it, else that it is away.
 pub(crate) fn kyc_refusal(status: &Status) -> Refusal {

@@ -12,6 +12,7 @@ use sammati_api::identity::v1::session_service_server::SessionServiceServer;
 use sammati_api::identity::v1::transaction_service_server::TransactionServiceServer;
 use sammati_kernel::{AddressSuffix, Clock, Key, Micros, Refusal};
 use sammati_server::authn::TokenFacts;
+use sammati_server::messages::{Messages, RemoteMessages};
 use sammati_server::page::PageTokens;
 use sammati_server::relay::{CONSUMER, Relay};
 use sammati_server::{Again, Built, Config, ConfigError, Database, Keeps, Served, Service, Start, StartError, upkeep};
@@ -19,12 +20,13 @@ use sammati_store::{Options, Store};
 use serde::Deserialize;
 use tokio::time::MissedTickBehavior;
 
+use crate::account::{Erases, purge};
 use crate::again;
 use crate::facts::Facts;
 use crate::keyring::{ACTIVE, KeyRing};
 use crate::lookup::Lookup;
 use crate::password::Passwords;
-use crate::providers::{Courier, Kyc, Messages, RemoteKyc, RemoteMessages};
+use crate::providers::{Courier, Kyc, RemoteAudit, RemoteKyc};
 use crate::representation::expire;
 use crate::rows::{self, MIGRATIONS};
 use crate::tokens::Mint;
@@ -76,6 +78,8 @@ pub struct Parts {
     pub suffix: AddressSuffix,
     /// The `iss` of tokens.
     pub issuer: String,
+    /// Erases the events of deleted accounts; without it they wait.
+    pub audit: Option<Arc<dyn Erases>>,
 }
 
 /// The service. Clones share everything.
@@ -96,6 +100,7 @@ pub(crate) struct Inner {
     pub(crate) issuer: String,
     pub(crate) facts: Arc<Facts>,
     pub(crate) pages: PageTokens,
+    audit: Option<Arc<dyn Erases>>,
 }
 
 impl Identity {
@@ -127,6 +132,7 @@ impl Identity {
             kyc: parts.kyc,
             suffix: parts.suffix,
             issuer: parts.issuer,
+            audit: parts.audit,
             keys,
         })))
     }
@@ -173,15 +179,20 @@ impl Inner {
         each.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             each.tick().await;
-            let (forgotten, expired) = tokio::join!(forget(&self.store), expire(&self.store));
-            for refusal in [forgotten, expired].into_iter().filter_map(Result::err) {
+            let (purged, forgotten, expired) = tokio::join!(self.purge(), forget(&self.store), expire(&self.store));
+            for refusal in [purged, forgotten, expired].into_iter().filter_map(Result::err) {
                 let reason = refusal.reason.as_str();
                 tracing::warn!(
                     reason,
-                    "transactions or representations that are over wait; trying again"
+                    "transactions, representations or deleted accounts whose time is over wait; trying again"
                 );
             }
         }
+    }
+
+    /// Destroys what is personal in accounts whose time of grace is over, and has their events erased.
+    pub(crate) async fn purge(&self) -> Result<(), Refusal> {
+        purge(&self.store, self.audit.as_deref()).await
     }
 
     pub(crate) fn mint(&self) -> Mint<'_> {
@@ -226,11 +237,18 @@ impl Service for Identity {
             kek,
             lookup,
             keys: KeyRing::load(&start.config.secrets)?,
-            kyc: Arc::new(RemoteKyc(start.peers.channel(provider(&start, "kyc"))?)),
-            messages: Arc::new(RemoteMessages(start.peers.channel(provider(&start, "messages"))?)),
+            kyc: Arc::new(RemoteKyc(start.peers.channel(start.peers.provider("kyc"))?)),
+            messages: Arc::new(RemoteMessages(start.peers.channel(start.peers.provider("messages"))?)),
             otp_floor: Duration::from_millis(start.config.service.otp_floor_millis),
             suffix,
             issuer: start.config.service.issuer.clone(),
+            audit: match start.peers.knows("audit") {
+                true => Some(Arc::new(RemoteAudit::new(
+                    start.peers.channel("audit")?,
+                    Arc::clone(&start.clock),
+                ))),
+                false => None,
+            },
         })
         .await
         .map_err(|refusal| StartError::other(refusal.reason.as_str()))?;
@@ -252,9 +270,4 @@ impl Service for Identity {
         let ready = identity.store().readiness();
         Ok(Built::new(identity.served(), identity.token_facts()).ready(ready))
     }
-}
-
-/// A provider is a peer of its own name, or the sandbox.
-fn provider(start: &Start<Settings>, name: &'static str) -> &'static str {
-    if start.peers.knows(name) { name } else { "sandbox" }
 }

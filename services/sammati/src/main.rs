@@ -14,7 +14,7 @@ Where to begin:
   beginning to end. To start one service of it by hand:   sammati identity --config var/dev/identity.toml
 
 What else it can do, of identity, consent and audit:
-  sammati <service> migrate|backup|restore|recover|fsck|doctor --config FILE      each with --help
+  sammati <service> migrate|backup|restore|recover|fsck|archive|doctor --config FILE      each with --help
 
 When something is wrong:
   What is it?             sammati <service> doctor --config FILE: checks what the service needs, and says what to do
@@ -118,6 +118,7 @@ mod tests {
             "migrate",
             "fsck",
             "doctor",
+            "archive --to y",
             "backup --to y",
             "restore --from y",
             "restore --replace --from y",

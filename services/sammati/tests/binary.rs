@@ -141,6 +141,15 @@ fn an_operator_saves_checks_and_restores_by_verbs() {
         Some(1)
     );
     assert_eq!(verb("audit", &configs.audit, &["fsck"]).0, Some(0), "while it serves");
+    // It signs as soon as it runs; what is not signed is not archived.
+    let archived = (0..100).any(|_| verb("audit", &configs.audit, &["archive", "--to", &saved("log")]).0 == Some(0));
+    assert!(archived, "a log was signed");
+    let note = std::fs::read_to_string(saved("log/checkpoint")).unwrap();
+    assert_eq!(note.lines().nth(1), Some("0"), "{note}");
+    let (code, said) = verb("audit", &configs.audit, &["archive", "--to", &saved("log")]);
+    assert!(code == Some(1) && said.contains("is not empty"), "{said}");
+    let (code, said) = verb("identity", &configs.identity, &["archive", "--to", &saved("none")]);
+    assert!(code == Some(1) && said.contains("keeps no log"), "{said}");
     let (code, said) = verb(
         "audit",
         &configs.audit,

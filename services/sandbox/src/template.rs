@@ -9,7 +9,7 @@ pub(crate) const UIDAI_OTP: &str = "uidai-otp";
 const LANGUAGES: [&str; 2] = ["en", "hi"];
 
 /// Texts by template, one for each of [`LANGUAGES`]. `{name}` is filled with the parameter of that name.
-const TEXTS: [(&str, [&str; 2]); 4] = [
+const TEXTS: [(&str, [&str; 2]); 5] = [
     (
         UIDAI_OTP,
         [
@@ -29,6 +29,13 @@ const TEXTS: [(&str, [&str; 2]); 4] = [
         [
             "Your nominee will act for you from three days on. If that is wrong, end it in your app now, or call us.",
             "तीन दिन बाद आपका नामिती आपकी ओर से कार्य करेगा। यदि यह गलत है, तो अभी अपने ऐप में इसे समाप्त करें या हमें फ़ोन करें।",
+        ],
+    ),
+    (
+        "deep-link",
+        [
+            "{hip} keeps health records of yours. Open {link} in your health records app to link them with your ABHA.",
+            "{hip} के पास आपके स्वास्थ्य रिकॉर्ड हैं। उन्हें अपने आभा से जोड़ने के लिए अपने स्वास्थ्य ऐप में {link} खोलें।",
         ],
     ),
     (
@@ -79,6 +86,8 @@ mod tests {
         let parameters = HashMap::from([
             ("otp".to_owned(), "123456".to_owned()),
             ("last4".to_owned(), "7890".to_owned()),
+            ("hip".to_owned(), "City Hospital".to_owned()),
+            ("link".to_owned(), "https://portal.example/link?hip=city".to_owned()),
         ]);
         for (template, _) in TEXTS {
             for language in LANGUAGES {
@@ -87,7 +96,10 @@ mod tests {
                 assert!(!text.is_empty() && !text.contains('{'), "{text}");
             }
         }
-        assert_eq!(text("new", "en", &parameters), "[new] last4=7890, otp=123456");
+        assert_eq!(
+            text("new", "en", &parameters),
+            "[new] hip=City Hospital, last4=7890, link=https://portal.example/link?hip=city, otp=123456"
+        );
     }
 
     #[test]

@@ -154,6 +154,15 @@ impl Story {
         self.heard(who, |n| n.resource == consent && n.kind() == kind).await
     }
 
+    /// Word that a consent was taken back.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn withdrawal(&self, who: &Who, consent: &str) -> Result<consent::Notification, Status> {
+        let kind = consent::notification::Kind::ConsentRevoked;
+        self.heard(who, |n| n.resource == consent && n.kind() == kind).await
+    }
+
     /// The first notification of `who` that is meant.
     async fn heard(
         &self,

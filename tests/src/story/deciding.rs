@@ -6,9 +6,17 @@ use sammati_api::consent::v1::decision_service_client::DecisionServiceClient;
 use sammati_api::consent::v1::transfer_service_client::TransferServiceClient;
 use sammati_api::consent::v1::{self as consent, check_access_request};
 use sammati_api::types::v1 as types;
+use sammati_kernel::Micros;
+use sammati_server::event::timestamp;
 use tonic::Status;
 
 use super::{CARE, Story, at};
+
+/// How often it is asked whether consent has heard of something.
+const TRIES: u32 = 200;
+
+/// Between two such questions.
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl Story {
     /// What the clinic asks about a consent: prescriptions of the last year, to view.
@@ -35,6 +43,30 @@ impl Story {
     ) -> Result<consent::Decision, Status> {
         let mut client = DecisionServiceClient::new(self.clinic.consent_at(replica));
         Ok(client.check_access(question).await?.into_inner())
+    }
+
+    /// Waits until consent has heard of all that identity did up to `then`, by their clock: one that stands still is to be
+    /// moved on before.
+    ///
+    /// # Errors
+    /// The service's refusal; DEADLINE_EXCEEDED where the news did not come.
+    pub async fn until_known(&self, then: Micros) -> Result<(), Status> {
+        let then = timestamp(then);
+        // Why a consent that there is not permits nothing: that is recorded nowhere.
+        let question = consent::ExplainAccessRequest {
+            check: Some(self.question(&format!("consents/{}", self.rid()))),
+            ..Default::default()
+        };
+        let mut client = DecisionServiceClient::new(self.clinic.consent());
+        for _ in 0..TRIES {
+            let told = client.explain_access(question.clone()).await?.into_inner();
+            let heard = told.identity_as_of_time.unwrap_or_default();
+            if (heard.seconds, heard.nanos) > (then.seconds, then.nanos) {
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(Status::deadline_exceeded("identity's news did not come in ten seconds"))
     }
 
     /// What the hospital asks about a consent before it releases records to the clinic.

@@ -1,7 +1,5 @@
 //! An emergency: a professional opens records without her word.
 
-use std::time::Duration;
-
 use sammati_api::consent::v1 as consent;
 use sammati_api::consent::v1::break_glass::{Emergency, Outcome};
 use sammati_api::consent::v1::break_glass_service_client::BreakGlassServiceClient;
@@ -10,7 +8,7 @@ use sammati_api::identity::v1::participant_service_client::ParticipantServiceCli
 use sammati_api::types::v1 as types;
 use tonic::Status;
 
-use super::{Person, Story, Who, reason};
+use super::{Person, Story, Who};
 
 impl Story {
     /// A new professional with a verified registration.
@@ -21,7 +19,7 @@ impl Story {
         let id: String = self.rid().chars().filter(char::is_ascii_alphanumeric).collect();
         let number = format!("MH{}", &id[id.len() - 10..]);
         let registration = identity::Registration {
-            registry: "HPR".into(),
+            registry: "https://www.nmc.org.in".into(),
             id: number.clone(),
             verified: false,
         };
@@ -71,25 +69,15 @@ impl Story {
         }
     }
 
-    /// The clinic opens them; a professional who was registered a moment ago may not be known to consent yet.
+    /// The clinic opens them, for a professional whom consent has heard of: see [`Story::until_known`].
     ///
     /// # Errors
     /// The service's refusal.
     pub async fn break_glass(&self, person: &Person, requester: &types::Requester) -> Result<consent::Consent, Status> {
         let mut client = BreakGlassServiceClient::new(self.clinic.consent());
-        let mut tries = 0;
-        loop {
-            match client.open_break_glass(self.emergency(person, requester)).await {
-                Err(status) if reason(&status) == "BREAK_GLASS_REFUSED" && tries < 100 => {
-                    tries += 1;
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-                answer => {
-                    let opened = answer?.into_inner().consents.into_iter().next();
-                    return opened.ok_or_else(|| Status::internal("an opening without consent"));
-                }
-            }
-        }
+        let opened = client.open_break_glass(self.emergency(person, requester)).await?;
+        let opened = opened.into_inner().consents.into_iter().next();
+        opened.ok_or_else(|| Status::internal("an opening without consent"))
     }
 
     /// What is said of an opening.

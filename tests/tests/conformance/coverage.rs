@@ -10,7 +10,7 @@ use sammati_kernel::Clock;
 use sammati_tests::caller::Wire;
 use tonic::Code;
 
-use crate::contract::{Need, Rpc, need, required, rpcs};
+use crate::contract::{Rpc, required, rpcs};
 use crate::dynamic::call;
 use crate::fields::{Case, Path, all_wrong, cases, dotted, is_ours, longest, names_it};
 use crate::sample::{Sampler, uuid};
@@ -295,30 +295,4 @@ fn a_request_id_is_a_recent_uuid_v7() {
         }
         findings.none();
     });
-}
-
-#[test]
-fn a_mutation_without_request_id_is_idempotent_by_a_key_that_it_requires() {
-    const READS: [&str; 12] = [
-        "Get",
-        "List",
-        "Check",
-        "Watch",
-        "Resolve",
-        "Suggest",
-        "Exchange",
-        "Summarize",
-        "Batch",
-        "StreamCheck",
-        "Explain",
-        "VerifyArtefact",
-    ];
-    for rpc in rpcs()
-        .iter()
-        .filter(|r| !READS.iter().any(|verb| r.method.name().starts_with(verb)))
-    {
-        let id = rpc.field("request_id").map(|field| need(&field));
-        let keyed = rpc.comment.contains("Idempoten");
-        assert!(id == Some(Need::Required) || (id.is_none() && keyed), "{}", rpc.name());
-    }
 }

@@ -85,15 +85,19 @@ fn every_mutation_keeps_its_promises() {
 }
 
 /// Changes without an etag: they name many at once or a secret, add to a record, or take what is there as it is then.
-const WITHOUT_ETAG: [&str; 9] = [
+const WITHOUT_ETAG: [&str; 13] = [
     "BreakGlassService.OpenBreakGlass",
     "SubscriptionService.SetupLocker",
     "SessionService.RefreshSession",
+    "SubjectService.EraseSubject",
+    "RetentionService.ExpireClass",
+    "RetentionService.LiftLegalHold",
     "SessionService.RevokeSessions",
     "DecisionService.AuthorizeAccess",
     "LinkService.IssueLinkToken",
     "LinkService.LinkCareContexts",
     "LinkService.AnnounceCareContexts",
+    "LinkService.SendDeepLink",
     "NotificationService.AcknowledgeNotifications",
 ];
 

@@ -228,7 +228,10 @@ fn special(name: &str) -> Option<&'static str> {
         | "CreateSubscriptionRequest.patient"
         | "SetupLockerRequest.patient" => "nobody.there@sbx",
         "CreateTransactionRequest.aadhaar" | "StartKycRequest.aadhaar" => "999941057058",
-        "CreateTransactionRequest.mobile" | "SendMessageRequest.recipient" | "Demographics.mobile" => "9876543210",
+        "CreateTransactionRequest.mobile"
+        | "SendDeepLinkRequest.mobile"
+        | "SendMessageRequest.recipient"
+        | "Demographics.mobile" => "9876543210",
         "VerifyTransactionRequest.otp" | "CompleteKycRequest.otp" => "123456",
         "VerifyTransactionRequest.pin" | "SetCredentialRequest.pin" => "2580",
         "BoundAction.method" => "sammati.consent.v1.ConsentService/RevokeConsents",
@@ -242,6 +245,7 @@ fn special(name: &str) -> Option<&'static str> {
         "NoticeRef.sha256" | "BoundAction.body_sha256" => {
             "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
         }
+        "ExpireClassRequest.month" => "2020-01",
         "CreateAddressRequest.local_part" => "walk.er1990",
         "SetPreferredAddressRequest.address" => "walk.er1990@sbx",
         "CreateParticipantRequest.participant_id" => "walked",

@@ -73,6 +73,7 @@ impl Things {
             ("representations", world.representation.clone()),
             ("transactions", proved.name),
             ("sessions", session(world).await?),
+            ("legalHolds", hold(world).await?),
             ("events", event.name),
             ("event ids", header.event_id),
         ];
@@ -139,6 +140,20 @@ async fn rights_request(world: &World) -> Result<String, Failure> {
     Ok(client.create_rights_request(asking).await?.into_inner().name)
 }
 
+/// A hold, of nobody.
+async fn hold(world: &World) -> Result<String, Failure> {
+    use sammati_api::audit::v1::CreateLegalHoldRequest;
+    use sammati_api::audit::v1::retention_service_client::RetentionServiceClient;
+    let request = CreateLegalHoldRequest {
+        request_id: world.story.rid(),
+        subject: format!("accounts/{}", world.story.rid()),
+        classes: Vec::new(),
+        legal_basis: "an order".to_owned(),
+    };
+    let mut client = RetentionServiceClient::new(world.story.operator.audit());
+    Ok(client.create_legal_hold(request).await?.into_inner().name)
+}
+
 /// A session of hers.
 async fn session(world: &World) -> Result<String, Failure> {
     let (story, person) = (&world.story, &world.person);
@@ -173,9 +188,10 @@ async fn given_event(world: &World, consent: &str) -> Result<LogEvent, Failure> 
 }
 
 /// The fields that say what a method is about: names that this caller must send, and of a required choice each name.
-/// Lists are about nothing: what they name narrows them.
+/// Lists are about nothing: what they name narrows them. Of a person the log knows but a tag: it has as much of somebody who is not
+/// as of somebody of whom nothing was told.
 fn targets(rpc: &Rpc, sampler: &Sampler<'_>) -> Vec<FieldDescriptor> {
-    if rpc.method.name().starts_with("List") {
+    if rpc.method.name().starts_with("List") || short(rpc.name()).starts_with("SubjectService.") {
         return Vec::new();
     }
     const ALSO: [&str; 2] = ["AcknowledgeNotificationsRequest.names", "RevokeSessionsRequest.names"];
@@ -250,16 +266,38 @@ fn may_be_said(rpc: &Rpc, caller: &Caller, said: &Said) -> bool {
     }
 }
 
-/// Whether an answer that is no refusal tells nothing: a decision that denies, or an account of nobody, for the log knows
-/// whom its events name and not who is enrolled.
-fn denies(answer: &DynamicMessage) -> bool {
+/// Whether an answer that is no refusal tells nothing: a decision that denies, or an operator's summary of nobody's events,
+/// for the log knows whom its events name and not who is enrolled.
+fn denies(rpc: &Rpc, caller: &Caller, answer: &DynamicMessage) -> bool {
     let outcome = answer
         .get_field_by_name("outcome")
         .and_then(|value| value.as_enum_number());
-    let nobody = answer
-        .get_field_by_name("recipients")
-        .is_some_and(|value| value.as_list().is_some_and(<[Value]>::is_empty));
-    outcome == Some(consent::decision::Outcome::Deny.into()) || nobody
+    let summary = rpc.method.name() == "SummarizeAccess" && caller.kind == Some(CallerKind::Operator);
+    outcome == Some(consent::decision::Outcome::Deny.into()) || (summary && is_of_nobody(answer))
+}
+
+/// Whether a summary is made from no event at all.
+fn is_of_nobody(summary: &DynamicMessage) -> bool {
+    let none = |field: &str| {
+        let value = summary.get_field_by_name(field);
+        value.is_some_and(|value| match value.as_ref() {
+            Value::List(list) => list.is_empty(),
+            other => other.as_i64() == Some(0),
+        })
+    };
+    ["recipients", "event_count", "erased_count"].into_iter().all(none)
+}
+
+#[test]
+fn a_summary_of_nobody_has_no_event_at_all() {
+    let rpc = rpcs().into_iter().find(|rpc| rpc.method.name() == "SummarizeAccess");
+    let mut summary = DynamicMessage::new(rpc.unwrap().method.output());
+    assert!(is_of_nobody(&summary));
+    summary.set_field_by_name("event_count", Value::I64(1));
+    assert!(
+        !is_of_nobody(&summary),
+        "without a recipient it still tells that she is known"
+    );
 }
 
 #[test]
@@ -279,7 +317,7 @@ fn an_unknown_name_is_not_available() {
                     let message = about(&rpc, &field, &name, caller, &sampler);
                     let what = format!("{} asks about an unknown {}", caller.name, field.name());
                     match call(caller.wire(world, &rpc), &rpc, message.clone()).await {
-                        Ok(answer) if denies(&answer) => {}
+                        Ok(answer) if denies(&rpc, caller, &answer) => {}
                         Ok(_) => findings.add(&rpc, format!("{what}: it answered")),
                         Err(status) => match verdict::of(&rpc, &message, &status) {
                             Ok(said) if may_be_said(&rpc, caller, &said) => {}
@@ -343,7 +381,7 @@ fn a_stranger_is_told_the_same_of_what_exists() {
 fn every_collection_of_the_contracts_has_a_thing_to_compare() {
     run(async |world| {
         let things = Things::of_story(world).await;
-        let public = ["participants", "notices", "logs"];
+        let public = ["participants", "notices", "logs", "statusLists"];
         for rpc in rpcs() {
             for field in named(&rpc) {
                 let known = things.of(&field).is_some();

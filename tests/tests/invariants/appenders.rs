@@ -1,4 +1,4 @@
-//! A2, I5: two processes append to one log and sign it; one is stopped in the middle, again and again, and goes on while
+//! A1, A2: two processes append to one log and sign it; one is stopped in the middle, again and again, and goes on while
 //! the other is far ahead. There is one root for each size, and what was acknowledged is where it was said to be.
 
 use std::cell::Cell;

@@ -1,12 +1,15 @@
-//! What a restore would put in force again beside a consent that was taken back: a request that was denied, uses, sessions
-//! that were ended or refreshed; and what callers hold of the epoch before.
+//! What a restore would put in force again beside a consent that was taken back: a request that was denied, uses, a consent
+//! that was paused, a policy that denies, sessions that were ended or refreshed; and what callers hold of the epoch before.
 
 use sammati_api::consent::v1::check_access_request::Consistency;
 use sammati_api::consent::v1::consent_request_service_client::ConsentRequestServiceClient;
 use sammati_api::consent::v1::notification_service_client::NotificationServiceClient;
+use sammati_api::consent::v1::policy::{Effect, State as Switch};
+use sammati_api::consent::v1::policy_service_client::PolicyServiceClient;
 use sammati_api::consent::v1::{self as consent, decision::Outcome, decision::Reason};
 use sammati_api::identity::v1 as identity;
 use sammati_api::identity::v1::session_service_client::SessionServiceClient;
+use sammati_api::types::v1 as types;
 use sammati_tests::story::{Person, Story, reason};
 use tonic::Status;
 
@@ -21,6 +24,10 @@ pub(crate) struct Before {
     request: consent::ConsentRequest,
     /// A consent of few uses.
     counted: String,
+    /// A consent in force.
+    paused: String,
+    /// A policy that denies, out of force.
+    policy: String,
     /// Sessions of hers.
     ended: identity::Session,
     refreshed: identity::Session,
@@ -33,6 +40,8 @@ impl Before {
         Self {
             request: story.ask(her, story.scope()).await.unwrap(),
             counted: acknowledged_within(story, her, scope).await,
+            paused: acknowledged_within(story, her, story.scope()).await,
+            policy: disabled(story, her).await.unwrap(),
             ended: story.open_session(her, "").await.unwrap(),
             refreshed: story.open_session(her, "").await.unwrap(),
         }
@@ -45,6 +54,8 @@ impl Before {
             let used = story.authorize(0, &self.counted).await.unwrap();
             assert_eq!(used.outcome(), Outcome::Permit);
         }
+        story.pause(her, &self.paused).await.unwrap();
+        enable(story, her, &self.policy).await.unwrap();
         let revoke = identity::RevokeSessionsRequest {
             request_id: story.rid(),
             names: vec![self.ended.name.clone()],
@@ -58,6 +69,8 @@ impl Before {
         refresh(story, &self.refreshed).await.unwrap();
         let decision = story.check(0, story.question(&self.counted)).await.unwrap();
         until_told(story, her, "consent.denied", &self.request.name).await;
+        until_told(story, her, "consent.paused", &self.paused).await;
+        until_told(story, her, "policy.enabled", &self.policy).await;
         until_told_times(story, her, ("data.use_consumed", self.counted.as_str()), USES.1).await;
         until_told(story, her, "identity.session_revoked", &self.ended.name).await;
         until_told(story, her, "identity.session_refreshed", &self.refreshed.name).await;
@@ -68,8 +81,13 @@ impl Before {
     }
 
     /// What is said of it.
-    pub(crate) fn said(&self) -> [String; 3] {
+    pub(crate) fn said(&self) -> [String; 5] {
         [
+            format!(
+                "consent: {} was paused, and is so again, until she resumes it",
+                self.paused
+            ),
+            format!("consent: {} denied and was enabled, and is so again", self.policy),
             format!("consent: {} was denied, and is so again", self.request.name),
             format!("identity: {} was ended or refreshed, and is ended", self.ended.name),
             format!("identity: {} was ended or refreshed, and is ended", self.refreshed.name),
@@ -84,6 +102,10 @@ impl Before {
             Ok(_) => panic!("it could be decided a second time"),
         });
         late.await;
+        let decision = persist(async || story.check(0, story.question(&self.paused)).await).await;
+        assert_eq!(decision.reason(), Reason::ConsentPaused);
+        let state = persist(async || switch(her, &self.policy).await).await;
+        assert_eq!(state, Some(Switch::Enabled));
         for session in [&self.ended, &self.refreshed] {
             let refused = refresh(story, session).await.unwrap_err();
             assert!(
@@ -131,6 +153,47 @@ async fn deny(story: &Story, her: &Person, name: &str) -> Result<consent::Consen
     };
     let mut client = ConsentRequestServiceClient::new(her.who.consent());
     Ok(client.deny_consent_request(request).await?.into_inner())
+}
+
+/// A policy that denied a purpose, and does not any more.
+async fn disabled(story: &Story, her: &Person) -> Result<String, Status> {
+    let mut client = PolicyServiceClient::new(her.who.consent());
+    let request = consent::CreatePolicyRequest {
+        effect: Effect::Deny.into(),
+        purposes: vec![types::PurposeCode::Hpaymt.into()],
+        request_id: story.rid(),
+        ..Default::default()
+    };
+    let name = client.create_policy(request).await?.into_inner().name;
+    let request = consent::DisablePolicyRequest {
+        name: name.clone(),
+        request_id: story.rid(),
+        ..Default::default()
+    };
+    client.disable_policy(request).await?;
+    Ok(name)
+}
+
+async fn enable(story: &Story, her: &Person, name: &str) -> Result<(), Status> {
+    let request = consent::EnablePolicyRequest {
+        name: name.to_owned(),
+        request_id: story.rid(),
+        ..Default::default()
+    };
+    let mut client = PolicyServiceClient::new(her.who.consent());
+    client.enable_policy(request).await.map(drop)
+}
+
+/// The state of a policy.
+async fn switch(her: &Person, name: &str) -> Result<Option<Switch>, Status> {
+    let mut client = PolicyServiceClient::new(her.who.consent());
+    let listed = client.list_policies(consent::ListPoliciesRequest::default()).await?;
+    let found = listed
+        .into_inner()
+        .policies
+        .into_iter()
+        .find(|policy| policy.name == name);
+    Ok(found.map(|policy| policy.state()))
 }
 
 async fn refresh(story: &Story, session: &identity::Session) -> Result<identity::Session, Status> {

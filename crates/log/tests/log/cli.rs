@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use base64::Engine as _;
+use sammati_log::cosignature::split_note;
 use sammati_log::subject::Proved;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 use crate::fixture::{Log, signer};
 use crate::subject::People;
 use crate::vectors::path;
+use crate::witness::{TIME, cosigner, witness};
 
 /// Runs the verifier to its end.
 pub(crate) fn verify(arguments: &[&str], stdin: &[u8]) -> Output {
@@ -216,6 +218,10 @@ fn unusable_input_is_not_a_verdict() {
         (2, vec!["inclusion", "--vkey", &key, "--leaf", &note]),
         (2, vec!["inclusion", "--vkey", &key, "--leaf", &note, "--log", "."]),
         (2, vec!["consistency", "--vkey", &key, "--old", &note]),
+        (
+            2,
+            vec!["inclusion", "--vkey", &key, "--leaf", &note, &note, "--index", "0"],
+        ),
         (3, vec!["inclusion", "--vkey", &key, "--leaf", &note, &note]),
         (2, vec![]),
     ] {
@@ -227,6 +233,10 @@ fn unusable_input_is_not_a_verdict() {
 
 /// The pages of a list as grpcurl prints them.
 fn pages(list: &[Proved], head: &str, size: usize) -> String {
+    pages_of(list, head, &list[0].bundle.checkpoint_note, size)
+}
+
+fn pages_of(list: &[Proved], head: &str, checkpoint: &str, size: usize) -> String {
     let event = |proved: &Proved| {
         let leaf = base64::engine::general_purpose::STANDARD.encode(&proved.leaf);
         serde_json::json!({"leaf": leaf, "proof": proved.bundle.to_string()})
@@ -235,12 +245,12 @@ fn pages(list: &[Proved], head: &str, size: usize) -> String {
         .chunks(size)
         .map(|page| serde_json::json!({"events": page.iter().map(event).collect::<Vec<_>>(), "nextPageToken": "x"}))
         .collect();
-    pages.push(serde_json::json!({"events": [], "subjectHead": {"note": head}}));
+    pages.push(serde_json::json!({"events": [], "subjectHead": {"note": head, "checkpoint": checkpoint}}));
     pages.iter().map(|page| format!("{page:#}\n")).collect()
 }
 
 #[test]
-fn i12_subject_says_whether_these_are_all() {
+fn a1_subject_says_whether_these_are_all() {
     let folder = TempDir::new().unwrap();
     let people = People::of(&[1, 2, 1, 1, 2, 1]);
     let (list, key) = (people.list(1, 6), signer().vkey());
@@ -274,4 +284,40 @@ fn i12_subject_says_whether_these_are_all() {
     // A list that breaks off cannot be judged.
     let output = verify(&["subject", "--vkey", &key, "-"], b"{\"events\": []}");
     assert_eq!(code(&output), 3, "{}", said(&output));
+}
+
+/// A list is of a tree that the witnesses saw, and of the log that was asked for.
+#[test]
+fn a2_subject_asks_for_origin_and_cosignatures() {
+    let folder = TempDir::new().unwrap();
+    let people = People::of(&[1, 2, 1, 1, 2, 1]);
+    let (list, key) = (people.list(1, 6), signer().vkey());
+    let head = people.head(1, 6).sign(&signer()).unwrap();
+    let note = &list[0].bundle.checkpoint_note;
+    let (text, _) = split_note(note).unwrap();
+    let cosigned = format!("{note}{}", witness().cosign(text, TIME));
+    let plain = saved(&folder, "plain", pages(&list, &head, 3));
+    let seen = saved(&folder, "seen", pages_of(&list, &head, &cosigned, 3));
+    let own = witness().witness().vkey();
+    let other = cosigner("w.example/2", &[3; 32]).witness().vkey();
+    let earlier = people.list(1, 4)[0].bundle.checkpoint_note.clone();
+    let earlier = saved(&folder, "earlier", pages_of(&list, &head, &earlier, 3));
+    let none = saved(&folder, "none", pages_of(&list, &head, "", 3));
+    for (status, rest) in [
+        (0, vec![plain.as_str()]),
+        (0, vec!["--witness", &own, &seen]),
+        (1, vec!["--witness", &own, &plain]),
+        (1, vec!["--witness", &own, "--witness", &other, &seen]),
+        (
+            0,
+            vec!["--witness", &own, "--witness", &other, "--cosignatures", "1", &seen],
+        ),
+        (0, vec!["--origin", crate::fixture::ORIGIN, &plain]),
+        (1, vec!["--origin", "log.example/other", &plain]),
+        (1, vec![&earlier]),
+        (3, vec![&none]),
+    ] {
+        let output = verify(&[&["subject", "--vkey", &key], &rest[..]].concat(), b"");
+        assert_eq!(code(&output), status, "{rest:?}: {}", said(&output));
+    }
 }

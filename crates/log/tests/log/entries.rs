@@ -48,7 +48,10 @@ fn a_bundle_ends_where_its_leaves_do() {
     for cut in 0..bytes.len() {
         assert_eq!(decode(id, &bytes[..cut]).unwrap_err().fault(), Fault::Store, "{cut}");
     }
-    assert!(decode(id, &[&bytes[..], &[0, 0]].concat()).is_err());
+    for more in [&[0][..], &[0, 0], &[9, 9]] {
+        let refused = decode(id, &[&bytes[..], more].concat()).unwrap_err();
+        assert!(refused.to_string().contains("goes on behind its leaves"), "{refused}");
+    }
     assert!(encode([vec![0; MAX_ENTRY]]).is_ok());
     assert_eq!(encode([vec![0; MAX_ENTRY + 1]]).unwrap_err().fault(), Fault::Input);
 }

@@ -6,6 +6,7 @@ mod cli;
 mod edge;
 mod entries;
 mod fixture;
+mod parsers;
 mod proof;
 mod smoke;
 mod subject;

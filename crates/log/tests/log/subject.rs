@@ -8,7 +8,7 @@ use sammati_log::checkpoint::Checkpoint;
 use sammati_log::edge::RightEdge;
 use sammati_log::hash::leaf_hash;
 use sammati_log::proof::inclusion;
-use sammati_log::subject::{Head, Proved, verify, verify_since};
+use sammati_log::subject::{Chains, Head, Proved, verify, verify_since};
 
 use crate::fixture::{Log, ORIGIN, signer, signer_from_seed};
 
@@ -27,8 +27,8 @@ struct Leaf {
 
 /// A log whose leaf `n` is about subject `whose[n]`.
 pub(crate) struct People {
-    leaves: Vec<Vec<u8>>,
-    log: Log,
+    pub(crate) leaves: Vec<Vec<u8>>,
+    pub(crate) log: Log,
 }
 
 pub(crate) fn tag(of: u8) -> Vec<u8> {
@@ -48,6 +48,22 @@ impl People {
             };
             leaves.push(leaf.encode_to_vec());
         }
+        Self::with(leaves)
+    }
+
+    /// A log of leaves about subject 1, each with its place and link.
+    pub(crate) fn linked(places: &[(i64, Option<i64>)]) -> Self {
+        let leaf = |(at, (seq, prev)): (usize, &(i64, Option<i64>))| Leaf {
+            event_id: format!("event {at}"),
+            tag: tag(1),
+            seq: *seq,
+            prev: *prev,
+        };
+        let leaves = places.iter().enumerate().map(leaf);
+        Self::with(leaves.map(|leaf| leaf.encode_to_vec()).collect())
+    }
+
+    fn with(leaves: Vec<Vec<u8>>) -> Self {
         let mut log = Log::of(0);
         log.edge = RightEdge::empty();
         for leaf in &leaves {
@@ -114,7 +130,7 @@ fn a_complete_list_verifies_at_every_size() {
 }
 
 #[test]
-fn i12_every_leaf_that_is_left_out_put_elsewhere_or_anothers_is_noticed() {
+fn a1_every_leaf_that_is_left_out_put_elsewhere_or_anothers_is_noticed() {
     let people = People::of(&WHOSE);
     let size = WHOSE.len();
     let (head, list) = (people.head(1, size), people.list(1, size));
@@ -169,6 +185,77 @@ fn a_head_that_was_kept_binds_the_log() {
     );
 }
 
+/// What the log had when it stated that there was less cannot come up later.
+#[test]
+fn a1_what_a_kept_head_hid_is_noticed() {
+    let people = People::of(&WHOSE);
+    let size = WHOSE.len();
+    let (head, list) = (people.head(1, size), people.list(1, size));
+    // In the tree of four leaves she had three, and one was stated.
+    let old = Head {
+        seq: 1,
+        index: Some(0),
+        ..people.head(1, 4)
+    };
+    let refused = verify_since(&old, &head, &list).unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("event 3 of the subject: the log had it already"),
+        "{refused}"
+    );
+    // One size, two roots: both are signed.
+    let mut other = people.head(1, size);
+    other.checkpoint = Checkpoint::new(ORIGIN, size as u64, people.log.roots[3]).unwrap();
+    assert!(matches!(
+        verify_since(&other, &head, &list),
+        Err(Error::SplitView { .. })
+    ));
+}
+
+/// A link leads back.
+#[test]
+fn a1_a_chain_does_not_turn_round() {
+    let people = People::linked(&[(2, Some(1)), (1, None)]);
+    let list = [people.proved(0, 2), people.proved(1, 2)];
+    let head = Head {
+        seq: 2,
+        index: Some(0),
+        ..people.head(1, 2)
+    };
+    let refused = judged(&head, &list).unwrap_err();
+    assert!(refused.to_string().contains("not before it"), "{refused}");
+}
+
+/// Read from the beginning, every place is given once.
+#[test]
+fn a1_a_whole_log_gives_each_place_once() {
+    let walk = |people: &People| {
+        let mut chains = Chains::default();
+        let mut leaves = people.leaves.iter().enumerate();
+        leaves.try_for_each(|(at, leaf)| chains.take(at as u64, leaf))
+    };
+    walk(&People::of(&WHOSE)).unwrap();
+    for forked in [
+        &[(1, None), (2, Some(0)), (2, Some(0))][..],
+        &[(1, None), (1, None)],
+        &[(2, None)],
+        &[(1, Some(0))],
+        &[(1, None), (2, Some(0)), (3, Some(0))],
+        &[(1, None), (3, Some(0))],
+        &[(1, None), (2, None)],
+    ] {
+        assert!(
+            matches!(walk(&People::linked(forked)), Err(Error::Incomplete { .. })),
+            "{forked:?}"
+        );
+    }
+    let mut chains = Chains::default();
+    assert_eq!(chains.take(0, b"no leaf of ours"), Ok(()));
+    let nobody = Leaf::default().encode_to_vec();
+    assert_eq!((chains.take(1, &nobody), chains.take(2, &nobody)), (Ok(()), Ok(())));
+}
+
 #[test]
 fn a_head_is_no_checkpoint_and_no_checkpoint_is_a_head() {
     let people = People::of(&WHOSE);
@@ -191,12 +278,12 @@ fn a_head_is_no_checkpoint_and_no_checkpoint_is_a_head() {
 
 proptest! {
     #[test]
-    fn i15_parsing_a_head_never_panics(text in ".{0,300}") {
+    fn parsing_a_head_never_panics(text in ".{0,300}") {
         let _ = Head::open(&text, &[signer().verifier().clone()]);
     }
 
     #[test]
-    fn i12_any_part_of_a_list_that_is_not_all_of_it_is_refused(keep in proptest::collection::vec(any::<bool>(), 6)) {
+    fn a1_any_part_of_a_list_that_is_not_all_of_it_is_refused(keep in proptest::collection::vec(any::<bool>(), 6)) {
         let people = People::of(&WHOSE);
         let (head, list) = (people.head(1, WHOSE.len()), people.list(1, WHOSE.len()));
         let part: Vec<_> = list.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(p, _)| p.clone()).collect();

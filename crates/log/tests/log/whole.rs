@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use sammati_log::entries::{all, encode};
 use sammati_log::tile::{Tile, changed};
@@ -12,10 +13,16 @@ use tempfile::TempDir;
 
 use crate::cli::{code, said, saved, verify};
 use crate::fixture::{Log, leaf, signer};
+use crate::subject::People;
 use crate::witness::{TIME, cosigner, witness};
 
 /// The first `size` leaves of `log` as static files.
 fn mirror(log: &Log, size: u64) -> TempDir {
+    mirror_of(log, size, leaf)
+}
+
+/// The same, of a log with these leaves.
+fn mirror_of(log: &Log, size: u64, leaf: impl Fn(u64) -> Vec<u8>) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let put = |path: String, bytes: Vec<u8>| {
         let file = folder.path().join(path);
@@ -23,7 +30,7 @@ fn mirror(log: &Log, size: u64) -> TempDir {
         fs::write(file, bytes).unwrap();
     };
     for id in all(size) {
-        put(id.path(), encode(id.leaves().map(leaf)).unwrap());
+        put(id.path(), encode(id.leaves().map(&leaf)).unwrap());
     }
     for id in changed(0, size).unwrap() {
         let first = id.index() * 256;
@@ -91,6 +98,41 @@ fn a_whole_log_is_checked_to_the_last_byte() {
     assert_eq!(run("archive", &[path(&folder)]).0, 0);
 }
 
+/// A log that has grown serves only the full bundle and tile where there was a partial one.
+#[test]
+fn a_full_bundle_stands_for_a_partial_one() {
+    let log = Log::of(768);
+    let folder = mirror(&log, 600);
+    let grown = mirror(&log, 768);
+    for partial in ["tile/entries/002.p/88", "tile/0/002.p/88"] {
+        fs::remove_dir_all(folder.path().join(partial).parent().unwrap()).unwrap();
+        let full = partial.trim_end_matches(".p/88");
+        fs::copy(grown.path().join(full), folder.path().join(full)).unwrap();
+    }
+    let (status, text) = run("archive", &[path(&folder)]);
+    assert_eq!(status, 0, "{text}");
+    assert!(text.contains("at 600 leaves"), "{text}");
+}
+
+/// A log that gives one place of a subject twice cannot do it before who reads it whole.
+#[test]
+fn a1_a_forked_chain_is_refuted() {
+    for (status, places) in [
+        (0, &[(1, None), (2, Some(0)), (3, Some(1))][..]),
+        (1, &[(1, None), (2, Some(0)), (2, Some(0))]),
+    ] {
+        let people = People::linked(places);
+        let folder = mirror_of(&people.log, 3, |index| people.leaves[index as usize].clone());
+        let (found, text) = run("archive", &[path(&folder)]);
+        assert_eq!(found, status, "{text}");
+        assert_eq!(
+            text.contains("event 3 of the subject: leaf 2 does not follow"),
+            status == 1,
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn tiles_prove_what_a_proof_would() {
     let log = Log::of(600);
@@ -102,7 +144,12 @@ fn tiles_prove_what_a_proof_would() {
     assert_eq!(status, 0, "{text}");
     assert!(text.starts_with("verified: the leaf is number 555 of log "), "{text}");
     assert_eq!(prove("554").0, 1);
-    assert_eq!(prove("600").0, 2);
+    let (status, text) = prove("600");
+    assert_eq!((status, text.contains("and it has 600")), (3, true), "{text}");
+    // The log was set back, or what is served is old.
+    let late = saved(&work, "late", Log::of(700).note(700));
+    let (status, text) = run("consistency", &["--old", &late, "--log", path(&folder)]);
+    assert_eq!((status, text.contains("older than what was kept")), (3, true), "{text}");
     let (status, text) = run("consistency", &["--old", &old, "--log", path(&folder)]);
     assert_eq!(status, 0, "{text}");
     assert!(
@@ -158,10 +205,33 @@ fn a_monitor_shouts_when_history_changes() {
             .extend(completed.into_iter().map(|(level, at, hash)| ((level, at), hash)));
         other.roots.push(other.edge.root());
     }
+    // What nobody signed convicts nobody, be it the tiles or the checkpoint.
+    let conflict = format!("{state}.conflict");
+    let bent = mirror(&log, 700);
+    let file = bent.path().join("tile/0/002.p/188");
+    let good = fs::read(&file).unwrap();
+    // One that the older tree has too, and one that only the newer has.
+    for at in [32 * 10, 32 * 100] {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        for bytes in [&bytes[..], &bytes[1..]] {
+            fs::write(&file, bytes).unwrap();
+            let (status, text) = look(&bent);
+            assert_eq!(status, 3, "{at}: {text}");
+        }
+    }
+    fs::write(
+        bent.path().join("checkpoint"),
+        log.note(650).replace("\n650\n", "\n651\n"),
+    )
+    .unwrap();
+    assert_eq!(look(&bent).0, 3);
+    assert!(!fs::exists(&conflict).unwrap());
+    assert_eq!(fs::read_to_string(&state).unwrap(), log.note(600));
     for size in [600, 650] {
         let (status, text) = look(&mirror(&other, size));
         assert_eq!(status, 1, "{text}");
-        let conflict = fs::read_to_string(format!("{state}.conflict")).unwrap();
+        let conflict = fs::read_to_string(&conflict).unwrap();
         assert_eq!(
             conflict,
             format!("{}\n{}", log.note(600), other.note(size)),
@@ -169,6 +239,50 @@ fn a_monitor_shouts_when_history_changes() {
         );
     }
     assert_eq!(fs::read_to_string(&state).unwrap(), log.note(600));
+    // Also where what was kept is one whole subtree, whose root stands in no proof.
+    fs::write(&state, log.note(512)).unwrap();
+    assert_eq!(look(&mirror(&other, 650)).0, 1);
+    assert_eq!(look(&mirror(&log, 650)).0, 0);
+}
+
+/// What was kept and is lost is said, and not begun anew.
+#[test]
+fn a_monitor_looks_first_once() {
+    let log = Log::of(300);
+    let (folder, work) = (mirror(&log, 300), tempfile::tempdir().unwrap());
+    let state = work.path().join("state");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sammati-verify"))
+        .args([
+            "watch",
+            "--vkey",
+            &signer().vkey(),
+            path(&folder),
+            "--every",
+            "1",
+            "--state",
+        ])
+        .arg(&state)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.contains("first look"), "{line}");
+    fs::remove_file(&state).unwrap();
+    line.clear();
+    BufReader::new(child.stderr.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(
+        line.starts_with("cannot be checked: ") && line.contains("state"),
+        "{line}"
+    );
+    assert!(!state.exists());
 }
 
 #[test]

@@ -91,6 +91,13 @@ fn a_witness_answers_as_specified() {
         request(&log, 300, 300).judge(known, &keys()),
         Err(Rejected::Conflict(300))
     );
+    // That convicts the log, and nothing else that is refused does.
+    assert!(request(&log, 300, 300).forks(known, &keys()));
+    assert!(request(&log, 0, 300).forks(known, &keys()), "wherever it begins");
+    assert!(!request(&log, 0, 300).forks(Some((300, log.roots[300])), &keys()));
+    assert!(!request(&log, 0, 120).forks(known, &keys()));
+    assert!(!request(&log, 300, 300).forks(None, &keys()));
+    assert!(!request(&log, 300, 300).forks(known, &[]), "what it did not sign");
     // Another history.
     let known = Some((120, log.roots[121]));
     assert_eq!(request(&log, 120, 300).judge(known, &keys()).unwrap_err().status(), 422);

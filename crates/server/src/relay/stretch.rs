@@ -17,8 +17,12 @@ use crate::error::refusal_or;
 /// The most events of one call, as the contract bounds them.
 const MAX_EVENTS: i64 = 1000;
 
-/// The most bytes of one call, well under the 4 MiB that a message may have.
+/// The bytes that the partitions of one call share.
 const MAX_BYTES: usize = 1 << 20;
+
+/// The most bytes of one call, in which each partition's first event goes though it is larger than its share: under the
+/// 4 MiB that a message may have.
+const MOST_BYTES: usize = 3 << 20;
 
 /// How long one call may take: a log that hangs must not hold the places of other partitions.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -164,15 +168,18 @@ impl Sender {
     /// Sends the next stretch of each of these partitions, in one call: of each as many events of one epoch as fit in.
     pub(super) async fn send(&self, places: Vec<Next>) -> Vec<(i64, Result<Sent, Failure>)> {
         let asked = places.clone();
+        let mut room = Room::of(places.len());
+        // No more than is sent, and the event before.
+        let limit = room.share + 1;
         let read = self.store.read(move |r| {
-            let feed = |next: &Next| r.feed(next.partition, (next.from - 1).max(0), MAX_EVENTS);
+            let feed = |next: &Next| r.feed(next.partition, (next.from - 1).max(0), limit);
             asked.iter().map(feed).collect::<Result<Vec<_>, _>>()
         });
         let feeds = match read.await {
             Ok(feeds) => feeds,
             Err(refusal) => return all(places.iter().map(|next| next.partition), &refusal),
         };
-        let (mut room, mut stretches, mut done) = (Room::of(places.len()), Vec::new(), Vec::new());
+        let (mut stretches, mut done) = (Vec::new(), Vec::new());
         for (next, feed) in places.into_iter().zip(feeds) {
             match self.stretch(next, feed, &mut room) {
                 Ok(Some(stretch)) => stretches.push(stretch),
@@ -245,8 +252,9 @@ impl Sender {
         let epoch = first.epoch;
         let source = self.source(next.partition, epoch, next.from, chain);
         let (mut last, mut end, mut fitting) = (None, next.from, Vec::new());
+        room.next_partition();
         for event in feed {
-            if event.epoch != epoch || !room.takes(&event, end - next.from) {
+            if event.epoch != epoch || !room.takes(event.body.len()) {
                 break;
             }
             (last, end) = (Some(Micros(event.time)), event.position + 1);
@@ -384,29 +392,93 @@ struct Stretch {
 /// What a call has room for: as much of one partition as of another, so that none starves the others.
 #[derive(Debug)]
 struct Room {
+    /// Events of each partition.
     share: i64,
+    /// Bytes of each partition, but for its first event.
+    byte_share: usize,
+    /// Of the call.
+    total: Taken,
+    /// Of the partition whose turn it is.
+    own: Taken,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Taken {
     events: i64,
     bytes: usize,
 }
 
+impl Taken {
+    const fn and(self, bytes: usize) -> Self {
+        Self {
+            events: self.events + 1,
+            bytes: self.bytes + bytes + 64,
+        }
+    }
+}
+
 impl Room {
     fn of(partitions: usize) -> Self {
+        let partitions = partitions.max(1);
         Self {
-            share: (MAX_EVENTS / i64::try_from(partitions).unwrap_or(i64::MAX).max(1)).max(1),
-            events: 0,
-            bytes: 0,
+            share: (MAX_EVENTS / i64::try_from(partitions).unwrap_or(i64::MAX)).max(1),
+            byte_share: MAX_BYTES / partitions,
+            total: Taken::default(),
+            own: Taken::default(),
         }
     }
 
-    /// Takes an event of a partition that has so many already, if there is room for it; the first in any case.
-    fn takes(&mut self, event: &FeedEvent, already: i64) -> bool {
-        let bytes = self.bytes + event.body.len() + 64;
-        let fits = self.events < MAX_EVENTS && already < self.share && bytes <= MAX_BYTES;
-        if fits || self.events == 0 {
-            self.events += 1;
-            self.bytes = bytes;
+    /// What is taken from here on is another partition's.
+    fn next_partition(&mut self) {
+        self.own = Taken::default();
+    }
+
+    /// Takes an event of so many bytes, if there is room for it: the first of a partition as long as the call does not
+    /// become too large, and the first of the call in any case.
+    fn takes(&mut self, bytes: usize) -> bool {
+        let (own, total) = (self.own.and(bytes), self.total.and(bytes));
+        let is_shared = own.events <= self.share && (own.events == 1 || own.bytes <= self.byte_share);
+        let fits = is_shared && total.events <= MAX_EVENTS && total.bytes <= MOST_BYTES;
+        if fits || total.events == 1 {
+            (self.own, self.total) = (own, total);
             return true;
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many events of so many bytes a call takes of each partition.
+    fn taken(partitions: &[usize]) -> Vec<usize> {
+        let mut room = Room::of(partitions.len());
+        let of = |bytes: &usize| {
+            room.next_partition();
+            (0..2000).take_while(|_| room.takes(*bytes)).count()
+        };
+        partitions.iter().map(of).collect()
+    }
+
+    #[test]
+    fn partitions_share_a_call() {
+        assert_eq!(taken(&[10]), [1000]);
+        assert_eq!(taken(&[10, 10, 10]), [333, 333, 333]);
+        // One with large events leaves the others what is theirs.
+        assert_eq!(taken(&[32 << 10, 100, 32 << 10, 100]), [7, 250, 7, 250]);
+        assert_eq!(
+            taken(&[(1 << 20) + 1, 10]),
+            [1, 500],
+            "the first goes though it is larger than its share"
+        );
+        assert_eq!(taken(&[5 << 20, 10]), [1, 0], "what no call has room for goes alone");
+    }
+
+    #[test]
+    fn a_call_stays_smaller_than_a_message_may_be() {
+        let taken = taken(&[33 << 10; 256]);
+        assert_eq!(taken.iter().sum::<usize>(), 92);
+        assert!(taken.iter().take(92).all(|events| *events == 1));
     }
 }

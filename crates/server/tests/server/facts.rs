@@ -161,6 +161,48 @@ async fn facts_follow_the_feed_and_resume_where_it_broke() {
     running.shutdown().await;
 }
 
+fn professional(id: &str, state: api::participant::State, verified: bool) -> Kind {
+    let registration = api::Registration {
+        registry: "https://www.nmc.org.in".into(),
+        id: "MH1001".into(),
+        verified,
+    };
+    let participant = api::Participant {
+        name: format!("participants/{id}"),
+        kind: api::participant::Kind::Professional.into(),
+        registrations: vec![registration],
+        state: state.into(),
+        etag: "\"1\"".into(),
+        ..Default::default()
+    };
+    Kind::Participant(api::ParticipantState {
+        participant: Some(participant),
+    })
+}
+
+/// A number is one only at its registry, verified, of somebody who takes part.
+#[tokio::test]
+async fn a_professional_is_found_by_registry_and_number() {
+    use api::participant::State::{Active, Suspended};
+    let host = Host::tls("").await;
+    let (feed, receiver) = mpsc::unbounded_channel();
+    host.controls.feeds.lock().unwrap().push(receiver);
+    let (running, facts) = follower(&host).await;
+    let found = |registry: &str| facts.professional(registry, "MH1001").map(|found| found.id.to_string());
+    feed.send(change("1", professional("dr-a", Suspended, true))).unwrap();
+    feed.send(change("2", professional("dr-b", Active, false))).unwrap();
+    feed.send(heartbeat("3", 1_000_000)).unwrap();
+    as_of(&facts, 1_000_000).await;
+    assert_eq!(found("https://www.nmc.org.in"), None);
+    feed.send(change("4", professional("dr-d", Active, true))).unwrap();
+    feed.send(change("5", professional("dr-c", Active, true))).unwrap();
+    feed.send(heartbeat("6", 1_000_001)).unwrap();
+    as_of(&facts, 1_000_001).await;
+    assert_eq!(found("https://www.nmc.org.in").as_deref(), Some("dr-c"));
+    assert_eq!(found("https://other.example"), None);
+    running.shutdown().await;
+}
+
 /// A suspended app acts for nobody, though the sessions that persons opened in it go on.
 #[tokio::test]
 async fn a_persons_token_ends_with_the_app_it_was_opened_in() {

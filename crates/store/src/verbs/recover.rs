@@ -174,7 +174,8 @@ fn locked(
         after.clone().into(),
         body.into(),
     ];
-    sql::append_feed(conn, &[row])?;
+    let appended = sql::write_all(conn, &[sql::feed(vec![row])])?;
+    sql::expect_all(appended.iter().sum(), 1, "feed")?;
     head.next += 1;
     let advance = "UPDATE head SET epoch=$1,next=$2,time=$3,chain=$4 WHERE partition=$5";
     on_conn!(&mut *conn, |c| diesel::sql_query(advance)

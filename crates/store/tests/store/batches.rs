@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sammati_kernel::Reason;
 use sammati_store::Outcome;
 
+use crate::interleavings::held;
 use crate::world::{Count, Counter, Mood, OWNER, World, account};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,5 +157,35 @@ async fn an_answer_after_a_restart_is_what_was_committed() {
         assert_eq!(world.count(0, &id).await, 5);
         assert_eq!(world.replica(0).apply(Count::up(id)).await.unwrap(), 6);
         assert_eq!(world.check_feed().await, 6);
+    }
+}
+
+/// How old the batches in flight are, one after another: the sum over the lanes.
+fn age_in_flight(store: &sammati_store::Store) -> f64 {
+    let mut registry = prometheus_client::registry::Registry::default();
+    store.register_metrics(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let ages = text.lines().filter(|line| line.starts_with("store_batch_age_seconds{"));
+    ages.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_in_flight_tells_its_age() {
+    for world in World::all() {
+        let store = world.replica(0);
+        assert_eq!(age_in_flight(store), 0.0);
+        let (command, deciding, go) = held(Count::up(account(1, 1)));
+        let running = tokio::spawn({
+            let store = store.clone();
+            async move { store.apply(command).await }
+        });
+        deciding.await.unwrap();
+        let first = age_in_flight(store);
+        assert!(first > 0.0 && age_in_flight(store) > first);
+        go.send(()).unwrap();
+        running.await.unwrap().unwrap();
+        assert_eq!(age_in_flight(store), 0.0, "it is over before its callers are told");
     }
 }

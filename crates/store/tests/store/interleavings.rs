@@ -25,13 +25,13 @@ use tokio::sync::oneshot;
 use crate::world::{Count, Counter, START, World, account, open};
 
 /// A command that says so where it first decides, and waits until it may go on.
-struct Held {
+pub(crate) struct Held {
     command: Count,
     gate: Mutex<Option<(oneshot::Sender<()>, Receiver<()>)>>,
 }
 
 /// The command, when it decides, and what lets it go on.
-fn held(command: Count) -> (Held, oneshot::Receiver<()>, Sender<()>) {
+pub(crate) fn held(command: Count) -> (Held, oneshot::Receiver<()>, Sender<()>) {
     let ((decides, deciding), (go, may_go)) = (oneshot::channel(), channel());
     let gate = Mutex::new(Some((decides, may_go)));
     (Held { command, gate }, deciding, go)

@@ -21,4 +21,5 @@ mod rules;
 mod standby;
 mod tls;
 mod verbs;
+mod ways;
 mod world;

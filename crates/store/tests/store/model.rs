@@ -57,7 +57,7 @@ struct Group {
 }
 
 /// More than the messages of a transaction: some cuts never come.
-const MESSAGES: usize = 24;
+const MESSAGES: usize = 8;
 
 /// Groups of commands, one group after another.
 fn groups() -> impl Strategy<Value = Vec<Group>> {

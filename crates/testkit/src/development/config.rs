@@ -20,7 +20,7 @@ impl Development {
     pub(super) fn consent_config(&self) -> String {
         let mut text = beginning("consent", self.ports.consent);
         self.database(&mut text, "consent");
-        self.peers(&mut text, &["identity", "audit"]);
+        self.peers(&mut text, &["identity", "audit", "sandbox"]);
         secrets(&mut text, "consent");
         text.push_str("[service]\nconsent_manager_id = \"sbx\"\n");
         text

@@ -2,7 +2,7 @@
 //! already is left alone.
 
 use sammati_kernel::{Reason, Refusal, Slot};
-use sammati_store::{Command, Error, Keys, View};
+use sammati_store::{Command, Error, Keys, Record, View};
 use tokio_util::sync::CancellationToken;
 
 use super::page::{self, Posting};
@@ -44,15 +44,16 @@ impl Log {
                 self.store.apply(MergeAll { at }).await?;
             } else if runs > reach.posted {
                 let end = runs.min(reach.posted + AT_ONCE).min(reach.merged + FAN);
-                self.post_runs(reach.posted, end).await?;
+                self.post_runs(reach.posted, end, head.cleared).await?;
             } else {
                 return Ok(());
             }
         }
     }
 
-    /// Leaves never change what they are about, so their postings are made of what is committed, before the lane is asked.
-    async fn post_runs(&self, from: u64, end: u64) -> Result<(), Refusal> {
+    /// Leaves change what they are about only when they are cleared, so their postings are made of what is committed, before
+    /// the lane is asked; it does not take them if any leaf was cleared since.
+    async fn post_runs(&self, from: u64, end: u64, cleared: u64) -> Result<(), Refusal> {
         let read = self.store.read(move |r| {
             let mut rows = Vec::new();
             for run in from..end {
@@ -68,7 +69,7 @@ impl Log {
             Ok::<_, Error>(rows)
         });
         let rows = read.await?;
-        self.store.apply(Post { from, rows }).await
+        self.store.apply(Post { from, cleared, rows }).await
     }
 }
 
@@ -76,6 +77,8 @@ impl Log {
 struct Post {
     /// The first run.
     from: u64,
+    /// How often leaves had been cleared before these pages were made.
+    cleared: u64,
     rows: Vec<PostingRow>,
 }
 
@@ -97,11 +100,15 @@ impl Command for Post {
 
     fn reads(&self, keys: &mut Keys) {
         keys.row::<LogRow>(LogRow::KEY);
+        // A page that is there is replaced.
+        for row in &self.rows {
+            keys.row::<PostingRow>(row.key());
+        }
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
         let mut log = view.get::<LogRow>(LogRow::KEY).ok_or(Reason::Internal)?;
-        if log.posted == self.from {
+        if log.posted == self.from && log.cleared == self.cleared {
             self.rows.iter().for_each(|row| view.put(row));
             log.posted += self.rows.len() as u64;
             view.put(&log);
@@ -129,8 +136,10 @@ impl Command for MergeAll {
 
     fn reads(&self, keys: &mut Keys) {
         keys.row::<LogRow>(LogRow::KEY);
-        for place in Merge::due(self.at).flat_map(Merge::from) {
-            keys.row::<PostingRow>(place.key());
+        for merge in Merge::due(self.at) {
+            for place in merge.from().chain(merge.into()) {
+                keys.row::<PostingRow>(place.key());
+            }
         }
     }
 
@@ -151,18 +160,90 @@ impl Command for MergeAll {
 
 impl Merge {
     fn run(self, view: &mut View<'_>) -> Result<(), Refusal> {
-        let mut all: Vec<Posting> = Vec::new();
+        let mut from = Vec::with_capacity(FAN as usize);
         for place in self.from() {
             let row = view.get::<PostingRow>(&place.key()).ok_or(Reason::Internal)?;
-            all.extend(page::decode(&row.postings, place.first()).map_err(|_| Reason::Internal)?);
+            from.push((place.first(), row.postings));
             view.put(&place.row(&[]));
         }
-        all.sort_unstable();
-        for place in self.into() {
-            let begin = all.partition_point(|(tag, _)| tag.page(self.level) < place.page);
-            let end = all.partition_point(|(tag, _)| tag.page(self.level) <= place.page);
-            view.put(&place.row(&all[begin..end]));
-        }
+        let pages: Vec<_> = from.iter().map(|(first, page)| (*first, page.as_slice())).collect();
+        let mut made: Vec<_> = self.into().map(|place| place.row(&[])).collect();
+        let first = pages.first().map_or(0, |(first, _)| *first);
+        let merged = page::merge(&pages, first, |tag, leaves| {
+            let page = tag.page(self.level);
+            if let Some(row) = made.iter_mut().find(|row| row.page == page) {
+                page::add(&mut row.postings, tag, leaves);
+            }
+        });
+        merged.map_err(|_| Reason::Internal)?;
+        made.iter().for_each(|row| view.put(row));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Tag;
+    use super::*;
+    use crate::head::Begin;
+    use crate::testing::stores;
+
+    /// The head of the log as it was before there were postings.
+    struct Forget;
+
+    impl Command for Forget {
+        type Answer = ();
+        const NAME: &'static str = "test.forget";
+
+        fn slot(&self) -> Slot {
+            SLOT
+        }
+
+        fn reads(&self, keys: &mut Keys) {
+            keys.row::<LogRow>(LogRow::KEY);
+        }
+
+        fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+            let mut log = view.get::<LogRow>(LogRow::KEY).ok_or(Reason::Internal)?;
+            (log.posted, log.merged) = (0, 0);
+            view.put(&log);
+            Ok(())
+        }
+    }
+
+    /// Postings are made of leaves, and may be made again: what is there already is replaced.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn pages_are_made_again() {
+        for (_database, store) in stores() {
+            let (id, origin, vkey) = ("1".to_owned(), "test".to_owned(), "key".to_owned());
+            store.apply(Begin { id, origin, vkey }).await.unwrap();
+            for first in [1, 2] {
+                store.apply(Forget).await.unwrap();
+                let rows = (0..FAN).map(|run| {
+                    let place = Place { level: 0, run, page: 0 };
+                    place.row(&[(Tag([9; 5]), place.first() + first)])
+                });
+                let rows = rows.collect();
+                store
+                    .apply(Post {
+                        from: 0,
+                        cleared: 0,
+                        rows,
+                    })
+                    .await
+                    .unwrap();
+                store.apply(MergeAll { at: FAN }).await.unwrap();
+                let place = Place {
+                    level: 1,
+                    run: 0,
+                    page: Tag([9; 5]).page(1),
+                };
+                let page = store.read(move |r| r.get::<PostingRow>(SLOT, &place.key())).await;
+                let page = page.unwrap().unwrap().record;
+                let found = page::decode(&page.postings, 0).unwrap();
+                let leaves: Vec<_> = found.into_iter().map(|(_, leaf)| leaf).collect();
+                assert!(leaves.into_iter().eq((0..FAN).map(|run| run * RUN + first)));
+            }
+        }
     }
 }

@@ -11,9 +11,12 @@
 //! runs of level 0. What is merged by when follows from two numbers in the head of the log, and from nothing else.
 
 mod check;
+mod clear;
 mod follow;
 mod page;
 mod walk;
+
+use std::ops::Range;
 
 use prost::Message;
 use ring::digest::{SHA256, digest};
@@ -23,6 +26,7 @@ use sammati_store::{Record, Table};
 use self::page::Posting;
 
 pub(crate) use self::check::Sum;
+pub(crate) use self::clear::Clear;
 pub(crate) use self::walk::Walk;
 
 /// Runs of a level that make one of the next.
@@ -160,12 +164,25 @@ impl Reach {
         }
     }
 
+    /// The page that has the posting of `tag` and `leaf` now; `None` if there is none yet.
+    fn place(self, tag: Tag, leaf: u64) -> Option<Place> {
+        let mut places = (0..LEVELS).map(|level| Place {
+            level,
+            run: leaf / (span(level) * RUN),
+            page: tag.page(level),
+        });
+        places.find(|place| self.live(place.level, tag).contains(&place.run))
+    }
+
+    /// The runs of `level` that have the postings of `tag`: those before went into the next level.
+    fn live(self, level: u32, tag: Tag) -> Range<u64> {
+        FAN * self.runs(level + 1, tag)..self.runs(level, tag)
+    }
+
     /// The pages in which `tag` is looked for, those of the newest leaves first.
     fn pages(self, tag: Tag) -> impl Iterator<Item = Place> {
         (0..LEVELS).flat_map(move |level| {
-            // Those before went into the next level.
-            let runs = FAN * self.runs(level + 1, tag)..self.runs(level, tag);
-            runs.rev().map(move |run| Place {
+            self.live(level, tag).rev().map(move |run| Place {
                 level,
                 run,
                 page: tag.page(level),

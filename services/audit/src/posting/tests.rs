@@ -74,6 +74,11 @@ fn every_posting_is_found_at_every_length() {
             for (tag, leaves) in &wanted {
                 let newest_first: Vec<_> = leaves.iter().rev().copied().collect();
                 assert_eq!(kept.find(reach, *tag), newest_first, "after {run} runs");
+                for leaf in leaves {
+                    let place = reach.place(*tag, *leaf).expect("it is posted");
+                    assert!(page::find(&kept.0[&place], place.first(), *tag).unwrap().contains(leaf));
+                }
+                assert_eq!(reach.place(*tag, reach.posted * RUN), None);
             }
         }
     }

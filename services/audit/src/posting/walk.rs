@@ -59,9 +59,8 @@ impl Walk {
             }
             for row in rows {
                 let row = row.record;
-                let found = page::find(&row.postings, row.place().first(), tag);
-                let found = found.map_err(|_| Error::Broken("a page of postings cannot be read".into()))?;
-                leaves.extend(found.into_iter().filter(|leaf| *leaf < below));
+                let found = page::newest(&row.postings, row.place().first(), tag, below, limit);
+                leaves.extend(found.map_err(|_| Error::Broken("a page of postings cannot be read".into()))?);
             }
             if leaves.len() >= limit {
                 break;

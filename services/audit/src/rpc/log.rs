@@ -100,6 +100,14 @@ impl LogService for Rpc {
             .map(Response::new)
             .map_err(error::status)
     }
+
+    async fn seal_log(&self, request: Request<audit::SealLogRequest>) -> Result<Response<audit::Log>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.seal(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
 }
 
 impl Rpc {
@@ -165,7 +173,29 @@ impl Rpc {
             read.payload().subject.clone_from(&payload.subject);
         }
         self.log.record(read).await?;
-        Ok(wire::log_event(&self.log.name(), &row, header, shown(caller, opened)))
+        let erasure = match opened {
+            Opened::Erased => self.erasure(&header).await?,
+            Opened::Readable(_) | Opened::Damaged => None,
+        };
+        let event = wire::log_event(&self.log.name(), &row, header, shown(caller, opened));
+        Ok(audit::LogEvent { erasure, ..event })
+    }
+
+    /// When and why a payload was erased, with the proof that the log says so.
+    async fn erasure(&self, header: &audit::Leaf) -> Result<Option<audit::Erasure>, Refusal> {
+        let Some(done) = self.log.erasure_of(header).await? else {
+            return Ok(None);
+        };
+        let checkpoint = self.log.covering(done.index + 1).await?;
+        let proved = self.log.prove_inclusion(&[done.index], &checkpoint).await?.pop();
+        let proved = proved.ok_or(Reason::Internal)?;
+        Ok(Some(audit::Erasure {
+            erase_time: Some(timestamp(sammati_kernel::Micros(done.at))),
+            legal_basis: done.basis,
+            event: wire::event_name(&self.log.name(), done.index),
+            leaf: proved.leaf,
+            proof: proved.bundle.to_string(),
+        }))
     }
 
     async fn list(
@@ -276,21 +306,8 @@ impl Rpc {
         if page.after.is_some() {
             return Ok(audit::ListLogsResponse::default());
         }
-        let state = match self.log.head().await?.frozen.is_empty() {
-            true => audit::log::State::Active,
-            false => audit::log::State::Frozen,
-        };
-        let log = audit::Log {
-            name: self.log.name(),
-            origin: self.log.origin().to_owned(),
-            vkey: self.log.vkey(),
-            state: state.into(),
-            min_index: 0,
-            successor: String::new(),
-            keys: self.log.key_history().await?.into_iter().map(wire::log_key).collect(),
-        };
         Ok(audit::ListLogsResponse {
-            logs: vec![log],
+            logs: vec![self.resource().await?],
             next_page_token: String::new(),
         })
     }

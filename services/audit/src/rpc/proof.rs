@@ -126,12 +126,10 @@ impl Rpc {
     ) -> Result<audit::Checkpoint, Refusal> {
         let size = wire::cosigned_size(&request)?;
         self.is_ours(&request.log)?;
-        let (row, is_new) = self.log.add_cosignature(size, &request.cosignature).await?;
-        let checkpoint = wire::checkpoint(&self.log.name(), row);
-        if is_new {
-            self.log.record(cosigned(caller, &checkpoint.name)).await?;
-        }
-        Ok(checkpoint)
+        let log = self.log.name();
+        let told = cosigned(caller, &wire::checkpoint_name(&log, size));
+        let row = self.log.add_cosignature(size, &request.cosignature, told).await?;
+        Ok(wire::checkpoint(&log, row))
     }
 
     async fn tile(&self, request: audit::GetTileRequest) -> Result<audit::Tile, Refusal> {

@@ -4,9 +4,13 @@ use sammati_api::audit::v1 as audit;
 use sammati_api::audit::v1::subject_service_server::SubjectService;
 use sammati_kernel::{AccountId, Caller, Reason, Refusal};
 use sammati_server::{authz, error};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::Rpc;
+use crate::export::{self, Told};
+use crate::keyring::Opened;
 use crate::log::queried;
 use crate::rows::LeafRow;
 use crate::subject::Walk;
@@ -42,9 +46,121 @@ impl SubjectService for Rpc {
             .map(Response::new)
             .map_err(error::status)
     }
+
+    type ExportSubjectStream = ReceiverStream<Result<audit::ExportSubjectResponse, Status>>;
+
+    async fn export_subject(
+        &self,
+        request: Request<audit::ExportSubjectRequest>,
+    ) -> Result<Response<Self::ExportSubjectStream>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.export(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    async fn erase_subject(
+        &self,
+        request: Request<audit::EraseSubjectRequest>,
+    ) -> Result<Response<audit::EraseSubjectResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.erase(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
 }
 
 impl Rpc {
+    async fn export(
+        &self,
+        caller: &Caller,
+        request: audit::ExportSubjectRequest,
+    ) -> Result<ReceiverStream<Result<audit::ExportSubjectResponse, Status>>, Refusal> {
+        let format = audit::ExportFormat::try_from(request.format);
+        let format = format.map_err(|_| Refusal::field("format", "EXPORT_FORMAT_NATIVE, _FHIR or _OCSF"));
+        let subject = wire::subject(caller, &request.subject, &request.legal_basis);
+        let (subject, format) = Refusal::both(subject, format)?;
+        let tag = self.log.tags().subject(&subject.name());
+        let walk = self.log.begin_walk(&tag, self.log.newest().await?.size).await?;
+        let records = usize::try_from(walk.top.0).unwrap_or(usize::MAX);
+        self.read_subject("audit.exported", caller, subject, &request.legal_basis, records)
+            .await?;
+        // The next part is made when the one before is taken.
+        let (parts, stream) = mpsc::channel(1);
+        let rpc = self.clone();
+        tokio::spawn(async move {
+            let done = rpc.parts(&tag, walk, format, &parts).await;
+            if let Err(refusal) = done {
+                // Whoever has gone needs no refusal.
+                drop(parts.send(Err(error::status(refusal))).await);
+            }
+        });
+        Ok(ReceiverStream::new(stream))
+    }
+
+    /// Sends all of an export, or as much as is taken.
+    async fn parts(
+        &self,
+        tag: &[u8],
+        mut walk: Walk,
+        format: audit::ExportFormat,
+        parts: &mpsc::Sender<Result<audit::ExportSubjectResponse, Status>>,
+    ) -> Result<(), Refusal> {
+        let (_, note, checkpoint) = self.log.subject_head(tag, walk).await?;
+        while !walk.is_over() {
+            let found = self.log.walk(tag, walk, PART).await?;
+            walk = found.walk;
+            let indexes: Vec<_> = found.rows.iter().map(|row| row.index).collect();
+            let proofs = self.log.prove_inclusion(&indexes, &checkpoint).await?;
+            let payloads = self.log.payloads(&found.rows).await?;
+            let mut content = String::new();
+            for ((row, (header, opened)), proof) in found.rows.iter().zip(&payloads).zip(&proofs) {
+                let payload = match opened {
+                    Opened::Readable(payload) => Some(payload.as_ref()),
+                    Opened::Erased | Opened::Damaged => None,
+                };
+                let told = Told {
+                    name: &wire::event_name(&self.log.name(), row.index),
+                    header,
+                    payload,
+                    leaf: &row.leaf,
+                    bundle: &proof.bundle,
+                };
+                content.push_str(&export::line(format, &told));
+            }
+            if parts.send(Ok(part(content))).await.is_err() {
+                return Ok(());
+            }
+        }
+        if let Some(end) = export::end(format, &note, &checkpoint.note) {
+            drop(parts.send(Ok(part(end))).await);
+        }
+        Ok(())
+    }
+
+    async fn erase(
+        &self,
+        caller: &Caller,
+        request: audit::EraseSubjectRequest,
+    ) -> Result<audit::EraseSubjectResponse, Refusal> {
+        let key = self.request_key(caller, "audit.erase_subject", &request.request_id, &request);
+        let (key, (subject, classes)) = Refusal::both(key, wire::erased_subject(&request))?;
+        let tag = self.log.tags().subject(&subject.name());
+        let stand = self
+            .log
+            .erase_subject(caller, &tag, &classes, &request.legal_basis, key)
+            .await?;
+        let log = self.log.name();
+        let classes = stand
+            .into_iter()
+            .map(|(class, standing)| wire::class_erasure(&log, class, standing));
+        Ok(audit::EraseSubjectResponse {
+            classes: classes.collect(),
+        })
+    }
+
     async fn subject_events(
         &self,
         caller: &Caller,
@@ -67,7 +183,7 @@ impl Rpc {
         let tag = self.log.tags().subject(&subject.name());
         let walk = match page.after.as_deref() {
             Some(token) => Walk::read(token).ok_or(Reason::Internal)?,
-            None => self.log.begin_walk(&tag, &self.log.newest().await?).await?,
+            None => self.log.begin_walk(&tag, self.log.newest().await?.size).await?,
         };
         let found = self.log.walk(&tag, walk, page.size).await?;
         let (head, note, checkpoint) = self.log.subject_head(&tag, found.walk).await?;
@@ -79,7 +195,7 @@ impl Rpc {
             false => Vec::new(),
         };
         let payloads = self.log.payloads(&found.rows).await?;
-        self.read_subject(caller, subject, &request.legal_basis, found.rows.len())
+        self.read_subject("audit.queried", caller, subject, &request.legal_basis, found.rows.len())
             .await?;
         let name = self.log.name();
         let mut proofs = proofs.into_iter();
@@ -109,7 +225,7 @@ impl Rpc {
         let subject = wire::subject(caller, &request.subject, &request.legal_basis);
         let (subject, occurred) = Refusal::both(subject, occurred)?;
         let tag = self.log.tags().subject(&subject.name());
-        let mut walk = self.log.begin_walk(&tag, &self.log.newest().await?).await?;
+        let mut walk = self.log.begin_walk(&tag, self.log.newest().await?.size).await?;
         let (events, mut seen) = (walk.top.0, 0);
         let mut summary = Summary::default();
         while !walk.is_over() {
@@ -128,6 +244,7 @@ impl Rpc {
             }
         }
         self.read_subject(
+            "audit.queried",
             caller,
             subject,
             &request.legal_basis,
@@ -140,12 +257,14 @@ impl Rpc {
     /// Records that `caller` read the events of one person.
     pub(super) async fn read_subject(
         &self,
+        event_type: &str,
         caller: &Caller,
         subject: AccountId,
         legal_basis: &str,
         records: usize,
     ) -> Result<(), Refusal> {
         let mut read = queried(caller, &self.log.name());
+        event_type.clone_into(&mut read.event.event_type);
         let payload = read.payload();
         payload.subject = subject.name();
         legal_basis.clone_into(&mut payload.legal_basis);
@@ -154,6 +273,15 @@ impl Rpc {
             ..audit::Counts::default()
         });
         self.log.record(read).await
+    }
+}
+
+/// Events of one part of an export: with payloads of the largest size it still fits into a message.
+const PART: usize = 50;
+
+fn part(content: String) -> audit::ExportSubjectResponse {
+    audit::ExportSubjectResponse {
+        content: content.into_bytes(),
     }
 }
 

@@ -341,10 +341,10 @@ mod tests {
     }
 
     proptest! {
-        /// I13: wherever a text could bring it in, an Aadhaar number in any spelling, a PID block, and where nothing else
+        /// Wherever a text could bring it in, an Aadhaar number in any spelling, a PID block, and where nothing else
         /// looks so a virtual id or an OTP, is named to who sends it, and is not in what is kept of a feed.
         #[test]
-        fn i13_what_must_never_be_in_an_event_is_named_by_its_field(
+        fn what_must_never_be_in_an_event_is_named_by_its_field(
             body in prop::array::uniform11(0_u8..10),
             vid in "[2-9][0-9]{14}",
             otp in "[0-9]{6}",

@@ -70,6 +70,8 @@ pub(super) enum Answer {
     Cosigned(String),
     /// The log is not one of ours.
     Unknown,
+    /// The log signed another root of the size that is remembered.
+    Forked(Rejected),
     /// Why not.
     Rejected(Rejected),
 }
@@ -99,6 +101,7 @@ impl Book {
             let known = before.as_ref().and_then(WitnessedRow::known);
             let accepted = match request.judge(known, keys) {
                 Ok(accepted) => accepted,
+                Err(rejected) if request.forks(known, keys) => return Ok(Answer::Forked(rejected)),
                 Err(rejected) => return Ok(Answer::Rejected(rejected)),
             };
             let swap = Swap {

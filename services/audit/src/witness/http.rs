@@ -50,25 +50,40 @@ async fn answer(book: Arc<Book>, request: Request<Body>) -> Response<Body> {
             StatusCode::NOT_FOUND,
             "the origin is none of a log that is witnessed here\n",
         ),
-        Ok(Answer::Rejected(Rejected::Conflict(size))) => {
-            tracing::info!(
-                origin = request.origin(),
-                size,
-                "a checkpoint does not begin where this witness is"
-            );
-            response(StatusCode::CONFLICT, "text/x.tlog.size", format!("{size}\n"))
+        Ok(Answer::Forked(rejected)) => {
+            contradicts(&request, &rejected);
+            refused(&rejected)
         }
         Ok(Answer::Rejected(rejected)) => {
-            if let Rejected::Inconsistent(error) = &rejected {
-                // Signed by the log, and not the history that it showed before.
-                tracing::error!(origin = request.origin(), %error, note = request.note, "a log contradicts itself");
+            match &rejected {
+                Rejected::Inconsistent(_) => contradicts(&request, &rejected),
+                Rejected::Conflict(size) => tracing::info!(
+                    origin = request.origin(),
+                    size,
+                    "a checkpoint does not begin where this witness is"
+                ),
+                _ => {}
             }
-            let status = StatusCode::from_u16(rejected.status()).unwrap_or(StatusCode::BAD_REQUEST);
-            text(status, format!("{rejected}\n"))
+            refused(&rejected)
         }
         Err(refusal) => text(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("{}\n", refusal.reason.as_str()),
         ),
+    }
+}
+
+/// Signed by the log, and not the history that it showed before.
+fn contradicts(request: &AddCheckpoint, why: &Rejected) {
+    tracing::error!(origin = request.origin(), %why, note = request.note, "a log contradicts itself");
+}
+
+fn refused(why: &Rejected) -> Response<Body> {
+    match why {
+        Rejected::Conflict(size) => response(StatusCode::CONFLICT, "text/x.tlog.size", format!("{size}\n")),
+        why => {
+            let status = StatusCode::from_u16(why.status()).unwrap_or(StatusCode::BAD_REQUEST);
+            text(status, format!("{why}\n"))
+        }
     }
 }

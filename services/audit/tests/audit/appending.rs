@@ -1,4 +1,4 @@
-//! A1, A2 and I3: acknowledged means durable at that index; indexes have no holes; one id, one index.
+//! A1 and A2: acknowledged means durable at that index; indexes have no holes; one id, one index.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,10 +97,10 @@ async fn a2_the_root_is_that_of_the_leaves() {
     }
 }
 
-/// A1, I3: 64 clients send the same events again and again, in any company and to any replica: each gets one index, always
+/// A1: 64 clients send the same events again and again, in any company and to any replica: each gets one index, always
 /// the same, and there are exactly as many leaves as events.
 #[tokio::test(flavor = "multi_thread")]
-async fn a1_i3_a_storm_of_repeats_gives_the_same_indexes() {
+async fn a1_a_storm_of_repeats_gives_the_same_indexes() {
     for audit in everywhere().await {
         let other = audit.replica().await;
         let events: Vec<_> = (0..100).map(|n| some_event(n % 3)).collect();
@@ -152,7 +152,7 @@ async fn an_id_with_another_body_is_refused_with_both_digests() {
     }
 }
 
-/// I13: what looks like an Aadhaar number never enters, wherever it stands; VID, OTP and PID shapes where they can be none
+/// What looks like an Aadhaar number never enters, wherever it stands; VID, OTP and PID shapes where they can be none
 /// of anything else.
 #[tokio::test(flavor = "multi_thread")]
 async fn s1_forbidden_fields_are_named_and_refused() {
@@ -271,7 +271,7 @@ async fn a1_a_restart_goes_on_where_it_was() {
     }
 }
 
-/// I10: a clock that goes back stops nothing, and accept times never do.
+/// A clock that goes back stops nothing, and accept times never do.
 #[tokio::test(flavor = "multi_thread")]
 async fn accept_times_never_go_back() {
     for audit in everywhere().await {

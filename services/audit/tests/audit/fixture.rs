@@ -129,6 +129,11 @@ impl Audit {
         Location::parse(&self.databases[0].url).unwrap()
     }
 
+    /// Where the keys' database is.
+    pub(crate) fn key_location(&self) -> Location {
+        Location::parse(&self.databases[1].url).unwrap()
+    }
+
     /// Ends it and starts it again on the same databases.
     pub(crate) async fn restart(self) -> Self {
         self.restart_witnessed(Witnesses::default()).await

@@ -8,14 +8,14 @@ use sammati_store::{AnyConn, Location, on_conn};
 
 use crate::fixture::{everywhere, some_event};
 
-fn check(location: &Location) -> Vec<String> {
+pub(crate) fn check(location: &Location) -> Vec<String> {
     let mut found = Vec::new();
     let tell = &mut |one: &Disagreement| found.push(one.to_string());
     verbs::fsck(location, &MIGRATIONS, &log_tables(), Some(fsck::log), tell).unwrap();
     found
 }
 
-fn execute(location: &Location, sql: &str) {
+pub(crate) fn execute(location: &Location, sql: &str) {
     let mut conn = location.connect().unwrap();
     let literal = if matches!(conn, AnyConn::Pg(_)) { r"'\x" } else { "X'" };
     let sql = sql.replace('{', literal).replace('}', "'");

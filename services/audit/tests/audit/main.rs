@@ -1,7 +1,10 @@
 //! What the audit log promises, on both databases.
 
 mod appending;
+mod erasing;
+mod exporting;
 mod fixture;
+mod flipping;
 mod fsck;
 mod keys;
 mod mirror;
@@ -13,5 +16,6 @@ mod serving;
 mod sources;
 mod streaming;
 mod subject;
+mod succession;
 mod watching;
 mod witnessing;

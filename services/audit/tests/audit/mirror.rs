@@ -1,4 +1,4 @@
-//! I6: whoever mirrors the log over plain HTTP, with code that is not ours, gets the tree that was signed.
+//! A1: whoever mirrors the log over plain HTTP, with code that is not ours, gets the tree that was signed.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -110,7 +110,7 @@ fn signed(audit: &Audit, got: &Got) -> Checkpoint {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i6_a_mirror_makes_the_tree_again() {
+async fn a1_a_mirror_makes_the_tree_again() {
     for audit in everywhere().await {
         let (address, stop) = serve(&audit).await;
         assert_eq!(
@@ -170,7 +170,7 @@ async fn i6_a_mirror_makes_the_tree_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i6_nothing_is_served_beyond_what_was_signed() {
+async fn a1_nothing_is_served_beyond_what_was_signed() {
     for audit in everywhere().await {
         let (address, stop) = serve(&audit).await;
         grow(&audit, 300).await;

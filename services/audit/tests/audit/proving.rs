@@ -1,5 +1,6 @@
 //! A2: every released checkpoint is consistent with every earlier one, and a changed row is found.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sammati_api::audit::v1 as audit;
@@ -115,6 +116,34 @@ async fn a_changed_row_freezes_the_log() {
         .unwrap();
         assert_eq!(logs.logs[0].state(), audit::log::State::Frozen);
         assert_eq!(logs.logs[0].origin, "sammati.test/audit/2026h2");
+    }
+}
+
+/// However fast the log grows, whoever waits for what he may not see looks for it at a pace.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_looks_at_a_pace() {
+    for audit in everywhere().await {
+        let event = some_event(1);
+        audit.append_unsigned(vec![event.clone()]).await.unwrap();
+        let (looks, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let waiting = async {
+            let hidden = |_: &LeafRow| {
+                looks.fetch_add(1, Ordering::Relaxed);
+                false
+            };
+            let found = audit.log.leaf_of(&event.event_id, Duration::from_secs(1), hidden).await;
+            over.store(true, Ordering::Relaxed);
+            found
+        };
+        let growing = async {
+            while !over.load(Ordering::Relaxed) {
+                audit.append_unsigned(vec![some_event(2)]).await.unwrap();
+            }
+        };
+        let (found, ()) = futures::join!(waiting, growing);
+        assert_eq!(found.unwrap(), None);
+        let looks = looks.into_inner();
+        assert!((2..=22).contains(&looks), "{looks} looks in a second");
     }
 }
 

@@ -12,7 +12,7 @@ use sammati_server::event::timestamp;
 use crate::fixture::{Audit, account, consent, everywhere, operator, participant, person, some_event};
 
 /// Walks all pages.
-async fn all(audit: &Audit, caller: &Caller, request: &audit::ListEventsRequest) -> Vec<LogEvent> {
+pub(crate) async fn all(audit: &Audit, caller: &Caller, request: &audit::ListEventsRequest) -> Vec<LogEvent> {
     let (mut found, mut request) = (Vec::new(), request.clone());
     loop {
         let page = audit.list(caller.clone(), request.clone()).await.unwrap();

@@ -64,7 +64,7 @@ pub(crate) fn judged(audit: &Audit, events: &[SubjectEvent], head: &SubjectHead)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i12_a_list_in_pages_is_complete_and_proved_while_the_log_grows() {
+async fn a1_a_list_in_pages_is_complete_and_proved_while_the_log_grows() {
     for audit in everywhere().await {
         audit
             .append((0..40).map(|n| some_event(n % 3)).collect())
@@ -133,7 +133,7 @@ fn execute(location: &Location, sql: &str) {
 
 /// Whoever changes the database beside the service: the service refuses to state it, or the verifier sees it.
 #[tokio::test(flavor = "multi_thread")]
-async fn i12_rows_that_are_dropped_or_altered_are_noticed() {
+async fn a1_rows_that_are_dropped_or_altered_are_noticed() {
     let damages = [
         "DELETE FROM leaf WHERE id={0000000000000004}",
         "DELETE FROM leaf WHERE id={0000000000000007}",
@@ -242,5 +242,75 @@ async fn a_summary_counts_by_recipient_and_purpose_what_was_allowed_and_what_was
             Reason::FieldInvalid,
             "the gate lets none through; without it nobody is meant"
         );
+    }
+}
+
+/// Each attempt counts once, under who was to see the data, however the event names those who had to do with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_summary_names_who_was_to_see_the_data() {
+    use event::Outcome::{Serious, Success};
+    use types::PurposeCode::{Btg, Caremgt};
+    let by = |mut event: audit::Event, actor: &str, role: types::ParticipantRole, parties: &[&str]| {
+        let payload = event.payload.as_mut().unwrap();
+        payload.object_refs = parties.iter().map(|id| format!("participants/{id}")).collect();
+        payload.actor = Some(audit::Actor {
+            id: format!("participants/{actor}"),
+            roles: vec![role.into()],
+            ..payload.actor.clone().unwrap()
+        });
+        event
+    };
+    let (hip, hiu) = (types::ParticipantRole::Hip, types::ParticipantRole::Hiu);
+    for audit in everywhere().await {
+        let decided = |kind, outcome, purpose| decided(1, kind, outcome, purpose, 0);
+        let authorized = by(
+            decided("access.authorized", Success, Caremgt),
+            "clinic",
+            hiu,
+            &["clinic", "hospital"],
+        );
+        let mut moved = by(
+            decided("data.requested", Success, Caremgt),
+            "clinic",
+            hiu,
+            &["hospital", "clinic"],
+        );
+        moved.causation_event_id.clone_from(&authorized.event_id);
+        let glass = || decided("access.break_glass", Success, Btg);
+        let refused = || decided("access.denied", Serious, Caremgt);
+        let mut blocked = by(refused(), "spy", hiu, &["hospital"]);
+        blocked.reason_code = "BLOCKED_BY_SUBJECT".to_owned();
+        audit
+            .append(vec![
+                authorized,
+                moved,
+                by(glass(), "emergency", hiu, &["hospital", "emergency"]),
+                by(refused(), "hospital", hip, &["hospital"]),
+                by(refused(), "hospital", hip, &["hospital", "insurer"]),
+                blocked,
+            ])
+            .await
+            .unwrap();
+        let summary = audit.summary(person(account(1)), Default::default()).await.unwrap();
+        let mut lines: Vec<_> = summary
+            .recipients
+            .iter()
+            .map(|line| {
+                (
+                    line.recipient.trim_start_matches("participants/"),
+                    line.allowed_count,
+                    line.denied_count,
+                )
+            })
+            .collect();
+        lines.sort_unstable();
+        let expected = [
+            ("", 0, 1),
+            ("clinic", 1, 0),
+            ("emergency", 1, 0),
+            ("insurer", 0, 1),
+            ("spy", 0, 1),
+        ];
+        assert_eq!(lines, expected);
     }
 }

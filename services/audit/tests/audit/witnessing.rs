@@ -1,4 +1,4 @@
-//! A2, I7: what was signed is remembered by others, and a log that does not know what they remember freezes.
+//! A2: what was signed is remembered by others, and a log that does not know what they remember freezes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -154,6 +154,7 @@ async fn a2_checkpoints_are_cosigned_and_the_cosignatures_served() {
         assert_eq!(on(&bundle.checkpoint_note, &[&one, &two]).len(), 2);
 
         // One is away: what has both is served to who asks for both.
+        let only_one = all_of(&[&one], 1);
         one.stop.cancel();
         one.served.await.unwrap();
         let second = grow(&audit).await;
@@ -196,7 +197,33 @@ async fn a2_checkpoints_are_cosigned_and_the_cosignatures_served() {
         assert_eq!(audit.log.newest().await.unwrap().size, size, "once");
         let events = audit.log.leaf(second.size).await.unwrap().unwrap();
         assert_eq!(events.header().event_type, "audit.cosigned");
+        // Only those count that are witnesses of it now.
+        let audit = audit.restart_witnessed(only_one).await;
+        let refused = ask(&audit, second.size as i64, 2).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::CosignaturesMissing);
+        assert_eq!(ask(&audit, second.size as i64, 1).await.unwrap().note, brought.note);
         two.stop.cancel();
+    }
+}
+
+/// What cannot be recorded is not kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn a2_a_cosignature_and_its_record_are_one() {
+    for audit in everywhere().await {
+        let one = Running::start(&audit, "w.example/1").await;
+        let first = grow(&audit).await;
+        let audit = audit.restart_witnessed(all_of(&[&one], 1)).await;
+        audit.log.freeze("for the test".to_owned()).await;
+        let (text, _) = split_note(&first.note).unwrap();
+        let request = audit::AddCosignatureRequest {
+            log: audit.log.name(),
+            size: first.size as i64,
+            cosignature: one.cosigner.cosign(text, 1_795_305_700),
+        };
+        let refused = said(audit.rpc.add_cosignature(of(Caller::ANYONE, request)).await).unwrap_err();
+        assert_eq!(refused.reason, Reason::LogFrozen);
+        assert_eq!(audit.log.cosignatures(first.size).await.unwrap(), []);
+        one.stop.cancel();
     }
 }
 
@@ -330,7 +357,7 @@ async fn signed(log: &Log) -> Option<u64> {
 
 /// A backup from before what a witness saw is put back: nothing is taken and nothing signed, from the first moment on.
 #[tokio::test(flavor = "multi_thread")]
-async fn i7_a_log_that_was_set_back_freezes_before_it_signs() {
+async fn a2_a_log_that_was_set_back_freezes_before_it_signs() {
     for grown in [false, true] {
         for audit in everywhere().await {
             let one = Running::start(&audit, "w.example/1").await;
@@ -373,7 +400,7 @@ async fn i7_a_log_that_was_set_back_freezes_before_it_signs() {
 
 /// An empty database under the key and name of a log that a witness knows.
 #[tokio::test(flavor = "multi_thread")]
-async fn i7_a_log_begun_anew_freezes() {
+async fn a2_a_log_begun_anew_freezes() {
     for audit in everywhere().await {
         let one = Running::start(&audit, "w.example/1").await;
         let mut audit = audit.restart_witnessed(all_of(&[&one], 1)).await;
@@ -389,7 +416,7 @@ async fn i7_a_log_begun_anew_freezes() {
 
 /// The same size, another root: a fork of a log that was set back and grew again without its witness.
 #[tokio::test(flavor = "multi_thread")]
-async fn i7_another_root_freezes() {
+async fn a2_another_root_freezes() {
     for (more, what) in [
         (2, "another root of the 4 leaves"),
         (5, "another root of the first 4 leaves"),

@@ -11,7 +11,7 @@ use crate::rows::{GlassCountRow, OpenGlass};
 pub struct CountGlass {
     /// Who asks.
     pub hiu: ParticipantId,
-    /// A keyed hash of the professional's registration.
+    /// A keyed hash of the professional.
     pub professional: [u8; 32],
     /// Where she lives.
     pub home: Slot,

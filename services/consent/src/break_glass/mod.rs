@@ -3,6 +3,7 @@
 pub mod count;
 pub mod open;
 pub mod refuse;
+pub mod remind;
 pub mod review;
 
 use std::time::Duration;

@@ -20,6 +20,7 @@ use crate::notification::{Recipients, notify};
 use crate::rows::{BreakGlassRow, ConsentRow, PolicyRow};
 use crate::scope::{Frequency, Range, Scope, Unit};
 use crate::standing::Block;
+use crate::status_list;
 use crate::vault::{Private, Vault, seal};
 
 /// OpenBreakGlass, the second half. Harmless when repeated.
@@ -68,6 +69,7 @@ impl Command for OpenGlasses {
         }
         keys.group::<PolicyRow>("enabled", self.account.to_vec());
         Vault::reads(keys, self.account.as_bytes());
+        status_list::reads(keys);
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<Vec<ConsentRow>, Refusal> {
@@ -94,6 +96,7 @@ impl Command for OpenGlasses {
             };
             let mut row = self.row(view.now(), hip, *id);
             row.sealed = seal(&key, view, "consent", &row.id, &private)?;
+            status_list::give(view, &self.lookup, &mut row);
             view.put(&row);
             let mut told = consent::draft("access.break_glass", Action::Execute, &self.caller, &row)?;
             told.payload().purpose = PurposeCode::Btg.number();

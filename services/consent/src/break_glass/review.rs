@@ -65,17 +65,13 @@ impl Command for ReviewGlass {
         if word.is_some() {
             return Err(Refusal::new(Reason::ReviewDone).saying("this was said once already; read the consent for it"));
         }
-        let key = self.vault.key(view, &row.subject)?;
-        let private = Private {
-            text: self.comment.clone(),
-            ..Private::default()
-        };
-        let use_ = Self::sealed_as(self.outcome);
+        let comment = self.comment(view, &row)?;
+        let is_gone = comment.is_none();
         *word = Some(WordRow {
             outcome: self.outcome.into(),
             by: self.caller.id(),
             at: view.now().0,
-            comment: seal(&key, view, use_, &row.id, &private)?,
+            comment: comment.unwrap_or_default(),
         });
         row.break_glass = Some(glass);
         row.touch(view.now());
@@ -84,7 +80,8 @@ impl Command for ReviewGlass {
         told.payload().legal_basis = self.outcome.as_str_name().trim_start_matches("OUTCOME_").to_owned();
         let told = told.emit(view);
         let her = Some(row.subject()?);
-        let recipients = Recipients::new().person(her).operators().participant(&row.hiu);
+        let recipients = Recipients::new().person(her.filter(|_| !is_gone));
+        let recipients = recipients.operators().participant(&row.hiu);
         notify(
             view,
             told,
@@ -107,6 +104,19 @@ impl ReviewGlass {
             Outcome::Disputed => "break glass dispute",
             _ => "break glass review",
         }
+    }
+
+    /// The comment, sealed; `None` once her account and its key are gone, for the review is due all the same.
+    fn comment(&self, view: &mut View<'_>, row: &ConsentRow) -> Result<Option<Vec<u8>>, Refusal> {
+        let key = match self.vault.key(view, &row.subject) {
+            Err(gone) if gone.reason == Reason::NotAvailable => return Ok(None),
+            key => key?,
+        };
+        let private = Private {
+            text: self.comment.clone(),
+            ..Private::default()
+        };
+        seal(&key, view, Self::sealed_as(self.outcome), &row.id, &private).map(Some)
     }
 
     fn take_back(&self, view: &mut View<'_>, row: &mut ConsentRow, cause: &str) -> Result<(), Refusal> {

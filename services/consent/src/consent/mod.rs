@@ -1,5 +1,6 @@
 //! What is a consent? Its states and their edges, and how one ends.
 
+pub mod export;
 pub mod fetch;
 pub mod narrow;
 pub mod pause;

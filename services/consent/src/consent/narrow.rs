@@ -12,6 +12,7 @@ use crate::decision::uses::Uses;
 use crate::link::as_linked;
 use crate::lookup::{ContextKey, Lookup};
 use crate::policy;
+use crate::representative;
 use crate::rows::{self, CareContextRow, ConsentRow, TransferRow};
 use crate::scope::{Scope, wider};
 use crate::vault::{Vault, open, seal};
@@ -64,6 +65,7 @@ impl Command for NarrowConsent {
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
         let mut row = policy::hers(&self.caller, view.get::<ConsentRow>(self.consent.as_bytes()))?;
+        representative::within(&self.caller, row.scope.purpose(), [row.hip.as_str(), &row.hiu])?;
         rows::check_etag(&self.etag, row.version)?;
         advance(view, &mut row, Verb::Narrow)?;
         let key = self.vault.key(view, &row.subject)?;

@@ -7,6 +7,7 @@ use sammati_store::{Command, Keys, View};
 
 use super::{State, Verb, advance, draft, stop, tell_both};
 use crate::policy;
+use crate::representative;
 use crate::rows::{self, ConsentRow, TransferRow};
 
 /// PauseConsent.
@@ -41,6 +42,7 @@ impl Command for PauseConsent {
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
         let mut row = policy::hers(&self.caller, view.get::<ConsentRow>(self.consent.as_bytes()))?;
+        representative::within(&self.caller, row.scope.purpose(), [row.hip.as_str(), &row.hiu])?;
         rows::check_etag(&self.etag, row.version)?;
         advance(view, &mut row, Verb::Pause)?;
         if self.resume.is_some_and(|at| at <= view.now() || at.0 >= row.expire) {
@@ -116,6 +118,7 @@ impl Command for ResumeConsent {
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
         let mut row = policy::hers(&self.caller, view.get::<ConsentRow>(self.consent.as_bytes()))?;
+        representative::within(&self.caller, row.scope.purpose(), [row.hip.as_str(), &row.hiu])?;
         rows::check_etag(&self.etag, row.version)?;
         advance(view, &mut row, Verb::Resume)?;
         let now = view.now();

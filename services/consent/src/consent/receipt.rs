@@ -1,14 +1,15 @@
 //! A receipt: what she consented to, as a record of ISO/IEC TS 27560.
 
 use sammati_api::audit::v1::event::Action;
+use sammati_api::consent::v1::consent::Origin;
 use sammati_kernel::{Caller, ConsentId, Key, Micros, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 use serde_json::{Value, json};
 
-use super::about;
+use super::{State, about};
 use crate::artefact::iso;
 use crate::policy;
-use crate::rows::ConsentRow;
+use crate::rows::{self, ConsentRow};
 use crate::vault::{Private, Vault, open};
 
 /// The `typ` of a receipt.
@@ -91,15 +92,21 @@ impl Given {
             .hi_types
             .iter()
             .map(|kind| json!({ "pii_type": kind.as_str(), "sensitive": true }));
-        let mut events = vec![event("consent-given", row.granted)?];
+        let (basis, given_by) = self.ground();
+        let given = if row.origin == i32::from(Origin::BreakGlass) {
+            "opened-in-an-emergency"
+        } else {
+            "consent-given"
+        };
+        let mut events = vec![event(given, row.granted)?];
         if row.narrowed != 0 {
             events.push(event("consent-narrowed", row.narrowed)?);
         }
-        if row.ended != 0 {
-            events.push(event(
-                &format!("consent-{}", state.as_str().to_ascii_lowercase()),
-                row.ended,
-            )?);
+        // One that the clock has ended and no sweep has met has ended all the same.
+        let ended = if state == State::Expired { row.expire } else { row.ended };
+        if ended != 0 {
+            let kind = format!("consent-{}", state.as_str().to_ascii_lowercase());
+            events.push(event(&kind, ended)?);
         }
         Ok(json!({
             "schema_version": "ISO/IEC TS 27560:2023",
@@ -107,12 +114,13 @@ impl Given {
             "receipt_id": self.event_id,
             "receipt_time": iso(self.at)?,
             "pii_principal_id": self.private.patient,
+            "given_by": given_by,
             "privacy_notice": { "id": row.notice.notice, "version": row.notice.version, "language": row.notice.language, "sha256": row.notice.sha256 },
             "purposes": [{
                 "purpose": scope.purpose.code(),
                 "purpose_text": scope.purpose.text(),
                 "purpose_uri": scope.purpose.ref_uri(),
-                "lawful_basis": "consent",
+                "lawful_basis": basis,
                 "pii_information": kinds.collect::<Vec<_>>(),
                 "processing_methods": [scope.access_mode.as_str()],
                 "data_period": { "from": iso(scope.record_range.from)?, "to": iso(scope.record_range.to)? },
@@ -134,6 +142,21 @@ impl Given {
             "valid_until": iso(Micros(row.expire))?,
             "events": events,
         }))
+    }
+}
+
+impl Given {
+    /// On which ground, and by whose word.
+    fn ground(&self) -> (&'static str, Value) {
+        let row = &self.row;
+        match Origin::try_from(row.origin).unwrap_or_default() {
+            Origin::BreakGlass => ("medical emergency", json!({ "kind": "HIU" })),
+            Origin::Policy => ("consent", json!({ "kind": "POLICY" })),
+            Origin::Request | Origin::Unspecified => match rows::representation(&row.granted_under) {
+                name if name.is_empty() => ("consent", json!({ "kind": "PERSON" })),
+                name => ("consent", json!({ "kind": "REPRESENTATIVE", "representation": name })),
+            },
+        }
     }
 }
 

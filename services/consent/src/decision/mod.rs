@@ -6,6 +6,7 @@ pub mod explain;
 pub mod question;
 pub mod record;
 pub mod reduce;
+pub mod signed;
 pub mod uses;
 
 use std::time::Duration;

@@ -13,7 +13,7 @@ use sammati_server::error::refusal_of;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use super::{Directory, Found, Party, Resolver, Resolving};
+use super::{Directory, Found, Party, Professional, Resolver, Resolving};
 
 /// How long identity may take to say who somebody is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,6 +46,10 @@ impl Directory for Follower {
         self.facts.inactive_participants()
     }
 
+    fn deleted(&self) -> Vec<(AccountId, bool)> {
+        self.facts.deleted_accounts()
+    }
+
     fn is_active(&self, account: AccountId) -> bool {
         self.facts.account_state(account) == api::account::State::Active
     }
@@ -62,8 +66,12 @@ impl Directory for Follower {
         TokenFacts::key(&self.facts, kid)
     }
 
-    fn is_professional(&self, registration: &types::RequesterIdentifier) -> bool {
-        self.facts.has_professional(&registration.value)
+    fn professional(&self, registration: &types::RequesterIdentifier) -> Option<Professional> {
+        let found = self.facts.professional(&registration.system, &registration.value)?;
+        Some(Professional {
+            id: found.id.clone(),
+            display_name: found.message.display_name.clone(),
+        })
     }
 
     fn is_active_as(&self, id: &ParticipantId, role: Role) -> bool {

@@ -23,6 +23,15 @@ pub struct Party {
     pub transfer_origins: Vec<String>,
 }
 
+/// A professional whose registration is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Professional {
+    /// Who it is, however the registration is spelled.
+    pub id: ParticipantId,
+    /// What people read.
+    pub display_name: String,
+}
+
 /// Facts of identity, in memory, as of some moment.
 pub trait Directory: Send + Sync + 'static {
     /// The participant with this id, if there is one.
@@ -30,6 +39,9 @@ pub trait Directory: Send + Sync + 'static {
 
     /// The participants that are known and not ACTIVE.
     fn inactive(&self) -> Vec<ParticipantId>;
+
+    /// The accounts that are deleted, and whether identity has destroyed their data.
+    fn deleted(&self) -> Vec<(AccountId, bool)>;
 
     /// Whether an account is ACTIVE.
     fn is_active(&self, account: AccountId) -> bool;
@@ -46,8 +58,8 @@ pub trait Directory: Send + Sync + 'static {
     /// The key with this id, if tokens of identity verify with it now.
     fn token_key(&self, kid: &str) -> Option<PublicKey>;
 
-    /// Whether an ACTIVE professional has this registration, and it is verified.
-    fn is_professional(&self, registration: &types::RequesterIdentifier) -> bool;
+    /// The ACTIVE professional who has this registration, verified: `value` at the registry `system`.
+    fn professional(&self, registration: &types::RequesterIdentifier) -> Option<Professional>;
 
     /// Whether it is an active participant with this role.
     fn is_active_as(&self, id: &ParticipantId, role: Role) -> bool {

@@ -150,17 +150,18 @@ impl State {
 /// # Errors
 /// STATE_CONFLICT; CHALLENGE_EXPIRED for an answer that comes too late.
 pub fn next(view: &mut View<'_>, row: &mut DiscoveryRow, verb: Verb) -> Result<State, Refusal> {
-    let before = row.state();
-    if expire(view, row)? {
-        let late = before == State::Challenged && verb == Verb::Confirm;
-        let refusal = if late {
-            challenge_expired()
-        } else {
-            conflict(State::Expired)
-        };
-        return Err(refusal.recorded());
+    let wrote = expire(view, row)?;
+    if let Some(to) = row.state().after(verb) {
+        return Ok(to);
     }
-    before.after(verb).ok_or_else(|| conflict(before))
+    // The same to whoever comes before its expiry is written and after.
+    let late = verb == Verb::Confirm && row.expired_in == State::Challenged.number();
+    let refusal = if late {
+        challenge_expired()
+    } else {
+        conflict(row.state())
+    };
+    Err(if wrote { refusal.recorded() } else { refusal })
 }
 
 fn challenge_expired() -> Refusal {
@@ -182,6 +183,7 @@ pub fn expire(view: &mut View<'_>, row: &mut DiscoveryRow) -> Result<bool, Refus
         return Ok(false);
     };
     let due = Micros(row.expire);
+    row.expired_in = row.state;
     row.settle(to, view.now());
     view.put(row);
     let mut draft = draft("link.discovery_answered", &system("consent"), row)?.occurred(due);
@@ -189,6 +191,26 @@ pub fn expire(view: &mut View<'_>, row: &mut DiscoveryRow) -> Result<bool, Refus
     let told = draft.emit(view);
     tell(view, told, row, To::Both)?;
     Ok(true)
+}
+
+/// Ends one whose person's account is deleted, on that `ground`.
+///
+/// # Errors
+/// INTERNAL when the row is damaged.
+pub(crate) fn end_of_account(view: &mut View<'_>, row: &mut DiscoveryRow, ground: &str) -> Result<(), Refusal> {
+    if expire(view, row)? {
+        return Ok(());
+    }
+    let Some(to) = row.state().after(Verb::Expire) else {
+        return Ok(());
+    };
+    row.settle(to, view.now());
+    view.put(row);
+    let mut draft = draft("link.discovery_answered", &system("consent"), row)?;
+    to.as_str().clone_into(&mut draft.event.reason_code);
+    ground.clone_into(&mut draft.payload().legal_basis);
+    let told = draft.emit(view);
+    tell(view, told, row, To::Hip)
 }
 
 /// Who hears of a step.

@@ -1,19 +1,16 @@
 //! Beginning a discovery: the HIP is asked, with what fits her account and what she says beside it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use sammati_kernel::{AccountId, Caller, DiscoveryId, Micros, ParticipantId, Reason, Refusal, Role, Slot};
+use sammati_kernel::{AccountId, Caller, DiscoveryId, ParticipantId, Reason, Refusal, Role, Slot};
 use sammati_store::{Command, Keys, View};
 
 use super::{A_DAY, ANSWER_WITHIN, LIFE, State, To, draft, tell};
+use crate::daily;
 use crate::directory::Directory;
 use crate::lookup::Lookup;
 use crate::rows::{DiscoveryRow, Known, LinkTryRow};
 use crate::vault::{Vault, seal};
-
-/// A day of counting.
-const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// CreateDiscovery.
 pub struct Start {
@@ -82,25 +79,12 @@ impl Start {
         self.lookup.discovery_try(&self.hip, self.account)
     }
 
-    /// Counts one more of the day, which begins with the first.
     fn count(&self, view: &mut View<'_>) -> Result<(), Refusal> {
-        let now = view.now();
-        let mut tries = view.get::<LinkTryRow>(&self.attempt()).unwrap_or_default();
-        if now.since(Micros(tries.since)) >= DAY {
-            tries = LinkTryRow {
-                key: self.attempt().to_vec(),
-                since: now.0,
-                ..LinkTryRow::default()
-            };
-        }
-        if tries.count >= A_DAY {
-            return Err(Refusal::new(Reason::RequestLimit)
+        daily::count(view, &self.attempt(), A_DAY).map_err(|wait| {
+            Refusal::new(Reason::RequestLimit)
                 .saying("you have looked at this provider 10 times since yesterday; try again later")
-                .retry_after(Micros(tries.since).plus(DAY).since(now)));
-        }
-        tries.count += 1;
-        view.put(&tries);
-        Ok(())
+                .retry_after(wait)
+        })
     }
 }
 

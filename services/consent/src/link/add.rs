@@ -1,5 +1,7 @@
 //! Linking care contexts: all of a call or none, each once for ever.
 
+use std::collections::BTreeSet;
+
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::SubscriptionCategory;
 use sammati_api::consent::v1::link::Origin;
@@ -244,12 +246,13 @@ impl Linking<'_> {
         let told = draft.emit(view);
         let her = Recipients::new().person(Some(self.account));
         notify(view, told, Kind::Linked, &id.name(), &her, Some(self.account));
-        let hi_types = self.care_contexts.iter().map(|context| context.hi_type).collect();
+        let kinds = |context: &CareContextRef| BTreeSet::from([context.hi_type]);
+        let contexts: Vec<_> = self.keys().zip(self.care_contexts.iter().map(kinds)).collect();
         let news = News {
             account: self.account,
             category: SubscriptionCategory::Link,
             hip: self.hip,
-            hi_types: &hi_types,
+            contexts: &contexts,
         };
         tell::tell(view, told, news).map(drop)
     }

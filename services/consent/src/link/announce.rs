@@ -1,5 +1,7 @@
 //! Saying that there is new data in what is linked.
 
+use std::collections::BTreeSet;
+
 use sammati_api::audit::v1::Counts;
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::SubscriptionCategory;
@@ -83,12 +85,17 @@ impl Command for Announce {
         let her = Recipients::new().person(Some(account));
         notify(view, told, Kind::DataAvailable, &self.link.name(), &her, Some(account));
         let hip = rows::participant(&link.hip)?;
-        let hi_types = self.hi_types.iter().map(|kind| kind.number()).collect();
+        let hi_types: BTreeSet<_> = self.hi_types.iter().map(|kind| kind.number()).collect();
+        let contexts: Vec<_> = self
+            .keys(&link)
+            .into_iter()
+            .map(|key| (key, hi_types.clone()))
+            .collect();
         let news = News {
             account,
             category: SubscriptionCategory::Data,
             hip: &hip,
-            hi_types: &hi_types,
+            contexts: &contexts,
         };
         tell::tell(view, told, news)
     }

@@ -2,6 +2,7 @@
 
 pub mod add;
 pub mod announce;
+pub mod deep_link;
 pub mod issue;
 mod linked;
 pub mod token;

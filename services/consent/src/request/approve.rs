@@ -17,6 +17,7 @@ use crate::policy;
 use crate::representative;
 use crate::rows::{self, CareContextRow, ConsentRow, LinkRow, RequestRow, TransferRow};
 use crate::scope::Scope;
+use crate::status_list;
 use crate::step_up::{self, Shown, Token};
 use crate::vault::{Private, Vault, open, seal};
 
@@ -86,6 +87,7 @@ impl Command for ApproveRequest {
         }
         step_up::reads(keys, self.account);
         Vault::reads(keys, self.account.as_bytes());
+        status_list::reads(keys);
     }
 
     fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
@@ -119,12 +121,12 @@ impl Command for ApproveRequest {
         }
         let mut old = renew::superseded(view, &request, given.iter().map(|given| &given.scope))?;
         let rows = given.iter().map(|g| self.row(view, &request, g, old.as_ref(), &key));
-        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
         if self.dry_run {
             return self.shown(request, rows, key);
         }
         self.tell_shown(view, &request)?;
-        for (row, private) in &rows {
+        for (row, private) in &mut rows {
             self.grant(view, row, private, &key)?;
             if let Some(old) = &mut old {
                 renew::supersede(view, old, row, &self.caller)?;
@@ -195,10 +197,11 @@ impl ApproveRequest {
     pub(super) fn grant(
         &self,
         view: &mut View<'_>,
-        row: &ConsentRow,
+        row: &mut ConsentRow,
         private: &Private,
         key: &Key,
     ) -> Result<(), Refusal> {
+        status_list::give(view, &self.lookup, row);
         view.put(row);
         let mut granted =
             consent::draft("consent.granted", Action::Create, &self.caller, row)?.object(self.request.name());

@@ -10,13 +10,18 @@ use sammati_store::{Keys, View};
 use super::approve::{ApproveRequest, Grant};
 use super::create::CreateRequest;
 use super::{Verb, advance, draft};
+use crate::daily;
 use crate::notification::{Recipients, notify};
-use crate::rows::{self, CareContextRow, LinkRow, PolicyRow, RequestRow, broken};
+use crate::rows::{self, CareContextRow, LinkRow, LinkTryRow, PolicyRow, RequestRow, broken};
 use crate::scope::Scope;
 use crate::standing;
 use crate::standing::apply::{Asked, Said, apply};
+use crate::status_list;
 use crate::vault::open;
 use crate::wire::request::HIPS;
+
+/// Requests of one asker to one address that her policies decide in a day.
+const A_DAY: i32 = 20;
 
 impl CreateRequest {
     /// What policies are read with.
@@ -24,6 +29,8 @@ impl CreateRequest {
         let Some(account) = self.place.subject else { return };
         keys.group::<PolicyRow>("enabled", account.to_vec());
         keys.group::<LinkRow>("subject", account.to_vec());
+        keys.row::<LinkTryRow>(self.decided());
+        status_list::reads(keys);
         if let [hip] = self.ask.hips.as_slice() {
             for context in &self.ask.care_contexts {
                 let reference = &context.care_context_reference;
@@ -34,8 +41,7 @@ impl CreateRequest {
 
     /// The request as her policies leave it.
     pub(super) fn by_policy(&self, view: &mut View<'_>, row: RequestRow) -> Result<RequestRow, Refusal> {
-        // A renewal takes the place of what she has granted herself: hers to look at.
-        let Some(account) = self.place.subject.filter(|_| self.ask.renews.is_none()) else {
+        let Some(account) = self.place.subject else {
             return Ok(row);
         };
         let policies = view.group::<PolicyRow>("enabled", account.as_bytes());
@@ -52,10 +58,27 @@ impl CreateRequest {
             scope: &scope,
         };
         match apply(&policies, asked)? {
-            Said::Nothing => Ok(row),
             Said::Deny(policy) => self.deny(view, row, policy, account),
-            Said::Approve(policy, grants) => self.approve(view, row, policy, grants, account),
+            Said::Approve(policy, grants) if self.ask.renews.is_none() => {
+                self.approve(view, row, policy, grants, account)
+            }
+            // A renewal takes the place of what she has granted herself: hers to look at.
+            Said::Nothing | Said::Approve(..) => Ok(row),
         }
+    }
+
+    /// By the address, as what is open is counted: it must not tell that two addresses are one person's.
+    fn decided(&self) -> [u8; 32] {
+        self.lookup.decided(&self.ask.patient, &self.ask.hiu)
+    }
+
+    /// What is decided at once is never open: so many a day, or it would have no limit.
+    fn count(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        daily::count(view, &self.decided(), A_DAY).map_err(|wait| {
+            Refusal::new(Reason::RequestLimit)
+                .saying("20 requests of yours to this address were decided at once since yesterday; try again later")
+                .retry_after(wait)
+        })
     }
 
     fn deny(
@@ -65,6 +88,7 @@ impl CreateRequest {
         policy: Vec<u8>,
         account: AccountId,
     ) -> Result<RequestRow, Refusal> {
+        self.count(view)?;
         advance(view, &mut row, Verb::Deny)?;
         row.decided_by = CallerKind::Person.into();
         row.policy = policy;
@@ -94,13 +118,14 @@ impl CreateRequest {
             Err(refusal) if refusal.reason == Reason::Internal => return Err(refusal),
             _ => return Ok(row),
         };
+        self.count(view)?;
         advance(view, &mut row, Verb::Approve)?;
         row.policy = policy;
         let asked = row.scope.read()?;
         let mut consents = Vec::with_capacity(given.len());
         for given in &given {
-            let (consent, private) = approval.row(view, &row, given, None, &key)?;
-            approval.grant(view, &consent, &private, &key)?;
+            let (mut consent, private) = approval.row(view, &row, given, None, &key)?;
+            approval.grant(view, &mut consent, &private, &key)?;
             consents.push(consent.id);
         }
         row.narrowed = given.iter().any(|g| g.scope != asked) || given.len() < row.hips.len();

@@ -7,6 +7,7 @@ use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
 use sammati_api::types::v1::CareContextRef;
 use sammati_kernel::{Caller, ConsentRequestId, Key, Micros, Reason, Refusal, Slot};
+use sammati_server::event::Emitted;
 use sammati_store::{Command, Keys, View};
 
 use super::ask::Ask;
@@ -73,8 +74,15 @@ impl Command for CreateRequest {
         }
         let row = self.row(view, &scope, &key)?;
         view.put(&row);
-        self.tell(view, &row)?;
-        self.by_policy(view, row)
+        let told = self.announce(view, &row)?;
+        let row = self.by_policy(view, row)?;
+        // What is decided is no question to her.
+        if row.state() == State::Requested {
+            let her = Recipients::new().person(subject(&row));
+            let name = row.id()?.name();
+            notify(view, told, Kind::ConsentRequested, &name, &her, subject(&row));
+        }
+        Ok(row)
     }
 
     fn outcome(&self, row: &RequestRow) -> Vec<u8> {
@@ -141,7 +149,7 @@ impl CreateRequest {
         })
     }
 
-    fn tell(&self, view: &mut View<'_>, row: &RequestRow) -> Result<(), Refusal> {
+    fn announce(&self, view: &mut View<'_>, row: &RequestRow) -> Result<Emitted, Refusal> {
         let mut asked = draft("consent.requested", Action::Create, &self.caller, row)?;
         for hip in &self.ask.hips {
             asked = asked.participant(hip);
@@ -150,15 +158,6 @@ impl CreateRequest {
         let mut bound = draft("consent.notice_bound", Action::Update, &self.caller, row)?;
         bound.payload().notice = Some(row.notice.clone());
         bound.emit(view);
-        let her = Recipients::new().person(subject(row));
-        notify(
-            view,
-            told,
-            Kind::ConsentRequested,
-            &row.id()?.name(),
-            &her,
-            subject(row),
-        );
-        Ok(())
+        Ok(told)
     }
 }

@@ -32,7 +32,7 @@ pub enum State {
     Open,
     /// It was answered; she says whether that will do.
     Answered,
-    /// She is satisfied.
+    /// She is satisfied, or her account is deleted.
     Closed,
     /// It goes to the Board: she says so, or nobody answered in time.
     Escalated,
@@ -49,6 +49,8 @@ pub enum Verb {
     Escalate,
     /// The time to answer is over.
     Lapse,
+    /// Her account is deleted: nobody is left to be answered.
+    End,
 }
 
 impl State {
@@ -84,7 +86,7 @@ impl State {
     pub const fn after(self, verb: Verb) -> Option<Self> {
         match (self, verb) {
             (Self::Open, Verb::Answer) => Some(Self::Answered),
-            (Self::Answered, Verb::Close) => Some(Self::Closed),
+            (Self::Answered, Verb::Close) | (Self::Open | Self::Answered, Verb::End) => Some(Self::Closed),
             (Self::Answered, Verb::Escalate) | (Self::Open, Verb::Lapse) => Some(Self::Escalated),
             _ => None,
         }
@@ -109,6 +111,26 @@ pub fn expire(view: &mut View<'_>, row: &mut RightsRow) -> Result<bool, Refusal>
     let all = against(row).person(Some(row.subject()?)).operators();
     tell(view, told, row, &all)?;
     Ok(true)
+}
+
+/// Closes one whose person's account is deleted, on that `ground`. Who was to answer is told.
+///
+/// # Errors
+/// INTERNAL when the row is damaged.
+pub(crate) fn end_of_account(view: &mut View<'_>, row: &mut RightsRow, ground: &str) -> Result<(), Refusal> {
+    if row.state() == State::Open && expire(view, row)? {
+        return Ok(());
+    }
+    let Some(to) = row.state().after(Verb::End) else {
+        return Ok(());
+    };
+    row.closed = view.now().0;
+    row.settle(to, view.now());
+    view.put(row);
+    let mut draft = draft("rights.closed", Action::Update, &system("consent"), row)?;
+    ground.clone_into(&mut draft.payload().legal_basis);
+    let told = draft.emit(view);
+    tell(view, told, row, &against(row))
 }
 
 /// Whom it is against: a participant, or, where it is us, the operators.
@@ -162,10 +184,12 @@ mod tests {
             (Open, Answer, Answered),
             (Open, Lapse, Escalated),
             (Answered, Close, Closed),
+            (Open, End, Closed),
+            (Answered, End, Closed),
             (Answered, Escalate, Escalated),
         ];
         for from in State::ALL {
-            for verb in [Answer, Close, Escalate, Lapse] {
+            for verb in [Answer, Close, Escalate, Lapse, End] {
                 let expected = edges
                     .iter()
                     .find(|(f, v, _)| *f == from && *v == verb)

@@ -17,6 +17,16 @@ pub struct BreakGlassRow {
     /// What she, or who acts for her, says against it.
     #[prost(message, optional, tag = "4")]
     pub dispute: Option<WordRow>,
+    /// When operators were reminded of the review; 0: not yet.
+    #[prost(int64, tag = "5")]
+    pub reminded: i64,
+}
+
+impl BreakGlassRow {
+    /// When operators are to be reminded; `None` once they were, or have said what they found.
+    pub fn review_due(&self) -> Option<i64> {
+        (self.review.is_none() && self.reminded == 0).then_some(self.due)
+    }
 }
 
 /// One word on it.
@@ -56,7 +66,7 @@ pub struct GlassCountRow {
 /// One opening that lasts.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct OpenGlass {
-    /// A keyed hash of the professional's registration.
+    /// A keyed hash of the professional.
     #[prost(bytes = "vec", tag = "1")]
     pub professional: Vec<u8>,
     /// Until when.

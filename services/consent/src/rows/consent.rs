@@ -112,6 +112,12 @@ pub struct ConsentRow {
     /// The contract's `Origin`; 0 is REQUEST.
     #[prost(int32, tag = "41")]
     pub origin: i32,
+    /// The status list that tells of it, 16 bytes; empty of a consent that is older than the lists.
+    #[prost(bytes = "vec", tag = "43")]
+    pub status_list: Vec<u8>,
+    /// Where in that list.
+    #[prost(uint32, tag = "44")]
+    pub status_index: u32,
 }
 
 impl ConsentRow {
@@ -179,12 +185,14 @@ impl Record for ConsentRow {
         name: "consent",
         columns: &[
             Column::bytes("subject"),
+            Column::bytes("status_list"),
             Column::bytes("hiu"),
             Column::bytes("hip"),
             Column::bytes("request"),
             Column::bytes("pair"),
             Column::bytes("live"),
             Column::int("due"),
+            Column::int("review_due"),
         ],
     };
 
@@ -196,6 +204,7 @@ impl Record for ConsentRow {
         let open = self.state().is_open();
         vec![
             self.subject.clone().into(),
+            (!self.status_list.is_empty()).then(|| self.status_list.clone()).into(),
             self.hiu.as_str().into(),
             self.hip.as_str().into(),
             (!self.request.is_empty()).then(|| self.request.clone()).into(),
@@ -203,6 +212,7 @@ impl Record for ConsentRow {
             open.then(|| self.subject.clone()).into(),
             open.then_some(if self.resumes() { self.resume } else { self.expire })
                 .into(),
+            self.break_glass.as_ref().and_then(BreakGlassRow::review_due).into(),
         ]
     }
 }

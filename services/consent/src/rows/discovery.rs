@@ -67,6 +67,9 @@ pub struct DiscoveryRow {
     /// 1, and one more with each change.
     #[prost(int64, tag = "18")]
     pub version: i64,
+    /// [`State::number`] of what its time ran out in; 0 while it has not.
+    #[prost(int32, tag = "19")]
+    pub expired_in: i32,
 }
 
 /// What is personal in a discovery.
@@ -144,7 +147,7 @@ impl DiscoveryRow {
 impl Record for DiscoveryRow {
     const TABLE: Table = Table {
         name: "discovery",
-        columns: &[Column::int("due")],
+        columns: &[Column::int("due"), Column::bytes("subject")],
     };
 
     fn key(&self) -> Vec<u8> {
@@ -152,7 +155,10 @@ impl Record for DiscoveryRow {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        vec![self.state().is_open().then_some(self.expire).into()]
+        vec![
+            self.state().is_open().then_some(self.expire).into(),
+            super::named(&self.subject),
+        ]
     }
 }
 
@@ -224,7 +230,7 @@ impl ProfileShareRow {
 impl Record for ProfileShareRow {
     const TABLE: Table = Table {
         name: "profile_share",
-        columns: &[Column::int("due")],
+        columns: &[Column::int("due"), Column::bytes("subject")],
     };
 
     fn key(&self) -> Vec<u8> {
@@ -232,6 +238,9 @@ impl Record for ProfileShareRow {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        vec![(self.state() == share::State::Sent).then_some(self.expire).into()]
+        vec![
+            (self.state() == share::State::Sent).then_some(self.expire).into(),
+            super::named(&self.subject),
+        ]
     }
 }

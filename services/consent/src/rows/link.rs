@@ -48,7 +48,7 @@ impl Record for LinkRow {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        vec![self.subject.clone().into(), self.hip.as_str().into()]
+        vec![super::named(&self.subject), super::named(self.hip.as_bytes())]
     }
 }
 
@@ -89,14 +89,14 @@ impl Record for CareContextRow {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        vec![self.subject.clone().into(), self.link.clone().into()]
+        vec![super::named(&self.subject), super::named(&self.link)]
     }
 }
 
 /// How often one provider tried one person.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct LinkTryRow {
-    /// Keyed hash of provider and account; of an identifier that is nobody's, of that.
+    /// Keyed hash of who tries what on whom, as [`crate::lookup::Lookup`] makes them.
     #[prost(bytes = "vec", tag = "1")]
     pub key: Vec<u8>,
     /// When the present day of counting began.

@@ -11,6 +11,7 @@ mod request;
 mod rights;
 mod scope;
 mod standing;
+mod status_list;
 mod step_up;
 mod subscription;
 mod transfer;
@@ -24,12 +25,13 @@ pub use request::RequestRow;
 pub use rights::{AGAINST_US, ALL_RIGHTS, AnswerRow, Answered, KeptRow, RightsRow};
 pub use scope::ScopeRow;
 pub use standing::{ExcludedRow, PolicyRow};
+pub use status_list::StatusListRow;
 pub use step_up::{SpentRow, StepUpRow};
 pub use subscription::{SourcesRow, SubscriptionRow};
 pub use transfer::{NotificationRow, TransferRow};
 
 use sammati_kernel::{AccountId, Id, IdKind, Micros, ParticipantId, Reason, Refusal, RepresentationId};
-use sammati_store::verbs;
+use sammati_store::{Cell, verbs};
 use sammati_store::{EmbeddedMigrations, embed_migrations};
 
 /// The schema.
@@ -53,6 +55,7 @@ pub fn tables() -> Vec<verbs::Known> {
         verbs::Known::of::<ProfileShareRow>(),
         verbs::Known::of::<RequestRow>(),
         verbs::Known::of::<RightsRow>(),
+        verbs::Known::of::<StatusListRow>(),
         verbs::Known::of::<StepUpRow>(),
         verbs::Known::of::<SubscriptionRow>(),
         verbs::Known::of::<TransferRow>(),
@@ -89,6 +92,11 @@ pub fn account(bytes: &[u8]) -> Option<AccountId> {
 /// A time that may be absent, kept as 0.
 pub fn time(micros: i64) -> Option<Micros> {
     (micros != 0).then_some(Micros(micros))
+}
+
+/// A look-up column of what names somebody; a row that was cleared is found by nobody.
+fn named(value: &[u8]) -> Cell {
+    Cell::Bytes((!value.is_empty()).then(|| value.to_vec()))
 }
 
 /// The name of a representation that may be absent.

@@ -56,6 +56,11 @@ impl From<&Scope> for ScopeRow {
 }
 
 impl ScopeRow {
+    /// Whether it is bound to care contexts that are named.
+    pub fn names_care_contexts(&self) -> bool {
+        !self.care_contexts.is_empty()
+    }
+
     /// Its purpose, if this code knows it.
     pub fn purpose(&self) -> Option<PurposeCode> {
         PurposeCode::from_number(self.purpose)

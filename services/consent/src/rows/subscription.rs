@@ -57,6 +57,12 @@ pub struct SubscriptionRow {
     /// One hash of address and holder, for the limit of open ones.
     #[prost(bytes = "vec", tag = "16")]
     pub pair: Vec<u8>,
+    /// With a locker: the policy that came with it, 16 bytes; empty of one that was set up before this was kept.
+    #[prost(bytes = "vec", tag = "17")]
+    pub policy: Vec<u8>,
+    /// Whether its pause took that policy out of force.
+    #[prost(bool, tag = "18")]
+    pub policy_paused: bool,
 }
 
 /// What a subscription is about.

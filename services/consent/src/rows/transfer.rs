@@ -200,6 +200,10 @@ impl Record for NotificationRow {
 
     fn cells(&self) -> Vec<Cell> {
         let pending = (self.acknowledged == 0).then(|| self.recipient.clone().into_bytes());
-        vec![self.recipient.as_str().into(), pending.into(), self.position.into()]
+        vec![
+            super::named(self.recipient.as_bytes()),
+            pending.into(),
+            self.position.into(),
+        ]
     }
 }

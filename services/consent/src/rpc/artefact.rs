@@ -31,6 +31,17 @@ impl ArtefactService for Rpc {
             .map_err(error::status)
     }
 
+    async fn get_status_list(
+        &self,
+        request: Request<api::GetStatusListRequest>,
+    ) -> Result<Response<api::StatusList>, Status> {
+        self.0
+            .status_list(request.get_ref())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
     async fn list_keys(
         &self,
         request: Request<api::ListKeysRequest>,
@@ -98,7 +109,7 @@ impl Core {
         })
     }
 
-    async fn render_artefact(
+    pub(super) async fn render_artefact(
         &self,
         caller: &Caller,
         (id, audience, version): (ConsentId, Audience, i32),
@@ -129,9 +140,10 @@ impl Core {
         })
     }
 
-    /// The signature of committed bytes: the same on every replica, so it may be remembered.
+    /// The signature of committed bytes: the same on every replica, so it may be remembered, by its digest. After a restore
+    /// the same version of a consent may be another.
     async fn jws(&self, row: &ConsentRow, artefact: &ArtefactRow) -> Result<Arc<str>, Refusal> {
-        if let Some(known) = self.signed.get(&artefact.key) {
+        if let Some(known) = self.signed.get(&artefact.sha256) {
             return Ok(known);
         }
         let ring = self.ring(vec![(row.subject()?.slot(), row.subject.clone())]).await?;
@@ -143,7 +155,7 @@ impl Core {
             .sign(&artefact.kid, &input)
             .ok_or_else(|| broken("an artefact's signing key, which is not configured any more,"))?;
         let jws: Arc<str> = jws.into();
-        self.signed.insert(artefact.key.clone(), Arc::clone(&jws));
+        self.signed.insert(artefact.sha256.clone(), Arc::clone(&jws));
         Ok(jws)
     }
 

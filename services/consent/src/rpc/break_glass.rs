@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Core, Rpc};
 use crate::break_glass::count::{self, CountGlass};
-use crate::break_glass::open::{OpenGlasses, is_shut};
+use crate::break_glass::open::{OpenGlasses, check_openings, is_shut};
 use crate::break_glass::refuse::RefuseGlass;
 use crate::break_glass::review::ReviewGlass;
 use crate::break_glass::{HIPS, REASON, WORDS, refused};
@@ -87,13 +87,18 @@ impl Core {
                 ..Refusal::field(format!("hips[{n}]"), "no active HIP; leave it out or ask the operator")
             });
         }
-        let professional = self.lookup.professional(&wire::registration(&ask.requester));
+        let registration = ask.requester.identifier.clone().unwrap_or_default();
+        let professional = self.directory.professional(&registration);
+        let counted_as = professional.as_ref().map(|found| self.lookup.professional(&found.id));
         if known.is_none() {
-            self.check_room(hiu.clone(), professional).await?;
+            self.check_room(hiu.clone(), counted_as).await?;
         }
         let place = self.place_at(&ask.patient).await?;
-        let account = self.openable(&hiu, &ask, &place).await?;
-        let Some(account) = account else {
+        let account = match counted_as {
+            Some(_) => self.openable(&hiu, &ask, &place).await?,
+            None => None,
+        };
+        let Some(((professional, counted_as), account)) = professional.zip(counted_as).zip(account) else {
             let refuse = RefuseGlass {
                 caller: caller.clone(),
                 place,
@@ -107,7 +112,7 @@ impl Core {
             None => {
                 let counted = CountGlass {
                     hiu: hiu.clone(),
-                    professional,
+                    professional: counted_as,
                     home: account.slot(),
                     consents: ask.hips.len(),
                 };
@@ -124,7 +129,9 @@ impl Core {
             account,
             patient: ask.patient,
             hips: ask.hips.into_iter().zip(ids.iter().copied()).collect(),
+            // Verified is what was found, and nothing that was only said.
             requester: Requester {
+                name: professional.display_name,
                 verified: true,
                 ..ask.requester
             },
@@ -136,7 +143,7 @@ impl Core {
             lookup: self.lookup.clone(),
             vault: self.vault.clone(),
         };
-        self.store.apply(open).await?;
+        self.store.once(open).await?;
         self.opened(caller, &ids).await
     }
 
@@ -148,28 +155,43 @@ impl Core {
     }
 
     /// Limits are told before anybody is looked for, so that they tell nothing of anybody.
-    async fn check_room(&self, hiu: ParticipantId, professional: [u8; 32]) -> Result<(), Refusal> {
+    async fn check_room(&self, hiu: ParticipantId, professional: Option<[u8; 32]>) -> Result<(), Refusal> {
         let slot = Slot::of_participant(hiu.as_str());
         let row = self
             .store
             .read(move |r| r.get::<GlassCountRow>(slot, hiu.as_str().as_bytes()));
         match row.await? {
-            Some(mut row) => count::make_room(&mut row.record, &professional, self.now()),
+            // Who is not known has nothing open.
+            Some(mut row) => count::make_room(&mut row.record, &professional.unwrap_or_default(), self.now()),
             None => Ok(()),
         }
     }
 
-    /// Her, if the professional is known and she has not shut this off. Decided again under the lock.
+    /// Her, if she has not shut this off and it was not opened too often: what would be refused is not counted. Decided
+    /// again under the lock.
     async fn openable(&self, hiu: &ParticipantId, ask: &Ask, place: &Place) -> Result<Option<AccountId>, Refusal> {
-        let registration = ask.requester.identifier.clone().unwrap_or_default();
-        let Some(account) = place.subject.filter(|_| self.directory.is_professional(&registration)) else {
+        let Some(account) = place.subject else {
             return Ok(None);
         };
-        let read = self
-            .store
-            .read(move |r| r.group::<PolicyRow>(account.slot(), "enabled", account.as_bytes()));
-        let policies: Vec<_> = read.await?.into_iter().map(|stored| stored.record).collect();
-        Ok((!is_shut(&policies, hiu, &ask.hips)?).then_some(account))
+        let pair = |hip| self.lookup.parties(account.as_bytes(), hip, hiu);
+        let pairs: Vec<_> = ask.hips.iter().map(pair).collect();
+        let read = self.store.read(move |r| {
+            let policies = r.group::<PolicyRow>(account.slot(), "enabled", account.as_bytes())?;
+            let before = pairs
+                .iter()
+                .map(|pair| r.group::<ConsentRow>(account.slot(), "pair", pair))
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok((policies, before))
+        });
+        let (policies, before) = read.await?;
+        let policies: Vec<_> = policies.into_iter().map(|stored| stored.record).collect();
+        if is_shut(&policies, hiu, &ask.hips)? {
+            return Ok(None);
+        }
+        for before in before {
+            check_openings(before.iter().map(|stored| &stored.record), self.now())?;
+        }
+        Ok(Some(account))
     }
 
     async fn opened(&self, caller: &Caller, ids: &[ConsentId]) -> Result<api::OpenBreakGlassResponse, Refusal> {

@@ -9,7 +9,8 @@ use sammati_kernel::{AccountId, Caller, ParticipantId, Reason, Refusal, Role, Sl
 use sammati_store::Revision;
 
 use super::Core;
-use crate::decision::{Asker, Facts, Granted, Verdict, decide, record, reduce};
+use crate::artefact::canonical;
+use crate::decision::{Asker, Facts, Granted, Verdict, decide, record, reduce, signed};
 use crate::directory::Directory;
 use crate::lookup::ContextKey;
 use crate::place::Place;
@@ -77,7 +78,28 @@ impl Core {
             decided.id = self.note(caller, &asked, &found, by, &verdict).await?;
         }
         let part = self.part(&decided, by, &asked);
-        Ok(render(&decided, by, part, caller, found.revision))
+        let decision = render(&decided, by, part, caller, found.revision);
+        self.sign(decision, &decided, by, &asked)
+    }
+
+    /// Signs a permit, if that is asked for.
+    pub(super) fn sign(
+        &self,
+        mut decision: api::Decision,
+        decided: &record::Decided,
+        held: Option<&Held>,
+        asked: &Asked,
+    ) -> Result<api::Decision, Refusal> {
+        if asked.signed
+            && decision.outcome() == api::decision::Outcome::Permit
+            && let Some(held) = held
+        {
+            let claims = signed::claims(&self.manager, &decision, decided, held, asked)?;
+            let key = self.keys.active();
+            let input = key.signing_input(signed::TYP, canonical(&claims).as_bytes());
+            decision.jws = key.sign_input(&input);
+        }
+        Ok(decision)
     }
 
     pub(super) fn remembered<'a>(&'a self, found: &'a Found) -> Remembered<'a> {

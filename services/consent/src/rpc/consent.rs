@@ -2,10 +2,11 @@
 
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::consent_service_server::ConsentService;
-use sammati_kernel::{AccountId, Caller, ConsentId, Refusal};
+use sammati_kernel::{AccountId, Caller, ConsentId, Micros, Refusal};
 use sammati_server::page::Page;
 use sammati_server::{authz, error};
 use sammati_store::Outcome;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::list::{self, Whose};
@@ -18,6 +19,8 @@ use crate::wire::consent::{Filter, parse_revoke, render};
 
 #[tonic::async_trait]
 impl ConsentService for Rpc {
+    type ExportConsentsStream = ReceiverStream<Result<api::ExportConsentsResponse, Status>>;
+
     async fn get_consent(&self, request: Request<api::GetConsentRequest>) -> Result<Response<api::Consent>, Status> {
         let caller = authz::caller(&request)?.clone();
         self.0
@@ -75,6 +78,15 @@ impl ConsentService for Rpc {
         let caller = authz::caller(&request)?.clone();
         let given = self.0.receipt(&caller, request.get_ref()).await;
         given.map(Response::new).map_err(error::status)
+    }
+
+    async fn export_consents(
+        &self,
+        request: Request<api::ExportConsentsRequest>,
+    ) -> Result<Response<Self::ExportConsentsStream>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        let pages = self.0.export(&caller).await.map_err(error::status)?;
+        Ok(Response::new(ReceiverStream::new(pages)))
     }
 
     async fn narrow_consent(
@@ -155,30 +167,25 @@ impl Core {
             .into_iter()
             .map(|(hip, consent_count)| api::HipCount { hip, consent_count })
             .collect();
-        // So that no revision is older than a row that another replica wrote.
-        self.store.confirm().await?;
-        let ids = rows.iter().map(ConsentRow::id).collect::<Result<Vec<_>, _>>()?;
-        let ring = self
-            .ring(
-                ids.iter()
-                    .zip(&rows)
-                    .map(|(id, row)| (id.slot(), row.subject.clone()))
-                    .collect(),
-            )
-            .await?;
-        let shown = ids
-            .iter()
-            .zip(&rows)
-            .map(|(id, row)| render(row, &ring, caller, now, self.revision(id.slot())));
-        let consents = shown.collect::<Result<_, _>>()?;
         Ok((
             api::ListConsentsResponse {
-                consents,
+                consents: self.show_consents(caller, &rows, now).await?,
                 hip_counts,
                 next_page_token: String::new(),
             },
             next,
         ))
+    }
+
+    pub(super) async fn show_consents(
+        &self,
+        caller: &Caller,
+        rows: &[ConsentRow],
+        now: Micros,
+    ) -> Result<Vec<api::Consent>, Refusal> {
+        let of = |row: &ConsentRow| Ok((row.id()?.slot(), row.subject.clone()));
+        self.shown(rows, of, |row, ring, revision| render(row, ring, caller, now, revision))
+            .await
     }
 
     async fn revoke(

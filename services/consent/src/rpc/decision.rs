@@ -18,6 +18,7 @@ use crate::decision::record::Decided;
 use crate::place::Place;
 use crate::rows::{ConsentRow, broken, consent_id};
 use crate::subject::Held;
+use crate::vault::Ring;
 use crate::wire::decision::{Asked, Target, as_check, parse, render};
 
 #[tonic::async_trait]
@@ -84,24 +85,27 @@ impl Core {
     async fn authorize(&self, caller: &Caller, message: api::AuthorizeAccessRequest) -> Result<api::Decision, Refusal> {
         let key = self.request_key(caller, "access.authorize", &message.request_id, &message);
         let (key, asked) = Refusal::both(key, parse(&as_check(message), caller))?;
-        // Before anybody is looked up: a repeat needs no one else to say the same again.
-        let outcome = match self.store.known(&key).await? {
-            Some(bytes) => Outcome::Known(bytes),
-            None => {
-                self.directory.fresh()?;
-                let deciding = match asked.target.clone() {
-                    Target::Consent(id) => self.about_consent(caller, asked.clone(), id).await?,
-                    Target::Person(person) => {
-                        let found = self.find(&person).await?;
-                        let place = found.map_or_else(|| self.nobody(caller), Place::person);
-                        self.about_person(caller, asked.clone(), &place)?
-                    }
-                };
-                self.store.run(Authorize(deciding), Some(key)).await?
-            }
+        let outcome = match self.deciding_on(caller, &asked).await {
+            // Whether it is a repeat is found under the lock.
+            Ok(deciding) => self.store.run(Authorize(deciding), Some(key)).await?,
+            // A repeat needs nobody else to say the same again.
+            Err(refusal) => Outcome::Known(self.store.known(&key).await?.ok_or(refusal)?),
         };
         let (decided, consent) = settled(outcome)?;
         self.tell(caller, decided, consent, &asked).await
+    }
+
+    /// What is decided under the lock, once it is known whom the question means.
+    async fn deciding_on(&self, caller: &Caller, asked: &Asked) -> Result<Deciding, Refusal> {
+        self.directory.fresh()?;
+        match asked.target.clone() {
+            Target::Consent(id) => self.about_consent(caller, asked.clone(), id).await,
+            Target::Person(person) => {
+                let found = self.find(&person).await?;
+                let place = found.map_or_else(|| self.nobody(caller), Place::person);
+                self.about_person(caller, asked.clone(), &place)
+            }
+        }
     }
 
     async fn about_consent(&self, caller: &Caller, mut asked: Asked, id: ConsentId) -> Result<Deciding, Refusal> {
@@ -173,10 +177,16 @@ impl Core {
                 read.ok_or_else(|| broken("a decided consent"))?.record
             }
         };
-        let ring = self.ring(vec![(id.slot(), row.subject.clone())]).await?;
+        // Her key opens the care contexts that are named, and nothing else is shown of her.
+        let ring = if row.scope.names_care_contexts() {
+            self.ring(vec![(id.slot(), row.subject.clone())]).await?
+        } else {
+            Ring::default()
+        };
         let held = Held::of(&row, &ring)?;
         let part = self.part(&decided, Some(&held), asked);
-        Ok(render(&decided, Some(&held), part, caller, self.revision(id.slot())))
+        let decision = render(&decided, Some(&held), part, caller, self.revision(id.slot()));
+        self.sign(decision, &decided, Some(&held), asked)
     }
 }
 

@@ -76,6 +76,18 @@ impl LinkService for Rpc {
             .map_err(error::status)
     }
 
+    async fn send_deep_link(
+        &self,
+        request: Request<api::SendDeepLinkRequest>,
+    ) -> Result<Response<api::SendDeepLinkResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0
+            .send_deep_link(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
     async fn create_discovery(
         &self,
         request: Request<api::CreateDiscoveryRequest>,

@@ -1,8 +1,11 @@
 //! Lists: newest first over all partitions, filtered, a page at a time.
 
-use sammati_kernel::{AccountId, Caller, Reason, Refusal, Violations};
+use sammati_kernel::{AccountId, Caller, Reason, Refusal, Slot, Violations};
 use sammati_server::page::Page;
 use sammati_store::{Error, Reader, Record, Store, Stored};
+
+use super::Core;
+use crate::vault::Ring;
 
 /// Rows read at once while a page is filled.
 const BATCH: i64 = 256;
@@ -121,6 +124,27 @@ fn gather<R: Record>(
         }
     }
     Ok(before)
+}
+
+impl Core {
+    /// What a list tells of rows: each opened with the data keys of whom `of` says it is kept with, under a revision that
+    /// is not older than the row, which another replica may have written.
+    pub(super) async fn shown<R, T>(
+        &self,
+        rows: &[R],
+        of: impl Fn(&R) -> Result<(Slot, Vec<u8>), Refusal>,
+        render: impl Fn(&R, &Ring, String) -> Result<T, Refusal>,
+    ) -> Result<Vec<T>, Refusal> {
+        let owners = rows.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+        let slots: Vec<_> = owners.iter().map(|(slot, _)| *slot).collect();
+        let ring = self.ring(owners).await?;
+        self.store.confirm().await?;
+        let shown = rows
+            .iter()
+            .zip(slots)
+            .map(|(row, slot)| render(row, &ring, self.revision(slot)));
+        shown.collect()
+    }
 }
 
 /// Counts all rows of a source for which `count` tells a name, by that name.

@@ -34,23 +34,27 @@ impl Core {
     ) -> Result<api::BatchCheckAccessResponse, Refusal> {
         let asked = parse_all(&message.checks.iter().collect::<Vec<_>>(), "checks[]", caller);
         let consistency = message.consistency.as_ref().map(Consistency::from);
-        let decisions = self.answers(caller, asked, consistency).await?;
+        let decisions = self.answers(caller, (asked, "checks[]"), consistency, |_, decision| decision);
+        let decisions = decisions.await?;
         Ok(api::BatchCheckAccessResponse { decisions })
     }
 
-    /// Answers questions that came together, in their order, on one state of each person.
-    async fn answers(
+    /// Answers questions that came together in a field, in their order, on one state of each person.
+    /// Each decision is told once, as `told` says it: it is long, and moving all of them again would cost.
+    async fn answers<T>(
         &self,
         caller: &Caller,
-        asked: Result<Vec<Asked>, Refusal>,
+        (asked, field): (Result<Vec<Asked>, Refusal>, &str),
         consistency: Option<Consistency>,
-    ) -> Result<Vec<api::Decision>, Refusal> {
+        told: impl Fn(usize, api::Decision) -> T,
+    ) -> Result<Vec<T>, Refusal> {
         let (asked, wanted) = Refusal::both(asked, wanted(self.store.key(), consistency))?;
         self.directory.fresh()?;
         self.confirm(wanted).await?;
         let (mut seen, mut decisions) = (Seen::default(), Vec::with_capacity(asked.len()));
-        for asked in asked {
-            decisions.push(self.answer(caller, asked, &mut seen).await?);
+        for (n, asked) in asked.into_iter().enumerate() {
+            let answer = self.answer(caller, asked, &mut seen).await;
+            decisions.push(told(n, answer.map_err(|refusal| at(refusal, n, field))?));
         }
         Ok(decisions)
     }
@@ -69,14 +73,14 @@ impl Core {
             None => parse_all(&present, "checks[].check", caller),
         };
         let consistency = message.consistency.as_ref().map(Consistency::from);
-        let decisions = self.answers(caller, asked, consistency).await.map_err(error::status)?;
-        let numbered = message.checks.iter().zip(decisions);
-        let numbered = numbered.map(|(check, decision)| api::NumberedDecision {
-            seq: check.seq,
+        let asked = (asked, "checks[].check");
+        let numbered = |n: usize, decision| api::NumberedDecision {
+            seq: message.checks.get(n).map_or(0, |check| check.seq),
             decision: Some(decision),
-        });
+        };
+        let decisions = self.answers(caller, asked, consistency, numbered).await;
         Ok(api::StreamCheckAccessResponse {
-            decisions: numbered.collect(),
+            decisions: decisions.map_err(error::status)?,
         })
     }
 }
@@ -129,6 +133,15 @@ async fn run(
             },
         }
     }
+}
+
+/// Names the question that is refused because it is not the caller's to ask.
+fn at(refusal: Refusal, n: usize, field: &str) -> Refusal {
+    if refusal.reason != Reason::NotAvailable {
+        return refusal;
+    }
+    let at = field.replacen("[]", &format!("[{n}]"), 1);
+    refusal.saying(format!("{at}: it is about nothing of yours"))
 }
 
 fn too_many() -> Refusal {

@@ -5,7 +5,9 @@ mod break_glass;
 mod check;
 mod consent;
 mod decision;
+mod deep_link;
 mod discovery;
+mod export;
 mod link;
 mod list;
 mod live;
@@ -17,6 +19,7 @@ mod request;
 mod rights;
 mod share;
 mod standing;
+mod status_list;
 mod step_up;
 mod subscription;
 mod transfer;
@@ -27,11 +30,14 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 use sammati_api::types::v1 as types;
 use sammati_kernel::{Caller, Micros, Refusal, Slot};
+use sammati_server::messages::Messages;
 use sammati_server::page::PageTokens;
 use sammati_store::{Error, Head, Reader, RequestKey, Revision, Store};
 
+use self::status_list::StatusLists;
 use crate::artefact::ArtefactKeys;
 use crate::artefact::issue::Issuer;
+use crate::closing::Closings;
 use crate::decision::denials::Denials;
 use crate::directory::{Directory, Resolver};
 use crate::link::token::LinkTokens;
@@ -56,11 +62,13 @@ pub(crate) struct Core {
     pub(crate) store: Store,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) resolver: Arc<dyn Resolver>,
+    pub(crate) messages: Messages,
     pub(crate) subjects: Subjects,
     pub(crate) denials: Denials,
     pub(crate) keys: Arc<ArtefactKeys>,
-    /// Signatures of committed bytes, by the artefact's key.
+    /// Signed artefacts, by their SHA-256.
     pub(crate) signed: Cache<Vec<u8>, Arc<str>>,
+    pub(crate) status_lists: StatusLists,
     pub(crate) link_tokens: LinkTokens,
     pub(crate) resume_tokens: ResumeTokens,
     pub(crate) pages: PageTokens,
@@ -81,6 +89,7 @@ impl Rpc {
             subjects: Subjects::new(parts.store.clone(), vault.clone(), cache),
             denials: Denials::default(),
             signed: Cache::new(SIGNED),
+            status_lists: StatusLists::default(),
             link_tokens: LinkTokens::new(&parts.lookup, &parts.settings.consent_manager_id),
             resume_tokens: ResumeTokens::new(parts.store.key()),
             pages: PageTokens::new(&parts.lookup),
@@ -92,6 +101,7 @@ impl Rpc {
             keys: Arc::new(parts.artefact_keys),
             directory: parts.directory,
             resolver: parts.resolver,
+            messages: parts.messages,
             store: parts.store,
             vault,
         }))
@@ -103,6 +113,14 @@ impl Rpc {
     /// When storage fails.
     pub async fn halt_transfers(&self, halts: &mut Halts) -> Result<(), Refusal> {
         halts.run(&self.0.store, &self.0.directory).await
+    }
+
+    /// Closes what belongs to deleted accounts.
+    ///
+    /// # Errors
+    /// When storage fails.
+    pub async fn close_accounts(&self, closings: &mut Closings) -> Result<(), Refusal> {
+        closings.run(&self.0.store, &self.0.directory).await
     }
 
     /// Writes the denials that wait; `all` of them before the process ends.

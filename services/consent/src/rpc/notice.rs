@@ -113,6 +113,19 @@ impl Core {
         Ok(render(&row, number, texts.record.texts, language))
     }
 
+    /// A notice as somebody was shown it; none if it was published and a restore has lost it.
+    pub(super) async fn notice_shown(
+        &self,
+        name: &str,
+        version: i32,
+        language: &str,
+    ) -> Result<Option<api::Notice>, Refusal> {
+        match NoticeId::parse_name(name) {
+            Some(id) => self.written(id, version, language).await,
+            None => self.notices.get(name, version, language).map(Some),
+        }
+    }
+
     /// The notice that a request names, if it is one that was published.
     pub(super) async fn published(&self, name: &str) -> Result<Option<NoticeRow>, Refusal> {
         let Some(id) = NoticeId::parse_name(name) else {

@@ -196,11 +196,9 @@ impl Core {
         // The place may have been told by another replica, which knew more than this one does.
         self.store.confirm().await?;
         let heads = heads_of(&self.store, caller.account());
-        let places = self.resume_tokens.open(&caller.id(), token, &heads)?.places;
-        let (recipient, limit) = (
-            policy::recipient(caller),
-            i64::try_from(ACKNOWLEDGE).unwrap_or(i64::MAX) + 1,
-        );
+        let recipient = policy::recipient(caller);
+        let places = self.resume_tokens.open(&recipient, token, &heads)?.places;
+        let limit = i64::try_from(ACKNOWLEDGE).unwrap_or(i64::MAX) + 1;
         let read = self.store.read(move |r| {
             let (mut any, mut pending) = (Vec::new(), Vec::new());
             for Place { partition, seen, .. } in &places {

@@ -3,16 +3,16 @@
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::artefact_key::State as Key;
 use sammati_api::consent::v1::verify_artefact_response::Finding;
-use sammati_kernel::{Caller, Refusal, Violations};
+use sammati_kernel::{Caller, ConsentId, Refusal, Violations};
 
 use super::Core;
 use super::request::consent;
 use crate::artefact::verify::{Wrong, read};
-use crate::artefact::{canonical, sha256};
+use crate::artefact::{Audience, canonical, sha256};
 use crate::consent::State;
 use crate::consent::receipt::{GiveReceipt, Parties, TYP};
 use crate::notice::hex;
-use crate::rows::ConsentRow;
+use crate::rows::{ArtefactRow, ConsentRow};
 use crate::wire::{check_text, optional_participant};
 
 /// The longest artefact.
@@ -59,13 +59,9 @@ impl Core {
             Ok(read) => read,
             Err(wrong) => return Ok(found(wrong)),
         };
-        let id = claims.consent();
+        let (id, digest) = (claims.consent(), sha256(&message.jws));
         let row = match id {
-            Some(id) => {
-                self.store.confirm().await?;
-                let read = self.store.read(move |r| r.get::<ConsentRow>(id.slot(), id.as_bytes()));
-                read.await?.map(|stored| stored.record)
-            }
+            Some(id) => self.issued(id, claims.version, digest.clone()).await?,
             None => None,
         };
         // Signed, and not there: it was lost, or never committed.
@@ -86,11 +82,27 @@ impl Core {
             finding: finding.into(),
             key_state: if is_active { Key::Active } else { Key::Retired }.into(),
             kid,
-            sha256: hex(&sha256(&message.jws)),
+            sha256: hex(&digest),
             consent: id.name(),
             version: claims.version,
             state: state.number(),
         })
+    }
+
+    /// The consent, if this very artefact was issued under it: after a restore the same version may be another.
+    async fn issued(&self, id: ConsentId, version: i32, digest: Vec<u8>) -> Result<Option<ConsentRow>, Refusal> {
+        self.store.confirm().await?;
+        let read = self.store.read(move |r| {
+            let mut is_issued = false;
+            for audience in Audience::ALL {
+                let key = ArtefactRow::key_of(id.as_bytes(), version, audience.number());
+                let artefact = r.get::<ArtefactRow>(id.slot(), &key)?;
+                is_issued |= artefact.is_some_and(|artefact| artefact.record.sha256 == digest);
+            }
+            let row = r.get::<ConsentRow>(id.slot(), id.as_bytes())?;
+            Ok(row.filter(|_| is_issued).map(|stored| stored.record))
+        });
+        read.await
     }
 }
 

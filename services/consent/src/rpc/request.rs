@@ -223,23 +223,18 @@ impl Core {
         })
     }
 
-    async fn show_requests(
+    pub(super) async fn show_requests(
         &self,
         caller: &Caller,
         rows: &[RequestRow],
         now: Micros,
     ) -> Result<Vec<api::ConsentRequest>, Refusal> {
-        let ids = rows.iter().map(RequestRow::id).collect::<Result<Vec<_>, _>>()?;
-        let owners = ids.iter().zip(rows).map(|(id, row)| (id.slot(), row.owner.clone()));
-        let ring = self.ring(owners.collect()).await?;
         let linked = self.linked(caller, rows).await?;
-        // Another replica may have written the rows: their revisions must not be older than they are.
-        self.store.confirm().await?;
-        let shown = ids
-            .iter()
-            .zip(rows)
-            .map(|(id, row)| render(row, &ring, &linked, caller, now, self.revision(id.slot())));
-        shown.collect()
+        let of = |row: &RequestRow| Ok((row.id()?.slot(), row.owner.clone()));
+        self.shown(rows, of, |row, ring, revision| {
+            render(row, ring, &linked, caller, now, revision)
+        })
+        .await
     }
 
     async fn approve(

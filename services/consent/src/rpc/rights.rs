@@ -174,7 +174,11 @@ impl Core {
         })
     }
 
-    async fn show_all_rights(&self, caller: &Caller, rows: &[RightsRow]) -> Result<Vec<api::RightsRequest>, Refusal> {
+    pub(super) async fn show_all_rights(
+        &self,
+        caller: &Caller,
+        rows: &[RightsRow],
+    ) -> Result<Vec<api::RightsRequest>, Refusal> {
         // Another replica may have written the rows: their revisions must not be older than they are.
         self.store.confirm().await?;
         let ids = rows.iter().map(RightsRow::id).collect::<Result<Vec<_>, _>>()?;

@@ -114,7 +114,6 @@ impl Core {
                     .store
                     .read(move |r| r.get::<PolicyRow>(id.slot(), id.as_bytes()))
                     .await?;
-                self.store.confirm().await?;
                 let row = row.map(|stored| stored.record);
                 policy::may_switch(caller, row)?
             }
@@ -124,14 +123,8 @@ impl Core {
     }
 
     pub(super) async fn show_policies(&self, rows: &[PolicyRow]) -> Result<Vec<api::Policy>, Refusal> {
-        let ids = rows.iter().map(PolicyRow::id).collect::<Result<Vec<_>, _>>()?;
-        let owners = ids.iter().zip(rows).map(|(id, row)| (id.slot(), row.subject.clone()));
-        let ring = self.ring(owners.collect()).await?;
-        let shown = ids
-            .iter()
-            .zip(rows)
-            .map(|(id, row)| render(row, &ring, self.revision(id.slot())));
-        shown.collect()
+        let of = |row: &PolicyRow| Ok((row.id()?.slot(), row.subject.clone()));
+        self.shown(rows, of, render).await
     }
 
     async fn list_policies(
@@ -155,8 +148,6 @@ impl Core {
         let rows = list::page::<PolicyRow>(&self.store, sources, &page, holds).await;
         let (rows, next) = rows.map_err(error::status)?;
         let next_page_token = next.map(|last| page.next(&last)).transpose()?.unwrap_or_default();
-        // Another replica may have written the rows: their revisions must not be older than they are.
-        self.store.confirm().await.map_err(error::status)?;
         Ok(api::ListPoliciesResponse {
             policies: self.show_policies(&rows).await.map_err(error::status)?,
             next_page_token,

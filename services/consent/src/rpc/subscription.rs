@@ -302,22 +302,15 @@ impl Core {
         })
     }
 
-    async fn show_subscriptions(
+    pub(super) async fn show_subscriptions(
         &self,
         caller: &Caller,
         rows: &[SubscriptionRow],
         now: Micros,
     ) -> Result<Vec<api::Subscription>, Refusal> {
-        let ids = rows.iter().map(SubscriptionRow::id).collect::<Result<Vec<_>, _>>()?;
-        let owners = ids.iter().zip(rows).map(|(id, row)| (id.slot(), row.owner.clone()));
-        let ring = self.ring(owners.collect()).await?;
-        // Another replica may have written the rows: their revisions must not be older than they are.
-        self.store.confirm().await?;
-        let shown = ids
-            .iter()
-            .zip(rows)
-            .map(|(id, row)| render(row, &ring, caller, now, self.revision(id.slot())));
-        shown.collect()
+        let of = |row: &SubscriptionRow| Ok((row.id()?.slot(), row.owner.clone()));
+        self.shown(rows, of, |row, ring, revision| render(row, ring, caller, now, revision))
+            .await
     }
 
     async fn set_up_locker(

@@ -203,22 +203,15 @@ impl Core {
         })
     }
 
-    async fn show_transfers(
+    pub(super) async fn show_transfers(
         &self,
         caller: &Caller,
         rows: &[TransferRow],
         now: Micros,
     ) -> Result<Vec<api::Transfer>, Refusal> {
-        let ids = rows.iter().map(TransferRow::id).collect::<Result<Vec<_>, _>>()?;
-        let owners = ids.iter().zip(rows).map(|(id, row)| (id.slot(), row.subject.clone()));
-        let ring = self.ring(owners.collect()).await?;
-        // Another replica may have written the rows: their revisions must not be older than they are.
-        self.store.confirm().await?;
-        let shown = ids
-            .iter()
-            .zip(rows)
-            .map(|(id, row)| render(row, &ring, caller, now, self.revision(id.slot())));
-        shown.collect()
+        let of = |row: &TransferRow| Ok((row.id()?.slot(), row.subject.clone()));
+        self.shown(rows, of, |row, ring, revision| render(row, ring, caller, now, revision))
+            .await
     }
 }
 

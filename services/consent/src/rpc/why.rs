@@ -1,5 +1,6 @@
 //! Why would it be permitted or denied, and who can see what now?
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sammati_api::audit::v1::event::Action;
@@ -17,7 +18,9 @@ use super::{Core, list};
 use crate::consent::State;
 use crate::decision::explain::explain;
 use crate::decision::{Asker, Granted};
+use crate::lookup::ContextKey;
 use crate::policy;
+use crate::standing::Block;
 use crate::subject::Held;
 use crate::wire::decision::Asked;
 use crate::wire::explain::{self as wire, Supposed};
@@ -79,7 +82,7 @@ impl Core {
                 event: "access.explained",
                 legal_basis,
             };
-            self.store.apply(looked).await?;
+            self.store.once(looked).await?;
         }
         let facts = self.remembered(&found);
         let candidates: Vec<&Granted> = found.candidates.iter().map(|held| &held.granted).collect();
@@ -181,11 +184,11 @@ impl Core {
                 event: "access.grantees_listed",
                 legal_basis,
             };
-            self.store.apply(looked).await?;
+            self.store.once(looked).await?;
         }
         let now = self.now();
         let mut live: Vec<&Granted> = subject.consents.iter().map(|held| &held.granted).collect();
-        live.retain(|granted| now < granted.expire);
+        live.retain(|granted| permits_yet(granted, &subject.blocks, now));
         live.sort_by_key(|granted| std::cmp::Reverse(granted.id));
         let grantee_count = i32::try_from(live.len()).unwrap_or(i32::MAX);
         let after = |granted: &&Granted| {
@@ -205,4 +208,20 @@ impl Core {
         };
         Ok((response, last))
     }
+}
+
+/// Whether it permits something now, or will when it is resumed or its next window begins: its time is not over, uses of it
+/// are left, and she has not shut all of it off.
+fn permits_yet(granted: &Granted, blocks: &[Block], now: Micros) -> bool {
+    let left = granted.left(now);
+    let spent = left.total == Some(0) || (left.window_left == Some(0) && left.next_window.is_none());
+    let whole = |block: &Block| block.care_contexts.is_empty() && block.forbids(granted, &BTreeSet::new());
+    let hidden = |key: &ContextKey| {
+        blocks
+            .iter()
+            .any(|block| block.forbids(granted, &BTreeSet::from([*key])))
+    };
+    let named = &granted.scope.care_contexts;
+    let shut = blocks.iter().any(whole) || (!named.is_empty() && named.iter().all(hidden));
+    now < granted.expire && !spent && !shut
 }

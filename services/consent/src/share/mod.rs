@@ -217,6 +217,25 @@ pub fn expire(view: &mut View<'_>, row: &mut ProfileShareRow) -> Result<bool, Re
     Ok(true)
 }
 
+/// Ends one whose person's account is deleted, on that `ground`: nobody answers it, and its token is good no more.
+///
+/// # Errors
+/// INTERNAL when the row is damaged.
+pub(crate) fn end_of_account(view: &mut View<'_>, row: &mut ProfileShareRow, ground: &str) -> Result<(), Refusal> {
+    let now = view.now();
+    if expire(view, row)? || row.state_at(now) == State::Expired {
+        return Ok(());
+    }
+    let to = row.state().after(Verb::Expire).unwrap_or(row.state());
+    row.expire = now.0;
+    settle(row, to, now);
+    view.put(row);
+    let mut draft = draft("identity.profile_share_expired", &system("consent"), row)?;
+    ground.clone_into(&mut draft.payload().legal_basis);
+    draft.emit(view);
+    Ok(())
+}
+
 const fn settle(row: &mut ProfileShareRow, state: State, now: Micros) {
     row.state = state.number();
     row.updated = now.0;

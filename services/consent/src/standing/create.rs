@@ -5,7 +5,8 @@ use sammati_api::types::v1::CareContextRef;
 use sammati_kernel::{AccountId, Caller, PolicyId, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
-use super::{Effect, MAX, State, draft};
+use super::switch::switch;
+use super::{Effect, MAX, State, Verb, draft};
 use crate::policy;
 use crate::rows::PolicyRow;
 use crate::vault::{Private, Vault, seal};
@@ -90,9 +91,7 @@ pub fn create(
         return Err(Refusal::new(Reason::PolicyDuplicate)
             .saying("there is such a policy already; read the list, and enable it if it is disabled"));
     }
-    if all.len() >= MAX {
-        return Err(Refusal::new(Reason::OpenLimit).saying("200 policies are the most; enable one that you have"));
-    }
+    check_room(&all)?;
     let id: PolicyId = view.id("policy");
     let mut row = PolicyRow {
         id: id.to_vec(),
@@ -118,6 +117,35 @@ pub fn create(
     view.put(&row);
     draft("policy.enabled", Action::Create, caller, &row)?.emit(view);
     Ok(row)
+}
+
+/// The policy of hers that decides the same, put into force if it is not; else a new one.
+///
+/// # Errors
+/// As [`create`], but POLICY_DUPLICATE.
+pub fn ensure(
+    view: &mut View<'_>,
+    caller: &Caller,
+    account: AccountId,
+    wanted: &Wanted,
+    vault: &Vault,
+) -> Result<PolicyRow, Refusal> {
+    let all = view.group::<PolicyRow>("subject", account.as_bytes());
+    let Some(mut row) = all.into_iter().find(|row| is_same(row, &wanted.content)) else {
+        return create(view, caller, account, wanted, vault);
+    };
+    if row.state() == State::Disabled {
+        switch(view, caller, &mut row, Verb::Enable)?;
+    }
+    Ok(row)
+}
+
+/// Whether one more may be in force beside `all` of hers: those that are not take no room.
+pub(super) fn check_room(all: &[PolicyRow]) -> Result<(), Refusal> {
+    if all.iter().filter(|row| row.state() == State::Enabled).count() < MAX {
+        return Ok(());
+    }
+    Err(Refusal::new(Reason::OpenLimit).saying("200 policies in force are the most; disable one that you have"))
 }
 
 /// Whether two decide the same.

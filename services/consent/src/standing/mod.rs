@@ -15,7 +15,7 @@ use crate::decision::Granted;
 use crate::lookup::ContextKey;
 use crate::rows::{self, PolicyRow, broken};
 
-/// Policies of one person: more than anybody looks through, and few enough to be read by each decision.
+/// Policies of one person in force: more than anybody looks through, and few enough to be read by each decision.
 pub const MAX: usize = 200;
 
 /// What a policy does.
@@ -160,6 +160,17 @@ impl Block {
             hips => hips.iter().all(about),
         };
         self.care_contexts.is_empty() && everywhere
+    }
+
+    /// Whether who subscribed for `purpose` hears nothing of this care context.
+    pub fn silences(
+        &self,
+        holder: &ParticipantId,
+        hip: &ParticipantId,
+        purpose: PurposeCode,
+        key: &ContextKey,
+    ) -> bool {
+        self.is_about(holder, hip, purpose) && (self.care_contexts.is_empty() || self.care_contexts.contains(key))
     }
 
     fn is_about(&self, hiu: &ParticipantId, hip: &ParticipantId, purpose: PurposeCode) -> bool {

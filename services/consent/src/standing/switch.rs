@@ -4,6 +4,7 @@ use sammati_api::audit::v1::event::Action;
 use sammati_kernel::{Caller, Fact, PolicyId, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
+use super::create::check_room;
 use super::{Effect, State, Verb, draft};
 use crate::policy;
 use crate::rows::{self, PolicyRow};
@@ -38,6 +39,12 @@ impl Command for SwitchPolicy {
         keys.row::<PolicyRow>(self.policy.to_vec());
     }
 
+    fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
+        if let Some(row) = loaded.get::<PolicyRow>(self.policy.as_bytes()) {
+            keys.group::<PolicyRow>("subject", row.subject);
+        }
+    }
+
     fn decide(&self, view: &mut View<'_>) -> Result<PolicyRow, Refusal> {
         let row = view.get::<PolicyRow>(self.policy.as_bytes());
         let mut row = policy::may_switch(&self.caller, row)?;
@@ -45,20 +52,32 @@ impl Command for SwitchPolicy {
             policy::recently_proved(&self.caller, view.now())?;
         }
         rows::check_etag(&self.etag, row.version)?;
-        let to = row.state().after(self.verb).ok_or_else(|| conflict(row.state()))?;
-        row.settle(to, view.now());
-        view.put(&row);
-        let event = match to {
-            State::Enabled => "policy.enabled",
-            State::Disabled => "policy.disabled",
-        };
-        draft(event, Action::Update, &self.caller, &row)?.emit(view);
+        switch(view, &self.caller, &mut row, self.verb)?;
         Ok(row)
     }
 
     fn outcome(&self, answer: &PolicyRow) -> Vec<u8> {
         answer.id.clone()
     }
+}
+
+/// Puts one of hers into force or out of it. Needs the group of all of them.
+///
+/// # Errors
+/// STATE_CONFLICT; OPEN_LIMIT; INTERNAL when the row is damaged.
+pub fn switch(view: &mut View<'_>, caller: &Caller, row: &mut PolicyRow, verb: Verb) -> Result<(), Refusal> {
+    let to = row.state().after(verb).ok_or_else(|| conflict(row.state()))?;
+    let event = match to {
+        State::Enabled => "policy.enabled",
+        State::Disabled => "policy.disabled",
+    };
+    if to == State::Enabled {
+        check_room(&view.group::<PolicyRow>("subject", &row.subject))?;
+    }
+    row.settle(to, view.now());
+    view.put(row);
+    draft(event, Action::Update, caller, row)?.emit(view);
+    Ok(())
 }
 
 fn conflict(state: State) -> Refusal {

@@ -8,7 +8,9 @@ use sammati_store::{Command, Keys, View};
 use super::{State, Verb, draft, expire, subject, wider};
 use crate::notification::{Recipients, notify};
 use crate::policy;
-use crate::rows::{self, SourcesRow, SubscriptionRow};
+use crate::rows::{self, PolicyRow, SourcesRow, SubscriptionRow};
+use crate::standing::switch::switch;
+use crate::standing::{self, Effect};
 
 /// All transitions but those of time.
 pub struct Decide {
@@ -41,6 +43,13 @@ impl Command for Decide {
         keys.row::<SubscriptionRow>(self.subscription.to_vec());
     }
 
+    fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
+        let row = loaded.get::<SubscriptionRow>(self.subscription.as_bytes());
+        if let Some(row) = row.filter(|row| row.locker) {
+            keys.group::<PolicyRow>("subject", row.owner);
+        }
+    }
+
     fn decide(&self, view: &mut View<'_>) -> Result<SubscriptionRow, Refusal> {
         let row = view.get::<SubscriptionRow>(self.subscription.as_bytes());
         let mut row = match self.verb {
@@ -48,16 +57,18 @@ impl Command for Decide {
             _ => policy::may_decide_subscription(&self.caller, row)?,
         };
         rows::check_etag(&self.etag, row.version)?;
-        let was_open = row.state() == State::Requested;
         if expire(view, &mut row)? {
-            return Err(over(was_open, State::Expired).recorded());
+            return Err(over(&row).recorded());
         }
-        let to = row.state().after(self.verb).ok_or_else(|| over(false, row.state()))?;
+        let to = row.state().after(self.verb).ok_or_else(|| over(&row))?;
         if matches!(self.verb, Verb::Approve | Verb::Update) {
             self.give(view, &mut row)?;
         }
         if matches!(self.verb, Verb::Approve | Verb::Deny) {
             row.decided = view.now().0;
+        }
+        if row.locker && self.verb != Verb::Update {
+            self.switch_policy(view, &mut row)?;
         }
         row.settle(to, view.now());
         view.put(&row);
@@ -92,6 +103,38 @@ impl Decide {
         row.given = Some(given);
         Ok(())
     }
+
+    /// A locker that is told nothing is granted nothing either: the policy that came with it goes the same way.
+    fn switch_policy(&self, view: &mut View<'_>, row: &mut SubscriptionRow) -> Result<(), Refusal> {
+        let Some(mut policy) = policy_of(view, row) else {
+            return Ok(());
+        };
+        // What she disabled by itself stays so, and what she enabled again while this was paused is hers too.
+        let paused = std::mem::take(&mut row.policy_paused);
+        let verb = match (self.verb, policy.state()) {
+            (Verb::Pause | Verb::Revoke, standing::State::Enabled) => standing::Verb::Disable,
+            (Verb::Resume, standing::State::Disabled) if paused => standing::Verb::Enable,
+            _ => return Ok(()),
+        };
+        if verb == standing::Verb::Enable {
+            policy::recently_proved(&self.caller, view.now())?;
+        }
+        row.policy_paused = self.verb == Verb::Pause;
+        switch(view, &self.caller, &mut policy, verb)
+    }
+}
+
+/// The policy that came with a locker: where its id is not kept, the one that was made in the same commit.
+fn policy_of(view: &View<'_>, row: &SubscriptionRow) -> Option<PolicyRow> {
+    let came = |policy: &PolicyRow| {
+        let same = policy.effect() == Effect::Approve && policy.hiu == row.holder && policy.created == row.created;
+        if row.policy.is_empty() {
+            same
+        } else {
+            policy.id == row.policy
+        }
+    };
+    view.group::<PolicyRow>("subject", &row.owner).into_iter().find(came)
 }
 
 const fn event(verb: Verb) -> &'static str {
@@ -106,11 +149,12 @@ const fn event(verb: Verb) -> &'static str {
     }
 }
 
-fn over(was_open: bool, state: State) -> Refusal {
-    let refusal = if was_open {
+/// Its state allows it no more; the same to whoever comes before its expiry is written and after.
+fn over(row: &SubscriptionRow) -> Refusal {
+    let refusal = if row.state() == State::Expired && row.given.is_none() {
         Refusal::new(Reason::RequestExpired).saying("the two hours to decide are over; the asker must ask again")
     } else {
         Refusal::new(Reason::StateConflict).saying("its state does not allow this; read it again")
     };
-    refusal.with(Fact::State, state.as_str())
+    refusal.with(Fact::State, row.state().as_str())
 }

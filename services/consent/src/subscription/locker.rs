@@ -18,7 +18,7 @@ use crate::policy;
 use crate::rows::{PolicyRow, SourcesRow, SubscriptionRow};
 use crate::scope::{Frequency, Range, Scope, Unit};
 use crate::standing::Effect;
-use crate::standing::create::{Wanted, create, reads};
+use crate::standing::create::{Wanted, ensure, reads};
 use crate::vault::{Private, Vault, seal};
 
 /// SetupLocker.
@@ -68,12 +68,13 @@ impl Command for SetupLocker {
     fn decide(&self, view: &mut View<'_>) -> Result<LockerSet, Refusal> {
         policy::recently_proved(&self.caller, view.now())?;
         self.check(view)?;
-        let subscription = self.subscribe(view)?;
         let wanted = Wanted {
             content: self.policy(view.now()),
             references: Vec::new(),
         };
-        let policy = create(view, &self.caller, self.account, &wanted, &self.vault)?;
+        // One of the same content is left of a locker that was taken back.
+        let policy = ensure(view, &self.caller, self.account, &wanted, &self.vault)?;
+        let subscription = self.subscribe(view, &policy)?;
         Ok(LockerSet { subscription, policy })
     }
 
@@ -104,7 +105,7 @@ impl SetupLocker {
         Ok(())
     }
 
-    fn subscribe(&self, view: &mut View<'_>) -> Result<SubscriptionRow, Refusal> {
+    fn subscribe(&self, view: &mut View<'_>, policy: &PolicyRow) -> Result<SubscriptionRow, Refusal> {
         let id: SubscriptionId = view.id("subscription");
         let now = view.now();
         let key = self.vault.key(view, self.account.as_bytes())?;
@@ -137,7 +138,8 @@ impl SetupLocker {
             updated: now.0,
             version: 1,
             sealed: seal(&key, view, "subscription", id.as_bytes(), &private)?,
-            pair: Vec::new(),
+            policy: policy.id.clone(),
+            ..SubscriptionRow::default()
         };
         view.put(&row);
         let told = draft("subscription.granted", Action::Create, &self.caller, &row)?.emit(view);

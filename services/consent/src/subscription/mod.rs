@@ -150,12 +150,46 @@ pub fn expire(view: &mut View<'_>, row: &mut SubscriptionRow) -> Result<bool, Re
     Ok(true)
 }
 
+/// Ends one whose person's account is deleted, on that `ground`: one that waits for her is denied.
+///
+/// # Errors
+/// INTERNAL when the row is damaged.
+pub(crate) fn end_of_account(view: &mut View<'_>, row: &mut SubscriptionRow, ground: &str) -> Result<(), Refusal> {
+    if expire(view, row)? {
+        return Ok(());
+    }
+    let state = row.state();
+    let (event, to) = match (state.after(Verb::Revoke), state.after(Verb::Deny)) {
+        (Some(to), _) => ("subscription.withdrawn", to),
+        (None, Some(to)) => ("subscription.denied", to),
+        (None, None) => return Ok(()),
+    };
+    if state == State::Requested {
+        row.decided = view.now().0;
+    }
+    row.settle(to, view.now());
+    view.put(row);
+    let mut told = draft(event, Action::Update, &system("consent"), row)?;
+    ground.clone_into(&mut told.payload().legal_basis);
+    let told = told.emit(view);
+    let holder = Recipients::new().participant(&row.holder);
+    notify(
+        view,
+        told,
+        Kind::SubscriptionChanged,
+        &row.id()?.name(),
+        &holder,
+        subject(row),
+    );
+    Ok(())
+}
+
 /// Her account, if the address was somebody's.
 pub fn subject(row: &SubscriptionRow) -> Option<AccountId> {
     rows::account(&row.owner).filter(|_| row.known)
 }
 
-fn tell_both(view: &mut View<'_>, told: Emitted, row: &SubscriptionRow) -> Result<(), Refusal> {
+pub(crate) fn tell_both(view: &mut View<'_>, told: Emitted, row: &SubscriptionRow) -> Result<(), Refusal> {
     let both = Recipients::new().participant(&row.holder).person(subject(row));
     let name = row.id()?.name();
     notify(view, told, Kind::SubscriptionChanged, &name, &both, subject(row));
@@ -163,7 +197,7 @@ fn tell_both(view: &mut View<'_>, told: Emitted, row: &SubscriptionRow) -> Resul
 }
 
 /// An event about one: it changes nothing that a decision reads.
-fn draft(kind: &str, action: Action, caller: &Caller, row: &SubscriptionRow) -> Result<Draft, Refusal> {
+pub(crate) fn draft(kind: &str, action: Action, caller: &Caller, row: &SubscriptionRow) -> Result<Draft, Refusal> {
     let mut draft = Draft::new(kind, action, RetentionClass::Consent, caller)
         .resource(&row.id()?.name(), row.version)
         .participant(&rows::participant(&row.holder)?);

@@ -1,5 +1,7 @@
 //! Saying what came of a transfer: each end its own word, both kept.
 
+use std::collections::BTreeSet;
+
 use sammati_api::audit::v1::Counts;
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
@@ -150,9 +152,14 @@ impl ReportTransfer {
         ))
     }
 
-    /// Nobody reports about what is not hers there, or is not granted.
+    /// Nobody reports about what is not hers there, or is not granted: by the grant that it was opened under. Of one that
+    /// was changed since there is no telling any more; the word about what flowed before must still be taken.
     fn check_contexts(&self, view: &View<'_>, row: &TransferRow, consent: &ConsentRow) -> Result<(), Refusal> {
-        let granted = consent.scope.read()?.care_contexts;
+        let granted = if row.grant_version == consent.grant_version {
+            consent.scope.read()?.care_contexts
+        } else {
+            BTreeSet::new()
+        };
         for (n, context) in self.report.contexts.iter().enumerate() {
             let key = self.key(row, context)?;
             let linked = view.get::<CareContextRow>(&key).is_some();

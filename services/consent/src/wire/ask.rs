@@ -118,10 +118,7 @@ fn check_notice(v: &mut Violations, request: &api::CreateConsentRequestRequest) 
         v.add("notice_version", "1 and up, or 0 for the newest");
     }
     // A language that is not known is no mistake: she is shown English.
-    let tag = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-    if request.language.len() > 35 || !request.language.bytes().all(tag) {
-        v.add("language", "BCP 47, as hi; empty for en");
-    }
+    super::check_language(v, &request.language);
     name && request.notice_version >= 0
 }
 

@@ -181,7 +181,7 @@ pub fn render(
         update_time: stamp(row.updated),
         etag: etag(row.version),
         revision,
-        resume_time: stamp(row.resume).filter(|_| state == State::Paused),
+        resume_time: stamp(row.resume).filter(|_| state == State::Paused && row.resumes()),
         renews: maybe(&row.renews)?,
         renewed_by: maybe(&row.successor)?,
         narrow_time: stamp(row.narrowed),

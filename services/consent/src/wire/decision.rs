@@ -40,6 +40,8 @@ pub struct Asked {
     pub question: Question,
     /// The references of the care contexts.
     pub references: Vec<String>,
+    /// Whether a permit is signed.
+    pub signed: bool,
 }
 
 /// A question, well formed.
@@ -71,6 +73,13 @@ pub fn parse(request: &api::CheckAccessRequest, caller: &Caller) -> Result<Asked
     let hi_types = scope::hi_types(&mut v, "hi_types", &request.hi_types, 1);
     let record_range = super::range(&mut v, "record_range", request.record_range.as_ref());
     check_contexts(&mut v, &request.care_contexts);
+    let stale = matches!(
+        request.consistency,
+        Some(api::check_access_request::Consistency::AtLeast(_))
+    );
+    if request.signed && stale {
+        v.add("signed", "not with at_least: only what sees every change is signed");
+    }
     let by_subject = matches!(request.target, Some(T::Subject(_)));
     let parties = default_parties(&mut v, caller, requester, provider, by_subject);
     v.check()?;
@@ -98,6 +107,7 @@ pub fn parse(request: &api::CheckAccessRequest, caller: &Caller) -> Result<Asked
         target: target.ok_or_else(missing)?,
         question,
         references,
+        signed: request.signed,
     })
 }
 
@@ -126,6 +136,12 @@ pub fn parse_all(checks: &[&api::CheckAccessRequest], field: &str, caller: &Call
             v.add(
                 format!("{}.consistency", at()),
                 "left out: it is that of the whole message",
+            );
+        }
+        if check.signed {
+            v.add(
+                format!("{}.signed", at()),
+                "left out: ask by itself what is to be signed",
             );
         }
         match parse(check, caller) {
@@ -196,6 +212,7 @@ pub fn as_check(request: api::AuthorizeAccessRequest) -> api::CheckAccessRequest
         record_range: request.record_range,
         care_contexts: request.care_contexts,
         allow_reduced: request.allow_reduced,
+        signed: request.signed,
         consistency: None,
     }
 }
@@ -294,6 +311,7 @@ pub fn render(
             .map(|id| id.name())
             .unwrap_or_default(),
         part,
+        jws: String::new(),
     }
 }
 

@@ -40,6 +40,12 @@ pub fn parse(message: &api::ExplainAccessRequest, caller: &Caller) -> Result<(As
             if check.consistency.is_some() {
                 v.add("check.consistency", "left out: an explanation always sees everything");
             }
+            if check.signed {
+                v.add(
+                    "check.signed",
+                    "left out: an explanation is no decision, and not signed",
+                );
+            }
             match parse_check(check, caller) {
                 Ok(asked) => Some(asked),
                 Err(refusal) if refusal.violations.is_empty() => return Err(refusal),

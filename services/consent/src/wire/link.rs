@@ -42,6 +42,23 @@ pub fn parse_issue(
     Ok((person, demographics))
 }
 
+/// Where a deep link goes, and in which language.
+///
+/// # Errors
+/// FIELD_INVALID with all violations.
+pub fn parse_deep_link(request: &api::SendDeepLinkRequest) -> Result<(MobileNumber, String), Refusal> {
+    let mut v = Violations::new();
+    let mobile = v.keep("mobile", MobileNumber::parse(&request.mobile));
+    super::check_language(&mut v, &request.language);
+    v.check()?;
+    let mobile = mobile.ok_or_else(|| Refusal::new(sammati_kernel::Reason::FieldInvalid))?;
+    let language = match request.language.as_str() {
+        "" => "en",
+        language => language,
+    };
+    Ok((mobile, language.to_owned()))
+}
+
 /// What is said of a person, in `field`.
 pub fn check_demographics(v: &mut Violations, field: &str, demographics: &types::Demographics, now: Micros) {
     check_text(v, &format!("{field}.name"), &demographics.name, 1, super::TEXT);

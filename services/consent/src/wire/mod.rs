@@ -42,6 +42,14 @@ pub fn check_text(v: &mut Violations, field: &str, text: &str, least: usize, mos
     }
 }
 
+/// A language, which may be one that nothing is written in.
+pub fn check_language(v: &mut Violations, language: &str) {
+    let tag = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    if language.len() > 35 || !language.bytes().all(tag) {
+        v.add("language", "BCP 47, as hi; empty for en");
+    }
+}
+
 /// A required time.
 pub fn time(v: &mut Violations, field: &str, at: Option<&prost_types::Timestamp>) -> Option<Micros> {
     let Some(at) = at else {

@@ -28,6 +28,11 @@ pub(crate) async fn fetch(
 }
 
 pub(crate) async fn claims(w: &World, artefact: &api::Artefact) -> Value {
+    verified(w, &artefact.jws, "consent-artefact+jwt").await
+}
+
+/// The claims of a JWS, verified with the key set.
+pub(crate) async fn verified(w: &World, jws: &str, typ: &str) -> Value {
     let keys = w
         .rpc()
         .list_keys(by(&Caller::ANYONE, Default::default()))
@@ -39,7 +44,7 @@ pub(crate) async fn claims(w: &World, artefact: &api::Artefact) -> Value {
         let jwk = set["keys"].as_array().unwrap().iter().find(|key| key["kid"] == kid)?;
         PublicKey::from_jwk(&jwk.to_string())
     };
-    jws::verify(&artefact.jws, "consent-artefact+jwt", find).unwrap()
+    jws::verify(jws, typ, find).unwrap()
 }
 
 #[test]

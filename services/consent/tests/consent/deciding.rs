@@ -1,5 +1,8 @@
 //! Checks, authorizes, transfers.
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::consent_service_server::ConsentService;
 use sammati_api::consent::v1::decision::{Outcome, Reason as Why};
@@ -7,6 +10,9 @@ use sammati_api::consent::v1::decision_service_server::DecisionService;
 use sammati_api::consent::v1::transfer_service_server::TransferService;
 use sammati_api::types::v1 as types;
 use sammati_kernel::{AccountId, Caller, Clock, Reason, Slot};
+use sammati_store::Reader;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tonic::Response;
 
 use crate::transfers::{open, wanted};
@@ -60,6 +66,7 @@ impl Asked {
             care_contexts: c.care_contexts,
             request_id,
             allow_reduced: c.allow_reduced,
+            signed: c.signed,
         }
     }
 
@@ -228,6 +235,48 @@ fn a_repeated_authorize_is_the_same_decision_and_takes_no_second_use() {
             .unwrap()
             .into_inner();
         assert_eq!((denied.reason(), w.count("access.denied").await), (Why::NoConsent, 1));
+    });
+}
+
+#[test]
+fn an_authorize_needs_no_connection_but_its_lanes() {
+    everywhere(|w| async move {
+        let (_, consent) = w.granted("asha.rao@sbx", |scope| scope.care_contexts.clear()).await;
+        let hospital = participant("hospital");
+        let authorize = async || {
+            let message = question(&w, &consent.name).authorize(w.request_id());
+            let authorized = w.replicas[0].0.authorize_access(by(&hospital, message));
+            timeout(Duration::from_secs(10), authorized)
+                .await
+                .expect("it waits for a reader")
+                .unwrap()
+                .into_inner()
+        };
+        assert_eq!(authorize().await.outcome(), Outcome::Permit);
+        // Whose the consent is is known by now. As many reads as there may be at once go on until they are let go.
+        let entered = Arc::new(Semaphore::new(0));
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        let reads: Vec<_> = (0..8)
+            .map(|_| {
+                let (store, held, entered) = (w.store().clone(), Arc::clone(&held), Arc::clone(&entered));
+                tokio::spawn(async move {
+                    let read = move |_: &mut Reader<'_>| {
+                        entered.add_permits(1);
+                        held.lock().unwrap().recv().unwrap_err();
+                        Ok(())
+                    };
+                    store.read(read).await
+                })
+            })
+            .collect();
+        let all = if w.store().path().is_some() { 2 } else { 8 };
+        drop(entered.acquire_many(all).await.unwrap());
+        assert_eq!(authorize().await.outcome(), Outcome::Permit);
+        drop(hold);
+        for read in reads {
+            read.await.unwrap().unwrap();
+        }
     });
 }
 

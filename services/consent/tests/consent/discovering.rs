@@ -21,7 +21,7 @@ use crate::world::{DAY, World, by, everywhere, participant, reason, refused};
 const NOTHING: Nothing = Nothing {};
 
 /// What she asks of the hospital.
-fn search(w: &World, address: &str) -> api::CreateDiscoveryRequest {
+pub(crate) fn search(w: &World, address: &str) -> api::CreateDiscoveryRequest {
     let tries = w.tries(address, 1990);
     api::CreateDiscoveryRequest {
         hip: "participants/hospital".into(),
@@ -35,14 +35,18 @@ fn search(w: &World, address: &str) -> api::CreateDiscoveryRequest {
     }
 }
 
-async fn look(w: &World, she: &Caller, message: api::CreateDiscoveryRequest) -> Result<api::Discovery, Status> {
+pub(crate) async fn look(
+    w: &World,
+    she: &Caller,
+    message: api::CreateDiscoveryRequest,
+) -> Result<api::Discovery, Status> {
     w.rpc()
         .create_discovery(by(she, message))
         .await
         .map(Response::into_inner)
 }
 
-async fn read(w: &World, who: &Caller, name: &str) -> Result<api::Discovery, Status> {
+pub(crate) async fn read(w: &World, who: &Caller, name: &str) -> Result<api::Discovery, Status> {
     let name = name.to_owned();
     let read = w.rpc().get_discovery(by(who, api::GetDiscoveryRequest { name })).await;
     read.map(Response::into_inner)
@@ -301,7 +305,13 @@ fn each_turn_has_its_time_and_the_whole_ten_minutes() {
             reason(confirm(&w, &she, &name, "483920").await),
             Reason::ChallengeExpired
         );
-        assert_eq!(reason(confirm(&w, &she, &name, "483920").await), Reason::StateConflict);
+        // The same once that is written.
+        assert_eq!(
+            reason(confirm(&w, &she, &name, "483920").await),
+            Reason::ChallengeExpired
+        );
+        let other = choose(&w, &she, &name, &["visit-1"]).await;
+        assert_eq!(reason(other), Reason::StateConflict);
         // The sweep writes what nobody met, once, and both are told.
         sweep::sweep(w.store()).await.unwrap();
         sweep::sweep(w.store()).await.unwrap();

@@ -1,6 +1,7 @@
 //! Emergencies: opened without her word, for hours, to look; told to her at once, limited, and reviewed.
 
 use sammati_api::consent::v1 as api;
+use sammati_api::consent::v1::acknowledge_notifications_request::Outcome::Ok as TakenIn;
 use sammati_api::consent::v1::artefact::Audience;
 use sammati_api::consent::v1::break_glass::{Emergency, Outcome};
 use sammati_api::consent::v1::break_glass_service_server::BreakGlassService;
@@ -9,16 +10,20 @@ use sammati_api::consent::v1::consent::{Origin, State};
 use sammati_api::consent::v1::consent_service_server::ConsentService;
 use sammati_api::consent::v1::decision_service_server::DecisionService;
 use sammati_api::consent::v1::notification::Kind;
+use sammati_api::consent::v1::notification_service_server::NotificationService;
 use sammati_api::consent::v1::policy::Effect;
 use sammati_api::consent::v1::policy_service_server::PolicyService;
 use sammati_api::types::v1 as types;
-use sammati_kernel::{AccountId, Caller, Reason};
+use sammati_consent::rows::ConsentRow;
+use sammati_consent::sweep;
+use sammati_kernel::{AccountId, Caller, ConsentId, Peer, Reason};
 use tonic::Response;
 
 use crate::artefacts::{claims, fetch};
+use crate::proving::receipt;
 use crate::world::{DAY, HOUR, World, by, everywhere, operator, participant, professional, reason, refused};
 
-fn opening(w: &World, address: &str) -> api::OpenBreakGlassRequest {
+pub(crate) fn opening(w: &World, address: &str) -> api::OpenBreakGlassRequest {
     api::OpenBreakGlassRequest {
         patient: address.to_owned(),
         hips: vec!["participants/hospital".into()],
@@ -30,12 +35,17 @@ fn opening(w: &World, address: &str) -> api::OpenBreakGlassRequest {
     }
 }
 
-async fn open(w: &World, request: api::OpenBreakGlassRequest) -> Result<Vec<api::Consent>, tonic::Status> {
+pub(crate) async fn open(w: &World, request: api::OpenBreakGlassRequest) -> Result<Vec<api::Consent>, tonic::Status> {
     let opened = w.rpc().open_break_glass(by(&participant("clinic"), request)).await;
     opened.map(|answer| answer.into_inner().consents)
 }
 
-async fn review(w: &World, who: &Caller, name: &str, outcome: Outcome) -> Result<api::Consent, tonic::Status> {
+pub(crate) async fn review(
+    w: &World,
+    who: &Caller,
+    name: &str,
+    outcome: Outcome,
+) -> Result<api::Consent, tonic::Status> {
     let request = api::ReviewBreakGlassRequest {
         name: name.to_owned(),
         etag: String::new(),
@@ -103,7 +113,10 @@ fn an_emergency_opens_for_four_hours_to_look_and_everybody_is_told() {
             (glass.emergency(), glass.review()),
             (Emergency::Unconscious, Outcome::Unspecified)
         );
-        assert!(consent.requester.as_ref().unwrap().verified);
+        // Verified is whom identity knows, not what was said of her name.
+        let requester = consent.requester.as_ref().unwrap();
+        assert!(requester.verified);
+        assert_eq!(requester.name, "Dr Manju Nair");
 
         w.acknowledge_all("hospital").await;
         let permit = may(&w, &consent.name, types::PurposeCode::Btg).await;
@@ -136,6 +149,13 @@ fn an_emergency_opens_for_four_hours_to_look_and_everybody_is_told() {
             (&"BREAK_GLASS".into(), &"HIU".into())
         );
 
+        // And so does her receipt.
+        let receipt = receipt(&w, &w.she(account), &consent.name).await.unwrap();
+        let record: serde_json::Value = serde_json::from_str(&receipt.json).unwrap();
+        assert_eq!(record["purposes"][0]["lawful_basis"], "medical emergency");
+        assert_eq!(record["given_by"]["kind"], "HIU");
+        assert_eq!(record["events"][0]["event_type"], "opened-in-an-emergency");
+
         // C2: by the clock.
         w.advance(4 * HOUR);
         let late = may(&w, &consent.name, types::PurposeCode::Btg).await;
@@ -151,12 +171,22 @@ fn z1_nobody_learns_why_the_glass_does_not_break() {
         w.people.inactive.lock().unwrap().insert(closed);
         let mut quack = opening(&w, "asha.rao@sbx");
         quack.requester.as_mut().unwrap().identifier.as_mut().unwrap().value = "MH9999".into();
+        // The number of another registry.
+        let mut elsewhere = opening(&w, "asha.rao@sbx");
+        elsewhere
+            .requester
+            .as_mut()
+            .unwrap()
+            .identifier
+            .as_mut()
+            .unwrap()
+            .system = "https://other.example".into();
         // She has shut it off, for emergencies alone, at this hospital.
         let shy = w.person("mira.rao@sbx");
         shut(&w, shy, vec!["participants/hospital".into()]).await;
         let mut faces = Vec::new();
         let others = ["nobody.there@sbx", "leela.rao@sbx", "mira.rao@sbx"].map(|address| opening(&w, address));
-        for request in std::iter::once(quack).chain(others) {
+        for request in [quack, elsewhere].into_iter().chain(others) {
             faces.push(refused(open(&w, request).await));
         }
         assert!(faces.iter().all(|face| *face == faces[0]), "{faces:?}");
@@ -164,13 +194,13 @@ fn z1_nobody_learns_why_the_glass_does_not_break() {
         // Each is on record, hers in her own log.
         let tried = w.events().await;
         let tried: Vec<_> = tried.iter().filter(|e| e.event_type == "access.break_glass").collect();
-        assert_eq!(tried.len(), 4);
+        assert_eq!(tried.len(), 5);
         assert!(tried.iter().all(|e| e.reason_code == "BREAK_GLASS_REFUSED"));
-        for account in [known, shy] {
+        for (account, times) in [(known, 2), (shy, 1)] {
             let hers = tried
                 .iter()
                 .filter(|e| e.payload.as_ref().unwrap().subject == account.name());
-            assert_eq!(hers.count(), 1);
+            assert_eq!(hers.count(), times);
         }
         // Nothing was opened, and nothing of it is held against the professional.
         for n in 0..5 {
@@ -232,6 +262,129 @@ fn a_reason_is_needed_and_openings_are_limited() {
             let answer = open(&w, opening(&w, &address)).await;
             assert_eq!(answer.is_ok(), n < 4, "{n}: {answer:?}");
         }
+    });
+}
+
+#[test]
+fn a_refused_opening_costs_nothing_and_no_spelling_gives_more() {
+    everywhere(|w| async move {
+        w.person("asha.rao@sbx");
+        for _ in 0..2 {
+            open(&w, opening(&w, "asha.rao@sbx")).await.unwrap();
+        }
+        // Refused for the patient's sake, again and again.
+        for _ in 0..4 {
+            let refused = refused(open(&w, opening(&w, "asha.rao@sbx")).await);
+            assert_eq!(refused.reason, Reason::BreakGlassLimit);
+            assert!(
+                refused.retry_after.unwrap().as_secs() > 5 * 3600,
+                "of the patient, not of the professional"
+            );
+        }
+        // Three are left, and one more under no other spelling.
+        for n in 0..4 {
+            let address = format!("person.{n}@sbx");
+            w.person(&address);
+            let mut request = opening(&w, &address);
+            request.requester.as_mut().unwrap().identifier.as_mut().unwrap().r#type = format!("REG{n}");
+            let answer = open(&w, request).await;
+            assert_eq!(answer.is_ok(), n < 3, "{n}: {answer:?}");
+        }
+    });
+}
+
+#[test]
+fn a_review_that_is_due_is_called_to_mind_once() {
+    everywhere(|w| async move {
+        let account = w.person("asha.rao@sbx");
+        let reviewed = open(&w, opening(&w, "asha.rao@sbx")).await.unwrap().remove(0);
+        let forgotten = open(&w, opening(&w, "asha.rao@sbx")).await.unwrap().remove(0);
+        review(&w, &operator(), &reviewed.name, Outcome::Upheld).await.unwrap();
+        // A word of hers is no review.
+        let she = w.she(account);
+        let disputed = review(&w, &she, &forgotten.name, Outcome::Disputed).await.unwrap();
+        let due = async || {
+            for (_, store) in &w.replicas {
+                sweep::sweep(store).await.unwrap();
+            }
+            told(&w, &operator(), Kind::BreakGlassReviewDue).await
+        };
+        w.advance(7 * DAY - 1);
+        assert_eq!(due().await, 0);
+        w.advance(1);
+        for _ in 0..2 {
+            assert_eq!(due().await, 1);
+        }
+        let all = w.notifications(&operator()).await;
+        let reminder = all.iter().find(|n| n.kind() == Kind::BreakGlassReviewDue).unwrap();
+        assert_eq!(reminder.resource, forgotten.name);
+        assert_eq!(told(&w, &she, Kind::BreakGlassReviewDue).await, 0);
+        assert_eq!(w.count("access.break_glass_review_due").await, 1);
+        // Whoever had begun to review it goes on.
+        let now = w.consent(&operator(), &forgotten.name).await;
+        assert!(now.state() == State::Expired && disputed.state() == State::Granted);
+        let request = api::ReviewBreakGlassRequest {
+            name: forgotten.name,
+            etag: now.etag,
+            outcome: Outcome::Upheld.into(),
+            comment: "she was brought in that night".into(),
+            request_id: w.request_id(),
+        };
+        w.rpc().review_break_glass(by(&operator(), request)).await.unwrap();
+        // What code without reminders left in the index is taken out: it is written once more, and nothing is told.
+        let id = ConsentId::parse_name(&reviewed.name).unwrap();
+        let written = async || {
+            let read = w.store().read(move |r| r.get::<ConsentRow>(id.slot(), id.as_bytes()));
+            read.await.unwrap().unwrap().version
+        };
+        let (before, events) = (written().await, w.events().await.len());
+        w.store().apply(sweep::Expire(sweep::Due::Review(id))).await.unwrap();
+        assert_eq!((written().await, w.events().await.len()), (before + 1, events));
+    });
+}
+
+#[test]
+fn one_operator_takes_in_for_all_what_operators_are_told() {
+    everywhere(|w| async move {
+        let other = Caller {
+            peer: Peer::Operator("ravi".into()),
+            actor: None,
+        };
+        let pending = async |who: &Caller| {
+            let pending = api::ListNotificationsRequest {
+                unacknowledged: true,
+                ..Default::default()
+            };
+            let listed = w.rpc().list_notifications(by(who, pending)).await.unwrap();
+            let listed = listed.into_inner().notifications.into_iter();
+            listed.map(|n| n.name).collect::<Vec<_>>()
+        };
+        let take = async |who: &Caller, names: Vec<String>, up_to: String| {
+            let message = api::AcknowledgeNotificationsRequest {
+                names,
+                up_to,
+                outcome: TakenIn.into(),
+                request_id: w.request_id(),
+                ..Default::default()
+            };
+            let done = w.rpc().acknowledge_notifications(by(who, message)).await;
+            done.map(|done| done.into_inner().acknowledged_count)
+        };
+        w.person("asha.rao@sbx");
+        for _ in 0..2 {
+            open(&w, opening(&w, "asha.rao@sbx")).await.unwrap();
+        }
+        let mut told = pending(&other).await;
+        assert_eq!(told.len(), 2);
+        let names = vec![told.pop().unwrap()];
+        let foreign = take(&participant("clinic"), names.clone(), String::new()).await;
+        assert_eq!(reason(foreign), Reason::NotificationUnknown);
+        assert_eq!(take(&operator(), names.clone(), String::new()).await.unwrap(), 1);
+        assert_eq!(take(&other, names, String::new()).await.unwrap(), 0);
+        assert_eq!(pending(&other).await, told);
+        let place = w.notifications(&other).await.pop().unwrap().position;
+        assert_eq!(take(&other, Vec::new(), place).await.unwrap(), 1);
+        assert!(pending(&operator()).await.is_empty());
     });
 }
 

@@ -76,6 +76,12 @@ fn one_bad_question_fails_a_batch_and_is_named() {
         let refusal = refused(batch(&w, &hospital, vec![good.clone(), foreign]).await);
         assert_eq!(refusal.reason, Reason::NotAvailable);
         assert!(refusal.message.starts_with("checks[1]"), "{}", refusal.message);
+        // A person's own question, and one about somebody else.
+        let (she, theirs) = w.granted("ravi.kumar@sbx", |_| {}).await;
+        let own = question(&w, &theirs.name).check();
+        let refusal = refused(batch(&w, &she, vec![own, good.clone()]).await);
+        assert_eq!(refusal.reason, Reason::NotAvailable);
+        assert!(refusal.message.starts_with("checks[1]"), "{}", refusal.message);
         assert_eq!(reason(batch(&w, &hospital, vec![good; 501]).await), Reason::BatchLimit);
         assert_eq!(reason(batch(&w, &hospital, Vec::new()).await), Reason::FieldInvalid);
     });
@@ -138,33 +144,24 @@ fn a_stream_ends_with_what_it_refuses_and_when_too_much_is_unanswered() {
         let refusal = refused(answers.next().await.unwrap());
         assert!(refusal.violations.iter().any(|v| v.field == "checks[0].check.purpose"));
         assert!(answers.next().await.is_none());
-        // Nobody reads: the third message is one too many.
-        let mut answers = ask(vec![
-            numbered(&check, 0..500),
-            numbered(&check, 500..1000),
-            numbered(&check, 0..25),
-        ]);
-        let mut last = None;
-        let mut decided = 0;
-        // What was decided before is still answered.
-        tokio::time::timeout(std::time::Duration::from_secs(20), async {
-            while last.is_none() {
-                match answers.next().await {
-                    Some(Ok(answer)) => decided += answer.decisions.len(),
-                    other => last = Some(other),
-                }
-            }
-        })
-        .await
-        .unwrap();
-        match last.unwrap() {
-            // The reader was faster than the stream.
-            None => assert_eq!(decided, 1025),
-            Some(refusal) => {
-                let refusal = refused(refusal);
-                assert!(refusal.reason == Reason::StreamWindow && refusal.retry_after.is_some());
-            }
+        // Nobody reads before all is sent: the third message is one too many. It ends the stream while the client would go on.
+        let (to, asked) = tokio::sync::mpsc::unbounded_channel();
+        let mut answers = w
+            .rpc()
+            .answer(participant("hospital"), UnboundedReceiverStream::new(asked));
+        for seqs in [0..500, 500..1000, 0..25] {
+            to.send(Ok(numbered(&check, seqs))).unwrap();
         }
+        let limit = std::time::Duration::from_secs(20);
+        tokio::time::timeout(limit, to.closed()).await.expect("it is ended");
+        // What was decided before may still be answered.
+        let mut refusal = None;
+        while let Some(answer) = answers.next().await {
+            assert!(refusal.is_none(), "an answer after the end");
+            refusal = answer.err();
+        }
+        let refusal = refused::<()>(Err(refusal.expect("it is refused")));
+        assert!(refusal.reason == Reason::StreamWindow && refusal.retry_after.is_some());
     });
 }
 

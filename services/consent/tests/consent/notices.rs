@@ -28,7 +28,7 @@ fn text(language: &str) -> api::NoticeText {
     }
 }
 
-fn notice(w: &World) -> api::CreateNoticeRequest {
+pub(crate) fn notice(w: &World) -> api::CreateNoticeRequest {
     api::CreateNoticeRequest {
         purposes: vec![PurposeCode::Caremgt.into()],
         items: vec![HiType::Prescription.into(), HiType::DiagnosticReport.into()],
@@ -38,7 +38,11 @@ fn notice(w: &World) -> api::CreateNoticeRequest {
     }
 }
 
-async fn publish(w: &World, caller: &Caller, message: api::CreateNoticeRequest) -> Result<api::Notice, Status> {
+pub(crate) async fn publish(
+    w: &World,
+    caller: &Caller,
+    message: api::CreateNoticeRequest,
+) -> Result<api::Notice, Status> {
     w.rpc()
         .create_notice(by(caller, message))
         .await
@@ -78,7 +82,13 @@ async fn list(w: &World, message: api::ListNoticesRequest) -> api::ListNoticesRe
 }
 
 /// What the clinic asks, showing this notice.
-fn asks(w: &World, address: &str, notice: &str, version: i32, language: &str) -> api::CreateConsentRequestRequest {
+pub(crate) fn asks(
+    w: &World,
+    address: &str,
+    notice: &str,
+    version: i32,
+    language: &str,
+) -> api::CreateConsentRequestRequest {
     api::CreateConsentRequestRequest {
         notice: notice.into(),
         notice_version: version,

@@ -18,7 +18,7 @@ use crate::transfers::{open, take_on, taking, wanted};
 use crate::world::{DAY, World, by, everywhere, operator, participant, reason, refused};
 
 /// What denies everything to `hiu`; to everybody if that is empty.
-fn deny(w: &World, hiu: &str) -> api::CreatePolicyRequest {
+pub(crate) fn deny(w: &World, hiu: &str) -> api::CreatePolicyRequest {
     api::CreatePolicyRequest {
         effect: Effect::Deny.into(),
         hiu: hiu.to_owned(),
@@ -28,7 +28,7 @@ fn deny(w: &World, hiu: &str) -> api::CreatePolicyRequest {
 }
 
 /// What approves the clinic's requests for care: all kinds of record of ten years, for a year.
-fn approve(w: &World) -> api::CreatePolicyRequest {
+pub(crate) fn approve(w: &World) -> api::CreatePolicyRequest {
     let mut scope = w.scope();
     scope.hi_types = (1..=8).collect();
     scope.record_range = Some(types::TimeRange {
@@ -45,11 +45,11 @@ fn approve(w: &World) -> api::CreatePolicyRequest {
     }
 }
 
-async fn make(w: &World, she: &Caller, message: api::CreatePolicyRequest) -> Result<api::Policy, Status> {
+pub(crate) async fn make(w: &World, she: &Caller, message: api::CreatePolicyRequest) -> Result<api::Policy, Status> {
     w.rpc().create_policy(by(she, message)).await.map(Response::into_inner)
 }
 
-async fn enable(w: &World, she: &Caller, name: &str) -> Result<api::Policy, Status> {
+pub(crate) async fn enable(w: &World, she: &Caller, name: &str) -> Result<api::Policy, Status> {
     let message = api::EnablePolicyRequest {
         name: name.to_owned(),
         etag: String::new(),
@@ -58,7 +58,7 @@ async fn enable(w: &World, she: &Caller, name: &str) -> Result<api::Policy, Stat
     w.rpc().enable_policy(by(she, message)).await.map(Response::into_inner)
 }
 
-async fn disable(w: &World, she: &Caller, name: &str) -> Result<api::Policy, Status> {
+pub(crate) async fn disable(w: &World, she: &Caller, name: &str) -> Result<api::Policy, Status> {
     let message = api::DisablePolicyRequest {
         name: name.to_owned(),
         etag: String::new(),
@@ -67,7 +67,7 @@ async fn disable(w: &World, she: &Caller, name: &str) -> Result<api::Policy, Sta
     w.rpc().disable_policy(by(she, message)).await.map(Response::into_inner)
 }
 
-async fn list(w: &World, who: &Caller, subject: &str) -> Vec<api::Policy> {
+pub(crate) async fn list(w: &World, who: &Caller, subject: &str) -> Vec<api::Policy> {
     let message = api::ListPoliciesRequest {
         subject: subject.to_owned(),
         ..Default::default()

@@ -6,8 +6,10 @@ use sammati_api::consent::v1::artefact_service_server::ArtefactService;
 use sammati_api::consent::v1::consent::State;
 use sammati_api::consent::v1::consent_service_server::ConsentService;
 use sammati_api::consent::v1::verify_artefact_response::Finding;
+use sammati_consent::rows::ArtefactRow;
 use sammati_kernel::jws::{self, PublicKey};
-use sammati_kernel::{Caller, Reason};
+use sammati_kernel::{Caller, ConsentId, Reason, Refusal, Slot};
+use sammati_store::{Command, Keys, View};
 use serde_json::Value;
 
 use crate::verbs::less;
@@ -63,6 +65,44 @@ fn an_artefact_is_good_while_it_is_the_newest_of_a_consent_in_force() {
     });
 }
 
+/// Another artefact of the same version, as after a restore.
+struct Reissue(ConsentId);
+
+impl Command for Reissue {
+    type Answer = ();
+
+    const NAME: &'static str = "test.reissue";
+
+    fn slot(&self) -> Slot {
+        self.0.slot()
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<ArtefactRow>(ArtefactRow::key_of(self.0.as_bytes(), 1, 1));
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        let key = ArtefactRow::key_of(self.0.as_bytes(), 1, 1);
+        let mut row = view.get::<ArtefactRow>(&key).unwrap();
+        row.sha256 = vec![7; 32];
+        view.put(&row);
+        Ok(())
+    }
+}
+
+#[test]
+fn an_artefact_whose_version_was_issued_anew_is_none() {
+    everywhere(|w| async move {
+        let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;
+        let jws = artefact(&w, &she, &consent.name, 1).await;
+        assert_eq!(verify(&w, &jws, "").await.finding(), Finding::Good);
+        let id = ConsentId::parse_name(&consent.name).unwrap();
+        w.store().apply(Reissue(id)).await.unwrap();
+        let found = verify(&w, &jws, "").await;
+        assert_eq!((found.finding(), found.consent.as_str()), (Finding::Form, ""));
+    });
+}
+
 #[test]
 fn of_what_does_not_verify_nothing_is_told_but_that() {
     everywhere(|w| async move {
@@ -88,7 +128,7 @@ fn of_what_does_not_verify_nothing_is_told_but_that() {
     });
 }
 
-async fn receipt(w: &World, who: &Caller, consent: &str) -> Result<api::Receipt, tonic::Status> {
+pub(crate) async fn receipt(w: &World, who: &Caller, consent: &str) -> Result<api::Receipt, tonic::Status> {
     let message = api::GetReceiptRequest {
         consent: consent.to_owned(),
     };
@@ -141,5 +181,26 @@ fn a_receipt_is_the_record_of_the_consent_as_it_is_signed_and_in_the_log() {
         for who in [other, participant("hospital"), participant("clinic")] {
             assert_eq!(reason(receipt(&w, &who, &consent.name).await), Reason::NotAvailable);
         }
+    });
+}
+
+/// The record of a receipt, its kinds of events.
+fn kinds(record: &Value) -> Vec<&str> {
+    let events = record["events"].as_array().unwrap().iter();
+    events.map(|event| event["event_type"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_receipt_says_when_the_clock_ended_it() {
+    everywhere(|w| async move {
+        let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;
+        w.advance(31 * DAY);
+        let record: Value = serde_json::from_str(&receipt(&w, &she, &consent.name).await.unwrap().json).unwrap();
+        assert_eq!(kinds(&record), ["consent-given", "consent-expired"]);
+        assert_eq!(record["events"][1]["event_time"], record["valid_until"]);
+        assert_eq!(
+            (&record["purposes"][0]["lawful_basis"], &record["given_by"]["kind"]),
+            (&"consent".into(), &"PERSON".into())
+        );
     });
 }

@@ -6,6 +6,7 @@ use sammati_api::consent::v1::transfer::State;
 use sammati_api::consent::v1::transfer_context::Status as Delivery;
 use sammati_api::consent::v1::transfer_report::Outcome;
 use sammati_api::consent::v1::transfer_service_server::TransferService;
+use sammati_api::types::v1 as types;
 use sammati_consent::sweep;
 use sammati_kernel::{Caller, Reason};
 use tonic::{Response, Status};
@@ -243,24 +244,62 @@ fn a_report_is_of_its_own_end_about_care_contexts_of_the_consent() {
 }
 
 #[test]
+fn what_flowed_before_a_narrowing_is_reported_as_it_was() {
+    everywhere(|w| async move {
+        let (she, consent, transfer) = taken(&w, 0).await;
+        let both = [("visit-1", true), ("visit-2", true)];
+        say(&w, "hospital", report(&w, &transfer, Outcome::Transferred, &both))
+            .await
+            .unwrap();
+        let mut scope = consent.scope.clone().unwrap();
+        scope.care_contexts = vec![types::CareContextRef {
+            care_context_reference: "visit-1".into(),
+            ..Default::default()
+        }];
+        w.narrow(&she, &consent.name, scope).await.unwrap();
+        // What was never hers there is still refused.
+        let unknown = report(&w, &transfer, Outcome::Received, &[("visit-9", true)]);
+        assert_eq!(reason(say(&w, "clinic", unknown).await), Reason::ContextUnknown);
+        let received = say(&w, "clinic", report(&w, &transfer, Outcome::Received, &both)).await;
+        assert_eq!(received.unwrap().state(), State::Received);
+        // Under the new grant its scope is what counts.
+        w.acknowledge_all("hospital").await;
+        let opened = open(&w, "clinic", wanted(&w, &consent.name)).await.unwrap();
+        take_on(&w, "hospital", taking(&w, &opened)).await.unwrap();
+        let wider = report(&w, &opened, Outcome::Transferred, &both);
+        assert_eq!(reason(say(&w, "hospital", wider).await), Reason::ContextUnknown);
+    });
+}
+
+#[test]
 fn every_pair_of_state_and_report_is_taken_or_refused_by_the_graph() {
     everywhere(|w| async move {
         let words = [
             ("hospital", Outcome::Transferred),
             ("clinic", Outcome::Received),
             ("clinic", Outcome::Failed),
+            ("hospital", Outcome::Failed),
         ];
         // From each state the states after each word; `None`: refused.
         let edges = [
-            (State::Requested, [None, None, Some(State::Failed)]),
+            (State::Requested, [None, None, Some(State::Failed), Some(State::Failed)]),
             (
                 State::Acknowledged,
-                [Some(State::Transferred), Some(State::Received), Some(State::Failed)],
+                [
+                    Some(State::Transferred),
+                    Some(State::Received),
+                    Some(State::Failed),
+                    Some(State::Failed),
+                ],
             ),
-            (State::Transferred, [None, Some(State::Received), Some(State::Failed)]),
-            (State::Failed, [None, None, None]),
-            (State::Cancelled, [None, None, None]),
-            (State::Expired, [None, None, None]),
+            (
+                State::Transferred,
+                [None, Some(State::Received), Some(State::Failed), None],
+            ),
+            (State::Received, [Some(State::Received), None, None, None]),
+            (State::Failed, [None, None, None, None]),
+            (State::Cancelled, [None, None, None, None]),
+            (State::Expired, [None, None, None, None]),
         ];
         for (n, (from, afters)) in edges.into_iter().enumerate() {
             for (m, ((who, outcome), after)) in words.into_iter().zip(afters).enumerate() {
@@ -277,6 +316,10 @@ fn every_pair_of_state_and_report_is_taken_or_refused_by_the_graph() {
                     State::Transferred => {
                         let message = report(&w, &opened, Outcome::Transferred, &context);
                         say(&w, "hospital", message).await.unwrap();
+                    }
+                    State::Received => {
+                        let message = report(&w, &opened, Outcome::Received, &context);
+                        say(&w, "clinic", message).await.unwrap();
                     }
                     State::Failed => {
                         say(&w, "hospital", report(&w, &opened, Outcome::Failed, &context))

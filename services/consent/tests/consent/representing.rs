@@ -7,6 +7,9 @@ use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::artefact_service_server::ArtefactService;
 use sammati_api::consent::v1::consent_request_service_server::ConsentRequestService;
 use sammati_api::consent::v1::consent_service_server::ConsentService;
+use sammati_api::consent::v1::notification_service_server::NotificationService;
+use sammati_api::consent::v1::policy_service_server::PolicyService;
+use sammati_api::consent::v1::subscription_service_server::SubscriptionService;
 use sammati_api::types::v1 as types;
 use sammati_kernel::{
     AccountId, Actor, Caller, Clock, Micros, ParticipantId, Peer, Power, PurposeCode, Reason, RepresentationId,
@@ -14,10 +17,12 @@ use sammati_kernel::{
 };
 use tonic::Response;
 
+use crate::policies::{deny, make};
+use crate::subscriptions::{ask, asking};
 use crate::world::{DAY, World, by, everywhere, participant, reason};
 
 /// Who acts for her, without limits.
-fn acting(w: &World, account: AccountId) -> Representing {
+pub(crate) fn acting(w: &World, account: AccountId) -> Representing {
     Representing {
         representation: RepresentationId::new(w.clock.now(), account.slot(), [5; 8]),
         principal: account,
@@ -33,7 +38,7 @@ fn acting(w: &World, account: AccountId) -> Representing {
     }
 }
 
-fn he(acting: &Representing) -> Caller {
+pub(crate) fn he(acting: &Representing) -> Caller {
     Caller {
         peer: Peer::Anonymous,
         actor: Some(Actor::Representative(Box::new(acting.clone()))),
@@ -174,4 +179,65 @@ fn a_representative_who_logged_in_too_long_ago_grants_nothing() {
             Reason::StepUpRequired
         );
     });
+}
+
+#[test]
+fn whoever_acts_for_her_reads_what_was_decided_beforehand_and_what_subscribes() {
+    everywhere(|w| async move {
+        let account = w.person("asha.rao@sbx");
+        let she = w.she(account);
+        let policy = make(&w, &she, deny(&w, "participants/insurer")).await.unwrap();
+        let subscription = ask(&w, "clinic", asking(&w, "asha.rao@sbx")).await.unwrap();
+        w.create(w.asks("asha.rao@sbx")).await.unwrap();
+        for (who, expected) in [
+            (acting(&w, account), true),
+            (acting(&w, w.person("uma.rao@sbx")), false),
+        ] {
+            let who = he(&who);
+            let policies = w.rpc().list_policies(by(&who, Default::default())).await.unwrap();
+            let found = policies.into_inner().policies.iter().any(|p| p.name == policy.name);
+            let name = subscription.name.clone();
+            let read = w
+                .rpc()
+                .get_subscription(by(&who, api::GetSubscriptionRequest { name }))
+                .await;
+            let listed = w.rpc().list_subscriptions(by(&who, Default::default())).await.unwrap();
+            let subscriptions = listed.into_inner().subscriptions.len() == 1;
+            let told = w.rpc().list_notifications(by(&who, Default::default())).await.unwrap();
+            let told = !told.into_inner().notifications.is_empty();
+            assert_eq!(
+                (found, read.is_ok(), subscriptions, told),
+                (expected, expected, expected, expected)
+            );
+        }
+    });
+}
+
+#[test]
+fn what_a_person_reads_of_these_her_representative_may_read() {
+    let services = [
+        "LinkService",
+        "NotificationService",
+        "PolicyService",
+        "ProfileShareService",
+        "SubscriptionService",
+        "TransferService",
+    ];
+    let mut seen = 0;
+    for method in sammati_api::access::methods().unwrap() {
+        let grants = |kind| method.grants.iter().any(|grant| grant.caller == kind);
+        let of_these = services
+            .iter()
+            .any(|service| method.path.starts_with(&format!("/sammati.consent.v1.{service}/")));
+        if of_these && method.class == types::Class::Check && grants(types::CallerKind::Person) {
+            seen += 1;
+            assert!(grants(types::CallerKind::Representative), "{}", method.path);
+            assert_eq!(method.power, types::Power::Read, "{}", method.path);
+        }
+        // An app asks for consents and subscribes, so it hears what became of them.
+        if method.path.contains(".NotificationService/") {
+            assert!(grants(types::CallerKind::App), "{}", method.path);
+        }
+    }
+    assert!(seen >= 10, "{seen}");
 }

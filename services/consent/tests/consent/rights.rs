@@ -14,7 +14,7 @@ use tonic::{Response, Status};
 
 use crate::world::{DAY, World, by, everywhere, operator, participant, reason, refused};
 
-fn asking(w: &World, kind: Kind, against: &str) -> api::CreateRightsRequestRequest {
+pub(crate) fn asking(w: &World, kind: Kind, against: &str) -> api::CreateRightsRequestRequest {
     api::CreateRightsRequestRequest {
         kind: kind.into(),
         against: against.into(),
@@ -25,14 +25,18 @@ fn asking(w: &World, kind: Kind, against: &str) -> api::CreateRightsRequestReque
     }
 }
 
-async fn ask(w: &World, she: &Caller, message: api::CreateRightsRequestRequest) -> Result<api::RightsRequest, Status> {
+pub(crate) async fn ask(
+    w: &World,
+    she: &Caller,
+    message: api::CreateRightsRequestRequest,
+) -> Result<api::RightsRequest, Status> {
     w.rpc()
         .create_rights_request(by(she, message))
         .await
         .map(Response::into_inner)
 }
 
-async fn get(w: &World, caller: &Caller, name: &str) -> Result<api::RightsRequest, Status> {
+pub(crate) async fn get(w: &World, caller: &Caller, name: &str) -> Result<api::RightsRequest, Status> {
     let message = api::GetRightsRequestRequest { name: name.into() };
     w.rpc()
         .get_rights_request(by(caller, message))
@@ -40,7 +44,7 @@ async fn get(w: &World, caller: &Caller, name: &str) -> Result<api::RightsReques
         .map(Response::into_inner)
 }
 
-async fn answer(
+pub(crate) async fn answer(
     w: &World,
     caller: &Caller,
     name: &str,

@@ -10,7 +10,7 @@ use tonic::{Response, Status};
 
 use crate::world::{World, by, everywhere, participant, reason, refused};
 
-fn sharing(w: &World, address: &str) -> api::CreateProfileShareRequest {
+pub(crate) fn sharing(w: &World, address: &str) -> api::CreateProfileShareRequest {
     let tries = w.tries(address, 1990);
     api::CreateProfileShareRequest {
         hip: "participants/hospital".into(),
@@ -27,12 +27,16 @@ fn sharing(w: &World, address: &str) -> api::CreateProfileShareRequest {
     }
 }
 
-async fn share(w: &World, she: &Caller, message: api::CreateProfileShareRequest) -> Result<api::ProfileShare, Status> {
+pub(crate) async fn share(
+    w: &World,
+    she: &Caller,
+    message: api::CreateProfileShareRequest,
+) -> Result<api::ProfileShare, Status> {
     let shared = w.rpc().create_profile_share(by(she, message)).await;
     shared.map(Response::into_inner)
 }
 
-async fn read(w: &World, who: &Caller, name: &str) -> Result<api::ProfileShare, Status> {
+pub(crate) async fn read(w: &World, who: &Caller, name: &str) -> Result<api::ProfileShare, Status> {
     let name = name.to_owned();
     let read = w
         .rpc()

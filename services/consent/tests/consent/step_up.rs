@@ -115,7 +115,7 @@ async fn set(w: &World, she: &Caller, message: api::SetStepUpRequest) -> Result<
     w.rpc().set_step_up(by(she, message)).await.map(Response::into_inner)
 }
 
-async fn get(w: &World, she: &Caller) -> api::StepUp {
+pub(crate) async fn get(w: &World, she: &Caller) -> api::StepUp {
     w.rpc()
         .get_step_up(by(she, api::GetStepUpRequest {}))
         .await
@@ -124,7 +124,7 @@ async fn get(w: &World, she: &Caller) -> api::StepUp {
 }
 
 /// She has set that both need her PIN.
-async fn both(w: &World, she: &Caller) {
+pub(crate) async fn both(w: &World, she: &Caller) {
     let message = setting(w, &[Action::Approve, Action::Revoke]);
     set(w, she, proved(w, she, &message)).await.unwrap();
 }

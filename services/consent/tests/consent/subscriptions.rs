@@ -12,6 +12,7 @@ use sammati_consent::sweep;
 use sammati_kernel::{Caller, Reason};
 use tonic::{Response, Status};
 
+use crate::policies::{deny, disable, make};
 use crate::world::{DAY, HOUR, World, by, everywhere, participant, professional, reason, refused};
 
 /// News of both kinds about prescriptions and reports, for a year.
@@ -30,7 +31,7 @@ fn sources(w: &World) -> api::SubscribedSources {
     }
 }
 
-fn asking(w: &World, address: &str) -> api::CreateSubscriptionRequest {
+pub(crate) fn asking(w: &World, address: &str) -> api::CreateSubscriptionRequest {
     api::CreateSubscriptionRequest {
         patient: address.to_owned(),
         purpose: types::PurposeCode::Caremgt.into(),
@@ -39,12 +40,16 @@ fn asking(w: &World, address: &str) -> api::CreateSubscriptionRequest {
     }
 }
 
-async fn ask(w: &World, who: &str, message: api::CreateSubscriptionRequest) -> Result<api::Subscription, Status> {
+pub(crate) async fn ask(
+    w: &World,
+    who: &str,
+    message: api::CreateSubscriptionRequest,
+) -> Result<api::Subscription, Status> {
     let asked = w.rpc().create_subscription(by(&participant(who), message)).await;
     asked.map(Response::into_inner)
 }
 
-async fn read(w: &World, who: &Caller, name: &str) -> Result<api::Subscription, Status> {
+pub(crate) async fn read(w: &World, who: &Caller, name: &str) -> Result<api::Subscription, Status> {
     let name = name.to_owned();
     let read = w
         .rpc()
@@ -54,7 +59,7 @@ async fn read(w: &World, who: &Caller, name: &str) -> Result<api::Subscription, 
 }
 
 /// One transition by its name.
-async fn act(
+pub(crate) async fn act(
     w: &World,
     who: &Caller,
     verb: &str,
@@ -210,6 +215,14 @@ fn p3_1_1_4_a_subscription_that_nobody_decides_expires_in_two_hours() {
             Reason::RequestExpired
         );
         sweep::sweep(w.store()).await.unwrap();
+        // The same answer whether its expiry is written or not.
+        for (verb, name) in [
+            ("approve", &first.name),
+            ("deny", &second.name),
+            ("pause", &second.name),
+        ] {
+            assert_eq!(reason(act(&w, &she, verb, name, None).await), Reason::RequestExpired);
+        }
         assert_eq!(w.count("subscription.expired").await, 3);
         let clinic = participant("clinic");
         for name in [&first.name, &second.name, &nobody.name] {
@@ -268,6 +281,96 @@ fn a_paused_subscription_is_silent_and_a_period_ends_by_itself() {
         w.linked("asha.rao@sbx", &["visit-3"]).await;
         assert_eq!(news(&w, "clinic").await.len(), 1);
         assert_eq!(read(&w, &she, &asked.name).await.unwrap().state(), State::Expired);
+        // She had decided: this is no window that closed, before the sweep and after.
+        for _ in 0..2 {
+            assert_eq!(
+                reason(act(&w, &she, "pause", &asked.name, None).await),
+                Reason::StateConflict
+            );
+            sweep::sweep(w.store()).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn what_she_denies_a_subscriber_it_is_not_told() {
+    everywhere(|w| async move {
+        let she = w.she(w.person("asha.rao@sbx"));
+        let asked = ask(&w, "clinic", asking(&w, "asha.rao@sbx")).await.unwrap();
+        act(&w, &she, "approve", &asked.name, None).await.unwrap();
+        let block = make(&w, &she, deny(&w, "participants/clinic")).await.unwrap();
+        let token = w.link_token("asha.rao@sbx", 1990).await.unwrap().link_token;
+        w.link(&token, &["visit-1"]).await.unwrap();
+        assert!(news(&w, "clinic").await.is_empty());
+        disable(&w, &she, &block.name).await.unwrap();
+        // What is about somebody else, another place or another purpose hides nothing.
+        let elsewhere = api::CreatePolicyRequest {
+            hips: vec!["participants/lab".into()],
+            ..deny(&w, "participants/clinic")
+        };
+        let payments = api::CreatePolicyRequest {
+            purposes: vec![types::PurposeCode::Hpaymt.into()],
+            ..deny(&w, "")
+        };
+        for harmless in [elsewhere, payments, deny(&w, "participants/insurer")] {
+            make(&w, &she, harmless).await.unwrap();
+        }
+        w.link(&token, &["visit-2"]).await.unwrap();
+        assert_eq!(news(&w, "clinic").await.len(), 1);
+        // Of a care context that is hidden nothing is told, of one beside it what is its own.
+        let hidden = api::CreatePolicyRequest {
+            hips: vec!["participants/hospital".into()],
+            care_context_references: vec!["visit-3".into(), "visit-4".into()],
+            ..deny(&w, "")
+        };
+        make(&w, &she, hidden).await.unwrap();
+        w.link(&token, &["visit-3"]).await.unwrap();
+        assert_eq!(news(&w, "clinic").await.len(), 1);
+        let mut both = w.links(&token, &["visit-4", "visit-5"]);
+        both.care_contexts[1].hi_type = types::HiType::DiagnosticReport.into();
+        let link = w.link_of("hospital", both).await.unwrap();
+        let told = news(&w, "clinic").await;
+        assert_eq!(
+            (told.len(), told[1].2.as_slice()),
+            (2, [i32::from(types::HiType::DiagnosticReport)].as_slice())
+        );
+        let announce = async |reference: &str| {
+            let message = api::AnnounceCareContextsRequest {
+                name: link.name.clone(),
+                care_context_references: vec![reference.to_owned()],
+                hi_types: vec![types::HiType::Prescription.into()],
+                request_id: w.request_id(),
+            };
+            let hospital = participant("hospital");
+            let announced = w.rpc().announce_care_contexts(by(&hospital, message)).await;
+            announced.unwrap().into_inner().notified_count
+        };
+        assert_eq!(announce("visit-4").await, 0);
+        assert_eq!(announce("visit-5").await, 1);
+    });
+}
+
+#[test]
+fn a_holder_of_two_subscriptions_hears_once_of_what_both_cover() {
+    everywhere(|w| async move {
+        let she = w.she(w.person("asha.rao@sbx"));
+        for kind in [types::HiType::Prescription, types::HiType::DiagnosticReport] {
+            let mut message = asking(&w, "asha.rao@sbx");
+            message.sources.as_mut().unwrap().hi_types = vec![kind.into()];
+            let asked = ask(&w, "clinic", message).await.unwrap();
+            act(&w, &she, "approve", &asked.name, None).await.unwrap();
+        }
+        let token = w.link_token("asha.rao@sbx", 1990).await.unwrap().link_token;
+        let mut both = w.links(&token, &["visit-1", "visit-2"]);
+        both.care_contexts[1].hi_type = types::HiType::DiagnosticReport.into();
+        w.link_of("hospital", both).await.unwrap();
+        let mut kinds = vec![
+            i32::from(types::HiType::Prescription),
+            i32::from(types::HiType::DiagnosticReport),
+        ];
+        kinds.sort_unstable();
+        let hospital = "participants/hospital".to_owned();
+        assert_eq!(news(&w, "clinic").await, [(Kind::SubscriptionLink, hospital, kinds)]);
     });
 }
 
@@ -331,7 +434,11 @@ fn every_pair_of_state_and_verb_of_a_subscription_is_taken_or_refused_by_the_gra
                     Some((_, _, to)) => assert_eq!(said.unwrap().state(), *to, "{from:?} {verb}"),
                     None => {
                         let refusal = refused(said);
-                        assert_eq!(refusal.reason, Reason::StateConflict, "{from:?} {verb}");
+                        let expected = match from {
+                            Expired => Reason::RequestExpired,
+                            _ => Reason::StateConflict,
+                        };
+                        assert_eq!(refusal.reason, expected, "{from:?} {verb}");
                         assert_eq!(read(&w, &she, &name).await.unwrap().state(), from, "{from:?} {verb}");
                     }
                 }

@@ -5,6 +5,8 @@ use sammati_api::consent::v1::consent::State;
 use sammati_api::consent::v1::decision::{Outcome, Reason as Why};
 use sammati_api::consent::v1::decision_service_server::DecisionService;
 use sammati_api::consent::v1::explain_access_request::{Basis, Hypothetical};
+use sammati_api::consent::v1::policy::Effect;
+use sammati_api::consent::v1::policy_service_server::PolicyService;
 use sammati_api::types::v1 as types;
 use sammati_kernel::{Caller, Reason};
 use tonic::{Response, Status};
@@ -201,5 +203,43 @@ fn she_sees_everybody_who_can_see_her_records_and_nobody_else() {
             reason(list(&participant("clinic"), 0, String::new()).await),
             Reason::NotAvailable
         );
+    });
+}
+
+#[test]
+fn who_is_shut_off_or_has_used_it_up_is_no_grantee() {
+    everywhere(|w| async move {
+        let (she, once) = w.granted("asha.rao@sbx", |scope| scope.max_uses = 1).await;
+        let account = she.account().unwrap();
+        w.advance(1);
+        let request = w.create(w.asks("asha.rao@sbx")).await.unwrap();
+        let many = w.approve(&she, w.approval(&request)).await.unwrap().consents.remove(0);
+        let listed = async || {
+            let message = api::ListGranteesRequest::default();
+            let listed = w.rpc().list_grantees(by(&she, message)).await.unwrap().into_inner();
+            assert_eq!(listed.grantee_count as usize, listed.grantees.len());
+            listed.grantees.into_iter().map(|g| g.consent).collect::<Vec<_>>()
+        };
+        assert_eq!(listed().await, [many.name.clone(), once.name.clone()]);
+        let spend = question(&w, &once.name).authorize(w.request_id());
+        let used = w.rpc().authorize_access(by(&participant("hospital"), spend)).await;
+        assert_eq!(used.unwrap().into_inner().reason(), Why::Granted);
+        assert_eq!(listed().await, [many.name.as_str()]);
+        let policy = |hiu: &str| api::CreatePolicyRequest {
+            effect: Effect::Deny.into(),
+            hiu: hiu.into(),
+            request_id: w.request_id(),
+            ..Default::default()
+        };
+        w.rpc()
+            .create_policy(by(&w.she(account), policy("participants/insurer")))
+            .await
+            .unwrap();
+        assert_eq!(listed().await, [many.name.as_str()], "another is shut off");
+        w.rpc()
+            .create_policy(by(&w.she(account), policy("participants/clinic")))
+            .await
+            .unwrap();
+        assert!(listed().await.is_empty());
     });
 }

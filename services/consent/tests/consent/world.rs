@@ -14,9 +14,11 @@ use sammati_api::consent::v1::consent_request_service_server::ConsentRequestServ
 use sammati_api::consent::v1::consent_service_server::ConsentService;
 use sammati_api::consent::v1::link_service_server::LinkService;
 use sammati_api::consent::v1::notification_service_server::NotificationService;
+use sammati_api::provider::v1 as provider;
+use sammati_api::provider::v1::message_sender_service_server::MessageSenderService;
 use sammati_api::types::v1 as types;
 use sammati_consent::artefact::ArtefactKeys;
-use sammati_consent::directory::{Directory, Found, Party, Resolver, Resolving};
+use sammati_consent::directory::{Directory, Found, Party, Professional, Resolver, Resolving};
 use sammati_consent::rows::MIGRATIONS;
 use sammati_consent::{Parts, Rpc, Settings};
 use sammati_kernel::jws::{PublicKey, SigningKey};
@@ -24,8 +26,9 @@ use sammati_kernel::{
     AccountId, Actor, Caller, Clock, Key, ManualClock, Micros, ParticipantId, Peer, Reason, Refusal, Role, Seed,
     SessionId, Slot,
 };
-use sammati_server::error::refusal_of;
+use sammati_server::error::{self, refusal_of};
 use sammati_server::event::timestamp;
+use sammati_server::messages::Messages;
 use sammati_store::{Budget, Location, Options, Store};
 use sammati_testkit::{Database, databases};
 use tonic::{Request, Status};
@@ -39,6 +42,7 @@ pub(crate) struct People {
     pub(crate) origins: Mutex<Vec<String>>,
     pub(crate) suspended: Mutex<BTreeSet<String>>,
     pub(crate) inactive: Mutex<BTreeSet<AccountId>>,
+    pub(crate) deleted: Mutex<Vec<(AccountId, bool)>>,
     pub(crate) stale: Mutex<bool>,
     /// Identity's, which signs tokens.
     pub(crate) tokens: SigningKey,
@@ -53,6 +57,7 @@ impl Default for People {
             origins: Mutex::new(vec!["https://clinic.example".to_owned()]),
             suspended: Mutex::default(),
             inactive: Mutex::default(),
+            deleted: Mutex::default(),
             stale: Mutex::default(),
             tokens: signing_key(),
             addresses: Mutex::default(),
@@ -86,6 +91,10 @@ impl Directory for People {
         suspended.iter().map(|id| ParticipantId::parse(id).unwrap()).collect()
     }
 
+    fn deleted(&self) -> Vec<(AccountId, bool)> {
+        self.deleted.lock().unwrap().clone()
+    }
+
     fn is_active(&self, account: AccountId) -> bool {
         !self.inactive.lock().unwrap().contains(&account)
     }
@@ -94,8 +103,12 @@ impl Directory for People {
         (kid == self.tokens.kid()).then(|| self.tokens.public())
     }
 
-    fn is_professional(&self, registration: &types::RequesterIdentifier) -> bool {
-        registration.value == "MH1001"
+    fn professional(&self, registration: &types::RequesterIdentifier) -> Option<Professional> {
+        let known = registration.value == "MH1001" && registration.system == "https://www.mciindia.org";
+        known.then(|| Professional {
+            id: ParticipantId::parse("dr-manju").unwrap(),
+            display_name: "Dr Manju Nair".to_owned(),
+        })
     }
 
     fn as_of(&self) -> Micros {
@@ -136,11 +149,36 @@ impl Resolver for People {
     }
 }
 
+/// What was handed to the message sender, once for each id, and how it answers.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    pub(crate) sent: Mutex<Vec<provider::SendMessageRequest>>,
+    pub(crate) refuses: Mutex<Option<Reason>>,
+}
+
+#[tonic::async_trait]
+impl MessageSenderService for Outbox {
+    async fn send_message(
+        &self,
+        request: Request<provider::SendMessageRequest>,
+    ) -> Result<tonic::Response<provider::SendMessageResponse>, Status> {
+        if let Some(reason) = *self.refuses.lock().unwrap() {
+            return Err(error::status(reason.into()));
+        }
+        let (message, mut sent) = (request.into_inner(), self.sent.lock().unwrap());
+        if sent.iter().all(|m| m.message_id != message.message_id) {
+            sent.push(message);
+        }
+        Ok(tonic::Response::new(provider::SendMessageResponse::default()))
+    }
+}
+
 /// One database and the replicas over it.
 pub(crate) struct World {
     pub(crate) replicas: Vec<(Rpc, Store)>,
     pub(crate) clock: ManualClock,
     pub(crate) people: Arc<People>,
+    pub(crate) outbox: Arc<Outbox>,
     next: AtomicU64,
     _database: Database,
 }
@@ -153,15 +191,17 @@ impl World {
 
     fn on(database: Database) -> Self {
         let (clock, people) = (ManualClock::at(START), Arc::new(People::default()));
+        let outbox = Arc::new(Outbox::default());
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let count = if database.url.starts_with("sqlite:") { 1 } else { 2 };
         let replicas = (0..count)
-            .map(|_| replica(&database.url, &clock, &people, pkcs8.as_ref()))
+            .map(|_| replica(&database.url, &clock, &people, &outbox, pkcs8.as_ref()))
             .collect();
         Self {
             replicas,
             clock,
             people,
+            outbox,
             next: AtomicU64::new(1),
             _database: database,
         }
@@ -485,7 +525,7 @@ impl World {
     }
 }
 
-fn replica(url: &str, clock: &ManualClock, people: &Arc<People>, pkcs8: &[u8]) -> (Rpc, Store) {
+fn replica(url: &str, clock: &ManualClock, people: &Arc<People>, outbox: &Arc<Outbox>, pkcs8: &[u8]) -> (Rpc, Store) {
     // It is used up as soon as somebody looks.
     let budget = Budget {
         bytes: Some(1),
@@ -500,6 +540,7 @@ fn replica(url: &str, clock: &ManualClock, people: &Arc<People>, pkcs8: &[u8]) -
         store: store.clone(),
         directory: Arc::clone(people) as Arc<dyn Directory>,
         resolver: Arc::clone(people) as Arc<dyn Resolver>,
+        messages: Arc::clone(outbox) as Messages,
         artefact_keys: ArtefactKeys::of(SigningKey::from_pkcs8(pkcs8).unwrap()),
         kek: Key::from_bytes([7; 32]),
         lookup: Key::from_bytes([8; 32]),

@@ -13,7 +13,7 @@ use sammati_kernel::{Caller, Fact, Reason, Refusal};
 use sammati_server::event::Draft;
 
 pub(crate) use age::majority;
-pub(crate) use moves::{Move, Verb, expire, party};
+pub(crate) use moves::{Lost, Move, Verb, end_of_account, expire, party};
 pub(crate) use open::{OpenRepresented, in_force, of_representative};
 pub(crate) use propose::Propose;
 

@@ -1,10 +1,14 @@
 //! A representation is accepted, activated, ended.
 
+use sammati_api::audit::v1::Actor;
 use sammati_api::audit::v1::event::Action;
 use sammati_api::identity::v1::representation::EndReason;
-use sammati_kernel::{Caller, Micros, Refusal, RepresentationId, RepresentationKind, SessionId, Slot};
+use sammati_api::types::v1::CallerKind;
+use sammati_kernel::{
+    AccountId, Caller, Micros, Reason, Refusal, RepresentationId, RepresentationKind, SessionId, Slot,
+};
 use sammati_server::event::system;
-use sammati_store::{Command, Keys, Reader, Store, View};
+use sammati_store::{Command, Keys, Reader, Record, Store, View};
 
 use super::{OBJECT_WITHIN, State, conflict, told};
 use crate::rows::{EvidenceRow, RepresentationRow, SessionRow, check_etag};
@@ -38,8 +42,39 @@ pub(crate) struct Move {
     pub(crate) verb: Verb,
     /// What an activation rests on.
     pub(crate) evidence: Option<EvidenceRow>,
-    /// The lost event that tells of it, after a restore; else empty.
-    pub(crate) cause: String,
+    /// What tells of it, if it is done again after a restore.
+    pub(crate) cause: Option<Lost>,
+}
+
+/// An event that a restore lost.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    pub(crate) event_id: String,
+    /// Whoever did it, if the log still knows.
+    pub(crate) actor: Option<Actor>,
+    /// Whether another event caused it, and not its actor.
+    pub(crate) caused: bool,
+    /// When it happened.
+    pub(crate) at: Micros,
+}
+
+impl Lost {
+    /// Why a representation ended by it. A service ends one by the clock, with the account of one of the two, or because an
+    /// event lost before told so: then it is not known who wanted it.
+    fn reason(&self, row: &RepresentationRow) -> EndReason {
+        let Some(actor) = &self.actor else {
+            return EndReason::Unspecified;
+        };
+        let account = AccountId::parse_name(&actor.id);
+        match actor.kind() {
+            CallerKind::Operator => EndReason::Operator,
+            CallerKind::Service if !self.caused && row.due().is_some_and(|due| self.at.0 >= due) => EndReason::Time,
+            CallerKind::Service if !self.caused => EndReason::Account,
+            _ if account.is_some() && account == row.principal() => EndReason::Principal,
+            _ if account.is_some() && account == row.representative() => EndReason::Representative,
+            _ => EndReason::Unspecified,
+        }
+    }
 }
 
 /// Whether `caller` is one of the two.
@@ -113,7 +148,10 @@ impl Move {
         let is_representative = self.caller.account().is_some() && self.caller.account() == row.representative();
         match self.verb {
             Verb::Accept => is_representative,
-            Verb::End => self.caller.is_operator() || party(&self.caller, row) || !self.cause.is_empty(),
+            Verb::End if self.caller == system("identity") => true,
+            // A guardian protects also from what his ward wants, and is not his ward's to dismiss.
+            Verb::End if row.is_guardianship() => self.caller.is_operator() || is_representative,
+            Verb::End => self.caller.is_operator() || party(&self.caller, row),
             // By the gate an operator, and by the sweep the clock.
             Verb::Activate | Verb::Expire => true,
         }
@@ -121,10 +159,13 @@ impl Move {
 
     fn end(&self, row: &mut RepresentationRow, at: Micros, view: &mut View<'_>) -> Vec<SessionId> {
         let account = self.caller.account();
-        let reason = match self.verb {
-            Verb::Expire => EndReason::Time,
+        let cause = self.cause.as_ref().map_or("", |lost| lost.event_id.as_str());
+        let reason = match (&self.cause, self.verb) {
+            (Some(lost), _) => lost.reason(row),
+            (None, Verb::Expire) => EndReason::Time,
             _ if account.is_some() && account == row.principal() => EndReason::Principal,
             _ if account.is_some() => EndReason::Representative,
+            _ if self.caller == system("identity") => EndReason::Account,
             _ => EndReason::Operator,
         };
         let now = view.now();
@@ -134,18 +175,12 @@ impl Move {
         view.put(row);
         told("identity.representation_ended", Action::Delete, row, &self.caller)
             .occurred(at)
-            .because_of(&self.cause)
+            .because_of(cause)
             .emit(view);
         let mut ended = Vec::new();
         for mut session in view.group::<SessionRow>("live", self.id.name().as_bytes()) {
             if session.end_time == 0 {
-                session::end_because(
-                    &mut session,
-                    "identity.session_revoked",
-                    &self.caller,
-                    &self.cause,
-                    view,
-                );
+                session::end_because(&mut session, "identity.session_revoked", &self.caller, cause, view);
                 ended.extend(session.id());
             }
         }
@@ -170,9 +205,47 @@ pub(crate) async fn expire(store: &Store) -> Result<(), Refusal> {
             etag: String::new(),
             verb: Verb::Expire,
             evidence: None,
-            cause: String::new(),
+            cause: None,
         }))
     });
     let done = futures::future::join_all(runs).await;
     done.into_iter().collect::<Result<Vec<_>, _>>().map(drop)
+}
+
+/// Ends whatever stands on an account that is deleted: who acts for her, and for whom she acts.
+pub(crate) async fn end_of_account(store: &Store, account: AccountId) -> Result<(), Refusal> {
+    for column in ["principal", "representative"] {
+        let mut before: Option<Vec<u8>> = None;
+        loop {
+            let from = before.take();
+            let page = store
+                .read(move |r| r.page::<RepresentationRow>(column, account.as_bytes(), from.as_deref(), BATCH))
+                .await?;
+            let rows: Vec<_> = page.into_iter().map(|stored| stored.record).collect();
+            for id in rows
+                .iter()
+                .filter(|row| row.state() != State::Ended)
+                .filter_map(RepresentationRow::id)
+            {
+                let end = Move {
+                    caller: system("identity"),
+                    id,
+                    etag: String::new(),
+                    verb: Verb::End,
+                    evidence: None,
+                    cause: None,
+                };
+                match store.apply(end).await {
+                    // It ended meanwhile.
+                    Err(refusal) if refusal.reason != Reason::StateConflict => return Err(refusal),
+                    _ => {}
+                }
+            }
+            match rows.last().filter(|_| rows.len() as i64 >= BATCH) {
+                Some(last) => before = Some(last.key()),
+                None => break,
+            }
+        }
+    }
+    Ok(())
 }

@@ -41,6 +41,21 @@ pub(crate) struct AccountRow {
     /// When the proof was consumed that set or removed the password last. (12 is not used any more.)
     #[prost(int64, tag = "13")]
     pub(crate) credential_time: i64,
+    /// When it was deleted; 0 before.
+    #[prost(int64, tag = "14")]
+    pub(crate) delete_time: i64,
+    /// When what is personal in it is destroyed.
+    #[prost(int64, tag = "15")]
+    pub(crate) purge_time: i64,
+    /// Whether that is done.
+    #[prost(bool, tag = "16")]
+    pub(crate) purged: bool,
+    /// Whether audit was asked to erase her events.
+    #[prost(bool, tag = "17")]
+    pub(crate) erase_asked: bool,
+    /// Whether its representations have ended since it was deleted.
+    #[prost(bool, tag = "18")]
+    pub(crate) alone: bool,
     /// The PHC string of her PIN, sealed; empty without one.
     #[prost(bytes = "vec", tag = "30")]
     pub(crate) pin: Vec<u8>,
@@ -188,7 +203,7 @@ impl AccountRow {
 impl Record for AccountRow {
     const TABLE: Table = Table {
         name: "account",
-        columns: &[Column::bytes("inactive")],
+        columns: &[Column::bytes("inactive"), Column::int("due")],
     };
 
     fn key(&self) -> Vec<u8> {
@@ -196,7 +211,11 @@ impl Record for AccountRow {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        vec![Cell::Bytes((!self.is_active()).then(|| vec![1]))]
+        let waits = self.state() == api::account::State::Deleted && !self.erase_asked;
+        vec![
+            Cell::Bytes((!self.is_active()).then(|| vec![1])),
+            Cell::Int(waits.then_some(if self.alone { self.purge_time } else { self.delete_time })),
+        ]
     }
 }
 

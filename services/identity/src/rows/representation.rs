@@ -132,6 +132,13 @@ impl RepresentationRow {
         AccountId::from_slice(&self.representative)
     }
 
+    /// Whether a guardian acts, of a child or of a person with a disability; a kind that is not known is none.
+    pub(crate) fn is_guardianship(&self) -> bool {
+        use RepresentationKind::{DisabilityGuardian, Guardian};
+        let kind = self.mandate.as_ref().and_then(|mandate| mandate.kind());
+        matches!(kind, Some(Guardian | DisabilityGuardian))
+    }
+
     /// The state as written.
     pub(crate) const fn state(&self) -> State {
         State::from_number(self.state)

@@ -11,7 +11,8 @@ use sammati_kernel::{
 use sammati_store::Outcome;
 
 use crate::account::{
-    ApplyCredential, ConsumeCredential, Enrol, Enrolled, Found, LookupRefused, Viewed, compare, may_set, time_of,
+    ApplyCredential, ConsumeCredential, Delete, Enrol, Enrolled, Found, LookupRefused, Viewed, compare, may_set,
+    time_of,
 };
 use crate::password;
 use crate::policy;
@@ -183,6 +184,35 @@ impl Inner {
         }
         let (shown, _) = self.her_account(caller, account, false).await?;
         Ok(wire::account(shown, false))
+    }
+
+    pub(crate) async fn delete_account(
+        &self,
+        caller: &Caller,
+        request: api::DeleteAccountRequest,
+    ) -> Result<api::Account, Refusal> {
+        let key = self.request::<Delete>(caller, &request.request_id, &request);
+        let mut v = Violations::new();
+        let account = wire::named(&mut v, "name", &request.name);
+        if caller.is_operator() {
+            wire::text(&mut v, "legal_basis", &request.legal_basis, 1, 255);
+        } else if !request.legal_basis.is_empty() {
+            v.add("legal_basis", "for operators only");
+        }
+        let (key, ()) = Refusal::both(key, v.check())?;
+        let account: AccountId = wire::present(account)?;
+        let delete = Delete {
+            caller: caller.clone(),
+            account,
+            etag: request.etag,
+            legal_basis: request.legal_basis,
+            again: None,
+        };
+        if let Outcome::Fresh(ended) = self.store.run(delete, Some(key)).await? {
+            self.facts.end(&ended, self.now());
+        }
+        let (shown, _) = self.her_account(caller, account, false).await?;
+        Ok(wire::account(shown, caller.is_operator()))
     }
 
     /// A new password or PIN is not the old one.

@@ -183,6 +183,7 @@ fn account(row: &AccountRow) -> api::AccountState {
         account: row.name(),
         state: row.state,
         etag: etag(row.version),
+        purged: row.purged,
     }
 }
 

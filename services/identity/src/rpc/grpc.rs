@@ -15,12 +15,13 @@ use sammati_api::identity::v1::{
     AcceptRepresentationRequest, AccessToken, Account, ActionToken, ActivateParticipantRequest,
     ActivateRepresentationRequest, AuthorizeActionRequest, CreateAccountRequest, CreateAccountResponse,
     CreateAddressRequest, CreateParticipantRequest, CreateParticipantSessionRequest, CreateRepresentationRequest,
-    CreateSessionRequest, CreateTransactionRequest, EndRepresentationRequest, ExchangeTokenRequest, GetAccountRequest,
-    GetParticipantRequest, ListKeysRequest, ListKeysResponse, ListRepresentationsRequest, ListRepresentationsResponse,
-    Participant, RefreshSessionRequest, Representation, ResendOtpRequest, ResolveSubjectRequest,
-    ResolveSubjectResponse, RevokeSessionsRequest, RevokeSessionsResponse, Session, SetCredentialRequest,
-    SetPreferredAddressRequest, SuggestAddressesRequest, SuggestAddressesResponse, SuspendParticipantRequest,
-    Transaction, UpdateParticipantRequest, VerifyTransactionRequest, WatchChangesRequest, WatchChangesResponse,
+    CreateSessionRequest, CreateTransactionRequest, DeleteAccountRequest, EndRepresentationRequest,
+    ExchangeTokenRequest, GetAccountRequest, GetParticipantRequest, ListKeysRequest, ListKeysResponse,
+    ListRepresentationsRequest, ListRepresentationsResponse, Participant, RefreshSessionRequest, Representation,
+    ResendOtpRequest, ResolveSubjectRequest, ResolveSubjectResponse, RevokeSessionsRequest, RevokeSessionsResponse,
+    Session, SetCredentialRequest, SetPreferredAddressRequest, SuggestAddressesRequest, SuggestAddressesResponse,
+    SuspendParticipantRequest, Transaction, UpdateParticipantRequest, VerifyTransactionRequest, WatchChangesRequest,
+    WatchChangesResponse,
 };
 use sammati_server::authz;
 use sammati_server::error::status;
@@ -52,6 +53,7 @@ rpcs! { AccountService {
     create_account(CreateAccountRequest) -> CreateAccountResponse;
     get_account(GetAccountRequest) -> Account;
     set_credential(SetCredentialRequest) -> Account;
+    delete_account(DeleteAccountRequest) -> Account;
     resolve_subject(ResolveSubjectRequest) -> ResolveSubjectResponse;
 } }
 

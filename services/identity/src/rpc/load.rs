@@ -196,7 +196,8 @@ fn account_rows(r: &mut Reader<'_>, id: AccountId, full: bool) -> Read<Option<Ro
     let key = record(r.get(id.slot(), &sealed)?);
     let guard = record(r.get(id.slot(), id.as_bytes())?);
     let portrait = if full { record(r.get(id.slot(), &sealed)?) } else { None };
-    Ok(account.map(|account| Rows {
+    // Of one whose data is destroyed nothing can be shown: she is as absent.
+    Ok(account.filter(|account| !account.purged).map(|account| Rows {
         account,
         key,
         guard,

@@ -31,18 +31,18 @@ impl Inner {
         );
         policy::own_unless_operator(caller, principal)?;
         wire::may_propose(caller, &proposal)?;
+        // A repeat needs nobody to be as he was, nor to be found by what he was found by.
+        if let Some(id) = self.store.known(&key).await? {
+            return self
+                .shown_representation(caller, RepresentationId::from_slice(&id))
+                .await;
+        }
         let representative = self.find(&named).await?;
         if representative == Some(principal) {
             return Err(Refusal::field(
                 "representative",
                 "nobody represents herself; name somebody else",
             ));
-        }
-        // A repeat needs nobody to be as he was.
-        if let Some(id) = self.store.known(&key).await? {
-            return self
-                .shown_representation(caller, RepresentationId::from_slice(&id))
-                .await;
         }
         let mandate = self.mandate(caller, principal, representative, &proposal).await?;
         let propose = Propose {
@@ -197,7 +197,7 @@ impl Inner {
             etag,
             verb,
             evidence,
-            cause: String::new(),
+            cause: None,
         };
         if let Outcome::Fresh(ended) = self.store.run(command, Some(key)).await? {
             self.facts.end(&ended, self.now());

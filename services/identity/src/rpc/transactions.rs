@@ -15,7 +15,7 @@ use crate::rows::{Target, TransactionRow, Verdict};
 use crate::service::Inner;
 use crate::transaction::{Begin, CountAttempt, Proof, Resend, Started, mismatch};
 use crate::vault::{Sealed, broken};
-use crate::wire::{self, Subject};
+use crate::wire::{self, Shown, Subject};
 
 impl Inner {
     pub(crate) async fn create_transaction(
@@ -248,9 +248,13 @@ impl Inner {
             .filter_map(|id| AccountId::from_slice(id))
             .collect();
         let accounts = self.accounts(ids).await?;
-        let shown = accounts.iter().enumerate();
-        Ok(shown
-            .map(|(n, a)| wire::candidate(n + 1, &a.row, a.number, &a.profile))
+        // Those that are gone for ever are not offered; the others keep their numbers.
+        let number = |shown: &Shown| row.candidates.iter().position(|id| *id == shown.row.id);
+        let offered = accounts
+            .iter()
+            .filter(|a| a.row.state() != api::account::State::Deleted);
+        Ok(offered
+            .filter_map(|a| Some(wire::candidate(number(a)? + 1, &a.row, a.number, &a.profile)))
             .collect())
     }
 }

@@ -371,6 +371,7 @@ async fn build(
         otp_floor: Duration::ZERO,
         suffix: AddressSuffix::Sbx,
         issuer: "https://identity.test".into(),
+        audit: None,
     };
     Identity::new(parts).await.unwrap().0
 }

@@ -1,6 +1,7 @@
 //! Calls on a real store, SQLite and Postgres, with an agency and an inbox that live in the test.
 
 mod addresses;
+mod deletion;
 mod enrolment;
 mod fixture;
 mod guesses;

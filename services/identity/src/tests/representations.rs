@@ -12,7 +12,9 @@ use sammati_kernel::{Actor, Caller, Micros, Reason, Refusal};
 use sammati_server::authn::TokenFacts;
 use sammati_server::token;
 
+use super::deletion::is_history;
 use super::fixture::{CHILD, Fixture, app, fixtures, mobile, operator, person, reason};
+use crate::account::purge;
 
 /// She, and who acts for her; they share no mobile.
 const HER: u64 = 100;
@@ -432,18 +434,8 @@ async fn an_end_that_a_restore_lost_is_done_again() {
             .unwrap();
         accept(&fixture, &he, &proposed.name).await.unwrap();
         let session = act(&fixture, HIM, &proposed.name).await.unwrap();
-        let lost = audit::LogEvent {
-            header: Some(audit::Leaf {
-                event_id: fixture.request_id(),
-                event_type: "identity.representation_ended".into(),
-                ..Default::default()
-            }),
-            payload: Some(audit::Payload {
-                resource: proposed.name.clone(),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
+        let her = Some(actor(types::CallerKind::Person, &proposed.principal));
+        let lost = lost_end(&fixture, &proposed.name, her, "");
         for lines in [1, 0] {
             let again = sammati_server::Again {
                 store: fixture.inner.store.clone(),
@@ -453,5 +445,205 @@ async fn an_end_that_a_restore_lost_is_done_again() {
         }
         assert_eq!(list(&fixture, &she).await[0].state(), State::Ended);
         assert_eq!(reason(refresh(&fixture, &session).await), Reason::RefreshExpired);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_is_done_again_says_who_had_ended_it() {
+    use types::CallerKind::{Operator, Person, Service};
+    for fixture in fixtures().await {
+        let (she, he, his) = two(&fixture).await;
+        let hers = she.account().unwrap().name();
+        let before = fixture.request_id();
+        let cases = [
+            (Some(actor(Person, &hers)), "", EndReason::Principal),
+            (Some(actor(Person, &his)), "", EndReason::Representative),
+            (Some(actor(Operator, "operators/asha")), "", EndReason::Operator),
+            (Some(actor(Service, "services/identity")), "", EndReason::Account),
+            (Some(actor(Service, "services/identity")), LATE, EndReason::Time),
+            // What an earlier recovery did: who had wanted it is not known any more.
+            (
+                Some(actor(Service, "services/identity")),
+                before.as_str(),
+                EndReason::Unspecified,
+            ),
+            (None, "", EndReason::Unspecified),
+        ];
+        for (by, cause, ended) in cases {
+            let request = delegate(&fixture, &his);
+            let proposed = fixture.inner.create_representation(&she, request).await.unwrap();
+            accept(&fixture, &he, &proposed.name).await.unwrap();
+            let again = sammati_server::Again {
+                store: fixture.inner.store.clone(),
+                lost: vec![lost_end(&fixture, &proposed.name, by.clone(), cause)],
+            };
+            crate::again::again(again).await.unwrap();
+            let listed = list(&fixture, &she).await;
+            let shown = listed.iter().find(|r| r.name == proposed.name).unwrap();
+            assert_eq!((shown.state(), shown.end_reason()), (State::Ended, ended), "{by:?}");
+        }
+    }
+}
+
+/// For a cause: none, and it happened when the period was over.
+const LATE: &str = "late";
+
+fn actor(kind: types::CallerKind, id: &str) -> audit::Actor {
+    audit::Actor {
+        kind: kind.into(),
+        id: id.into(),
+        ..Default::default()
+    }
+}
+
+/// The event of an end that only the log knows of.
+fn lost_end(fixture: &Fixture, name: &str, actor: Option<audit::Actor>, cause: &str) -> audit::LogEvent {
+    audit::LogEvent {
+        header: Some(audit::Leaf {
+            event_id: fixture.request_id(),
+            event_type: "identity.representation_ended".into(),
+            causation_event_id: if cause == LATE { String::new() } else { cause.into() },
+            occurred_time: (cause == LATE).then_some(prost_types::Timestamp {
+                seconds: 4_000_000_000,
+                nanos: 0,
+            }),
+            ..Default::default()
+        }),
+        payload: Some(audit::Payload {
+            actor,
+            resource: name.into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_a_repeated_proposal_is_answered_though_she_took_the_address_that_it_names() {
+    for fixture in fixtures().await {
+        let enrolled = fixture.enrol(HER).await;
+        let (account, she) = (enrolled.account.unwrap(), person(&enrolled.session.unwrap()));
+        let address = "asha.later@sbx".to_owned();
+        let request = api::CreateRepresentationRequest {
+            representative: Some(types::Identifier {
+                identifier: Some(types::identifier::Identifier::AbhaAddress(address)),
+            }),
+            ..delegate(&fixture, "")
+        };
+        let create = |request: &api::CreateRepresentationRequest| {
+            let (inner, she, request) = (fixture.inner.clone(), she.clone(), request.clone());
+            async move { inner.create_representation(&she, request).await }
+        };
+        let proposed = create(&request).await.unwrap();
+        let taking = api::CreateAddressRequest {
+            request_id: fixture.request_id(),
+            account: account.name,
+            local_part: "asha.later".into(),
+            ..Default::default()
+        };
+        fixture.inner.create_address(&she, taking).await.unwrap();
+        assert_eq!(create(&request).await.unwrap(), proposed);
+        let anew = api::CreateRepresentationRequest {
+            request_id: fixture.request_id(),
+            ..request
+        };
+        assert_eq!(
+            reason(create(&anew).await),
+            Reason::FieldInvalid,
+            "nobody represents herself"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_without_evidence_is_told_of_that_and_of_all_else() {
+    for fixture in fixtures().await {
+        let child = fixture.enrol(CHILD).await.session.unwrap();
+        let his = fixture.enrol(HIM).await.session.unwrap();
+        let without = api::CreateRepresentationRequest {
+            evidence: None,
+            ..guardian(&fixture, &child.account, &his.account)
+        };
+        let wrong = api::CreateRepresentationRequest {
+            powers: Vec::new(),
+            ..without.clone()
+        };
+        let staff = operator();
+        let fields = async |request| {
+            let refusal = fixture.inner.create_representation(&staff, request).await.unwrap_err();
+            let fields: Vec<_> = refusal.violations.iter().map(|v| v.field.to_string()).collect();
+            (refusal.reason, fields)
+        };
+        let evidence = || "evidence".to_owned();
+        assert_eq!(fields(without).await, (Reason::EvidenceRequired, vec![evidence()]));
+        let both = vec!["powers".to_owned(), evidence()];
+        assert_eq!(fields(wrong).await, (Reason::FieldInvalid, both));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ward_does_not_dismiss_her_guardian_but_he_and_an_operator_may_end_it() {
+    for fixture in fixtures().await {
+        let child = fixture.enrol(CHILD).await.session.unwrap();
+        let his = fixture.enrol(HIM).await.session.unwrap();
+        let (ward, he, staff) = (person(&child), person(&his), operator());
+        for kind in [Kind::Guardian, Kind::DisabilityGuardian] {
+            for by in [&he, &staff] {
+                let request = api::CreateRepresentationRequest {
+                    kind: kind.into(),
+                    ..guardian(&fixture, &child.account, &his.account)
+                };
+                let proposed = fixture.inner.create_representation(&staff, request).await.unwrap();
+                assert_eq!(
+                    reason(end(&fixture, &ward, &proposed.name).await),
+                    Reason::NotAvailable,
+                    "{kind:?}, proposed"
+                );
+                accept(&fixture, &he, &proposed.name).await.unwrap();
+                assert_eq!(
+                    reason(end(&fixture, &ward, &proposed.name).await),
+                    Reason::NotAvailable,
+                    "{kind:?}, active"
+                );
+                let ended = end(&fixture, by, &proposed.name).await.unwrap();
+                assert_eq!(ended.state(), State::Ended);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_acts_for_a_deleted_account_nor_by_one() {
+    for of_her in [true, false] {
+        for fixture in fixtures().await {
+            let (she, he, his) = two(&fixture).await;
+            let proposed = fixture
+                .inner
+                .create_representation(&she, delegate(&fixture, &his))
+                .await
+                .unwrap();
+            accept(&fixture, &he, &proposed.name).await.unwrap();
+            let session = act(&fixture, HIM, &proposed.name).await.unwrap();
+            purge(&fixture.inner.store, None).await.unwrap();
+            assert_eq!(fixture.count_events("identity.representation_ended").await, 0);
+            let deleted = if of_her { &she } else { &he };
+            let delete = api::DeleteAccountRequest {
+                request_id: fixture.request_id(),
+                name: deleted.account().unwrap().name(),
+                legal_basis: "her letter".into(),
+                ..Default::default()
+            };
+            fixture.inner.delete_account(&operator(), delete).await.unwrap();
+            for _ in 0..2 {
+                purge(&fixture.inner.store, None).await.unwrap();
+            }
+            let other = if of_her { &he } else { &she };
+            let ended = &list(&fixture, other).await[0];
+            assert_eq!((ended.state(), ended.end_reason()), (State::Ended, EndReason::Account));
+            assert!(refresh(&fixture, &session).await.is_err());
+            assert_eq!(fixture.count_events("identity.representation_ended").await, 1);
+            let n = if of_her { HER } else { HIM };
+            is_history(&fixture, deleted.account().unwrap(), n).await;
+        }
     }
 }

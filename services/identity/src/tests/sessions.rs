@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use sammati_api::identity::v1 as api;
@@ -332,7 +333,7 @@ async fn no_actor_token_is_made_for_a_session_that_has_run_out() {
 async fn facts_that_nobody_confirmed_for_half_a_minute_are_not_judged_by() {
     for fixture in fixtures().await {
         let facts = &fixture.inner.facts;
-        let later = |seconds| tokio::time::Instant::now() + std::time::Duration::from_secs(seconds);
+        let later = |seconds| tokio::time::Instant::now() + Duration::from_secs(seconds);
         assert!(facts.fresh().is_ok() && facts.fresh_at(later(20)).is_ok());
         // They were confirmed before now, so then they are older than that; after another confirmation they are not.
         let then = later(30);
@@ -353,5 +354,25 @@ async fn a_session_is_not_taken_for_ended_where_its_end_was_not_committed() {
             assert_eq!(reason(fixture.inner.known_if_reused(id, outcome)), why);
             assert_eq!(fixture.inner.facts.ended(&claims), ends);
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_access_token_lives_five_minutes_and_its_session_fifteen_days() {
+    for fixture in fixtures().await {
+        let session = fixture.enrol(1).await.session.unwrap();
+        assert!(!session.access_tokens.is_empty());
+        for told in &session.access_tokens {
+            let claims = token::read(&told.token, |kid| fixture.inner.keys.find(kid)).unwrap();
+            assert_eq!((claims.iat, claims.exp - claims.iat), (fixture.now().seconds(), 300));
+            assert_eq!(told.expire_time.unwrap().seconds, claims.exp);
+            assert!(!claims.is_live(fixture.now().plus(Duration::from_secs(300))));
+        }
+        fixture.pass(15 * 24 * 3600);
+        let late = refreshing(&fixture, &session.refresh_token);
+        assert_eq!(
+            reason(fixture.inner.refresh_session(&app(), late).await),
+            Reason::RefreshExpired
+        );
     }
 }

@@ -23,7 +23,7 @@ async fn she(fixture: &Fixture, n: u64) -> (Caller, String) {
 }
 
 /// Sets or removes a credential of hers on the strength of an OTP.
-async fn set(
+pub(super) async fn set(
     fixture: &Fixture,
     (her, account): &(Caller, String),
     n: u64,

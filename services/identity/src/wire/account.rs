@@ -67,6 +67,8 @@ pub(crate) fn account(shown: Shown, masked: bool) -> Account {
         create_time: at(row.create_time),
         update_time: at(row.update_time),
         etag: etag(row.version),
+        delete_time: at(row.delete_time).filter(|_| row.delete_time != 0),
+        purge_time: at(row.purge_time).filter(|_| row.purge_time != 0),
     }
 }
 

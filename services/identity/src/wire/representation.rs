@@ -22,6 +22,9 @@ const AT_MOST: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
 /// What a delegate never gets: with the account or the rights all could be taken over.
 const NOT_DELEGABLE: [Power; 2] = [Power::ManageAccount, Power::Rights];
 
+/// What an operator is told who names no document.
+const NO_EVIDENCE: &str = "required: its type, and the SHA-256 of the document";
+
 /// What is proposed, as it was sent.
 pub(crate) struct Proposal {
     pub(crate) kind: RepresentationKind,
@@ -51,7 +54,13 @@ pub(crate) fn proposal(
             v.add("evidence", "not for a person: her word is enough");
             None
         }
-        None => None,
+        None => {
+            // By itself it is a refusal of its own; beside others it is named with them.
+            if caller.is_operator() && !v.is_empty() {
+                v.add("evidence", NO_EVIDENCE);
+            }
+            None
+        }
     };
     let kind = kind?;
     let mandate = Mandate {
@@ -91,7 +100,7 @@ pub(crate) fn may_propose(caller: &Caller, proposal: &Proposal) -> Result<(), Re
 pub(crate) fn no_evidence() -> Refusal {
     Refusal {
         reason: Reason::EvidenceRequired,
-        ..Refusal::field("evidence", "required: its type, and the SHA-256 of the document")
+        ..Refusal::field("evidence", NO_EVIDENCE)
     }
 }
 

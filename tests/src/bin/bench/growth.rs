@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::consent_request_service_server::ConsentRequestService;
+use sammati_api::consent::v1::consent_service_server::ConsentService;
 use sammati_api::consent::v1::decision_service_server::DecisionService;
 use sammati_consent::Rpc;
 use sammati_kernel::{Caller, ConsentId, Role, SystemClock};
@@ -18,6 +19,7 @@ use sammati_testkit::development::{DatabaseKind, Development, Ports};
 use sammati_tests::caller::Addresses;
 use sammati_tests::story::Story;
 use tempfile::TempDir;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep};
 use tonic::Request;
 
@@ -59,7 +61,7 @@ async fn on(
     let mut grown = Vec::new();
     for (home, rows) in homes.into_iter().zip(rows) {
         let name = format!("growth.{database}.{rows}");
-        grown.push(Grown::new(&name, home, *rows, summary).await?);
+        grown.push(Grown::new(&name, home, consents_of(*rows), summary).await?);
     }
     for what in ["approve", "check", "check_unremembered"] {
         let mut contenders: Vec<_> = grown.iter().map(|grown| grown.contender(what, pace.time)).collect();
@@ -80,23 +82,23 @@ fn told(measured: &[Measured], summary: &mut Summary) {
 
 /// A service over a database that was filled.
 #[derive(Clone)]
-struct Grown {
+pub(crate) struct Grown {
     name: String,
     /// With the memory that it has by default, and without any.
-    rpc: (Rpc, Rpc),
+    pub(crate) rpc: (Rpc, Rpc),
     /// What is said; nobody is called.
-    story: Arc<Story>,
+    pub(crate) story: Arc<Story>,
     people: usize,
-    consents: Arc<[ConsentId]>,
+    pub(crate) consents: Arc<[ConsentId]>,
     next: Arc<AtomicU64>,
     _kept: Arc<(TempDir, Vec<Database>)>,
 }
 
 impl Grown {
-    async fn new(
+    pub(crate) async fn new(
         name: &str,
         (kind, databases): (DatabaseKind, Vec<Database>),
-        rows: usize,
+        count: usize,
         summary: &mut Summary,
     ) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
@@ -108,7 +110,6 @@ impl Grown {
         let desk = Desk::new(&development.write()?.consent)?;
         settle(&desk, desk.open()?).await?;
         let empty = bytes(&desk)?;
-        let count = consents_of(rows);
         let (begun, store) = (Instant::now(), desk.open()?);
         let consents = desk.fill(&store, count).await?;
         summary.value(
@@ -142,7 +143,7 @@ impl Grown {
         })
     }
 
-    async fn measure(self, what: &'static str, time: Duration) -> Result<Sample, Failure> {
+    pub(crate) async fn measure(self, what: &'static str, time: Duration) -> Result<Sample, Failure> {
         match what {
             "approve" => self.approve().await,
             "check" => self.check(self.rpc.0.clone(), CALLERS, time).await,
@@ -162,7 +163,7 @@ impl Grown {
 
     /// Checks of the first `among` of the consents.
     async fn check(&self, rpc: Rpc, among: usize, time: Duration) -> Result<Sample, Failure> {
-        let (this, clinic) = (self.clone(), load::participant("clinic", Role::Hiu)?);
+        let (this, clinic) = (self.clone(), clinic()?);
         let among = among.min(this.consents.len());
         rate(CALLERS, time, move |_| {
             let request = by(&clinic, this.story.question(&this.consents[this.draw(among)].name()));
@@ -180,8 +181,47 @@ impl Grown {
 
     /// The clinic asks, uncounted; then they approve.
     async fn approve(&self) -> Result<Sample, Failure> {
-        let (sender, mut asked) = tokio::sync::mpsc::unbounded_channel();
-        let (this, clinic) = (self.clone(), load::participant("clinic", Role::Hiu)?);
+        let this = self.clone();
+        let requests = self.requests().await?;
+        work_off(CALLERS, requests, move |(person, request)| {
+            let (rpc, request) = (this.rpc.0.clone(), this.approval(person, &request));
+            async move {
+                rpc.approve_consent_request(request).await.map(drop)?;
+                Ok(())
+            }
+        })
+        .await
+    }
+
+    /// The clinic asks and they approve, uncounted; then they take it back, one by one.
+    pub(crate) async fn revoke(&self) -> Result<Sample, Failure> {
+        let this = self.clone();
+        let (sender, given) = tokio::sync::mpsc::unbounded_channel();
+        work_off(CALLERS, self.requests().await?, move |(person, request)| {
+            let (rpc, request, sender) = (this.rpc.0.clone(), this.approval(person, &request), sender.clone());
+            async move {
+                let approved = rpc.approve_consent_request(request).await?.into_inner();
+                Ok(sender.send((person, approved.consents))?)
+            }
+        })
+        .await?;
+        let this = self.clone();
+        work_off(CALLERS, all(given).await, move |(person, consents)| {
+            let names: Vec<_> = consents.iter().map(|consent| consent.name.as_str()).collect();
+            let request = by(&load::she(load::account(person)), this.story.revocation(&names));
+            let rpc = this.rpc.0.clone();
+            async move {
+                rpc.revoke_consents(request).await.map(drop)?;
+                Ok(())
+            }
+        })
+        .await
+    }
+
+    /// The clinic asks some of them; tells whom, and the requests.
+    async fn requests(&self) -> Result<Vec<(usize, api::ConsentRequest)>, Failure> {
+        let (sender, asked) = tokio::sync::mpsc::unbounded_channel();
+        let (this, clinic) = (self.clone(), clinic()?);
         // Neighbours by number are strangers in the database. A person may have 20 open requests.
         let (first, count) = (self.draw(self.people), REQUESTS.min(self.people * 8));
         work_off(CALLERS, (first..first + count).collect(), move |n| {
@@ -193,21 +233,25 @@ impl Grown {
             }
         })
         .await?;
-        let mut requests = Vec::with_capacity(REQUESTS);
-        while let Some(request) = asked.recv().await {
-            requests.push(request);
-        }
-        let this = self.clone();
-        work_off(CALLERS, requests, move |(person, request)| {
-            let approval = this.story.approval(&request, None);
-            let (rpc, request) = (this.rpc.0.clone(), by(&load::she(load::account(person)), approval));
-            async move {
-                rpc.approve_consent_request(request).await.map(drop)?;
-                Ok(())
-            }
-        })
-        .await
+        Ok(all(asked).await)
     }
+
+    fn approval(&self, person: usize, request: &api::ConsentRequest) -> Request<api::ApproveConsentRequestRequest> {
+        by(&load::she(load::account(person)), self.story.approval(request, None))
+    }
+}
+
+/// Who asks in every consent.
+pub(crate) fn clinic() -> Result<Caller, Failure> {
+    load::participant("clinic", Role::Hiu)
+}
+
+async fn all<T>(mut sent: UnboundedReceiver<T>) -> Vec<T> {
+    let mut all = Vec::with_capacity(REQUESTS);
+    while let Some(one) = sent.recv().await {
+        all.push(one);
+    }
+    all
 }
 
 /// Certificates, and no addresses.
@@ -224,7 +268,7 @@ fn nowhere(folder: &Path) -> Addresses {
     }
 }
 
-fn by<M>(caller: &Caller, message: M) -> Request<M> {
+pub(crate) fn by<M>(caller: &Caller, message: M) -> Request<M> {
     let mut request = Request::new(message);
     request.extensions_mut().insert(caller.clone());
     request

@@ -9,6 +9,7 @@ use sammati_consent::artefact::{ArtefactKey, ArtefactKeys};
 use sammati_consent::directory::identity::{Follower, IdentityResolver};
 use sammati_consent::rows::MIGRATIONS;
 use sammati_consent::{Parts, Rpc, Settings, background, served};
+use sammati_server::messages::NoMessages;
 use sammati_server::relay::Relay;
 use sammati_server::{Built, IdentityFacts, Served, Service, Start, StartError};
 use sammati_store::{Location, Options, Store};
@@ -124,6 +125,7 @@ fn parts(start: &Start<Settings>, facts: &IdentityFacts, store: Store) -> Result
         store,
         directory: Arc::new(Follower::new(facts.clone(), Duration::from_secs(30))),
         resolver: Arc::new(IdentityResolver::new(start.peers.channel("identity")?)),
+        messages: Arc::new(NoMessages),
         artefact_keys: ArtefactKeys::new(key, Vec::new()),
         kek: secrets.key("kek")?,
         lookup: secrets.key("lookup")?,

@@ -100,7 +100,7 @@ fn pid(processes: &mut Processes, name: &str) -> Result<u32, Failure> {
 
 /// Starts a service again, and tells the time from exec to ready.
 async fn started(processes: &mut Processes, name: &str, entry: &str, summary: &mut Summary) -> Result<(), Failure> {
-    let address = admin_address(processes.config(name))?;
+    let address = process::admin_address(processes.config(name))?;
     processes.end(name).await?;
     let (launched, ready) = tokio::join!(
         processes.launch_within(name, PATIENCE),
@@ -109,15 +109,6 @@ async fn started(processes: &mut Processes, name: &str, entry: &str, summary: &m
     launched?;
     summary.value(entry, ready?.as_secs_f64() * 1e3, "ms");
     Ok(())
-}
-
-fn admin_address(config: &Path) -> Result<String, Failure> {
-    let table: toml::Table = std::fs::read_to_string(config)?.parse()?;
-    let address = table.get("server").and_then(|server| server.get("admin_listen"));
-    Ok(address
-        .and_then(toml::Value::as_str)
-        .ok_or("no server.admin_listen")?
-        .to_owned())
 }
 
 /// Puts consents into the consent service's database. Their events are taken out again, as they are a week later: else

@@ -12,7 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use sammati_api::types::v1 as types;
 use sammati_consent::artefact::ArtefactKeys;
 use sammati_consent::artefact::issue::Issuer;
-use sammati_consent::directory::{Directory, Found, Party, Resolver, Resolving};
+use sammati_consent::directory::{Directory, Found, Party, Professional, Resolver, Resolving};
 use sammati_consent::lookup::Lookup;
 use sammati_consent::notice::Notices;
 use sammati_consent::place::Place;
@@ -30,6 +30,7 @@ use sammati_kernel::{
     PurposeCode, Refusal, Role, SLOTS, SessionId, Slot, SystemClock, TransactionId,
 };
 use sammati_server::Config;
+use sammati_server::messages::NoMessages;
 use sammati_store::{Command, Keys, Store, View};
 
 use crate::measure::Failure;
@@ -86,6 +87,7 @@ impl Desk {
             store,
             directory: self.everybody.clone(),
             resolver: self.everybody.clone(),
+            messages: Arc::new(NoMessages),
             artefact_keys: ArtefactKeys::of(secrets.signing_key("artefact_key.pem")?),
             kek: secrets.key("kek")?,
             lookup: secrets.key("lookup")?,
@@ -190,6 +192,15 @@ impl Directory for Everybody {
         Vec::new()
     }
 
+    /// As cheap as from identity's feed, which is asked without a copy.
+    fn is_active_as(&self, id: &ParticipantId, role: Role) -> bool {
+        role == if id.as_str() == PARTIES.1 { Role::Hip } else { Role::Hiu }
+    }
+
+    fn deleted(&self) -> Vec<(AccountId, bool)> {
+        Vec::new()
+    }
+
     fn is_active(&self, _: AccountId) -> bool {
         true
     }
@@ -198,8 +209,8 @@ impl Directory for Everybody {
         None
     }
 
-    fn is_professional(&self, _: &types::RequesterIdentifier) -> bool {
-        false
+    fn professional(&self, _: &types::RequesterIdentifier) -> Option<Professional> {
+        None
     }
 
     fn as_of(&self) -> Micros {

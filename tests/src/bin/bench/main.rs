@@ -5,6 +5,7 @@
 
 mod approve;
 mod audit;
+mod decide;
 mod goal;
 mod growth;
 mod hollow;
@@ -44,8 +45,8 @@ struct Options {
     /// Milliseconds of one contender in one round.
     #[arg(long, default_value_t = 1200)]
     time: u64,
-    /// Only these parts: store, rpc, audit, approve, password; or, which are not of the usual ones, lanes, overload, growth,
-    /// idle.
+    /// Only these parts: store, rpc, audit, approve, decide, password; or, which are not of the usual ones, lanes, overload,
+    /// growth, idle.
     #[arg(long, value_delimiter = ',', value_parser = PARTS)]
     only: Vec<String>,
     /// Seconds of each flood of the part overload.
@@ -60,14 +61,17 @@ struct Options {
     /// Consents in the full database of the part idle.
     #[arg(long, default_value_t = 1_000_000)]
     consents: usize,
+    /// Consents in the database of the part decide.
+    #[arg(long, default_value_t = 20_000)]
+    loaded: usize,
     /// Where the summary goes.
     #[arg(long, default_value = "target/bench/summary.json")]
     out: PathBuf,
 }
 
 /// What can be measured.
-const PARTS: [&str; 9] = [
-    "store", "rpc", "audit", "approve", "password", "lanes", "overload", "growth", "idle",
+const PARTS: [&str; 10] = [
+    "store", "rpc", "audit", "approve", "decide", "password", "lanes", "overload", "growth", "idle",
 ];
 
 #[tokio::main]
@@ -106,6 +110,9 @@ async fn run(options: &Options, summary: &mut Summary) -> Result<(), Failure> {
     if wanted("approve") {
         approve::sqlite(pace, summary).await?;
         approve::postgres(pace, summary).await?;
+    }
+    if wanted("decide") {
+        decide::run(pace, options.loaded, summary).await?;
     }
     if wanted("password") {
         password::run(pace, summary).await?;

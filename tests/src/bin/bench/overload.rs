@@ -18,7 +18,7 @@ use crate::measure::{CALLERS, Failure, Pace};
 use crate::open_loop::{Flood, Rhythm, flood};
 use crate::process::{self, Memory};
 use crate::summary::Summary;
-use crate::system;
+use crate::system::{self, Relays};
 
 /// How many times of what it can do it is asked for.
 const TIMES: f64 = 3.0;
@@ -59,7 +59,8 @@ async fn on(
     let apart = Apart::of(&mut processes).await?;
     let mut story = Story::new(&processes.addresses, Arc::new(SystemClock))?;
     story.open().await?;
-    let consents: Arc<[String]> = system::consents(&Arc::new(story), CONSENTS).await?.into();
+    let relays = Relays::of(&processes)?;
+    let consents: Arc<[String]> = system::consents(&Arc::new(story), &relays, CONSENTS).await?.into();
     for what in [What::Check, What::Authorize] {
         let mut story = Story::new(&processes.addresses, Arc::new(SystemClock))?;
         story.renew().await?;
@@ -74,6 +75,7 @@ async fn on(
             pid,
             pace,
             time,
+            relays: relays.clone(),
         };
         tried
             .run(&format!("overload.{}.{database}", what.name()), summary)
@@ -192,6 +194,7 @@ struct Trial {
     pid: u32,
     pace: Pace,
     time: Duration,
+    relays: Relays,
 }
 
 impl Trial {
@@ -209,7 +212,7 @@ impl Trial {
         self.flooded(name, &loaded, &unloaded, (can, before), summary)?;
 
         let ended = Instant::now();
-        system::quiet(&self.caller.story).await?;
+        self.relays.quiet(&self.caller.story).await?;
         summary.value(&format!("{name}.relay_behind"), ended.elapsed().as_secs_f64(), "s");
         sleep(Duration::from_secs(1)).await;
         let again = self.caller.open(can * UNLOADED, short).await?;

@@ -1,5 +1,6 @@
 //! Processes as the system sees them: memory, processors, and whether they are ready.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -64,11 +65,35 @@ pub(crate) async fn until_ready(address: &str, patience: Duration) -> Result<Dur
 }
 
 async fn is_ready(address: &str) -> Result<bool, std::io::Error> {
+    Ok(get(address, "/readyz").await?.starts_with("HTTP/1.1 200"))
+}
+
+/// What an admin port answers.
+async fn get(address: &str, path: &str) -> Result<String, std::io::Error> {
     let mut stream = TcpStream::connect(address).await?;
-    stream
-        .write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-        .await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    Ok(answer.starts_with(b"HTTP/1.1 200"))
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+/// What the admin port at `address` says of a metric without labels.
+pub(crate) async fn gauge(address: &str, name: &str) -> Result<f64, Failure> {
+    let answer = get(address, "/metrics").await?;
+    let value = answer
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = value.ok_or_else(|| format!("{address} does not tell {name}"))?;
+    Ok(value.trim().parse()?)
+}
+
+/// Where the admin port of a service is, as its configuration says.
+pub(crate) fn admin_address(config: &Path) -> Result<String, Failure> {
+    let table: toml::Table = std::fs::read_to_string(config)?.parse()?;
+    let address = table.get("server").and_then(|server| server.get("admin_listen"));
+    Ok(address
+        .and_then(toml::Value::as_str)
+        .ok_or("no server.admin_listen")?
+        .to_owned())
 }

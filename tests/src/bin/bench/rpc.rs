@@ -91,7 +91,7 @@ struct Subject {
 impl Subject {
     async fn new(system: System) -> Result<Self, Failure> {
         let system = Arc::new(system);
-        let consents = system::consents(&system.story, PEOPLE).await?;
+        let consents = system::consents(&system.story, &system.relays(), PEOPLE).await?;
         let questions: Vec<_> = consents.iter().map(|name| system.story.question(name)).collect();
         Ok(Self {
             system,

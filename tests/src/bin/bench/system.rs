@@ -17,12 +17,14 @@ use sammati_testkit::Database;
 use sammati_testkit::development::{DatabaseKind, Development, Ports};
 use sammati_tests::caller::Addresses;
 use sammati_tests::story::{Person, Story};
+use sammati_tests::system::Processes;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
 use crate::hollow::Hollow;
 use crate::measure::{Failure, work_off};
+use crate::process;
 
 /// Which of [`Addresses::consents`] answers without doing anything.
 pub(crate) const HOLLOW: usize = 1;
@@ -107,9 +109,16 @@ impl System {
         })
     }
 
-    /// Waits until the log has taken in what was relayed, so that one measurement's events are not another's load.
+    /// Waits until the log has all that was committed, so that one measurement's events are not another's load.
     pub(crate) async fn quiet(&self) -> Result<(), Failure> {
-        quiet(&self.story).await
+        self.relays().quiet(&self.story).await
+    }
+
+    /// Those of it that relay to the log: identity, and each replica of consent.
+    pub(crate) fn relays(&self) -> Relays {
+        let admin = |n: usize| self.running[n].admin_address.to_string();
+        let replicas = (3..self.running.len()).filter(|n| *n != 3 + HOLLOW);
+        Relays([1].into_iter().chain(replicas).map(admin).collect())
     }
 
     /// The file of the log, on SQLite.
@@ -156,7 +165,7 @@ pub(crate) async fn enrol(story: &Arc<Story>, count: usize) -> Result<Vec<Person
 }
 
 /// A consent of each of `count` people, that the hospital has acknowledged: one that has not gives nothing under it.
-pub(crate) async fn consents(story: &Arc<Story>, count: usize) -> Result<Vec<String>, Failure> {
+pub(crate) async fn consents(story: &Arc<Story>, relays: &Relays, count: usize) -> Result<Vec<String>, Failure> {
     let mut names = Vec::with_capacity(count);
     for person in enrol(story, count).await? {
         let consent = story.consent(&person, story.scope()).await?;
@@ -164,29 +173,56 @@ pub(crate) async fn consents(story: &Arc<Story>, count: usize) -> Result<Vec<Str
         story.acknowledge(&story.hospital, &told.name).await?;
         names.push(consent.name);
     }
-    quiet(story).await?;
+    relays.quiet(story).await?;
     Ok(names)
 }
 
-/// Waits until the log has taken in what was relayed.
-pub(crate) async fn quiet(story: &Story) -> Result<(), Failure> {
-    let log = story.log().await?.name;
-    let mut client = ProofServiceClient::new(story.operator.audit());
-    let mut known = -1;
-    for _ in 0..RELAYED {
-        let request = GetCheckpointRequest {
-            log: log.clone(),
-            size: 0,
-            min_cosignatures: 0,
-        };
-        let size = client.get_checkpoint(request).await?.into_inner().size;
-        if size == known {
-            return Ok(());
-        }
-        known = size;
-        sleep(Duration::from_millis(200)).await;
+/// The admin ports of those who relay to the log.
+#[derive(Clone)]
+pub(crate) struct Relays(Vec<String>);
+
+impl Relays {
+    /// Those among processes.
+    pub(crate) fn of(processes: &Processes) -> Result<Self, Failure> {
+        let admin = |name| process::admin_address(processes.config(name));
+        let admins = ["identity", "consent"].into_iter().map(admin);
+        Ok(Self(admins.collect::<Result<_, _>>()?))
     }
-    Err("the relay does not come to rest".into())
+
+    /// Waits until the log has all that was committed: nobody is behind, and nothing has come since the last look. A log
+    /// that only stands still may be stalled.
+    pub(crate) async fn quiet(&self, story: &Story) -> Result<(), Failure> {
+        let log = story.log().await?.name;
+        let mut client = ProofServiceClient::new(story.operator.audit());
+        let mut known = -1;
+        for _ in 0..RELAYED {
+            let request = GetCheckpointRequest {
+                log: log.clone(),
+                size: 0,
+                min_cosignatures: 0,
+            };
+            let size = client.get_checkpoint(request).await?.into_inner().size;
+            if size == known && self.behind().await? == 0.0 {
+                return Ok(());
+            }
+            known = size;
+            sleep(Duration::from_millis(200)).await;
+        }
+        Err(format!(
+            "the relay does not come to rest: {} events are not in the log",
+            self.behind().await?
+        )
+        .into())
+    }
+
+    /// How many committed events the log is not known to have.
+    async fn behind(&self) -> Result<f64, Failure> {
+        let mut behind = 0.0;
+        for admin in &self.0 {
+            behind += process::gauge(admin, "relay_behind").await?;
+        }
+        Ok(behind)
+    }
 }
 
 /// Serves on `port`, or on a free one.

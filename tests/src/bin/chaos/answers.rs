@@ -89,10 +89,11 @@ fn illegal(call: &Call, decision: &str, max_uses: usize, told: &Told) -> Option<
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn call(op: Op, start: u64, end: u64, told: &str) -> Call {
+    /// A call of the case's that was answered.
+    pub(crate) fn call(op: Op, start: u64, end: u64, told: &str) -> Call {
         Call {
             cycle: 0,
             object: "consentRequests/1".into(),

@@ -10,60 +10,74 @@ use crate::findings::Findings;
 /// C1, C2 and C4 at once: holds what one case's journal says against the model.
 pub(crate) fn explain(name: &str, max_uses: usize, calls: &[Call], found: &mut Findings) {
     let Ok(limit) = u32::try_from(max_uses) else { return };
-    let history: Vec<_> = calls.iter().filter_map(|call| operation(call, limit)).collect();
+    let mut history = Vec::new();
+    for call in calls {
+        match operation(call, limit) {
+            Ok(told) => history.extend(told),
+            Err(what) => found.illegal(format!("{:?} of {name}: {what}", call.op)),
+        }
+    }
     if let Err(violation) = check(Model::requested(limit), &history) {
         found.illegal(format!("{name}: no order explains the answers: {violation}"));
     }
 }
 
-/// A call that was answered; a refusal does not say enough to be held against anything.
-fn operation(call: &Call, limit: u32) -> Option<Operation> {
-    let Answer::Done(told) = &call.answer else { return None };
+/// A call that was answered; a refusal does not say enough to be held against anything. An answer that nothing explains is
+/// no operation of any history.
+fn operation(call: &Call, limit: u32) -> Result<Option<Operation>, String> {
+    let Answer::Done(told) = &call.answer else {
+        return Ok(None);
+    };
     let (what, answer) = match call.op {
-        Op::Enrol | Op::Ask => return None,
+        Op::Enrol | Op::Ask => return Ok(None),
         Op::Approve => (What::Approve, history::Answer::Approved),
         Op::Deny => (What::Deny, history::Answer::Denied),
         Op::Revoke if told == "1" => (What::Revoke, history::Answer::Revoked),
         Op::Revoke => (What::Revoke, history::Answer::Ended(Consent::Revoked)),
-        Op::Authorize => (What::Authorize, decision(told, limit)?),
-        Op::Check => (What::Check, decision(told, limit)?),
+        Op::Authorize | Op::Check => {
+            let what = if call.op == Op::Check {
+                What::Check
+            } else {
+                What::Authorize
+            };
+            let Some(answer) = decision(told, limit)? else {
+                return Ok(None);
+            };
+            (what, answer)
+        }
     };
     let [start, end] = [call.start, call.end].map(Duration::from_micros);
-    Some(Operation::answered(start, end, what, answer))
+    Ok(Some(Operation::answered(start, end, what, answer)))
 }
 
-/// `PERMIT {use} {left}`, use 0 of a check; or why not.
-fn decision(told: &str, limit: u32) -> Option<history::Answer> {
-    let Some(permit) = told.strip_prefix("PERMIT ") else {
-        return Some(history::Answer::Deny(match told {
-            "NO_CONSENT" => Why::NoConsent,
-            "CONSENT_REVOKED" => Why::Revoked,
-            "USE_LIMIT_REACHED" => Why::Spent,
-            _ => return None,
-        }));
+/// `PERMIT {use} {left}`, use 0 of a check; or why not, if the model knows that reason: whether there may be another is
+/// asked elsewhere.
+fn decision(told: &str, limit: u32) -> Result<Option<history::Answer>, String> {
+    if told != "PERMIT" && !told.starts_with("PERMIT ") {
+        return Ok(match told {
+            "NO_CONSENT" => Some(history::Answer::Deny(Why::NoConsent)),
+            "CONSENT_REVOKED" => Some(history::Answer::Deny(Why::Revoked)),
+            "USE_LIMIT_REACHED" => Some(history::Answer::Deny(Why::Spent)),
+            _ => None,
+        });
+    }
+    let mut words = told.split(' ').skip(1).map(str::parse::<u32>);
+    let (Some(Ok(taken)), Some(Ok(left)), None) = (words.next(), words.next(), words.next()) else {
+        return Err(format!(
+            "{told}, which does not say the use that it took and how many are left"
+        ));
     };
-    let (taken, left) = permit.split_once(' ')?;
-    let taken: u32 = taken.parse().ok()?;
-    let left: u32 = left.parse().ok().filter(|left| *left <= limit)?;
+    if taken > limit || left > limit {
+        return Err(format!("{told}, and there were never more than {limit}"));
+    }
     let taken = (taken > 0).then_some(taken);
-    Some(history::Answer::Permit { taken, left })
+    Ok(Some(history::Answer::Permit { taken, left }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn call(op: Op, start: u64, end: u64, told: &str) -> Call {
-        Call {
-            cycle: 0,
-            object: "consentRequests/1".into(),
-            op,
-            request_id: String::new(),
-            start,
-            end,
-            answer: Answer::Done(told.into()),
-        }
-    }
+    use crate::answers::tests::call;
 
     fn found(calls: &[Call]) -> usize {
         let mut found = Findings::default();
@@ -108,5 +122,22 @@ mod tests {
             call(Op::Check, 14, 15, "PERMIT 0 2"),
         ];
         assert_eq!(found(&revoked), 1);
+    }
+
+    #[test]
+    fn c2_a_permit_of_more_than_there_is_or_that_does_not_say_is_found() {
+        let given = call(Op::Approve, 0, 10, "consents/1");
+        for told in [
+            "PERMIT 1 3",
+            "PERMIT 3 0",
+            "PERMIT 1",
+            "PERMIT",
+            "PERMIT 1 many",
+            "PERMIT 1 1 1",
+        ] {
+            for op in [Op::Authorize, Op::Check] {
+                assert_eq!(found(&[given.clone(), call(op, 11, 20, told)]), 1, "{told}");
+            }
+        }
     }
 }

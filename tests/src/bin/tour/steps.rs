@@ -1,5 +1,7 @@
 //! The steps, in order.
 
+mod herself;
+
 use std::fmt::Display;
 use std::path::Path;
 use std::process::Command;
@@ -46,6 +48,7 @@ impl Tour<'_> {
         self.decisions(&person, &consent).await?;
         self.trail(&person, &consent).await?;
         self.emergency(&person).await?;
+        self.herself(&person).await?;
         console::done(self.number);
         Ok(())
     }
@@ -368,6 +371,7 @@ impl Tour<'_> {
 
         self.begin();
         let professional = self.story.professional().await?;
+        self.story.until_known(self.story.clock.now()).await?;
         let opened = self.story.break_glass(person, &professional).await?;
         let body = r#"{"request_id":"<uuid v7>","patient":"<address>","hips":["participants/hospital"],"requester":{…},"hi_types":["HI_TYPE_PRESCRIPTION"],"emergency":"EMERGENCY_UNCONSCIOUS","reason":"brought in unconscious and alone"}"#;
         self.done(
@@ -409,7 +413,9 @@ impl Tour<'_> {
 
     async fn trail(&mut self, person: &Person, given: &consent::Consent) -> Result<(), Failure> {
         self.begin();
-        let withdrawn = self.withdrawal(person, given).await?;
+        let told = self.story.withdrawal(&self.story.clinic, &given.name).await?;
+        // It is there once it can be proven; then she finds it among the others.
+        let proof = self.story.proof(&person.who, &told.event_id).await?;
         let events = self.story.trail(person).await?;
         let kinds: Vec<_> = events
             .iter()
@@ -426,7 +432,6 @@ impl Tour<'_> {
         );
 
         self.begin();
-        let proof = self.story.proof(&person.who, &withdrawn).await?;
         let log = self.story.log().await?;
         let (leaf_file, proof_file) = (self.folder.join("event.leaf"), self.folder.join("event.tlog-proof"));
         std::fs::write(&leaf_file, &proof.leaf)?;
@@ -474,27 +479,6 @@ impl Tour<'_> {
             &shown,
         );
         Ok(())
-    }
-
-    /// The id of the event of the revocation, once it is in the log.
-    async fn withdrawal(&self, person: &Person, given: &consent::Consent) -> Result<String, Failure> {
-        use sammati_api::audit::v1::ListEventsRequest;
-        use sammati_api::audit::v1::log_service_client::LogServiceClient;
-        let mut client = LogServiceClient::new(person.who.audit());
-        let request = ListEventsRequest {
-            consent: given.name.clone(),
-            event_type_prefix: "consent.withdrawn".into(),
-            ..Default::default()
-        };
-        // The relay follows within a second; each look is itself recorded, so there are few of them.
-        for _ in 0..40 {
-            let events = client.list_events(request.clone()).await?.into_inner().events;
-            if let Some(header) = events.first().and_then(|event| event.header.as_ref()) {
-                return Ok(header.event_id.clone());
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(250)).await;
-        }
-        Err("the revocation did not reach the log within ten seconds".into())
     }
 }
 

@@ -8,8 +8,7 @@ use super::{Made, Stage, apart, made};
 impl Stage {
     pub(super) async fn open_break_glass(&self) -> Result<Made, Failure> {
         let professional = self.story.professional().await?;
-        // Once it went well, consent knows the professional.
-        self.story.break_glass(&self.person().await?, &professional).await?;
+        self.until_known().await?;
         let (one, other) = self.two_people().await?;
         Ok(made(
             &self.story.clinic,
@@ -21,6 +20,7 @@ impl Stage {
     pub(super) async fn review_break_glass(&self) -> Result<Made, Failure> {
         let open = async || {
             let professional = self.story.professional().await?;
+            self.until_known().await?;
             Ok(self.story.break_glass(&self.person().await?, &professional).await?)
         };
         let (one, other) = apart(open, |consent| &consent.name).await?;

@@ -173,6 +173,21 @@ impl Stage {
         Ok(made(&self.story.hospital, request, |r| r.name = other))
     }
 
+    pub(super) fn send_deep_link(&self) -> Made {
+        // Mobiles that nothing was sent to.
+        let mobile = || {
+            let rid = self.story.rid();
+            let digits: String = rid.chars().rev().filter(char::is_ascii_digit).take(9).collect();
+            format!("9{digits:0>9}")
+        };
+        let request = consent::SendDeepLinkRequest {
+            mobile: mobile(),
+            language: "hi".into(),
+            request_id: self.story.rid(),
+        };
+        made(&self.story.hospital, request, |r| r.mobile = mobile())
+    }
+
     pub(super) async fn create_profile_share(&self) -> Result<Made, Failure> {
         let person = self.person().await?;
         let request = sharing(&self.story, &person);

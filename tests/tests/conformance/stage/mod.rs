@@ -1,6 +1,7 @@
 //! Makes, for each mutation, the real object it is about and a good request about it: what a walk by descriptors alone
 //! cannot know.
 
+mod audits;
 mod consents;
 mod emergencies;
 pub(crate) mod links;
@@ -13,6 +14,7 @@ pub(crate) mod subscriptions;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use prost::Message;
 use sammati_api::identity::v1 as identity;
@@ -21,7 +23,7 @@ use sammati_api::identity::v1::transaction::Purpose;
 use sammati_api::identity::v1::transaction_service_client::TransactionServiceClient;
 use sammati_api::identity::v1::verify_transaction_request::Proof;
 use sammati_api::sandbox::v1 as sandbox;
-use sammati_kernel::{ManualClock, ParticipantId, Slot, TransactionId};
+use sammati_kernel::{Clock, ManualClock, ParticipantId, Slot, TransactionId};
 use sammati_tests::caller::Addresses;
 use sammati_tests::story::{Failure, Person, Story, Who};
 
@@ -109,6 +111,13 @@ impl Stage {
         apart(async || self.person().await, |person| &person.account.name).await
     }
 
+    /// Waits until consent has heard of all that identity did.
+    async fn until_known(&self) -> Result<(), Failure> {
+        let now = self.clock.now();
+        self.clock.advance(Duration::from_millis(1));
+        Ok(self.story.until_known(now).await?)
+    }
+
     /// The request that the method with this full name is called with; `None` for a method that is not known here.
     pub(crate) async fn make(&self, method: &str) -> Result<Option<Made>, Failure> {
         let made = match crate::sample::short(method) {
@@ -117,6 +126,11 @@ impl Stage {
             "TransactionService.VerifyTransaction" => self.verify_transaction().await?,
             "AccountService.CreateAccount" => self.create_account().await?,
             "AccountService.SetCredential" => self.set_credential().await?,
+            "AccountService.DeleteAccount" => self.delete_account().await?,
+            "SubjectService.EraseSubject" => self.erase_subject().await?,
+            "RetentionService.ExpireClass" => self.expire_class(),
+            "RetentionService.CreateLegalHold" => self.create_legal_hold(),
+            "RetentionService.LiftLegalHold" => self.lift_legal_hold().await?,
             "AddressService.CreateAddress" => self.create_address().await?,
             "AddressService.SetPreferredAddress" => self.set_preferred_address().await?,
             "RepresentationService.CreateRepresentation" => self.create_representation().await?,
@@ -152,6 +166,7 @@ impl Stage {
             "LinkService.IssueLinkToken" => self.issue_link_token().await?,
             "LinkService.LinkCareContexts" => self.link_care_contexts().await?,
             "LinkService.AnnounceCareContexts" => self.announce_care_contexts().await?,
+            "LinkService.SendDeepLink" => self.send_deep_link(),
             "LinkService.CreateDiscovery" => self.create_discovery().await?,
             "LinkService.AnswerDiscovery" => self.answer_discovery().await?,
             "LinkService.SelectCareContexts" => self.select_care_contexts().await?,

@@ -74,6 +74,18 @@ impl Stage {
         }))
     }
 
+    /// By an operator: who deletes her own account cannot ask again.
+    pub(super) async fn delete_account(&self) -> Result<Made, Failure> {
+        let (one, other) = self.two_people().await?;
+        let request = identity::DeleteAccountRequest {
+            request_id: self.story.rid(),
+            name: one.account.name,
+            etag: String::new(),
+            legal_basis: "an order".to_owned(),
+        };
+        Ok(made(&self.story.operator, request, |r| r.name = other.account.name))
+    }
+
     /// A good request to set her password.
     pub(crate) async fn credential(
         &self,

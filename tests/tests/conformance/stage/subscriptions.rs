@@ -145,27 +145,9 @@ impl Stage {
             expire_time: Some(timestamp(self.clock.now().plus(Duration::from_secs(86_400)))),
             request_id: self.story.rid(),
         };
-        self.heard_of(&person, &request.locker).await?;
+        self.until_known().await?;
         Ok(made(&person.who, request, |r| {
             r.locker = "participants/elsewhere".into()
         }))
-    }
-
-    /// Waits until the consent service has heard of a participant: one that it does not know it says is not active.
-    async fn heard_of(&self, person: &Person, locker: &str) -> Result<(), Failure> {
-        use sammati_api::consent::v1::link_service_client::LinkServiceClient;
-        // A HIP that is registered after the locker: what identity says comes in its order.
-        let hip = self.unused();
-        self.story.register(&hip, locker, types::ParticipantRole::Hip).await?;
-        for _ in 0..100 {
-            let mut search = super::links::search(&self.story, person);
-            search.hip = format!("participants/{hip}");
-            let mut client = LinkServiceClient::new(person.who.consent());
-            match client.create_discovery(search).await {
-                Ok(_) => return Ok(()),
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-        Err("identity's news did not come in five seconds".into())
     }
 }

@@ -5,7 +5,8 @@ use std::io::{IsTerminal, Write};
 use sammati_log::edge::RightEdge;
 use sammati_log::entries::{self, EntriesId, MAX_BUNDLE};
 use sammati_log::hash::leaf_hash;
-use sammati_log::tile::{Tile, grow};
+use sammati_log::subject::Chains;
+use sammati_log::tile::{FULL, Tile, grow};
 use serde_json::json;
 
 use crate::input::{Answer, Failure};
@@ -20,15 +21,17 @@ pub(crate) fn check(source: &Source, keys: &Keys<'_>) -> Answer {
     let checkpoint = tiles.checkpoint();
     let (mut edge, mut open, mut seen) = (RightEdge::empty(), Vec::new(), 0_u64);
     let mut progress = Progress::of(checkpoint.size());
+    let mut chains = Chains::default();
     for id in entries::all(checkpoint.size()) {
-        let bytes = source
-            .fetch(&id.path(), MAX_BUNDLE)?
-            .ok_or_else(|| Failure::unusable(&id.path(), "the log has not got it"))?;
-        let hashes: Vec<_> = entries::decode(id, &bytes)
-            .map_err(|error| Failure::refuted(&id.path(), error))?
-            .into_iter()
-            .map(leaf_hash)
-            .collect();
+        let (held, bytes) = fetch(source, id)?;
+        let leaves = entries::decode(held, &bytes).map_err(|error| Failure::refuted(&held.path(), error))?;
+        let mut hashes = Vec::with_capacity(leaves.len());
+        for (index, leaf) in id.leaves().zip(leaves) {
+            chains
+                .take(index, leaf)
+                .map_err(|error| Failure::from(error).about(&held.path()))?;
+            hashes.push(leaf_hash(leaf));
+        }
         let completed = edge.extend(hashes);
         for made in grow(&mut open, &completed)? {
             if made.id().is_full() {
@@ -52,6 +55,17 @@ pub(crate) fn check(source: &Source, keys: &Keys<'_>) -> Answer {
     }
     let sentence = format!("all leaves and {seen} tiles make {}", describe(checkpoint));
     Ok((sentence, json!({"checkpoint": facts(checkpoint), "tiles": seen})))
+}
+
+/// The bundle of this name. A partial one may be gone once it is full: then it is the beginning of the full one.
+fn fetch(source: &Source, id: EntriesId) -> Result<(EntriesId, Vec<u8>), Failure> {
+    let full = EntriesId::new(id.index(), FULL)?;
+    for held in [id, full] {
+        if let Some(bytes) = source.fetch(&held.path(), MAX_BUNDLE)? {
+            return Ok((held, bytes));
+        }
+    }
+    Err(Failure::unusable(&id.path(), "the log has not got it"))
 }
 
 /// Holds the tile that the log has against the one that the leaves make.

@@ -53,6 +53,14 @@ impl Failure {
         }
     }
 
+    /// What was to prove it is not usable; that says nothing of what was to be proved.
+    pub(crate) fn unproven(self) -> Self {
+        Self {
+            fault: Fault::Input,
+            ..self
+        }
+    }
+
     pub(crate) const fn is_refuted(&self) -> bool {
         matches!(self.fault, Fault::Evidence)
     }

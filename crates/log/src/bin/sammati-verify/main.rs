@@ -71,7 +71,7 @@ enum Command {
         #[arg(long, conflicts_with = "proof", requires = "index", value_name = "LOG")]
         log: Option<String>,
         /// The index of the leaf, with --log.
-        #[arg(long)]
+        #[arg(long, requires = "log", conflicts_with = "proof")]
         index: Option<u64>,
     },
     /// Check a proof bundle: a leaf, and a c2sp.org/tlog-proof@v1 file.
@@ -94,7 +94,8 @@ enum Command {
         #[command(flatten)]
         later: Later,
     },
-    /// Check a whole log: every leaf, every tile, and the root that was signed.
+    /// Check a whole log: every leaf, every tile, that the events of each person follow one another, and the root that was
+    /// signed.
     Archive {
         #[command(flatten)]
         trust: Trust,
@@ -103,6 +104,9 @@ enum Command {
         log: String,
     },
     /// Check that these are all events about one person: none missing, none changed.
+    ///
+    /// Not checked is that the log gave no place twice and shows another list to others: a head that was kept binds it
+    /// (--since), witnesses see one tree (--witness), and `archive` follows the events of everybody through the whole log.
     Subject(subject::Subject),
     /// Watch a log: keep its last checkpoint, and shout when it does not continue.
     Watch {

@@ -2,14 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::input::{Failure, read_at_most};
 
-/// How long a server may keep silent.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long an answer may take, all of it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The most bytes of the head of an answer.
 const MAX_HEAD: u64 = 64 * 1024;
@@ -82,21 +85,60 @@ impl Source {
     }
 }
 
-/// HTTP/1.0: the answer ends with the connection, and nothing in it is chunked.
+#[expect(clippy::disallowed_methods, reason = "a deadline, in a program that has no Clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// An answer's bytes until it is late: each read has the time that is left.
+struct Until {
+    socket: TcpStream,
+    end: Instant,
+}
+
+impl Read for Until {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.end.saturating_duration_since(now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.socket.set_read_timeout(Some(left))?;
+        self.socket.read(buffer)
+    }
+}
+
+fn connect(address: &str) -> io::Result<TcpStream> {
+    let mut failed = io::Error::other("the name has no address");
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
 fn get(address: &str, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
-    let mut socket = TcpStream::connect(address)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    let mut socket = connect(address)?;
+    socket.set_write_timeout(Some(CONNECT))?;
     let host = address.strip_suffix(":80").unwrap_or(address);
     write!(
         socket,
         "GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept-Encoding: identity\r\n\r\n"
     )?;
-    let mut reader = BufReader::new(socket);
+    let end = now() + PATIENCE;
+    answer(Until { socket, end }, limit)
+}
+
+/// HTTP/1.0: the body is as long as the head says, and stands there as it is. What says nothing, or is spelled otherwise, is
+/// not guessed at; some servers keep the connection all the same.
+fn answer(source: impl Read, limit: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut reader = BufReader::new(source);
     let (mut head, mut length) = (reader.by_ref().take(MAX_HEAD), None);
     let mut line = String::new();
     head.read_line(&mut line)?;
     let status = line.split(' ').nth(1).and_then(|code| code.parse::<u16>().ok());
+    let mut spelled = None;
     loop {
         line.clear();
         if head.read_line(&mut line)? == 0 {
@@ -105,26 +147,79 @@ fn get(address: &str, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
         if line.trim_end().is_empty() {
             break;
         }
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse::<usize>().ok();
+        let Some((name, value)) = line.split_once(':') else {
+            continue;
+        };
+        let value = value.trim();
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.parse::<usize>().ok();
+        }
+        let is_coding = ["content-encoding", "transfer-encoding"]
+            .iter()
+            .any(|coding| name.eq_ignore_ascii_case(coding));
+        if is_coding && !value.eq_ignore_ascii_case("identity") {
+            spelled = Some(format!("the answer has {name} {value}, which was not asked for"));
         }
     }
-    match status {
-        Some(200) => {}
-        Some(404) => return Ok(None),
-        Some(status) => return Err(io::Error::other(format!("HTTP status {status}"))),
-        None => return Err(io::Error::other("that is no answer of HTTP")),
-    }
-    // As much as was said, for some servers keep the connection all the same.
-    match length {
-        Some(length) if length > limit => Err(io::Error::other(format!("more than {limit} bytes"))),
-        Some(length) => {
+    match (status, spelled, length) {
+        (Some(404), ..) => Ok(None),
+        (None, ..) => Err(io::Error::other("that is no answer of HTTP")),
+        (Some(200), Some(why), _) => Err(io::Error::other(why)),
+        (Some(200), None, None) => Err(io::Error::other("the answer does not say how long it is")),
+        (Some(200), None, Some(length)) if length > limit => Err(io::Error::other(format!("more than {limit} bytes"))),
+        (Some(200), None, Some(length)) => {
             let mut body = vec![0; length];
             reader.read_exact(&mut body)?;
             Ok(Some(body))
         }
-        None => read_at_most(reader, limit).map(Some),
+        (Some(status), ..) => Err(io::Error::other(format!("HTTP status {status}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn answered(head: &str) -> Result<Option<Vec<u8>>, String> {
+        let text = format!("HTTP/1.1 {head}\r\n\r\nbody");
+        answer(text.as_bytes(), 10).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_spelled_otherwise_is_not_guessed_at() {
+        assert_eq!(answered("200 OK\r\nContent-Length: 4"), Ok(Some(b"body".to_vec())));
+        let plain = "200 OK\r\nContent-Encoding: identity\r\nContent-Length: 3";
+        assert_eq!(answered(plain), Ok(Some(b"bod".to_vec())));
+        assert_eq!(answered("404 Not Found"), Ok(None));
+        for (head, why) in [
+            ("200 OK", "how long"),
+            ("200 OK\r\nContent-Length: 4\r\nContent-Encoding: gzip", "gzip"),
+            ("200 OK\r\nContent-Length: 4\r\ntransfer-encoding: chunked", "chunked"),
+            ("200 OK\r\nContent-Length: 11", "more than 10"),
+            ("200 OK\r\nContent-Length: 5", "fill"),
+            ("500 Oops", "500"),
+            ("nothing", "no answer"),
+        ] {
+            let refused = answered(head).unwrap_err();
+            assert!(refused.contains(why), "{head:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn what_comes_late_is_not_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody";
+        server.write_all(whole).unwrap();
+        let late = Until {
+            socket: socket.try_clone().unwrap(),
+            end: now(),
+        };
+        assert_eq!(answer(late, 10).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let end = now() + PATIENCE;
+        assert_eq!(answer(Until { socket, end }, 10).unwrap().unwrap(), b"body");
     }
 }

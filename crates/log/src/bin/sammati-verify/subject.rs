@@ -35,12 +35,25 @@ pub(crate) fn run(asked: &Subject) -> Result<(String, Value), Failure> {
     stdin_once(&asked.trust, &files)?;
     let keys = asked.trust.keys()?;
     let given = match asked.events.as_str() {
-        "-" => Given::read(io::stdin().lock()),
-        file => Given::read(File::open(file).map_err(|error| Failure::unusable(file, error))?),
+        "-" => Given::read(io::stdin().lock(), MAX_EVENTS),
+        file => Given::read(
+            File::open(file).map_err(|error| Failure::unusable(file, error))?,
+            MAX_EVENTS,
+        ),
     };
-    let Given { proved, head } = given.map_err(|why| Failure::unusable(&asked.events, why))?;
-    let head = head.ok_or_else(|| Failure::unusable(&asked.events, "no subject head: the last page is missing"))?;
+    let given = given.map_err(|why| Failure::unusable(&asked.events, why))?;
+    let (proved, head) = (given.proved, given.head);
+    let (head, note) =
+        head.ok_or_else(|| Failure::unusable(&asked.events, "no subject head: the last page is missing"))?;
     let head = Head::open(&head, &keys.verifiers)?;
+    // The origin that is asked for, and the cosignatures of witnesses.
+    let checkpoint = keys.open("the checkpoint of the subject head", &note)?;
+    if checkpoint != head.checkpoint {
+        return Err(Failure::refuted(
+            "the subject head",
+            "it is of another tree than its checkpoint",
+        ));
+    }
     verify(&head, &proved, &keys.verifiers)?;
     if let Some(since) = since {
         let old = Head::open(&read_text(since, MAX_SMALL)?, &keys.verifiers)?;
@@ -59,20 +72,28 @@ pub(crate) fn run(asked: &Subject) -> Result<(String, Value), Failure> {
     Ok((sentence, answer))
 }
 
-/// The leaves in the order they were given, and the signed statement of the newest.
-#[derive(Default)]
+/// The most bytes that are read: a page of 1000 events with proofs has a few MB.
+const MAX_EVENTS: u64 = 1 << 30;
+
+/// The leaves in the order they were given, the signed statement of the newest, and the checkpoint that it is of.
+#[derive(Debug, Default)]
 struct Given {
     proved: Vec<Proved>,
-    head: Option<String>,
+    head: Option<(String, String)>,
 }
 
 impl Given {
-    fn read(source: impl Read) -> Result<Self, String> {
-        let mut given = Self::default();
-        for value in Deserializer::from_reader(BufReader::new(source)).into_iter::<Value>() {
-            given.take(&value.map_err(|error| error.to_string())?)?;
+    fn read(source: impl Read, limit: u64) -> Result<Self, String> {
+        let (mut given, mut source) = (Self::default(), source.take(limit + 1));
+        let values = Deserializer::from_reader(BufReader::new(&mut source)).into_iter::<Value>();
+        let taken = values.into_iter().try_for_each(|value| {
+            let value = value.map_err(|error| error.to_string())?;
+            given.take(&value)
+        });
+        if source.limit() == 0 {
+            return Err(format!("more than {limit} bytes"));
         }
-        Ok(given)
+        taken.map(|()| given)
     }
 
     /// A page, one event of an export, or its end.
@@ -83,8 +104,10 @@ impl Given {
         if value.get("leaf").is_some() {
             self.proved.push(proved(value)?);
         }
-        if let Some(note) = value["subjectHead"]["note"].as_str() {
-            self.head = Some(note.to_owned());
+        let head = &value["subjectHead"];
+        if let Some(note) = head["note"].as_str() {
+            let checkpoint = head["checkpoint"].as_str().unwrap_or_default();
+            self.head = Some((note.to_owned(), checkpoint.to_owned()));
         }
         Ok(())
     }
@@ -102,4 +125,23 @@ fn proved(event: &Value) -> Result<Proved, String> {
             .parse()
             .map_err(|error: sammati_log::Error| error.to_string())?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_has_a_bound() {
+        let page = r#"{"events": [], "subjectHead": {"note": "a", "checkpoint": "b"}}"#;
+        let length = page.len() as u64;
+        let given = Given::read(page.as_bytes(), length).unwrap();
+        assert_eq!(given.head, Some(("a".to_owned(), "b".to_owned())));
+        let refused = Given::read(page.as_bytes(), length - 1).unwrap_err();
+        assert_eq!(refused, format!("more than {} bytes", length - 1));
+        let endless = io::repeat(b' ');
+        assert_eq!(Given::read(endless, 1000).unwrap_err(), "more than 1000 bytes");
+        let endless = b"[".chain(io::repeat(b'['));
+        assert!(Given::read(endless, 1000).is_err());
+    }
 }

@@ -45,21 +45,44 @@ impl<'a> Tiles<'a> {
     /// Verifies that the leaf at `index` has this hash.
     pub(crate) fn inclusion(&self, index: u64, leaf: Hash32) -> Result<(), Failure> {
         let (size, root) = (self.checkpoint.size(), self.checkpoint.root());
+        if index >= size {
+            let why = format!("leaf {index} is asked for, and it has {size}");
+            return Err(Failure::unusable("the log", why));
+        }
         let path = self.build(&Plan::inclusion(index, size)?)?;
         Ok(verify_inclusion(leaf, index, size, &path, root)?)
     }
 
-    /// Verifies that the log continues `earlier`.
+    /// Verifies that the log continues `earlier`. Nobody signed the tiles: only those that make the root that was signed tell
+    /// what was before.
     pub(crate) fn continues(&self, earlier: &Checkpoint) -> Result<(), Failure> {
         let (first, second) = (earlier.size(), self.checkpoint.size());
+        if second < first {
+            // A cache may serve it, or the log was set back: only time tells.
+            let why = format!("it is older than what was kept: {second} leaves, after {first}");
+            return Err(Failure::unusable("checkpoint", why));
+        }
+        let (stated, root) = (earlier.root(), self.checkpoint.root());
+        if first == second {
+            return Ok(verify_consistency(first, second, stated, root, &[])?);
+        }
+        let before = self.build(&Plan::root(first)?)?;
         let path = self.build(&Plan::consistency(first, second)?)?;
-        Ok(verify_consistency(
-            first,
-            second,
-            earlier.root(),
-            self.checkpoint.root(),
-            &path,
-        )?)
+        for computed in before {
+            verify_consistency(first, second, computed, root, &path)
+                .map_err(|error| Failure::from(error).about("the tiles").unproven())?;
+            if computed != stated {
+                let (which, size) = ("earlier", first);
+                return Err(Error::Inconsistent {
+                    which,
+                    size,
+                    computed,
+                    stated,
+                }
+                .into());
+            }
+        }
+        Ok(())
     }
 
     /// One tile, not verified.
@@ -101,7 +124,8 @@ impl<'a> Tiles<'a> {
 
     fn build(&self, plan: &Plan) -> Result<Vec<Hash32>, Failure> {
         let ids = tile::holding(&plan.needs(), self.checkpoint.size())?;
-        let tiles: TileSet = ids.into_iter().map(|id| self.tile(id)).collect::<Result<_, _>>()?;
+        let tile = |id| self.tile(id).map_err(Failure::unproven);
+        let tiles: TileSet = ids.into_iter().map(tile).collect::<Result<_, _>>()?;
         plan.build(&tiles).map_err(|error: Error| error.into())
     }
 }

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use sammati_log::Error;
 use sammati_log::checkpoint::{Checkpoint, MAX_NOTE};
 use serde_json::json;
 
@@ -17,8 +16,10 @@ use crate::{describe, facts, same_log};
 
 /// Looks once, or `every` so many seconds until something does not verify.
 pub(crate) fn watch(source: &Source, keys: &Keys<'_>, state: &str, every: Option<u64>, as_json: bool) -> Answer {
+    let mut is_first = true;
     loop {
-        let looked = look(source, keys, state);
+        let looked = look(source, keys, state, is_first);
+        is_first = false;
         let Some(seconds) = every else { return looked };
         match looked {
             // What was signed contradicts what was signed before: nothing is checked beyond it.
@@ -36,11 +37,15 @@ fn say(to: &mut impl Write, what: &impl std::fmt::Display) -> Result<(), Failure
     writeln!(to, "{what}").map_err(|error| Failure::unusable("the output", error))
 }
 
-/// Holds the newest checkpoint against the one that was kept, and keeps it.
-fn look(source: &Source, keys: &Keys<'_>, state: &str) -> Answer {
+/// Holds the newest checkpoint against the one that was kept, and keeps it. Only the first look may find none that was kept.
+fn look(source: &Source, keys: &Keys<'_>, state: &str, is_first: bool) -> Answer {
     let note = newest(source)?;
-    let checkpoint = keys.open("checkpoint", &note)?;
-    if !Path::new(state).exists() {
+    // What nobody signed says nothing of the log.
+    let checkpoint = keys.open("checkpoint", &note).map_err(Failure::unproven)?;
+    let is_kept = Path::new(state)
+        .try_exists()
+        .map_err(|error| Failure::unusable(state, error))?;
+    if is_first && !is_kept {
         keep(state, &note)?;
         let sentence = format!("first look, nothing to compare with: {}", describe(&checkpoint));
         return Ok((sentence, json!({"checkpoint": facts(&checkpoint)})));
@@ -68,22 +73,6 @@ fn look(source: &Source, keys: &Keys<'_>, state: &str) -> Answer {
 
 fn compare(source: &Source, kept: &Checkpoint, new: &Checkpoint) -> Result<(), Failure> {
     same_log(kept, new)?;
-    if new.size() < kept.size() {
-        // A cache may serve it, or the log was set back: only time tells.
-        let why = format!(
-            "it is older than what was kept: {} leaves, after {}",
-            new.size(),
-            kept.size()
-        );
-        return Err(Failure::unusable("checkpoint", why));
-    }
-    if new.size() == kept.size() {
-        if new.root() == kept.root() {
-            return Ok(());
-        }
-        let (size, first, second) = (new.size(), kept.root(), new.root());
-        return Err(Error::SplitView { size, first, second }.into());
-    }
     Tiles::of(source, new.clone()).continues(kept)
 }
 

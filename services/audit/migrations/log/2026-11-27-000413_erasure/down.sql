@@ -1,0 +1,3 @@
+DELETE FROM needed WHERE version = '20261127000413';
+DROP TABLE legal_hold;
+DROP TABLE erasure;

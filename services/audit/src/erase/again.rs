@@ -1,0 +1,167 @@
+//! After a restore: what was erased is erased again, and what was to be is booked again.
+//!
+//! The log and the keys are kept in two databases, and each remembers for the other. A key database that is older than the
+//! log brings keys back that the log knows were destroyed; a log that is older brings payloads and look-ups back, and
+//! forgets the record, of keys that are gone. What was only booked identity remembers, which never forgets a deleted account.
+
+use sammati_kernel::{AccountId, Micros, Reason, Refusal, Seed, Slot};
+use sammati_server::event::system;
+use sammati_store::{Command, Keys, View};
+
+use super::number;
+use crate::keyring;
+use crate::log::{Log, Own, SERVICE};
+use crate::retention::CLASSES;
+use crate::rows::{ErasureRow, PayloadKeyRow, Running, SLOT};
+
+/// Rows of one look.
+const LOOK: i64 = 1000;
+
+impl Log {
+    /// Erases again whatever was erased and is there. Tells how many keys it was about.
+    ///
+    /// # Errors
+    /// `LOG_FROZEN`, `STORAGE_UNAVAILABLE`.
+    pub async fn erase_again(&self) -> Result<usize, Refusal> {
+        let again = self.destroy_again().await? + self.clear_again().await?;
+        if again > 0 {
+            tracing::warn!(
+                again,
+                "what was erased had come back with a restore; it is erased again"
+            );
+        }
+        Ok(again)
+    }
+
+    /// Books the erasures of these accounts of which nothing is known here: their data is destroyed, and identity has asked.
+    /// Tells of how many there was something to erase.
+    ///
+    /// # Errors
+    /// `LOG_FROZEN`, `STORAGE_UNAVAILABLE`.
+    pub async fn book_again(&self, purged: &[AccountId]) -> Result<usize, Refusal> {
+        let mut again = 0;
+        for account in purged {
+            let tag = self.tags().subject(&account.name());
+            let keys: Vec<_> = CLASSES
+                .into_iter()
+                .map(|class| (SLOT, keyring::subject_key(number(class), &tag)))
+                .collect();
+            if !self.store.read(move |r| r.many::<ErasureRow>(&keys)).await?.is_empty() {
+                continue;
+            }
+            let standings = self.erase(&system(SERVICE), &tag, &[], GROUND, None).await?;
+            again += usize::from(!standings.is_empty());
+        }
+        Ok(again)
+    }
+
+    /// Destroys keys that the log knows were destroyed.
+    async fn destroy_again(&self) -> Result<usize, Refusal> {
+        let (mut again, mut after) = (0, Vec::new());
+        loop {
+            let from = after.clone();
+            let rows = self.store.read(move |r| r.scan::<ErasureRow>((0, &from), LOOK)).await?;
+            let Some(last) = rows.last() else { break };
+            after.clone_from(&last.record.key);
+            for row in rows {
+                let Some(done) = row.record.done.last() else { continue };
+                let gone = keyring::Gone {
+                    generation: done.generation,
+                    at: Micros(done.at),
+                    basis: &done.basis,
+                };
+                again += usize::from(self.keyring.destroy(&row.record.key, gone).await?);
+            }
+        }
+        if again > 0 {
+            self.keyring.scrub().await?;
+        }
+        Ok(again)
+    }
+
+    /// Clears what was sealed under keys that are gone, and records it, where the log knows nothing of it.
+    async fn clear_again(&self) -> Result<usize, Refusal> {
+        let (mut again, mut before) = (0, None);
+        loop {
+            let rows = self.keyring.gone(before.take(), LOOK).await?;
+            for row in &rows {
+                again += usize::from(self.is_unknown(row).await? && self.resume(row).await?);
+            }
+            match rows.last().filter(|_| rows.len() as i64 >= LOOK) {
+                Some(last) => before = Some(last.id.clone()),
+                None => return Ok(again),
+            }
+        }
+    }
+
+    async fn is_unknown(&self, key: &PayloadKeyRow) -> Result<bool, Refusal> {
+        let id = key.id.clone();
+        let row = self.store.read(move |r| r.get::<ErasureRow>(SLOT, &id)).await?;
+        Ok(row.is_none_or(|row| !knows(&row.record, key.generation - 1)))
+    }
+
+    /// Goes on with an erasure whose key is gone. It happened when it happened; the record is of now.
+    async fn resume(&self, key: &PayloadKeyRow) -> Result<bool, Refusal> {
+        let seed = Seed::draw().map_err(|_| Reason::Internal)?;
+        let event_id = seed.id::<Own>("erasure", self.store.clock().now(), SLOT).to_string();
+        let resume = Resume {
+            key: key.id.clone(),
+            basis: key.basis.clone(),
+            running: Running {
+                event_id,
+                at: key.destroyed,
+                generation: key.generation - 1,
+            },
+        };
+        let resumed = self.store.apply(resume).await?;
+        self.execute(&key.id).await?;
+        Ok(resumed)
+    }
+}
+
+/// On what ground what identity has asked for is booked.
+const GROUND: &str = "her account is deleted";
+
+/// Whether an erasure of this generation is done or under way.
+fn knows(row: &ErasureRow, generation: i64) -> bool {
+    row.running.is_some() || row.of_generation(generation).is_some()
+}
+
+/// Takes an erasure up whose key is gone; tells whether it was not known.
+struct Resume {
+    key: Vec<u8>,
+    basis: String,
+    running: Running,
+}
+
+impl Command for Resume {
+    type Answer = bool;
+    const NAME: &'static str = "audit.resume_erasure";
+
+    fn slot(&self) -> Slot {
+        SLOT
+    }
+
+    fn is_essential(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<ErasureRow>(self.key.clone());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
+        let mut row = view.get::<ErasureRow>(&self.key).unwrap_or_else(|| ErasureRow {
+            key: self.key.clone(),
+            ..ErasureRow::default()
+        });
+        if knows(&row, self.running.generation) {
+            return Ok(false);
+        }
+        row.due = self.running.at.max(1);
+        row.basis.clone_from(&self.basis);
+        row.running = Some(self.running.clone());
+        view.put(&row);
+        Ok(true)
+    }
+}

@@ -1,0 +1,644 @@
+//! One person is erased and every proof still holds; what the law keeps waits for its day.
+
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use diesel::sql_types::Binary;
+use diesel::{QueryableByName, RunQueryDsl};
+use sammati_api::audit::v1::class_erasure::State;
+use sammati_api::audit::v1::log_event::PayloadState;
+use sammati_api::audit::v1::retention_service_server::RetentionService;
+use sammati_api::audit::v1::subject_service_server::SubjectService;
+use sammati_api::audit::v1::{self as audit, ClassErasure, ExportFormat};
+use sammati_api::types::v1::RetentionClass::{self, AadhaarAuth, Access, Admin, Consent, General};
+use sammati_api::types::v1::TimeRange;
+use sammati_audit::witnesses::Witnesses;
+use sammati_kernel::{AccountId, Caller, Clock, Micros, Reason, Refusal, Slot};
+use sammati_log::bundle::Bundle;
+use sammati_log::hash::leaf_hash;
+use sammati_server::event::timestamp;
+use sammati_store::{Location, on_conn};
+
+use crate::fixture::{Audit, account, event_id, everywhere, granted, of, operator, person, said, service};
+use crate::fsck::check;
+use crate::reading::all;
+use crate::subject::{judged, whole};
+
+const DAY: Duration = Duration::from_secs(86_400);
+const YEAR: Duration = Duration::from_secs(366 * 86_400);
+
+/// In every payload of subject 1, and nowhere else.
+const CANARY: &str = "order of the court at Kanarienberg";
+
+impl Audit {
+    fn rid(&self) -> String {
+        let tail: [u8; 8] = event_id().as_bytes()[28..].try_into().unwrap();
+        let name = AccountId::new(self.clock.now(), Slot::new(7), tail).name();
+        name.trim_start_matches("accounts/").to_owned()
+    }
+
+    async fn erase(&self, who: u8, classes: &[RetentionClass]) -> Result<Vec<ClassErasure>, Refusal> {
+        let request = audit::EraseSubjectRequest {
+            request_id: self.rid(),
+            subject: account(who).name(),
+            classes: classes.iter().map(|class| (*class).into()).collect(),
+            legal_basis: "DPDP Act s.12(3)".to_owned(),
+        };
+        let answer = said(self.rpc.erase_subject(of(service("identity"), request)).await);
+        answer.map(|answer| answer.classes)
+    }
+
+    async fn expire(&self, class: RetentionClass, month: &str) -> Result<audit::ExpireClassResponse, Refusal> {
+        let request = audit::ExpireClassRequest {
+            request_id: self.rid(),
+            class: class.into(),
+            month: month.to_owned(),
+            legal_basis: "DPDP Rules r.8(3)".to_owned(),
+        };
+        said(self.rpc.expire_class(of(operator(), request)).await)
+    }
+
+    async fn hold(&self, who: Option<u8>, classes: &[RetentionClass]) -> audit::LegalHold {
+        let request = audit::CreateLegalHoldRequest {
+            request_id: self.rid(),
+            subject: who.map(|who| account(who).name()).unwrap_or_default(),
+            classes: classes.iter().map(|class| (*class).into()).collect(),
+            legal_basis: "order 7".to_owned(),
+        };
+        said(self.rpc.create_legal_hold(of(operator(), request)).await).unwrap()
+    }
+
+    async fn lift(&self, hold: &audit::LegalHold) -> audit::LegalHold {
+        let request = audit::LiftLegalHoldRequest {
+            request_id: self.rid(),
+            name: hold.name.clone(),
+            legal_basis: "order 8".to_owned(),
+        };
+        said(self.rpc.lift_legal_hold(of(operator(), request)).await).unwrap()
+    }
+
+    async fn state(&self, event: &audit::Event) -> audit::LogEvent {
+        self.get(operator(), &event.event_id).await.unwrap()
+    }
+}
+
+/// An event about `who` in a class, with the canary in the payload of subject 1.
+fn classed(who: u8, class: RetentionClass, audit: &Audit) -> audit::Event {
+    let mut event = granted(account(who), &crate::fixture::consent(who));
+    event.class = class.into();
+    event.event_type = "consent.requested".to_owned();
+    event.occurred_time = Some(timestamp(audit.clock.now()));
+    if who == 1 {
+        event.payload.as_mut().unwrap().legal_basis = CANARY.to_owned();
+    }
+    event
+}
+
+fn states(classes: &[ClassErasure]) -> Vec<(RetentionClass, State)> {
+    classes.iter().map(|class| (class.class(), class.state())).collect()
+}
+
+#[derive(QueryableByName)]
+struct Bytes {
+    #[diesel(sql_type = Binary)]
+    body: Vec<u8>,
+}
+
+/// The bodies of a table.
+fn bodies(location: &Location, table: &'static str) -> Vec<Vec<u8>> {
+    let location = location.clone();
+    let read = move || {
+        let mut conn = location.connect().unwrap();
+        let text = format!("SELECT body FROM {table} ORDER BY id");
+        let rows: Vec<Bytes> = on_conn!(&mut conn, |c| diesel::sql_query(text).load(c)).unwrap();
+        rows.into_iter().map(|row| row.body).collect()
+    };
+    std::thread::spawn(read).join().unwrap()
+}
+
+fn execute(location: &Location, sql: &str) {
+    let (location, sql) = (location.clone(), sql.to_owned());
+    let run = move || {
+        let mut conn = location.connect().unwrap();
+        on_conn!(&mut conn, |c| c.batch_execute(&sql)).unwrap();
+    };
+    std::thread::spawn(run).join().unwrap();
+}
+
+/// Every byte that a database keeps where an engine could find it: files and write-ahead logs, or on Postgres all tables.
+fn everything(location: &Location) -> Vec<u8> {
+    let Location::Sqlite(path) = location else {
+        let tables = ["leaf", "posting", "subject", "erasure", "legal_hold", "payload_key"];
+        let is_there = |table: &&&'static str| {
+            let (location, table) = (location.clone(), **table);
+            let probe = move || {
+                let mut conn = location.connect().unwrap();
+                on_conn!(&mut conn, |c| c.batch_execute(&format!("SELECT 1 FROM {table}"))).is_ok()
+            };
+            std::thread::spawn(probe).join().unwrap()
+        };
+        return tables
+            .iter()
+            .filter(is_there)
+            .flat_map(|table| bodies(location, table).concat())
+            .collect();
+    };
+    let folder = path.parent().unwrap();
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files
+        .filter(|file| file.is_file())
+        .flat_map(|file| std::fs::read(file).unwrap())
+        .collect()
+}
+
+fn holds(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|part| part == needle)
+}
+
+/// The sealed payload in a leaf's row, and the wrapped key in a key's: field 4 of the one, field 2 of the other.
+fn sealed(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    use prost::Message;
+    #[derive(Clone, PartialEq, Message)]
+    struct Row {
+        #[prost(bytes = "vec", tag = "4")]
+        payload: Vec<u8>,
+    }
+    let payload = |row: &Vec<u8>| Row::decode(row.as_slice()).unwrap_or_default().payload;
+    rows.iter().map(payload).filter(|payload| !payload.is_empty()).collect()
+}
+
+/// What the rows of leaves are found by, beside what their bytes tell.
+fn names(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    use prost::Message;
+    let row = |row: &Vec<u8>| sammati_audit::rows::LeafRow::decode(row.as_slice()).unwrap();
+    rows.iter().map(|bytes| row(bytes).names).collect()
+}
+
+const FORMATS: [ExportFormat; 3] = [ExportFormat::Native, ExportFormat::Fhir, ExportFormat::Ocsf];
+
+fn wrapped(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    use prost::Message;
+    rows.iter()
+        .map(|row| {
+            sammati_audit::rows::PayloadKeyRow::decode(row.as_slice())
+                .unwrap()
+                .wrapped
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_nothing_of_a_person_stays_and_every_proof_holds() {
+    for audit in everywhere().await {
+        let hers = [Consent, Access, General].map(|class| classed(1, class, &audit));
+        let other = classed(2, Consent, &audit);
+        let mut events = hers.to_vec();
+        events.push(other.clone());
+        audit.append(events).await.unwrap();
+        let mut before = Vec::new();
+        for index in 0..4 {
+            before.push(audit.prove(index, 0).await.unwrap());
+        }
+        let (log, keys) = (audit.location(), audit.key_location());
+        let payloads = sealed(&bodies(&log, "leaf"));
+        let wrapped = wrapped(&bodies(&keys, "payload_key"));
+        let names = names(&bodies(&log, "leaf"));
+        for format in FORMATS {
+            let file = audit.export_text(person(account(1)), format).await;
+            assert!(file.contains(&crate::fixture::consent(1)), "{format:?}");
+        }
+        assert_eq!((payloads.len(), holds(&everything(&log), &payloads[1])), (4, true));
+
+        // Below every floor all is booked.
+        let booked = audit.erase(1, &[]).await.unwrap();
+        let expected = [Consent, Access, General, Admin].map(|class| (class, State::Booked));
+        assert_eq!(states(&booked), expected, "that she exported is of the last");
+        assert!(
+            booked
+                .iter()
+                .all(|class| class.reason == "RETENTION_FLOOR" && class.due_time.is_some())
+        );
+        assert_eq!(audit.state(&hers[1]).await.payload_state(), PayloadState::Readable);
+
+        // A year on, the two short classes go at once.
+        audit.clock.advance(YEAR);
+        let erased = audit.erase(1, &[]).await.unwrap();
+        let expected = [
+            (Consent, State::Booked),
+            (Access, State::Erased),
+            (General, State::Erased),
+        ];
+        assert_eq!(states(&erased)[..3], expected);
+        for event in &hers[1..] {
+            let read = audit.state(event).await;
+            assert_eq!((read.payload_state(), read.payload), (PayloadState::Erased, None));
+            let erasure = read.erasure.expect("it says when and why");
+            assert_eq!(erasure.legal_basis, "DPDP Act s.12(3)");
+            let bundle: Bundle = erasure.proof.parse().unwrap();
+            bundle.verify(leaf_hash(&erasure.leaf), &[audit.verifier()]).unwrap();
+            assert!(erasure.event.ends_with(&format!("/events/{}", bundle.index)));
+        }
+        let kept = [&hers[0], &other];
+        for event in kept {
+            assert_eq!(audit.state(event).await.payload_state(), PayloadState::Readable);
+        }
+        let file = audit.export_text(person(account(1)), ExportFormat::Native).await;
+        assert_eq!(file.matches(CANARY).count(), 1, "of the class that is kept");
+        // Neither her ciphertexts nor the key they were under are anywhere; those of others are.
+        let found = [everything(&log), everything(&keys)].concat();
+        assert!(!holds(&found, CANARY.as_bytes()));
+        for payload in &payloads[1..3] {
+            assert!(!holds(&found, payload), "a sealed payload is still there");
+        }
+        assert!(holds(&found, &payloads[0]) && holds(&found, &payloads[3]));
+        assert_eq!(
+            wrapped.iter().filter(|key| !holds(&found, key)).count(),
+            2,
+            "two keys are gone"
+        );
+        // In seven years, the rest; without anybody asking again.
+        audit.clock.advance(7 * YEAR);
+        audit.log.sweep().await.unwrap();
+        assert_eq!(audit.state(&hers[0]).await.payload_state(), PayloadState::Erased);
+        let found = [everything(&log), everything(&keys)].concat();
+        assert!(!holds(&found, &payloads[0]));
+        assert!(names[..3].iter().all(|names| !holds(&found, names)) && holds(&found, &names[3]));
+        for format in FORMATS {
+            let file = audit.export_text(person(account(1)), format).await;
+            assert!(
+                !file.contains(CANARY) && !file.contains(&crate::fixture::consent(1)),
+                "{format:?}"
+            );
+        }
+        assert_eq!(audit.state(&other).await.payload_state(), PayloadState::Readable);
+
+        // Every proof from before, to the byte, and her whole list.
+        for (index, proof) in before.iter().enumerate() {
+            assert_eq!(audit.prove(index as i64, proof.tree_size).await.unwrap(), *proof);
+        }
+        let (list, head) = whole(&audit, 1, 100).await.unwrap();
+        judged(&audit, &list, &head).unwrap();
+        let records = list.iter().filter_map(|event| event.event.clone()?.header);
+        let records: Vec<_> = records
+            .filter(|header| header.event_type == "audit.erasure_executed")
+            .collect();
+        assert!(records.len() >= 3, "{}", records.len());
+        let audit = audit.restart().await;
+        assert_eq!(audit.state(&hers[0]).await.payload_state(), PayloadState::Erased);
+    }
+}
+
+/// How many of `who`'s events of the day from `begun` on are found by the consent that their payloads name.
+async fn found_by_consent(audit: &Audit, who: u8, begun: Micros) -> usize {
+    let request = audit::ListEventsRequest {
+        page_size: 1000,
+        consent: crate::fixture::consent(who),
+        occurred_range: Some(TimeRange {
+            from: Some(timestamp(begun)),
+            to: Some(timestamp(begun.plus(DAY))),
+        }),
+        ..Default::default()
+    };
+    let found = all(audit, &operator(), &request).await;
+    let hers = found.iter().filter_map(|event| event.header.as_ref());
+    hers.filter(|header| header.event_type == "consent.requested").count()
+}
+
+/// Whatever pages have it by then: merged ones, others, or none; and while they are made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_what_a_cleared_leaf_named_finds_it_no_more() {
+    for audit in everywhere().await {
+        let begun = audit.clock.now();
+        for _ in 0..5 {
+            let events = (0..900_u32).map(|n| classed((n % 90) as u8, General, &audit));
+            audit.append(events.collect()).await.unwrap();
+        }
+        audit.clock.advance(YEAR);
+        let (posted, erased) = tokio::join!(audit.log.post(), audit.erase(2, &[]));
+        posted.unwrap();
+        assert_eq!(states(&erased.unwrap()), [(General, State::Erased)]);
+        audit.log.post().await.unwrap();
+        assert_eq!(found_by_consent(&audit, 1, begun).await, 50);
+        audit.erase(1, &[]).await.unwrap();
+        let location = audit.location();
+        for _ in 0..2 {
+            for (who, left) in [(1, 0), (2, 0), (3, 50)] {
+                assert_eq!(found_by_consent(&audit, who, begun).await, left, "{who}");
+            }
+            let of_fsck = location.clone();
+            let found = tokio::task::spawn_blocking(move || check(&of_fsck)).await.unwrap();
+            assert_eq!(found, Vec::<String>::new());
+            // The leaves that had no postings yet get theirs.
+            let events = (0..300).map(|_| classed(4, General, &audit));
+            audit.append(events.collect()).await.unwrap();
+            audit.log.post().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_what_is_told_of_her_afterwards_is_sealed_under_another_key() {
+    for audit in everywhere().await {
+        let first = classed(1, General, &audit);
+        audit.append(vec![first.clone()]).await.unwrap();
+        audit.clock.advance(YEAR);
+        audit.erase(1, &[General]).await.unwrap();
+        let second = classed(1, General, &audit);
+        audit.append(vec![second.clone()]).await.unwrap();
+        assert_eq!(audit.state(&first).await.payload_state(), PayloadState::Erased);
+        let read = audit.state(&second).await;
+        assert_eq!(read.payload, second.payload);
+        assert!(read.header.unwrap().key_id.ends_with("/1"));
+        // Asked again, the new one has a day of its own.
+        let again = audit.erase(1, &[General]).await.unwrap();
+        assert_eq!(states(&again), [(General, State::Booked)]);
+        audit.clock.advance(YEAR);
+        audit.log.sweep().await.unwrap();
+        assert_eq!(audit.state(&second).await.payload_state(), PayloadState::Erased);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_a_key_database_that_was_restored_forgets_again() {
+    for audit in everywhere().await {
+        let event = classed(1, General, &audit);
+        audit.append(vec![event.clone()]).await.unwrap();
+        audit.clock.advance(YEAR);
+        let keys = audit.key_location();
+        execute(&keys, "CREATE TABLE backup AS SELECT * FROM payload_key");
+        audit.erase(1, &[General]).await.unwrap();
+        execute(&keys, "DELETE FROM payload_key WHERE 1=1");
+        execute(&keys, "INSERT INTO payload_key SELECT * FROM backup");
+        let audit = audit.restart().await;
+        assert_eq!(audit.log.erase_again().await.unwrap(), 1);
+        assert_eq!(audit.log.erase_again().await.unwrap(), 0);
+        assert!(
+            wrapped(&bodies(&audit.key_location(), "payload_key"))
+                .iter()
+                .any(Vec::is_empty)
+        );
+        assert_eq!(audit.state(&event).await.payload_state(), PayloadState::Erased);
+    }
+}
+
+/// The log and its keys are two databases: each remembers for the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_a_log_that_was_restored_erases_again() {
+    for audit in everywhere().await {
+        let (hers, other) = (classed(1, General, &audit), classed(2, General, &audit));
+        audit.append(vec![hers.clone(), other.clone()]).await.unwrap();
+        audit.clock.advance(YEAR);
+        let ciphertext = sealed(&bodies(&audit.location(), "leaf"))[0].clone();
+        let is_kept = |audit: &Audit| holds(&bodies(&audit.location(), "leaf").concat(), &ciphertext);
+        let backup = audit.backup().await;
+        audit.erase(1, &[General]).await.unwrap();
+        let erased = audit.state(&hers).await.erasure.unwrap();
+        assert!(!is_kept(&audit));
+        let audit = audit.restart_from(backup, Witnesses::default()).await;
+        // Ciphertext and look-ups are back, and the log says nothing of an erasure; but the key is gone.
+        assert!(is_kept(&audit));
+        let before = audit.state(&hers).await;
+        assert_eq!((before.payload_state(), before.erasure), (PayloadState::Erased, None));
+
+        assert_eq!(audit.log.erase_again().await.unwrap(), 1);
+        assert!(!is_kept(&audit));
+        let again = audit.state(&hers).await.erasure.expect("it says again when and why");
+        assert_eq!(
+            (&again.legal_basis, again.erase_time),
+            (&erased.legal_basis, erased.erase_time)
+        );
+        let bundle: Bundle = again.proof.parse().unwrap();
+        bundle.verify(leaf_hash(&again.leaf), &[audit.verifier()]).unwrap();
+        assert_eq!(audit.log.erase_again().await.unwrap(), 0, "once");
+        assert_eq!(audit.state(&other).await.payload_state(), PayloadState::Readable);
+        let (list, head) = whole(&audit, 1, 100).await.unwrap();
+        judged(&audit, &list, &head).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_what_a_restored_log_forgot_to_have_booked_is_booked_again() {
+    for audit in everywhere().await {
+        let events = [Consent, General].map(|class| classed(1, class, &audit));
+        audit.append(events.to_vec()).await.unwrap();
+        let backup = audit.backup().await;
+        audit.erase(1, &[]).await.unwrap();
+        let audit = audit.restart_from(backup, Witnesses::default()).await;
+        audit.clock.advance(YEAR);
+        audit.log.sweep().await.unwrap();
+        assert_eq!(
+            audit.state(&events[1]).await.payload_state(),
+            PayloadState::Readable,
+            "forgotten"
+        );
+        let purged = [account(1), account(9)];
+        assert_eq!(
+            audit.log.book_again(&purged).await.unwrap(),
+            1,
+            "there is nothing of the other"
+        );
+        assert_eq!(audit.log.book_again(&purged).await.unwrap(), 0, "once");
+        assert_eq!(audit.state(&events[1]).await.payload_state(), PayloadState::Erased);
+        assert_eq!(audit.state(&events[0]).await.payload_state(), PayloadState::Readable);
+        audit.clock.advance(7 * YEAR);
+        audit.log.sweep().await.unwrap();
+        assert_eq!(audit.state(&events[0]).await.payload_state(), PayloadState::Erased);
+    }
+}
+
+/// What is told of emergencies, of who acts for her, of her policies and of her subscriptions goes with all else of its class.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_events_of_every_family_go_with_their_class() {
+    let families = [
+        (Consent, "access.break_glass"),
+        (Consent, "access.break_glass_reviewed"),
+        (Access, "access.denied"),
+        (Admin, "identity.representation_activated"),
+        (Admin, "identity.representation_ended"),
+        (Consent, "policy.disabled"),
+        (Consent, "subscription.withdrawn"),
+        (General, "link.data_available"),
+        (General, "identity.profile_shared"),
+        (AadhaarAuth, "identity.authn_succeeded"),
+    ];
+    for audit in everywhere().await {
+        let told = |(class, kind): (RetentionClass, &str)| {
+            let mut event = classed(1, class, &audit);
+            event.event_type = kind.to_owned();
+            event
+        };
+        let events: Vec<_> = families.into_iter().map(told).collect();
+        audit.append(events.clone()).await.unwrap();
+        let rounds = [
+            (1, [Access, General].as_slice()),
+            (6, &[Consent, AadhaarAuth]),
+            // The records of the erasures are of this class too: they are its newest.
+            (8, &[Admin]),
+        ];
+        let mut all = Vec::new();
+        for (years, gone) in rounds {
+            audit.clock.advance(YEAR * years);
+            let standings = states(&audit.erase(1, &[]).await.unwrap());
+            for class in gone {
+                assert!(standings.contains(&(*class, State::Erased)), "{class:?} {standings:?}");
+            }
+            all.extend(gone);
+            for (event, (class, kind)) in events.iter().zip(families) {
+                let state = audit.state(event).await.payload_state();
+                assert_eq!(state == PayloadState::Erased, all.contains(&class), "{kind}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consent_in_force_keeps_its_record_for_as_long_as_it_may_last() {
+    for audit in everywhere().await {
+        let mut given = classed(1, Consent, &audit);
+        given.event_type = "consent.granted".to_owned();
+        audit.append(vec![given.clone()]).await.unwrap();
+        let due = |classes: Vec<ClassErasure>| classes[0].due_time.unwrap().seconds;
+        let in_force = due(audit.erase(1, &[Consent]).await.unwrap());
+        let mut ended = classed(1, Consent, &audit);
+        ended.event_type = "consent.withdrawn".to_owned();
+        audit.append(vec![ended]).await.unwrap();
+        let over = due(audit.erase(1, &[Consent]).await.unwrap());
+        assert_eq!((in_force - over) / 86_400, 5 * 365 + 1, "five years less");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_legal_hold_keeps_what_is_due_until_it_is_lifted() {
+    for audit in everywhere().await {
+        let events = [1, 2].map(|who| classed(who, General, &audit));
+        audit.append(events.to_vec()).await.unwrap();
+        let hold = audit.hold(Some(1), &[General]).await;
+        audit.clock.advance(YEAR);
+        let held = audit.erase(1, &[General]).await.unwrap();
+        assert_eq!(
+            (states(&held)[0], held[0].reason.as_str()),
+            ((General, State::Held), "LEGAL_HOLD")
+        );
+        // Another person is not held.
+        let other = audit.erase(2, &[General]).await.unwrap();
+        assert_eq!(states(&other), [(General, State::Erased)]);
+        let refused = audit.expire(General, "2026-11").await.unwrap_err();
+        assert_eq!(refused.reason, Reason::RetentionFloor);
+        audit.clock.advance(30 * DAY);
+        let refused = audit.expire(General, "2026-11").await.unwrap_err();
+        assert_eq!(refused.reason, Reason::LegalHold, "the month is hers too");
+        audit.log.sweep().await.unwrap();
+        assert_eq!(audit.state(&events[0]).await.payload_state(), PayloadState::Readable);
+        let listed = said(audit.rpc.list_legal_holds(of(operator(), Default::default())).await).unwrap();
+        assert_eq!(listed.legal_holds, std::slice::from_ref(&hold));
+        let lifted = audit.lift(&hold).await;
+        assert_eq!(audit.lift(&hold).await, lifted, "once");
+        audit.clock.advance(DAY);
+        audit.log.sweep().await.unwrap();
+        assert_eq!(audit.state(&events[0]).await.payload_state(), PayloadState::Erased);
+        // All of it stands in her own log.
+        let (list, head) = whole(&audit, 1, 100).await.unwrap();
+        judged(&audit, &list, &head).unwrap();
+        let of_type = |wanted: &str| {
+            let headers = list.iter().filter_map(|event| event.event.clone()?.header);
+            headers.filter(|header| header.event_type == wanted).count()
+        };
+        assert_eq!(
+            (of_type("audit.legal_hold_set"), of_type("audit.legal_hold_lifted")),
+            (1, 1)
+        );
+        let listed = said(audit.rpc.list_legal_holds(of(operator(), Default::default())).await).unwrap();
+        assert_eq!(listed.legal_holds, []);
+    }
+}
+
+/// At any time before a month's floor nothing of it goes, whoever asks; at any time after its ceiling all of it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn i14_no_month_goes_before_its_floor_and_none_stays_after_its_ceiling() {
+    let years = [(Consent, 12), (Access, 1), (AadhaarAuth, 7), (General, 1), (Admin, 7)];
+    // The tests begin on 22 November: nine days, less what the clock has gone, to the end of the month.
+    let rest = 9 * DAY;
+    for (class, years) in years {
+        for audit in everywhere().await {
+            let event = classed(1, class, &audit);
+            audit.append(vec![event.clone()]).await.unwrap();
+            let leap = u32::from(years >= 2) + u32::from(years >= 6) + u32::from(years >= 10);
+            let floor = rest + (365 * years + leap) * DAY;
+            let grace = if class == AadhaarAuth { 0 } else { 90 };
+            let mut gone = Duration::ZERO;
+            for before in [floor / 7, floor / 2, floor - DAY / 24] {
+                audit.clock.advance(before - gone);
+                gone = before;
+                audit.log.sweep().await.unwrap();
+                let refused = audit.expire(class, "2026-11").await.unwrap_err();
+                assert_eq!(refused.reason, Reason::RetentionFloor, "{class:?}");
+                assert_eq!(audit.state(&event).await.payload_state(), PayloadState::Readable);
+            }
+            if grace > 0 {
+                // Between floor and ceiling only who asks gets it.
+                audit.clock.advance(floor + (grace * DAY) - DAY / 24 - gone);
+                gone = floor + (grace * DAY) - DAY / 24;
+                audit.log.sweep().await.unwrap();
+                assert_eq!(audit.state(&event).await.payload_state(), PayloadState::Readable);
+            }
+            if class == Access {
+                audit.expire(class, "2026-11").await.unwrap();
+            } else {
+                audit.clock.advance(floor + (grace * DAY) + DAY / 24 - gone);
+                audit.log.sweep().await.unwrap();
+            }
+            let read = audit.state(&event).await;
+            assert_eq!(
+                (read.payload_state(), read.payload),
+                (PayloadState::Erased, None),
+                "{class:?}"
+            );
+            assert!(read.erasure.is_some());
+            let once = audit.expire(class, "2026-11").await.unwrap();
+            assert_eq!(once, audit.expire(class, "2026-11").await.unwrap());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_of_an_erasure_is_answered_with_where_it_stands() {
+    for audit in everywhere().await {
+        audit.append(vec![classed(1, General, &audit)]).await.unwrap();
+        let request = audit::EraseSubjectRequest {
+            request_id: audit.rid(),
+            subject: account(1).name(),
+            legal_basis: "DPDP Act s.12(3)".to_owned(),
+            ..Default::default()
+        };
+        let ask = |caller: Caller| async { said(audit.rpc.erase_subject(of(caller, request.clone())).await) };
+        let first = ask(operator()).await.unwrap();
+        assert_eq!(ask(operator()).await.unwrap(), first);
+        let other = audit::EraseSubjectRequest {
+            legal_basis: "another".to_owned(),
+            ..request.clone()
+        };
+        let refused = said(audit.rpc.erase_subject(of(operator(), other)).await).unwrap_err();
+        assert_eq!(refused.reason, Reason::RequestIdReused);
+        let nobody = audit::EraseSubjectRequest {
+            request_id: audit.rid(),
+            subject: account(9).name(),
+            legal_basis: "x".to_owned(),
+            ..Default::default()
+        };
+        assert_eq!(
+            said(audit.rpc.erase_subject(of(operator(), nobody)).await)
+                .unwrap()
+                .classes,
+            []
+        );
+        let wrong = audit::EraseSubjectRequest {
+            request_id: audit.rid(),
+            subject: "her".to_owned(),
+            classes: vec![0, 9],
+            legal_basis: String::new(),
+        };
+        let refused = said(audit.rpc.erase_subject(of(operator(), wrong)).await).unwrap_err();
+        let fields: Vec<_> = refused.violations.iter().map(|v| v.field.to_string()).collect();
+        assert_eq!(fields, ["subject", "classes", "legal_basis"]);
+    }
+}

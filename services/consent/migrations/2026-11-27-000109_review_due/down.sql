@@ -1,0 +1,2 @@
+DROP INDEX consent_by_review_due;
+ALTER TABLE consent DROP COLUMN review_due;

@@ -1,0 +1,348 @@
+//! What is lost, word by word, and what it becomes.
+
+use std::sync::Arc;
+
+use sammati_api::audit::v1::{Event, Leaf, LogEvent, Payload};
+use sammati_kernel::{AccountId, Key, ManualClock, Micros, Refusal, Slot};
+use sammati_server::Again;
+use sammati_store::{Command, Keys, Location, Options, Record, Store, View};
+use sammati_testkit::{Database, databases};
+
+use super::*;
+use crate::rows::{ConsentRow, MIGRATIONS, PolicyRow, RequestRow, SourcesRow, SubscriptionRow};
+use crate::standing::Effect;
+
+const START: Micros = Micros::from_seconds(1_800_000_000);
+const HOUR: i64 = 3600 * 1_000_000;
+
+fn her() -> AccountId {
+    AccountId::new(START, Slot::new(7), [1; 8])
+}
+
+fn consent_id() -> ConsentId {
+    ConsentId::new(START, Slot::new(7), [2; 8])
+}
+
+fn request_id() -> ConsentRequestId {
+    ConsentRequestId::new(START, Slot::new(7), [3; 8])
+}
+
+fn policy_id() -> PolicyId {
+    PolicyId::new(START, Slot::new(7), [4; 8])
+}
+
+fn subscription_id() -> SubscriptionId {
+    SubscriptionId::new(START, Slot::new(7), [5; 8])
+}
+
+fn consent(state: consent::State, resume: i64) -> ConsentRow {
+    ConsentRow {
+        id: consent_id().to_vec(),
+        subject: her().to_vec(),
+        hip: "hospital".into(),
+        hiu: "clinic".into(),
+        state: state.number(),
+        expire: START.0 + 24 * HOUR,
+        resume,
+        version: 1,
+        ..ConsentRow::default()
+    }
+}
+
+fn policy(effect: Effect, state: standing::State) -> PolicyRow {
+    PolicyRow {
+        id: policy_id().to_vec(),
+        subject: her().to_vec(),
+        effect: effect.number(),
+        state: state.number(),
+        version: 1,
+        ..PolicyRow::default()
+    }
+}
+
+fn subscription(state: subscription::State) -> SubscriptionRow {
+    SubscriptionRow {
+        id: subscription_id().to_vec(),
+        owner: her().to_vec(),
+        known: true,
+        holder: "locker".into(),
+        state: state.number(),
+        expire: START.0 + HOUR,
+        given: Some(SourcesRow {
+            to: START.0 + 24 * HOUR,
+            ..SourcesRow::default()
+        }),
+        version: 1,
+        ..SubscriptionRow::default()
+    }
+}
+
+/// Puts what the backup holds.
+struct Put<R>(R);
+
+impl<R: Record + Clone + Send + Sync + 'static> Command for Put<R> {
+    type Answer = ();
+
+    const NAME: &'static str = "test.put";
+
+    fn slot(&self) -> Slot {
+        Slot::new(7)
+    }
+
+    fn reads(&self, _: &mut Keys) {}
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        view.put(&self.0);
+        Ok(())
+    }
+}
+
+/// A database that was restored.
+struct Restored {
+    store: Store,
+    clock: ManualClock,
+    _database: Database,
+}
+
+impl Restored {
+    fn all() -> impl Iterator<Item = Self> {
+        databases().into_iter().map(|database| {
+            let clock = ManualClock::at(START);
+            let options = Options::new(Location::parse(&database.url).unwrap(), Key::from_bytes([9; 32]));
+            Self {
+                store: Store::open(&options, Arc::new(clock.clone()), MIGRATIONS).unwrap(),
+                clock,
+                _database: database,
+            }
+        })
+    }
+
+    async fn put<R: Record + Clone + Send + Sync + 'static>(&self, row: R) {
+        self.store.apply(Put(row)).await.unwrap();
+    }
+
+    /// Does again what is lost; what is said of it.
+    async fn again(&self, lost: &[(&str, String)]) -> Vec<String> {
+        let lost = lost.iter().enumerate().map(|(n, (event, resource))| LogEvent {
+            header: Some(Leaf {
+                event_id: format!("lost-{n}"),
+                event_type: (*event).to_owned(),
+                ..Leaf::default()
+            }),
+            payload: Some(Payload {
+                resource: resource.clone(),
+                ..Payload::default()
+            }),
+            ..LogEvent::default()
+        });
+        let again = Again {
+            store: self.store.clone(),
+            lost: lost.collect(),
+        };
+        super::again(again).await.unwrap()
+    }
+
+    async fn get<R: Record + Send + 'static>(&self, key: Vec<u8>) -> R {
+        let read = self.store.read(move |r| r.get::<R>(Slot::new(7), &key));
+        read.await.unwrap().unwrap().record
+    }
+
+    async fn consent(&self) -> ConsentRow {
+        self.get(consent_id().to_vec()).await
+    }
+
+    /// The types and causes of what was told since the beginning.
+    async fn told(&self) -> Vec<(String, String)> {
+        use prost::Message;
+        let partition = self.store.partitions().of(Slot::new(7));
+        let read = self.store.read(move |r| r.feed(partition, 0, i64::MAX));
+        let events = read.await.unwrap();
+        let events = events.iter().map(|event| Event::decode(event.body.as_slice()).unwrap());
+        events
+            .map(|event| (event.event_type, event.causation_event_id))
+            .collect()
+    }
+}
+
+/// Runs a test on every kind of database.
+fn everywhere<F: Future<Output = ()>>(test: impl Fn(Restored) -> F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    for restored in Restored::all() {
+        runtime.block_on(test(restored));
+    }
+}
+
+fn said(lines: &[String], what: &str) -> bool {
+    lines.len() == 1 && lines[0].contains(what)
+}
+
+#[test]
+fn c4_a_pause_or_narrowing_that_is_lost_leaves_no_pause_that_ends_by_itself() {
+    for event in ["consent.paused", "consent.modified"] {
+        everywhere(|restored| async move {
+            restored.put(consent(consent::State::Paused, START.0 + HOUR)).await;
+            let lines = restored.again(&[(event, consent_id().name())]).await;
+            assert_eq!(lines.len(), 1, "{event}");
+            assert_eq!(restored.consent().await.resume, 0, "{event}");
+            assert_eq!(restored.told().await, [("consent.paused".into(), "lost-0".into())]);
+            restored.clock.advance(std::time::Duration::from_secs(2 * 3600));
+            let row = restored.consent().await;
+            assert_eq!(row.state_at(restored.store.clock().now()), consent::State::Paused);
+        });
+    }
+}
+
+#[test]
+fn a_narrowing_that_is_lost_is_told_of_a_consent_that_is_paused_already() {
+    everywhere(|restored| async move {
+        restored.put(consent(consent::State::Paused, 0)).await;
+        let name = consent_id().name();
+        assert!(restored.again(&[("consent.paused", name.clone())]).await.is_empty());
+        let lines = restored.again(&[("consent.modified", name)]).await;
+        assert!(said(&lines, "until she narrows it anew"), "{lines:?}");
+        assert!(restored.told().await.is_empty());
+    });
+}
+
+#[test]
+fn what_ended_ends_again_and_only_the_last_word_counts() {
+    let ends = [
+        ("consent.withdrawn", consent::State::Revoked),
+        ("consent.superseded", consent::State::Superseded),
+    ];
+    for (event, state) in ends {
+        everywhere(|restored| async move {
+            restored.put(consent(consent::State::Granted, 0)).await;
+            let name = consent_id().name();
+            let lost = [("consent.modified", name.clone()), (event, name)];
+            assert_eq!(restored.again(&lost).await.len(), 1);
+            let row = restored.consent().await;
+            assert_eq!((row.state(), row.revoked != 0), (state, event == "consent.withdrawn"));
+            assert_eq!(restored.told().await, [(event.to_owned(), "lost-1".into())]);
+            assert!(restored.again(&lost).await.is_empty(), "twice");
+        });
+    }
+    everywhere(|restored| async move {
+        restored.put(consent(consent::State::Granted, 0)).await;
+        let name = consent_id().name();
+        let lost = [("consent.paused", name.clone()), ("consent.resumed", name.clone())];
+        assert!(restored.again(&lost).await.is_empty());
+        let lost = [("consent.resumed", name.clone()), ("consent.paused", name)];
+        assert!(said(&restored.again(&lost).await, "was paused"));
+        assert_eq!(restored.consent().await.state(), consent::State::Paused);
+    });
+}
+
+#[test]
+fn a_request_is_denied_or_cancelled_again() {
+    let ends = [
+        ("consent.denied", request::State::Denied),
+        ("consent.request_cancelled", request::State::Cancelled),
+    ];
+    for (event, state) in ends {
+        everywhere(|restored| async move {
+            let row = RequestRow {
+                id: request_id().to_vec(),
+                owner: her().to_vec(),
+                known: true,
+                hiu: "clinic".into(),
+                state: request::State::Requested.number(),
+                expire: START.0 + HOUR,
+                version: 1,
+                ..RequestRow::default()
+            };
+            restored.put(row).await;
+            let lost = [(event, request_id().name())];
+            assert_eq!(restored.again(&lost).await.len(), 1);
+            let row: RequestRow = restored.get(request_id().to_vec()).await;
+            assert_eq!(row.state(), state);
+            assert!(restored.again(&lost).await.is_empty(), "twice");
+        });
+    }
+}
+
+#[test]
+fn c4_policies_take_away_again_and_never_give() {
+    use standing::State::{Disabled, Enabled};
+    let cases = [
+        (Effect::Approve, Enabled, "policy.disabled", Disabled),
+        (Effect::Deny, Disabled, "policy.enabled", Enabled),
+        // Each of these would give.
+        (Effect::Approve, Disabled, "policy.enabled", Disabled),
+        (Effect::Deny, Enabled, "policy.disabled", Enabled),
+    ];
+    for (n, (effect, before, event, after)) in cases.into_iter().enumerate() {
+        everywhere(|restored| async move {
+            restored.put(policy(effect, before)).await;
+            let lines = restored.again(&[(event, policy_id().name())]).await;
+            assert_eq!(lines.len(), usize::from(n < 2), "{effect:?} {event}");
+            let row: PolicyRow = restored.get(policy_id().to_vec()).await;
+            assert_eq!(row.state(), after, "{effect:?} {event}");
+            let told: Vec<_> = restored.told().await;
+            let expected = [(event.to_owned(), "lost-0".to_owned())];
+            assert_eq!(told, &expected[..usize::from(n < 2)]);
+        });
+    }
+    everywhere(|restored| async move {
+        restored.put(policy(Effect::Approve, Enabled)).await;
+        let name = policy_id().name();
+        let lost = [("policy.disabled", name.clone()), ("policy.enabled", name)];
+        assert!(
+            restored.again(&lost).await.is_empty(),
+            "its last word is that it approves"
+        );
+    });
+}
+
+#[test]
+fn c4_subscriptions_end_or_wait_again() {
+    use subscription::State::{Denied, Granted, Paused, Requested, Revoked};
+    let cases = [
+        (Granted, "subscription.withdrawn", Revoked, "was withdrawn"),
+        (Paused, "subscription.withdrawn", Revoked, "was withdrawn"),
+        (Requested, "subscription.denied", Denied, "was denied"),
+        (Granted, "subscription.paused", Paused, "was paused"),
+        (Granted, "subscription.modified", Paused, "until she changes it anew"),
+        (Paused, "subscription.modified", Paused, "until she changes it anew"),
+    ];
+    for (before, event, after, what) in cases {
+        everywhere(|restored| async move {
+            restored.put(subscription(before)).await;
+            let lines = restored.again(&[(event, subscription_id().name())]).await;
+            assert!(said(&lines, what), "{before:?} {event}: {lines:?}");
+            let row: SubscriptionRow = restored.get(subscription_id().to_vec()).await;
+            assert_eq!(row.state(), after, "{before:?} {event}");
+        });
+    }
+    everywhere(|restored| async move {
+        restored.put(subscription(Granted)).await;
+        let name = subscription_id().name();
+        let lost = [
+            ("subscription.paused", name.clone()),
+            ("subscription.resumed", name.clone()),
+        ];
+        assert!(restored.again(&lost).await.is_empty());
+        // What was changed stays lost when she resumed it after that.
+        let lost = [("subscription.modified", name.clone()), ("subscription.resumed", name)];
+        assert!(said(&restored.again(&lost).await, "was changed"));
+    });
+}
+
+#[test]
+fn what_is_lost_itself_is_named_where_somebody_must_do_it_anew() {
+    everywhere(|restored| async move {
+        let policy = [("policy.enabled", policy_id().name())];
+        assert!(said(&restored.again(&policy).await, "she must create it anew"));
+        let paused = [("subscription.modified", subscription_id().name())];
+        assert!(said(&restored.again(&paused).await, "must ask her anew"));
+        let others = [
+            ("consent.withdrawn", consent_id().name()),
+            ("policy.disabled", policy_id().name()),
+            ("subscription.withdrawn", subscription_id().name()),
+        ];
+        assert!(restored.again(&others).await.is_empty());
+    });
+}

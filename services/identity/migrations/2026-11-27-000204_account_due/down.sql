@@ -1,0 +1,2 @@
+DROP INDEX account_by_due;
+ALTER TABLE account DROP COLUMN due;

@@ -1,0 +1,225 @@
+//! An account is deleted: at once nobody acts in it any more, and after a time of grace what is personal in it is destroyed.
+
+use std::time::Duration;
+
+use sammati_api::audit::v1::event::Action;
+use sammati_api::identity::v1::account::State;
+use sammati_kernel::{AccountId, Caller, Fact, Micros, Reason, Refusal, SessionId, Slot};
+use sammati_server::event::system;
+use sammati_store::{Command, Keys, Store, View};
+
+use super::told;
+use crate::policy;
+use crate::representation::end_of_account;
+use crate::rows::{AccountRow, DataKeyRow, PortraitRow, SessionRow, check_etag};
+use crate::session;
+
+/// From deletion to the destruction of what is personal.
+const GRACE: Duration = Duration::from_secs(30 * 86_400);
+
+/// Accounts of one look.
+const BATCH: i64 = 256;
+
+/// Deletes an account.
+#[derive(Debug)]
+pub(crate) struct Delete {
+    pub(crate) caller: Caller,
+    pub(crate) account: AccountId,
+    pub(crate) etag: String,
+    /// An operator's ground.
+    pub(crate) legal_basis: String,
+    /// The event of an earlier deletion that a restore lost, and when it was.
+    pub(crate) again: Option<(String, Micros)>,
+}
+
+impl Command for Delete {
+    /// The sessions that ended.
+    type Answer = Vec<SessionId>;
+    const NAME: &'static str = "identity.delete_account";
+
+    fn slot(&self) -> Slot {
+        self.account.slot()
+    }
+
+    fn is_essential(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<AccountRow>(self.account.to_vec());
+        keys.group::<SessionRow>("live", self.account.name());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<Vec<SessionId>, Refusal> {
+        let now = view.now();
+        let row = view.get::<AccountRow>(self.account.as_bytes());
+        let mut row = row.ok_or_else(|| policy::unavailable(&self.caller))?;
+        policy::may_delete(&self.caller, self.account, now)?;
+        match row.state() {
+            State::Active | State::Deactivated | State::Blocked => {}
+            state => return Err(conflict(state)),
+        }
+        check_etag(&self.etag, row.version)?;
+        let since = self.again.as_ref().map_or(now, |(_, at)| *at);
+        row.state = State::Deleted.into();
+        row.delete_time = since.0;
+        row.purge_time = since.plus(GRACE).0;
+        row.password.clear();
+        row.pin.clear();
+        row.touch(now);
+        view.put(&row);
+        let mut draft = told("identity.deleted", Action::Delete, &row, &self.caller);
+        self.legal_basis.clone_into(&mut draft.payload().legal_basis);
+        if let Some((lost, _)) = &self.again {
+            draft = draft.because_of(lost);
+        }
+        draft.emit(view);
+        let mut ended = Vec::new();
+        for mut row in view.group::<SessionRow>("live", self.account.name().as_bytes()) {
+            if row.is_live(now) {
+                session::end(&mut row, "identity.session_revoked", &self.caller, view);
+                ended.extend(row.id());
+            }
+        }
+        Ok(ended)
+    }
+}
+
+fn conflict(state: State) -> Refusal {
+    Refusal::new(Reason::StateConflict)
+        .saying("the account is gone already")
+        .with(Fact::State, state.as_str_name().trim_start_matches("STATE_"))
+}
+
+/// Destroys what is personal in an account whose time of grace is over. Her claims stay: what was hers is given to nobody else.
+#[derive(Debug)]
+struct Purge {
+    account: AccountId,
+    /// Her data key.
+    key: Vec<u8>,
+}
+
+impl Command for Purge {
+    type Answer = ();
+    const NAME: &'static str = "identity.purge_account";
+
+    fn slot(&self) -> Slot {
+        self.account.slot()
+    }
+
+    fn is_essential(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<AccountRow>(self.account.to_vec());
+        keys.row::<DataKeyRow>(self.key.clone());
+        keys.row::<PortraitRow>(self.key.clone());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        let row = view.get::<AccountRow>(self.account.as_bytes());
+        let due = |row: &AccountRow| row.state() == State::Deleted && !row.purged && view.now().0 >= row.purge_time;
+        let Some(mut row) = row.filter(due) else {
+            return Ok(());
+        };
+        view.put(&DataKeyRow {
+            id: self.key.clone(),
+            wrapped: Vec::new(),
+        });
+        view.put(&PortraitRow::empty(&self.key));
+        row.number.clear();
+        row.profile.clear();
+        row.password.clear();
+        row.pin.clear();
+        row.addresses.iter_mut().for_each(|address| address.address.clear());
+        row.purged = true;
+        row.touch(view.now());
+        view.put(&row);
+        told("identity.purged", Action::Delete, &row, &system("identity")).emit(view);
+        Ok(())
+    }
+}
+
+/// What was done in other partitions, or elsewhere, for an account that is deleted.
+#[derive(Debug)]
+enum Done {
+    /// Nobody acts for her any more, nor she for anybody.
+    Alone,
+    /// Audit was asked.
+    Asked,
+}
+
+/// Notes it.
+#[derive(Debug)]
+struct Note(AccountId, Done);
+
+impl Command for Note {
+    type Answer = ();
+    const NAME: &'static str = "identity.note_deletion";
+
+    fn slot(&self) -> Slot {
+        self.0.slot()
+    }
+
+    fn is_essential(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<AccountRow>(self.0.to_vec());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        let row = view.get::<AccountRow>(self.0.as_bytes());
+        if let Some(mut row) = row.filter(|row| row.state() == State::Deleted) {
+            match self.1 {
+                Done::Alone => row.alone = true,
+                Done::Asked => row.erase_asked = true,
+            }
+            view.put(&row);
+        }
+        Ok(())
+    }
+}
+
+/// Asks audit to erase the events about an account.
+#[tonic::async_trait]
+pub trait Erases: Send + Sync + 'static {
+    /// Asks; what must be kept is booked there.
+    ///
+    /// # Errors
+    /// What audit refuses.
+    async fn erase(&self, account: AccountId) -> Result<(), Refusal>;
+}
+
+/// Ends the representations of accounts that were deleted, purges what is due, and has its events erased. Any replica may do
+/// it; what is left is due the next time.
+pub(crate) async fn purge(store: &Store, audit: Option<&dyn Erases>) -> Result<(), Refusal> {
+    let now = store.clock().now();
+    let due = store.read(move |r| r.due::<AccountRow>("due", now.0, BATCH)).await?;
+    let due: Vec<_> = due.into_iter().map(|stored| stored.record).collect();
+    let mut ask = Vec::new();
+    for row in &due {
+        let Some(account) = row.id() else { continue };
+        if !row.alone {
+            end_of_account(store, account).await?;
+            store.apply(Note(account, Done::Alone)).await?;
+        }
+        if now.0 >= row.purge_time {
+            let key = row.key.clone();
+            store.apply(Purge { account, key }).await?;
+            ask.push(account);
+        }
+    }
+    let Some(audit) = audit.filter(|_| !ask.is_empty()) else {
+        return Ok(());
+    };
+    // Each time, for whoever purged may not have come so far.
+    store.scrub().await?;
+    for account in ask {
+        audit.erase(account).await?;
+        store.apply(Note(account, Done::Asked)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! An account is deleted: at once nobody acts in it, and after 30 days nothing personal of it is left.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use sammati_api::identity::v1 as api;
+use sammati_api::identity::v1::Factor;
+use sammati_api::identity::v1::account::State;
+use sammati_api::identity::v1::create_transaction_request::Subject;
+use sammati_api::identity::v1::set_credential_request::Credential;
+use sammati_api::identity::v1::transaction::Purpose;
+use sammati_kernel::{AccountId, Actor, Caller, Reason, Refusal};
+use sammati_store::{Reader, Traces};
+
+use super::fixture::{Fixture, aadhaar, app, fixtures, mobile, operator, person, reason};
+use super::step_up;
+use crate::account::{Erases, purge};
+use crate::rows::{
+    AccountRow, DataKeyRow, GuardRow, ParticipantRow, PortraitRow, RepresentationRow, SessionRow, TransactionRow,
+    tables,
+};
+use crate::transaction::forget;
+
+const DAY: u64 = 86_400;
+
+/// In which tables rows name an account, and whether in what goes on. What is personal in it is in none as it is.
+async fn traces(fixture: &Fixture, account: AccountId, n: u64) -> BTreeSet<(&'static str, bool)> {
+    let partitions: Vec<i64> = fixture.inner.store.partitions().all().collect();
+    let read = move |r: &mut Reader<'_>| {
+        let all = |names: Vec<Vec<u8>>, r: &mut Reader<'_>| {
+            let mut traces = Traces::of(names);
+            traces.walk::<AccountRow>(r, &partitions, &["due"])?;
+            traces.walk::<DataKeyRow>(r, &partitions, &[])?;
+            traces.walk::<GuardRow>(r, &partitions, &[])?;
+            traces.walk::<ParticipantRow>(r, &partitions, &[])?;
+            traces.walk::<PortraitRow>(r, &partitions, &[])?;
+            traces.walk::<RepresentationRow>(r, &partitions, &["open", "due"])?;
+            traces.walk::<SessionRow>(r, &partitions, &["live"])?;
+            traces.walk::<TransactionRow>(r, &partitions, &["due"])?;
+            assert_eq!(traces.walked(), tables().len(), "a table is left out");
+            Ok::<_, sammati_store::Error>(traces)
+        };
+        let personal = [mobile(n), aadhaar(n), "Asha".to_owned(), "12 Temple Road".to_owned()];
+        let open = all(personal.map(String::into_bytes).to_vec(), r)?;
+        assert!(open.found().is_empty(), "{:?}", open.found());
+        let of_her = all(vec![account.to_vec(), account.name().into_bytes()], r)?;
+        Ok(of_her.found().clone())
+    };
+    fixture.inner.store.read(read).await.unwrap()
+}
+
+/// After the time of grace rows of an account are history, each of a kind that may stay.
+pub(super) async fn is_history(fixture: &Fixture, account: AccountId, n: u64) {
+    let before = traces(fixture, account, n).await;
+    assert!(before.contains(&("account", true)), "{before:?}");
+    fixture.pass(31 * DAY);
+    for _ in 0..2 {
+        purge(&fixture.inner.store, Some(&Asked::default())).await.unwrap();
+    }
+    forget(&fixture.inner.store).await.unwrap();
+    let mut left = traces(fixture, account, n).await;
+    // By its id, which is nobody's any more: that it was, under what proofs, who acted, and which proofs were counted.
+    for allowed in ["account", "session", "representation", "txn", "guard"] {
+        left.remove(&(allowed, false));
+    }
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Audit, as it is asked.
+#[derive(Default)]
+struct Asked {
+    of: Mutex<Vec<AccountId>>,
+    away: Mutex<bool>,
+}
+
+#[tonic::async_trait]
+impl Erases for Asked {
+    async fn erase(&self, account: AccountId) -> Result<(), Refusal> {
+        if *self.away.lock().unwrap() {
+            return Err(Reason::StorageUnavailable.into());
+        }
+        self.of.lock().unwrap().push(account);
+        Ok(())
+    }
+}
+
+/// The person in her session, who logged in just now.
+fn proved(fixture: &Fixture, session: &api::Session) -> Caller {
+    let mut she = person(session);
+    if let Some(Actor::Person { auth_time, .. }) = &mut she.actor {
+        *auth_time = fixture.inner.now().seconds();
+    }
+    she
+}
+
+fn deleting(fixture: &Fixture, account: &str) -> api::DeleteAccountRequest {
+    api::DeleteAccountRequest {
+        request_id: fixture.request_id(),
+        name: account.to_owned(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_account_is_gone_for_everybody_at_once() {
+    for fixture in fixtures().await {
+        let session = fixture.enrol(1).await.session.unwrap();
+        let (account, she) = (session.account.clone(), proved(&fixture, &session));
+        let other = fixture.enrol(2).await.session.unwrap();
+        let refused = fixture
+            .inner
+            .delete_account(&proved(&fixture, &other), deleting(&fixture, &account))
+            .await;
+        assert_eq!(reason(refused), Reason::NotAvailable);
+        let refused = fixture
+            .inner
+            .delete_account(&person(&session), deleting(&fixture, &account))
+            .await;
+        assert_eq!(reason(refused), Reason::StepUpRequired, "she logged in long ago");
+        let stale = api::DeleteAccountRequest {
+            etag: "\"4711\"".to_owned(),
+            ..deleting(&fixture, &account)
+        };
+        assert_eq!(
+            reason(fixture.inner.delete_account(&she, stale).await),
+            Reason::EtagMismatch
+        );
+        let deleted = fixture
+            .inner
+            .delete_account(&she, deleting(&fixture, &account))
+            .await
+            .unwrap();
+        assert_eq!(deleted.state(), State::Deleted);
+        let (from, to) = (deleted.delete_time.unwrap(), deleted.purge_time.unwrap());
+        assert_eq!(to.seconds - from.seconds, 30 * DAY as i64);
+        let again = api::DeleteAccountRequest {
+            legal_basis: "court".to_owned(),
+            ..deleting(&fixture, &account)
+        };
+        let again = fixture.inner.delete_account(&operator(), again).await;
+        assert_eq!(reason(again), Reason::StateConflict);
+        assert_eq!(fixture.count_events("identity.deleted").await, 1);
+        assert_eq!(fixture.count_events("identity.session_revoked").await, 1);
+        // Her refresh token is dead, and nobody logs in.
+        let refresh = api::RefreshSessionRequest {
+            request_id: fixture.request_id(),
+            refresh_token: session.refresh_token.clone(),
+            audiences: vec!["consent".into()],
+        };
+        assert!(fixture.inner.refresh_session(&app(), refresh).await.is_err());
+        let login = fixture.logging_in(1).await;
+        let verified = fixture
+            .verify_otp(&app(), &login.name, &fixture.inbox.last(&mobile(1)).unwrap())
+            .await
+            .unwrap();
+        let offered: Vec<_> = verified.candidates.iter().map(|candidate| candidate.index).collect();
+        assert_eq!(offered, [2], "who shares her mobile; she is not offered any more");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_after_the_time_of_grace_nothing_personal_is_left_and_audit_is_asked() {
+    for fixture in fixtures().await {
+        let session = fixture.enrol(1).await.session.unwrap();
+        let account = AccountId::parse_name(&session.account).unwrap();
+        let her = (person(&session), session.account.clone());
+        step_up::set(&fixture, &her, 1, Credential::Pin("2580".into()))
+            .await
+            .unwrap();
+        let store = &fixture.inner.store;
+        let row = || async {
+            store
+                .read(move |r| r.get::<AccountRow>(account.slot(), account.as_bytes()))
+                .await
+        };
+        let before = row().await.unwrap().unwrap().record;
+        assert!(!before.pin.is_empty());
+        fixture
+            .inner
+            .delete_account(&proved(&fixture, &session), deleting(&fixture, &session.account))
+            .await
+            .unwrap();
+        let audit = Asked::default();
+        fixture.pass(30 * DAY - 1);
+        purge(store, Some(&audit)).await.unwrap();
+        assert_eq!(fixture.count_events("identity.purged").await, 0);
+        // Audit is away: her data goes all the same, and audit is asked until it answers.
+        *audit.away.lock().unwrap() = true;
+        fixture.pass(1);
+        assert!(purge(store, Some(&audit)).await.is_err());
+        *audit.away.lock().unwrap() = false;
+        purge(store, Some(&audit)).await.unwrap();
+        purge(store, Some(&audit)).await.unwrap();
+        assert_eq!(*audit.of.lock().unwrap(), [account], "once it has answered, no more");
+        assert_eq!(fixture.count_events("identity.purged").await, 1);
+        let after = row().await.unwrap().unwrap().record;
+        assert!(after.purged && after.number.is_empty() && after.profile.is_empty());
+        assert!(after.password.is_empty() && after.pin.is_empty());
+        assert!(after.addresses.iter().all(|address| address.address.is_empty()));
+        let key = before.key.clone();
+        let (data_key, portrait) = store
+            .read(move |r| {
+                let slot = account.slot();
+                Ok((r.get::<DataKeyRow>(slot, &key)?, r.get::<PortraitRow>(slot, &key)?))
+            })
+            .await
+            .unwrap();
+        assert!(data_key.unwrap().record.wrapped.is_empty() && portrait.unwrap().record.sealed.is_empty());
+        // What was sealed, and the key that it was sealed under, are in no file.
+        if let Some(path) = store.path() {
+            let folder = std::fs::read_dir(path.parent().unwrap()).unwrap();
+            let files = folder.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+            let all: Vec<u8> = files.flat_map(|file| std::fs::read(file).unwrap()).collect();
+            for gone in [&before.profile, &before.number, &before.pin] {
+                assert!(!all.windows(gone.len()).any(|part| part == gone.as_slice()));
+            }
+        }
+        // She is as absent, and her number and address are nobody's.
+        let get = api::GetAccountRequest {
+            name: session.account.clone(),
+            view: 0,
+        };
+        assert_eq!(
+            reason(fixture.inner.get_account(&operator(), get).await),
+            Reason::NotFound
+        );
+        let begin = fixture.beginning(Purpose::Login, Factor::MobileOtp, Some(Subject::Mobile(mobile(1))));
+        fixture.inner.create_transaction(&app(), begin).await.unwrap();
+    }
+}
