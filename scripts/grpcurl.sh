@@ -120,6 +120,8 @@ story() {
     chapter 10 'By hand' docs/RESEARCH.md
     chapter 15 'By hand' docs/REPRESENTATION.md
     chapter 20 'By hand' docs/BREAK_GLASS.md
+    chapter 12 'By hand' docs/STEP_UP.md
+    chapter 12 'By hand' docs/NOTICES.md
     # The last: it is about what remains of her.
     chapter 12 'By hand' docs/ERASURE.md
 }
@@ -162,7 +164,7 @@ CHECKS
     source "$work/story.sh" >"$work/story.log" 2>&1
     set -o pipefail
     grep '^grpcurl.sh: ' "$work/story.log" || die "no outcome was checked"
-    ok "the README's story, docs/ABDM.md and docs/REPRESENTATION.md work by hand"
+    ok "the README's story and the documents that go on from it work by hand"
 }
 
 # One byte of the proof that the story saved.

@@ -19,9 +19,9 @@ DECLARE
         -- identity
         'account', 'data_key', 'guard', 'participant', 'portrait', 'representation', 'session', 'txn',
         -- consent; `data_key` is named above
-        'artefact', 'care_context', 'cohort_chunk', 'cohort_count', 'cohort_use', 'consent', 'consent_request', 'study', 'study_ask', 'link', 'discovery', 'glass_count', 'link_try',
-        'notification',
-        'policy', 'profile_share', 'status_list', 'subscription', 'transfer',
+        'artefact', 'care_context', 'cohort_chunk', 'cohort_count', 'cohort_use', 'consent', 'consent_request', 'link',
+        'discovery', 'glass_count', 'link_try', 'notice', 'notice_texts', 'notification',
+        'policy', 'profile_share', 'rights_request', 'status_list', 'step_up', 'study', 'study_ask', 'subscription', 'transfer',
         -- audit
         'checkpoint', 'cosignature', 'erasure', 'leaf', 'legal_hold', 'log', 'log_key', 'mention', 'posting', 'source', 'subject',
         'tile',

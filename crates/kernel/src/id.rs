@@ -146,10 +146,12 @@ ids! {
     ConsentRequest ConsentRequestId "consentRequests" "a consent request";
     Discovery DiscoveryId "discoveries" "a person's search for her records";
     Link LinkId "links" "a link of care contexts";
+    Notice NoticeId "notices" "a notice";
     Notification NotificationId "notifications" "a notification";
     Policy PolicyId "policies" "a standing decision of a person";
     ProfileShare ProfileShareId "profileShares" "a profile shared at a counter";
     Representation RepresentationId "representations" "a representation: who may act for whom";
+    RightsRequest RightsRequestId "rightsRequests" "a request about a person's rights";
     Session SessionId "sessions" "a session";
     StatusList StatusListId "statusLists" "a status list of consents";
     Study StudyId "studies" "a research study";

@@ -25,12 +25,12 @@ pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use contact::{MobileNumber, masked_mobile};
 pub use hi_type::{AccessMode, HiType};
 pub use id::{
-    AccountId, ConsentId, ConsentRequestId, DiscoveryId, Id, IdKind, LinkId, NotificationId, PolicyId, ProfileShareId,
-    SLOTS, StatusListId, StudyId, SubscriptionId,
+    AccountId, ConsentId, ConsentRequestId, DiscoveryId, Id, IdKind, LinkId, NoticeId, NotificationId, PolicyId,
+    ProfileShareId, SLOTS, StatusListId, StudyId, SubscriptionId,
 };
-pub use id::{RepresentationId, SessionId, Slot, TransactionId, TransferId};
+pub use id::{RepresentationId, RightsRequestId, SessionId, Slot, TransactionId, TransferId};
 pub use key::{Key, Mac};
-pub use password::weakness_of_password;
+pub use password::{weakness_of_password, weakness_of_pin};
 pub use purpose::PurposeCode;
 pub use refusal::{Code, Fact, Reason, Refusal, Resource, Violation, Violations};
 pub use representation::{Power, RepresentationKind, Representing};

@@ -1,4 +1,4 @@
-//! What a password must be.
+//! What a password must be, and a PIN.
 
 /// The rows of a keyboard, each key once plain and once with shift.
 const KEYBOARD: [(&str, &str); 4] = [
@@ -30,6 +30,21 @@ pub fn weakness_of_password(password: &str) -> Option<&'static str> {
         Some("a password has no three characters in a row that repeat or follow one another, as aaa, abc or 321")
     } else if chars.windows(3).any(|three| is_run(three, key_of)) {
         Some("a password has no three keys in a row that repeat or are neighbours on a keyboard, as qwe")
+    } else {
+        None
+    }
+}
+
+/// What is wrong with a PIN, as a sentence for the person who chose it; `None` if it is good: 4 digits, neither a run
+/// (`1234`, `4321`) nor a repeat (`1111`, `1212`).
+pub fn weakness_of_pin(pin: &str) -> Option<&'static str> {
+    let chars: Vec<char> = pin.chars().collect();
+    if chars.len() != 4 || !chars.iter().all(char::is_ascii_digit) {
+        Some("a PIN has 4 digits")
+    } else if is_run(&chars, code_of) {
+        Some("a PIN is no run of digits and no digit four times, as 1234, 4321 or 1111")
+    } else if chars[..2] == chars[2..] {
+        Some("a PIN is not two digits twice, as 1212")
     } else {
         None
     }
@@ -67,6 +82,31 @@ fn key_of(c: char) -> Option<i64> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_pin_is_four_digits_and_neither_a_run_nor_a_repeat() {
+        for bad in [
+            "",
+            "123",
+            "12345",
+            "12a4",
+            "१२३५",
+            "1234",
+            "0123",
+            "6789",
+            "4321",
+            "3210",
+            "0000",
+            "9999",
+            "1212",
+            "7070",
+        ] {
+            assert!(weakness_of_pin(bad).is_some(), "{bad}");
+        }
+        for good in ["2580", "1243", "1123", "1221", "9012", "0987"] {
+            assert_eq!(weakness_of_pin(good), None, "{good}");
+        }
+    }
 
     #[test]
     fn each_rule_has_its_sentence() {

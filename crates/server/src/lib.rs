@@ -4,6 +4,7 @@
 //! `let caller = authz::caller(&request)?;` and end their refusals with `error::status`.
 
 mod accept;
+pub mod action;
 mod admin;
 pub mod authn;
 pub mod authz;

@@ -7,7 +7,7 @@ use sammati_kernel::{Caller, Micros, ParticipantId, Reason, Refusal};
 use crate::artefact::Audience;
 use crate::notification::OPERATORS;
 use crate::rows::{
-    ConsentRow, DiscoveryRow, LinkRow, NotificationRow, PolicyRow, ProfileShareRow, RequestRow, StudyRow,
+    ConsentRow, DiscoveryRow, LinkRow, NotificationRow, PolicyRow, ProfileShareRow, RequestRow, RightsRow, StudyRow,
     SubscriptionRow, TransferRow,
 };
 use crate::study;
@@ -257,6 +257,38 @@ pub fn may_see_study(caller: &Caller, row: Option<StudyRow>, asked: bool, now: M
 /// NOT_AVAILABLE; NOT_FOUND to an operator.
 pub fn may_run_study(caller: &Caller, row: Option<StudyRow>) -> Result<StudyRow, Refusal> {
     keep(caller, row, |r| caller.is_operator() || is(caller, &r.sponsor))
+}
+
+/// Whose rights a request is about, whom it is against, or an operator.
+///
+/// # Errors
+/// NOT_AVAILABLE; NOT_FOUND to an operator.
+pub fn may_see_rights(caller: &Caller, row: Option<RightsRow>) -> Result<RightsRow, Refusal> {
+    keep(caller, row, |r| {
+        caller.is_operator() || is_against(caller, r) || is_hers(caller, &r.subject)
+    })
+}
+
+/// The participant it is against; an operator what is against us.
+///
+/// # Errors
+/// NOT_AVAILABLE; NOT_FOUND to an operator.
+pub fn may_answer_rights(caller: &Caller, row: Option<RightsRow>) -> Result<RightsRow, Refusal> {
+    keep(caller, row, |r| {
+        is_against(caller, r) || (caller.is_operator() && r.against.is_empty())
+    })
+}
+
+/// The person whose rights it is about.
+///
+/// # Errors
+/// NOT_AVAILABLE.
+pub fn may_close_rights(caller: &Caller, row: Option<RightsRow>) -> Result<RightsRow, Refusal> {
+    keep(caller, row, |r| is_hers(caller, &r.subject))
+}
+
+fn is_against(caller: &Caller, row: &RightsRow) -> bool {
+    caller.participant().is_some_and(|id| id.name() == row.against)
 }
 
 /// The recipient of a notification; every operator is that of all operators'.

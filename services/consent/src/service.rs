@@ -13,6 +13,8 @@ use sammati_api::consent::v1::notice_service_server::NoticeServiceServer;
 use sammati_api::consent::v1::notification_service_server::NotificationServiceServer;
 use sammati_api::consent::v1::policy_service_server::PolicyServiceServer;
 use sammati_api::consent::v1::profile_share_service_server::ProfileShareServiceServer;
+use sammati_api::consent::v1::rights_service_server::RightsServiceServer;
+use sammati_api::consent::v1::step_up_service_server::StepUpServiceServer;
 use sammati_api::consent::v1::study_service_server::StudyServiceServer;
 use sammati_api::consent::v1::subscription_service_server::SubscriptionServiceServer;
 use sammati_api::consent::v1::transfer_service_server::TransferServiceServer;
@@ -208,6 +210,8 @@ pub fn served(rpc: &Rpc) -> Served {
         .add(LinkServiceServer::new(rpc.clone()))
         .add(PolicyServiceServer::new(rpc.clone()))
         .add(ProfileShareServiceServer::new(rpc.clone()))
+        .add(RightsServiceServer::new(rpc.clone()))
+        .add(StepUpServiceServer::new(rpc.clone()))
         .add(StudyServiceServer::new(rpc.clone()))
         .add(SubscriptionServiceServer::new(rpc.clone()))
         .add(TransferServiceServer::new(rpc.clone()))

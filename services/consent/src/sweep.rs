@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use sammati_kernel::{
-    ConsentId, ConsentRequestId, DiscoveryId, Micros, ProfileShareId, Refusal, Slot, SubscriptionId, TransferId,
+    ConsentId, ConsentRequestId, DiscoveryId, Micros, ProfileShareId, Refusal, RightsRequestId, Slot, SubscriptionId,
+    TransferId,
 };
 use sammati_store::{Command, Error, Keys, Store, View};
 
-use crate::rows::{ConsentRow, DiscoveryRow, ProfileShareRow, RequestRow, SubscriptionRow, TransferRow, id};
-use crate::{break_glass, consent, discovery, request, share, subscription, transfer};
+use crate::rows::{ConsentRow, DiscoveryRow, ProfileShareRow, RequestRow, RightsRow, SubscriptionRow, TransferRow, id};
+use crate::{break_glass, consent, discovery, request, rights, share, subscription, transfer};
 
 /// Between looks at the due index.
 pub const EVERY: Duration = Duration::from_secs(1);
@@ -37,6 +38,8 @@ pub enum Due {
     Subscription(SubscriptionId),
     /// The review of what was opened in an emergency.
     Review(ConsentId),
+    /// The time to answer a request about her rights.
+    Rights(RightsRequestId),
 }
 
 /// Expires one thing, if its time is over by the lock's clock.
@@ -56,6 +59,7 @@ impl Command for Expire {
             Due::Share(id) => id.slot(),
             Due::Subscription(id) => id.slot(),
             Due::Review(id) => id.slot(),
+            Due::Rights(id) => id.slot(),
         }
     }
 
@@ -78,6 +82,7 @@ impl Command for Expire {
             Due::Share(id) => keys.row::<ProfileShareRow>(id.to_vec()),
             Due::Subscription(id) => keys.row::<SubscriptionRow>(id.to_vec()),
             Due::Review(id) => keys.row::<ConsentRow>(id.to_vec()),
+            Due::Rights(id) => keys.row::<RightsRow>(id.to_vec()),
         }
     }
 
@@ -113,6 +118,10 @@ impl Command for Expire {
             Due::Review(id) => {
                 let row = view.get::<ConsentRow>(id.as_bytes());
                 row.map_or(Ok(()), |mut row| break_glass::remind::remind(view, &mut row))
+            }
+            Due::Rights(id) => {
+                let row = view.get::<RightsRow>(id.as_bytes());
+                row.map_or(Ok(()), |mut row| rights::expire(view, &mut row).map(drop))
             }
         }
     }
@@ -159,6 +168,7 @@ fn due(reader: &mut sammati_store::Reader<'_>, now: Micros) -> Result<(Vec<Due>,
     let shares = reader.due::<ProfileShareRow>("due", now.0, BATCH)?;
     let subscriptions = reader.due::<SubscriptionRow>("due", now.0, BATCH)?;
     let reviews = reader.due::<ConsentRow>("review_due", now.0, BATCH)?;
+    let rights = reader.due::<RightsRow>("due", now.0, BATCH)?;
     let read = [
         requests.len(),
         transfers.len(),
@@ -167,6 +177,7 @@ fn due(reader: &mut sammati_store::Reader<'_>, now: Micros) -> Result<(Vec<Due>,
         shares.len(),
         subscriptions.len(),
         reviews.len(),
+        rights.len(),
     ];
     let full = read.iter().any(|read| is_full(*read, BATCH));
     let mut all = Vec::new();
@@ -194,5 +205,7 @@ fn due(reader: &mut sammati_store::Reader<'_>, now: Micros) -> Result<(Vec<Due>,
     all.extend(ids.map(Due::Subscription));
     let ids = reviews.iter().filter_map(|row| id(&row.record.id).ok());
     all.extend(ids.map(Due::Review));
+    let ids = rights.iter().filter_map(|row| id(&row.record.id).ok());
+    all.extend(ids.map(Due::Rights));
     Ok((all, full))
 }

@@ -17,7 +17,7 @@ use sammati_store::{ClaimKey, Command, Keys, Store, View};
 
 use crate::participant::{Change, What};
 use crate::representation::{Lost, Move, Verb};
-use crate::rows::{AccountRow, ParticipantRow, SessionRow};
+use crate::rows::{AccountRow, Credential, ParticipantRow, SessionRow};
 use crate::{account, session};
 
 /// Does again what the log proves.
@@ -37,8 +37,14 @@ pub(crate) async fn again(again: Again) -> Result<Vec<String>, Refusal> {
                 lines.extend(done.then(|| format!("{name} was ended or refreshed, and is ended")));
             }
             "identity.credential_set" => {
-                let done = forget(store, header, &name).await?;
-                let line = || format!("{name} was given another password, and has none until it is set again");
+                let pin = payload
+                    .changed_fields
+                    .iter()
+                    .any(|field| field == Credential::Pin.as_str());
+                let credential = if pin { Credential::Pin } else { Credential::Password };
+                let done = forget(store, header, &name, credential).await?;
+                let what = credential.as_str();
+                let line = || format!("{name} was given another {what}, and has none until it is set again");
                 lines.extend(done.then(line));
             }
             "identity.deleted" => {
@@ -108,10 +114,18 @@ async fn end(store: &Store, header: &Leaf, name: &str) -> Result<bool, Refusal> 
     }
 }
 
-async fn forget(store: &Store, header: &Leaf, name: &str) -> Result<bool, Refusal> {
+async fn forget(store: &Store, header: &Leaf, name: &str, credential: Credential) -> Result<bool, Refusal> {
     let (at, lost) = (time(header), header.event_id.clone());
     match AccountId::parse_name(name) {
-        Some(account) => store.apply(ForgetPassword { account, at, lost }).await,
+        Some(account) => {
+            let forget = Forget {
+                account,
+                credential,
+                at,
+                lost,
+            };
+            store.apply(forget).await
+        }
         None => Ok(false),
     }
 }
@@ -267,17 +281,18 @@ impl Command for EndAgain {
     }
 }
 
-/// Removes a password that was replaced or removed at `at`. Tells whether there was one.
+/// Removes a password or PIN that was replaced or removed at `at`. Tells whether there was one.
 #[derive(Debug)]
-struct ForgetPassword {
+struct Forget {
     account: AccountId,
+    credential: Credential,
     at: Micros,
     lost: String,
 }
 
-impl Command for ForgetPassword {
+impl Command for Forget {
     type Answer = bool;
-    const NAME: &'static str = "identity.forget_password";
+    const NAME: &'static str = "identity.forget_credential";
 
     fn slot(&self) -> Slot {
         self.account.slot()
@@ -290,15 +305,17 @@ impl Command for ForgetPassword {
     fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
         let row = view.get::<AccountRow>(self.account.as_bytes());
         // One that she set since is her later wish.
-        let old = row.filter(|row| !row.password.is_empty() && row.credential_time < self.at.0);
+        let one = self.credential;
+        let old = row.filter(|row| !row.hash_of(one).is_empty() && row.set_time(one) < self.at.0);
         let Some(mut row) = old else { return Ok(false) };
-        row.password.clear();
-        row.credential_time = self.at.0;
+        let (hash, set_time) = row.credential_mut(one);
+        hash.clear();
+        *set_time = self.at.0;
         row.touch(view.now());
         view.put(&row);
         let told = account::told("identity.credential_set", Action::Update, &row, &system("identity"));
         let mut told = told.because_of(&self.lost);
-        told.payload().changed_fields.push("password".to_owned());
+        told.payload().changed_fields.push(one.as_str().to_owned());
         told.emit(view);
         Ok(true)
     }

@@ -98,6 +98,11 @@ impl Lookup {
         self.0.mac("refresh", &[session, &generation.to_be_bytes()].concat())
     }
 
+    /// The id of the action token that a step-up leads to.
+    pub(crate) fn action_id(&self, transaction: &[u8]) -> [u8; 32] {
+        self.0.mac("action id", transaction)
+    }
+
     /// The id of a token that is derived and not kept.
     pub(crate) fn token_id(&self, session: &[u8], generation: i64, audience: &str) -> [u8; 32] {
         self.0.mac(

@@ -25,16 +25,20 @@ pub(crate) fn created_by(row: &TransactionRow, caller: &Caller) -> Result<(), Re
     }
 }
 
-/// A person only for SET_CREDENTIAL; everybody else for all the rest.
+/// A person only for SET_CREDENTIAL and STEP_UP, who acts for her only for STEP_UP; everybody else for all the rest.
 pub(crate) fn may_begin(caller: &Caller, purpose: Purpose) -> Result<(), Refusal> {
     let person = caller.account().is_some();
-    if person == (purpose == Purpose::SetCredential) {
+    let hers = matches!(purpose, Purpose::SetCredential | Purpose::StepUp);
+    let acting = caller.representing().is_some();
+    if person == hers && (!acting || purpose == Purpose::StepUp) {
         return Ok(());
     }
-    let why = if person {
-        "you are logged in; a transaction of yours can only be for SET_CREDENTIAL"
+    let why = if acting {
+        "you act for another; a transaction of yours can only be for STEP_UP"
+    } else if person {
+        "you are logged in; a transaction of yours can only be for SET_CREDENTIAL or STEP_UP"
     } else {
-        "only the person herself, logged in, can change her password"
+        "only the person herself, logged in, can change her password or step up"
     };
     Err(Refusal::new(Reason::NotAvailable).saying(why))
 }

@@ -101,9 +101,8 @@ impl Story {
                 scope,
             }],
             notice: request.notice.clone(),
-            etag: String::new(),
-            dry_run: false,
             request_id: self.rid(),
+            ..Default::default()
         }
     }
 

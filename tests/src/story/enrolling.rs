@@ -97,6 +97,7 @@ impl Story {
             factor: identity::Factor::AadhaarOtp.into(),
             consent: Some(consent),
             subject: Some(Subject::Aadhaar(entry.aadhaar.clone())),
+            bound_to: None,
         }
     }
 
@@ -214,6 +215,7 @@ impl Story {
             subject: Some(Subject::Identifier(types::Identifier {
                 identifier: Some(number),
             })),
+            bound_to: None,
         };
         let transaction = self.challenge(0, create).await?;
         let otp = self.otp(&person.entry.mobile).await?;

@@ -6,6 +6,7 @@ mod emergency;
 mod enrolling;
 mod proving;
 mod representing;
+mod step_up;
 mod studying;
 
 use std::sync::Arc;

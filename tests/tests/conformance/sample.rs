@@ -239,13 +239,19 @@ fn special(name: &str) -> Option<&'static str> {
         | "SendMessageRequest.recipient"
         | "Demographics.mobile" => "9876543210",
         "VerifyTransactionRequest.otp" | "CompleteKycRequest.otp" => "123456",
+        "VerifyTransactionRequest.pin" | "SetCredentialRequest.pin" => "2580",
+        "BoundAction.method" => "sammati.consent.v1.ConsentService/RevokeConsents",
         "VerifyTransactionRequest.password" | "SetCredentialRequest.password" => "Rq7!vTz2#Lm",
         "ConsentStamp.code" => "abha-enrollment",
         "ConsentStamp.version" => "1.4",
-        "ConsentStamp.language" | "NoticeRef.language" | "SendMessageRequest.language" => "en",
-        "EthicsApproval.sha256" | "CreateStudyRequest.protocol_sha256" | "NoticeRef.sha256" => {
-            "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+        "NoticeText.withdraw_uri" | "NoticeText.rights_uri" | "NoticeText.board_uri" => {
+            "https://clinic.example/consents"
         }
+        "ConsentStamp.language" | "NoticeText.language" | "NoticeRef.language" | "SendMessageRequest.language" => "en",
+        "EthicsApproval.sha256"
+        | "CreateStudyRequest.protocol_sha256"
+        | "NoticeRef.sha256"
+        | "BoundAction.body_sha256" => "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
         "ExpireClassRequest.month" => "2020-01",
         "CreateAddressRequest.local_part" => "walk.er1990",
         "SetPreferredAddressRequest.address" => "walk.er1990@sbx",

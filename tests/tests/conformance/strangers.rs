@@ -10,6 +10,7 @@ use sammati_api::consent::v1::consent_request_service_client::ConsentRequestServ
 use sammati_api::consent::v1::link_service_client::LinkServiceClient;
 use sammati_api::consent::v1::policy_service_client::PolicyServiceClient;
 use sammati_api::consent::v1::profile_share_service_client::ProfileShareServiceClient;
+use sammati_api::consent::v1::rights_service_client::RightsServiceClient;
 use sammati_api::consent::v1::subscription_service_client::SubscriptionServiceClient;
 use sammati_api::identity::v1 as identity;
 use sammati_api::identity::v1::create_transaction_request::Subject;
@@ -64,6 +65,7 @@ impl Things {
             ("profileShares", share(world).await?),
             ("policies", policy(world).await?),
             ("subscriptions", subscription(world).await?),
+            ("rightsRequests", rights_request(world).await?),
             ("consents", given.name),
             ("consentRequests", open),
             ("transfers", transfer.name),
@@ -125,6 +127,18 @@ async fn subscription(world: &World) -> Result<String, Failure> {
     let mut client = SubscriptionServiceClient::new(world.story.clinic.consent());
     let asking = subscribing(&world.story, &world.person.address());
     Ok(client.create_subscription(asking).await?.into_inner().name)
+}
+
+/// What she asks of the consent manager.
+async fn rights_request(world: &World) -> Result<String, Failure> {
+    let mut client = RightsServiceClient::new(world.person.who.consent());
+    let asking = consent::CreateRightsRequestRequest {
+        kind: consent::rights_request::Kind::Grievance.into(),
+        text: "I was never there".into(),
+        request_id: world.story.rid(),
+        ..Default::default()
+    };
+    Ok(client.create_rights_request(asking).await?.into_inner().name)
 }
 
 /// A hold, of nobody.

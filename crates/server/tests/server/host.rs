@@ -160,6 +160,13 @@ impl SessionService for Fake {
     ) -> Result<Response<api::Session>, Status> {
         Ok(Response::new(api::Session::default()))
     }
+
+    async fn authorize_action(
+        &self,
+        _: Request<api::AuthorizeActionRequest>,
+    ) -> Result<Response<api::ActionToken>, Status> {
+        Ok(Response::new(api::ActionToken::default()))
+    }
 }
 
 #[tonic::async_trait]

@@ -11,9 +11,9 @@ mod uses;
 use std::collections::HashMap;
 
 use sammati_api::audit::v1::{Leaf, Payload};
-use sammati_kernel::{ConsentId, ConsentRequestId, PolicyId, Refusal, StudyId, SubscriptionId};
+use sammati_kernel::{ConsentId, ConsentRequestId, NoticeId, PolicyId, Reason, Refusal, StudyId, SubscriptionId};
 use sammati_server::Again;
-use sammati_server::event::micros;
+use sammati_server::event::{micros, system};
 use sammati_store::Store;
 
 use self::consents::ConsentAgain;
@@ -21,6 +21,7 @@ use self::policies::PolicyAgain;
 use self::requests::RequestAgain;
 use self::subscriptions::SubscriptionAgain;
 use self::uses::UseAgain;
+use crate::notice::publish::RetireNotice;
 use crate::study::settle::CloseAgain;
 use crate::{consent, request, standing, subscription};
 
@@ -44,6 +45,10 @@ enum Deed {
     Subscription(subscription::Verb),
     /// Closes a study.
     Close,
+    /// Retires a notice again.
+    Notice,
+    /// Nothing can be done; it is told.
+    Told,
 }
 
 /// What an event asks for.
@@ -161,6 +166,48 @@ const TABLE: &[Entry] = &[
         again: "was closed, and is so again",
         lost: None,
     },
+    Entry {
+        event: "notice.retired",
+        deed: Deed::Notice,
+        unless: &[],
+        again: "was retired, and is so again",
+        lost: None,
+    },
+    Entry {
+        event: "notice.published",
+        deed: Deed::Told,
+        unless: &[],
+        again: "",
+        lost: Some("got a version that is LOST: publish it again"),
+    },
+    Entry {
+        event: "consent.step_up_set",
+        deed: Deed::Told,
+        unless: &[],
+        again: "",
+        lost: Some("was set, and is as it was BEFORE: she sets again what needs her PIN"),
+    },
+    Entry {
+        event: "rights.opened",
+        deed: Deed::Told,
+        unless: &[],
+        again: "",
+        lost: Some("was opened, and is LOST: she asks again"),
+    },
+    Entry {
+        event: "rights.answered",
+        deed: Deed::Told,
+        unless: &["rights.closed"],
+        again: "",
+        lost: Some("was answered or closed, and is as it was BEFORE: do it again"),
+    },
+    Entry {
+        event: "rights.closed",
+        deed: Deed::Told,
+        unless: &["rights.answered"],
+        again: "",
+        lost: Some("was answered or closed, and is as it was BEFORE: do it again"),
+    },
 ];
 
 /// Does again what the log proves.
@@ -239,7 +286,27 @@ impl Deed {
                 Some(study) if store.apply(CloseAgain { study, lost }).await? => Ok(Became::Retaken),
                 _ => Ok(Became::Left),
             },
+            Self::Notice => match NoticeId::parse_name(name) {
+                Some(notice) => retire(store, notice, lost).await,
+                None => Ok(Became::Left),
+            },
+            Self::Told => Ok(Became::Lost),
         }
+    }
+}
+
+async fn retire(store: &Store, notice: NoticeId, lost: String) -> Result<Became, Refusal> {
+    let retire = RetireNotice {
+        caller: system("consent"),
+        notice,
+        etag: String::new(),
+        cause: lost,
+    };
+    match store.apply(retire).await {
+        Ok(()) => Ok(Became::Retaken),
+        // It is retired, or its publishing was lost too: there is nothing to take away.
+        Err(refusal) if matches!(refusal.reason, Reason::StateConflict | Reason::NotAvailable) => Ok(Became::Left),
+        Err(refusal) => Err(refusal),
     }
 }
 

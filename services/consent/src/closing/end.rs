@@ -3,7 +3,8 @@
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
 use sammati_kernel::{
-    ConsentId, ConsentRequestId, DiscoveryId, NotificationId, PolicyId, ProfileShareId, Refusal, Slot, SubscriptionId,
+    ConsentId, ConsentRequestId, DiscoveryId, NotificationId, PolicyId, ProfileShareId, Refusal, RightsRequestId, Slot,
+    SubscriptionId,
 };
 use sammati_server::event::system;
 use sammati_store::{Command, Keys, View};
@@ -12,9 +13,10 @@ use super::GROUND;
 use crate::consent::{self, Ending};
 use crate::notification::{Recipients, notify};
 use crate::rows::{
-    ConsentRow, DiscoveryRow, NotificationRow, PolicyRow, ProfileShareRow, RequestRow, SubscriptionRow, TransferRow,
+    ConsentRow, DiscoveryRow, NotificationRow, PolicyRow, ProfileShareRow, RequestRow, RightsRow, SubscriptionRow,
+    TransferRow,
 };
-use crate::{discovery, request, share, standing, subscription};
+use crate::{discovery, request, rights, share, standing, subscription};
 
 /// Something of hers.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +28,7 @@ pub(super) enum What {
     Request(ConsentRequestId),
     Discovery(DiscoveryId),
     Share(ProfileShareId),
+    Rights(RightsRequestId),
     Notification(NotificationId),
 }
 
@@ -45,6 +48,7 @@ impl Command for End {
             What::Request(id) => id.slot(),
             What::Discovery(id) => id.slot(),
             What::Share(id) => id.slot(),
+            What::Rights(id) => id.slot(),
             What::Notification(id) => id.slot(),
         }
     }
@@ -64,6 +68,7 @@ impl Command for End {
             What::Request(id) => keys.row::<RequestRow>(id.to_vec()),
             What::Discovery(id) => keys.row::<DiscoveryRow>(id.to_vec()),
             What::Share(id) => keys.row::<ProfileShareRow>(id.to_vec()),
+            What::Rights(id) => keys.row::<RightsRow>(id.to_vec()),
             What::Notification(id) => keys.row::<NotificationRow>(id.to_vec()),
         }
     }
@@ -84,6 +89,9 @@ impl Command for End {
             What::Share(id) => view
                 .get(id.as_bytes())
                 .map_or(Ok(()), |mut row| share::end_of_account(view, &mut row, GROUND)),
+            What::Rights(id) => view
+                .get(id.as_bytes())
+                .map_or(Ok(()), |mut row| rights::end_of_account(view, &mut row, GROUND)),
             What::Notification(id) => {
                 if let Some(row) = view.get(id.as_bytes()) {
                     silence(view, row);

@@ -1,5 +1,5 @@
-//! An account is deleted: what she gave ends, emergencies too, her policies with it, what is asked of her is cancelled, and
-//! once identity has destroyed its data the key of hers that is kept here goes too.
+//! An account is deleted: what she gave ends, emergencies too, her policies with it, what is asked of her is cancelled, what
+//! she asked about her rights is closed, and once identity has destroyed its data the key of hers that is kept here goes too.
 //!
 //! Identity's facts say it again to every process that starts, so that what was left, or came back with a restore, is
 //! done then.
@@ -15,8 +15,10 @@ use sammati_store::{Record, Store};
 
 use self::end::{End, What};
 use crate::directory::Directory;
-use crate::rows::{ConsentRow, DiscoveryRow, NotificationRow, PolicyRow, ProfileShareRow, RequestRow, SubscriptionRow};
-use crate::{request, share, standing, sweep};
+use crate::rows::{
+    ConsentRow, DiscoveryRow, NotificationRow, PolicyRow, ProfileShareRow, RequestRow, RightsRow, SubscriptionRow,
+};
+use crate::{request, rights, share, standing, sweep};
 
 /// What the events say it rests on.
 const GROUND: &str = "her account is deleted";
@@ -68,6 +70,8 @@ async fn close(store: &Store, account: AccountId) -> Result<(), Refusal> {
     .await?;
     end::<DiscoveryRow, _>(store, hers, |row| row.state().is_open(), What::Discovery).await?;
     end::<ProfileShareRow, _>(store, hers, |row| row.state() != share::State::Expired, What::Share).await?;
+    let waits = |row: &RightsRow| row.state().after(rights::Verb::End).is_some();
+    end::<RightsRow, _>(store, hers, waits, What::Rights).await?;
     // Last, for the others told her of themselves.
     let name = account.name();
     let of_her = ("recipient", name.as_bytes());

@@ -1,5 +1,5 @@
 //! Destroying: her data key, and the rows that are kept for her alone. What both parties must be able to show for as long as
-//! the law says (requests, consents, transfers) stays, by a name that is nobody's any more, with nothing in it that opens.
+//! the law says (requests, consents, transfers, what was asked about rights) stays, by a name that is nobody's any more, with nothing in it that opens.
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::types::v1::RetentionClass;
@@ -8,7 +8,7 @@ use sammati_server::event::{Draft, system};
 use sammati_store::{Command, Keys, Record, Store, View};
 
 use super::hers;
-use crate::rows::{CareContextRow, DataKeyRow, DiscoveryRow, LinkRow, NotificationRow, ProfileShareRow};
+use crate::rows::{CareContextRow, DataKeyRow, DiscoveryRow, LinkRow, NotificationRow, ProfileShareRow, StepUpRow};
 
 /// Rows that one command clears.
 const CLEARED: usize = 64;
@@ -134,7 +134,7 @@ impl<R: Blank> Command for Clear<R> {
     }
 }
 
-/// Destroys her data key. What is sealed under it opens no more, to anybody.
+/// Destroys her data key, and empties what she has set. What is sealed under it opens no more, to anybody.
 struct Purge(AccountId);
 
 impl Command for Purge {
@@ -152,9 +152,14 @@ impl Command for Purge {
 
     fn reads(&self, keys: &mut Keys) {
         keys.row::<DataKeyRow>(self.0.to_vec());
+        keys.row::<StepUpRow>(self.0.to_vec());
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        let empty = StepUpRow::of(self.0.as_bytes());
+        if view.get::<StepUpRow>(self.0.as_bytes()).is_some_and(|row| row != empty) {
+            view.put(&empty);
+        }
         let row = view.get::<DataKeyRow>(self.0.as_bytes());
         let Some(row) = row.filter(|row| !row.wrapped.is_empty()) else {
             return Ok(());

@@ -8,6 +8,7 @@ use super::{Ending, State, Verb, end, expire};
 use crate::policy;
 use crate::representative;
 use crate::rows::{self, ConsentRow, TransferRow};
+use crate::step_up::{self, Token};
 use crate::vault::{Private, Vault, seal};
 
 /// RevokeConsents.
@@ -24,6 +25,8 @@ pub struct RevokeConsents {
     pub legal_basis: String,
     /// The etag that was read; only with one name.
     pub etag: String,
+    /// The action token that came with it.
+    pub token: Option<Token>,
     /// Seals the reason.
     pub vault: Vault,
 }
@@ -54,6 +57,7 @@ impl Command for RevokeConsents {
             keys.row::<ConsentRow>(id.to_vec());
             keys.group::<TransferRow>("open", id.to_vec());
         }
+        step_up::reads(keys, self.subject);
         Vault::reads(keys, self.subject.as_bytes());
     }
 
@@ -72,10 +76,12 @@ impl Command for RevokeConsents {
         if let Some(successor) = consents.iter().find(|row| row.state() == State::Superseded) {
             return Err(superseded(successor));
         }
+        let shown = step_up::check(view, &self.caller, self.subject, step_up::REVOKE, self.token.as_ref())?;
         let mut changed = 0;
         for row in &mut consents {
             changed += i32::from(self.revoke(view, row)?);
         }
+        shown.spend(view);
         Ok(Revoked { consents, changed })
     }
 

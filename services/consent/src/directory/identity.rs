@@ -5,8 +5,10 @@ use std::time::Duration;
 use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::account_service_client::AccountServiceClient;
 use sammati_api::types::v1 as types;
+use sammati_kernel::jws::PublicKey;
 use sammati_kernel::{AccountId, Micros, ParticipantId, Reason, Refusal, Role};
 use sammati_server::IdentityFacts;
+use sammati_server::authn::TokenFacts;
 use sammati_server::error::refusal_of;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -58,6 +60,10 @@ impl Directory for Follower {
 
     fn fresh(&self) -> Result<(), Refusal> {
         self.facts.fresh(self.bound)
+    }
+
+    fn token_key(&self, kid: &str) -> Option<PublicKey> {
+        TokenFacts::key(&self.facts, kid)
     }
 
     fn professional(&self, registration: &types::RequesterIdentifier) -> Option<Professional> {

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use sammati_api::types::v1 as types;
+use sammati_kernel::jws::PublicKey;
 use sammati_kernel::{AccountId, Micros, ParticipantId, Refusal, Role};
 
 /// What is known of a participant.
@@ -53,6 +54,9 @@ pub trait Directory: Send + Sync + 'static {
     /// # Errors
     /// IDENTITY_STALE.
     fn fresh(&self) -> Result<(), Refusal>;
+
+    /// The key with this id, if tokens of identity verify with it now.
+    fn token_key(&self, kid: &str) -> Option<PublicKey>;
 
     /// The ACTIVE professional who has this registration, verified: `value` at the registry `system`.
     fn professional(&self, registration: &types::RequesterIdentifier) -> Option<Professional>;

@@ -1,5 +1,7 @@
-//! What is a person told before she consents? The built-in notices, one for each purpose, in English and Hindi.
+//! What is a person told before she consents? The built-in notices, one for each purpose, in English and Hindi, and those
+//! that somebody publishes.
 
+pub mod publish;
 mod text;
 
 use ring::digest::{SHA256, digest};
@@ -67,12 +69,18 @@ impl Notices {
     /// # Errors
     /// NOT_FOUND.
     pub fn get(&self, name: &str, version: i32, language: &str) -> Result<api::Notice, Refusal> {
-        let found = self.find(name, version).ok_or_else(|| {
-            Refusal::new(Reason::NotFound)
-                .about("sammati.consent.v1.Notice", name)
-                .saying("there is no such notice; the built-in ones are notices/builtin-{purpose}")
-        })?;
+        let found = self.find(name, version).ok_or_else(|| unknown(name))?;
         Ok(found.render(language))
+    }
+
+    /// All of them, or those of one purpose, without their words.
+    pub fn all(&self, purpose: Option<PurposeCode>) -> Vec<api::Notice> {
+        let covers = |notice: &&Notice| purpose.is_none_or(|purpose| notice.purpose == purpose);
+        let bare = |notice: &Notice| api::Notice {
+            texts: Vec::new(),
+            ..notice.render("")
+        };
+        self.0.iter().filter(covers).map(bare).collect()
     }
 
     /// The notice for a request: the one that is named, or the built-in one of the purpose, in the language wanted or
@@ -117,7 +125,7 @@ impl Notice {
             rights_uri: format!("{portal}/rights"),
             board_uri: format!("{portal}/board"),
         });
-        let sha256 = sha256(&name, purpose, &texts);
+        let sha256 = sha256(&name, VERSION, "", (&[purpose], HiType::ALL), &texts);
         Self {
             name,
             purpose,
@@ -154,8 +162,21 @@ impl Notice {
     }
 }
 
-/// SHA-256 of the notice as RFC 8785 JSON: the same in every language.
-fn sha256(name: &str, purpose: PurposeCode, texts: &[api::NoticeText]) -> String {
+/// Nothing has this name. Notices are public, so everybody may know.
+pub fn unknown(name: &str) -> Refusal {
+    Refusal::new(Reason::NotFound)
+        .about("sammati.consent.v1.Notice", name)
+        .saying("there is no such notice; the built-in ones are notices/builtin-{purpose}")
+}
+
+/// SHA-256 of a version as RFC 8785 JSON: the same in every language.
+fn sha256(
+    name: &str,
+    version: i32,
+    owner: &str,
+    (purposes, items): (&[PurposeCode], &[HiType]),
+    texts: &[api::NoticeText],
+) -> String {
     let text = |text: &api::NoticeText| {
         json!({
             "language": text.language,
@@ -169,10 +190,10 @@ fn sha256(name: &str, purpose: PurposeCode, texts: &[api::NoticeText]) -> String
     };
     let value: Value = json!({
         "name": name,
-        "version": VERSION,
-        "owner": "",
-        "purposes": [purpose.code()],
-        "items": HiType::ALL.iter().map(|t| t.as_str()).collect::<Vec<_>>(),
+        "version": version,
+        "owner": owner,
+        "purposes": purposes.iter().map(|purpose| purpose.code()).collect::<Vec<_>>(),
+        "items": items.iter().map(|item| item.as_str()).collect::<Vec<_>>(),
         "texts": texts.iter().map(text).collect::<Vec<_>>(),
     });
     hex(digest(&SHA256, canonical(&value).as_bytes()).as_ref())

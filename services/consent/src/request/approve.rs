@@ -17,6 +17,7 @@ use crate::representative;
 use crate::rows::{self, CareContextRow, ConsentRow, LinkRow, RequestRow, TransferRow};
 use crate::scope::Scope;
 use crate::status_list;
+use crate::step_up::{self, Shown, Token};
 use crate::vault::{Private, Vault, open, seal};
 
 /// What she gives from one HIP.
@@ -46,6 +47,8 @@ pub struct ApproveRequest {
     pub etag: String,
     /// Whether she only wants to see what an approval would make.
     pub dry_run: bool,
+    /// The action token that came with it.
+    pub token: Option<Token>,
     /// Makes the artefacts.
     pub issuer: Issuer,
     /// Hashes.
@@ -81,6 +84,7 @@ impl Command for ApproveRequest {
                 keys.row::<CareContextRow>(self.context(hip, context));
             }
         }
+        step_up::reads(keys, self.account);
         Vault::reads(keys, self.account.as_bytes());
         status_list::reads(keys);
     }
@@ -104,6 +108,7 @@ impl Command for ApproveRequest {
     fn decide(&self, view: &mut View<'_>) -> Result<Approved, Refusal> {
         let mut request = policy::may_decide(&self.caller, view.get::<RequestRow>(self.request.as_bytes()))?;
         policy::recently_proved(&self.caller, view.now())?;
+        let shown = self.step_up(view)?;
         rows::check_etag(&self.etag, request.version)?;
         advance(view, &mut request, Verb::Approve)?;
         self.check_notice(&request)?;
@@ -133,6 +138,9 @@ impl Command for ApproveRequest {
         let consents: Vec<_> = rows.into_iter().map(|(row, _)| row).collect();
         request.consents = consents.iter().map(|consent| consent.id.clone()).collect();
         view.put(&request);
+        if let Some(shown) = shown {
+            shown.spend(view);
+        }
         Ok(Approved { request, consents, key })
     }
 
@@ -152,6 +160,14 @@ impl ApproveRequest {
         request.decided_under = representative::representation(&self.caller);
         let consents = rows.into_iter().map(|(row, _)| row).collect();
         Ok(Approved { request, consents, key })
+    }
+
+    /// Her PIN, if she has set that this needs it; to see what an approval would make needs none.
+    fn step_up(&self, view: &View<'_>) -> Result<Option<Shown>, Refusal> {
+        if self.dry_run {
+            return Ok(None);
+        }
+        step_up::check(view, &self.caller, self.account, step_up::APPROVE, self.token.as_ref()).map(Some)
     }
 
     /// The words must be those that were bound; she may have read them in another language of the same version.

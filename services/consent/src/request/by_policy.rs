@@ -156,6 +156,7 @@ impl CreateRequest {
             is_written: true,
             etag: String::new(),
             dry_run: false,
+            token: None,
             issuer: self.issuer.clone(),
             lookup: self.lookup.clone(),
             vault: self.vault.clone(),

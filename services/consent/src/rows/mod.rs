@@ -6,10 +6,13 @@ mod break_glass;
 mod consent;
 mod discovery;
 mod link;
+mod notice;
 mod request;
+mod rights;
 mod scope;
 mod standing;
 mod status_list;
+mod step_up;
 mod study;
 mod subscription;
 mod transfer;
@@ -18,10 +21,13 @@ pub use break_glass::{BreakGlassRow, GlassCountRow, OpenGlass, WordRow};
 pub use consent::{ArtefactRow, ConsentRow};
 pub use discovery::{DiscoveryRow, Known, ProfileShareRow};
 pub use link::{CareContextRow, DataKeyRow, LinkRow, LinkTryRow};
+pub use notice::{LISTED, NoticeRow, NoticeTextsRow, NoticeVersionRow, OF_OPERATORS};
 pub use request::RequestRow;
+pub use rights::{AGAINST_US, ALL_RIGHTS, AnswerRow, Answered, KeptRow, RightsRow};
 pub use scope::ScopeRow;
 pub use standing::{ExcludedRow, PolicyRow};
 pub use status_list::StatusListRow;
+pub use step_up::{SpentRow, StepUpRow};
 pub use study::{CohortChunkRow, CohortCountRow, CohortUseRow, EVERY, EthicsRow, MemberRow, StudyAskRow, StudyRow};
 pub use subscription::{SourcesRow, SubscriptionRow};
 pub use transfer::{NotificationRow, TransferRow};
@@ -47,11 +53,15 @@ pub fn tables() -> Vec<verbs::Known> {
         verbs::Known::of::<GlassCountRow>(),
         verbs::Known::of::<LinkRow>(),
         verbs::Known::of::<LinkTryRow>(),
+        verbs::Known::of::<NoticeRow>(),
+        verbs::Known::of::<NoticeTextsRow>(),
         verbs::Known::of::<NotificationRow>(),
         verbs::Known::of::<PolicyRow>(),
         verbs::Known::of::<ProfileShareRow>(),
         verbs::Known::of::<RequestRow>(),
+        verbs::Known::of::<RightsRow>(),
         verbs::Known::of::<StatusListRow>(),
+        verbs::Known::of::<StepUpRow>(),
         verbs::Known::of::<StudyAskRow>(),
         verbs::Known::of::<StudyRow>(),
         verbs::Known::of::<SubscriptionRow>(),

@@ -194,7 +194,8 @@ impl Core {
         message: api::RevokeConsentsRequest,
     ) -> Result<api::RevokeConsentsResponse, Refusal> {
         let key = self.request_key(caller, "consent.revoke", &message.request_id, &message);
-        let (key, names) = Refusal::both(key, parse_revoke(&message, caller))?;
+        let asked = Refusal::both(parse_revoke(&message, caller), self.revoking(caller, &message));
+        let (key, (names, token)) = Refusal::both(key, asked)?;
         let mut subject = None;
         for id in &names {
             // Whose a consent is never changes; whether the caller may is decided again under the lock.
@@ -215,6 +216,7 @@ impl Core {
             reason: message.reason,
             legal_basis: message.legal_basis,
             etag: message.etag,
+            token,
             vault: self.vault.clone(),
         };
         let (rows, changed_count) = match self.store.run(command, Some(key)).await? {

@@ -21,7 +21,7 @@ use super::Core;
 use crate::artefact::{Audience, canonical};
 use crate::consent::export::{ExportConsents, Exporting};
 use crate::notice::hex;
-use crate::rows::{ArtefactRow, ConsentRow, PolicyRow, RequestRow, SubscriptionRow, TransferRow, broken};
+use crate::rows::{ArtefactRow, ConsentRow, PolicyRow, RequestRow, RightsRow, SubscriptionRow, TransferRow, broken};
 
 /// Resources of a page at most; of consents with all their artefacts a tenth.
 const ROWS: i64 = 100;
@@ -33,7 +33,7 @@ const BYTES: usize = 1 << 20;
 const BUFFER: usize = 2;
 
 /// What an export has, in this order.
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind::ConsentRequest,
     Kind::Consent,
     Kind::Artefact,
@@ -41,6 +41,7 @@ const KINDS: [Kind; 7] = [
     Kind::Transfer,
     Kind::Policy,
     Kind::Subscription,
+    Kind::RightsRequest,
 ];
 
 type Sent = Result<api::ExportConsentsResponse, Status>;
@@ -176,9 +177,11 @@ impl Export {
                 values(kind, &self.artefacts(&rows).await?, next)
             }
             Kind::Notice => {
-                let notices = std::mem::take(&mut self.notices).into_iter();
-                let notices = notices.map(|(name, version, language)| core.notices.get(&name, version, &language));
-                values(kind, &notices.collect::<Result<Vec<_>, _>>()?, None)
+                let mut notices = Vec::new();
+                for (name, version, language) in std::mem::take(&mut self.notices) {
+                    notices.extend(core.notice_shown(&name, version, &language).await?);
+                }
+                values(kind, &notices, None)
             }
             Kind::Transfer => {
                 let (rows, next) = self.rows::<TransferRow>(before, ROWS).await?;
@@ -191,6 +194,10 @@ impl Export {
             Kind::Subscription => {
                 let (rows, next) = self.rows::<SubscriptionRow>(before, ROWS).await?;
                 values(kind, &core.show_subscriptions(&self.caller, &rows, now).await?, next)
+            }
+            Kind::RightsRequest => {
+                let (rows, next) = self.rows::<RightsRow>(before, ROWS).await?;
+                values(kind, &core.show_all_rights(&self.caller, &rows).await?, next)
             }
             Kind::Unspecified => Ok((Vec::new(), None)),
         }
@@ -254,6 +261,7 @@ const fn full_name(kind: Kind) -> &'static str {
         Kind::Transfer => "sammati.consent.v1.Transfer",
         Kind::Policy => "sammati.consent.v1.Policy",
         Kind::Subscription => "sammati.consent.v1.Subscription",
+        Kind::RightsRequest => "sammati.consent.v1.RightsRequest",
         Kind::Unspecified => "",
     }
 }

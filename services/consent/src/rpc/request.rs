@@ -106,10 +106,16 @@ impl Core {
         message: api::CreateConsentRequestRequest,
     ) -> Result<api::ConsentRequest, Refusal> {
         let key = self.request_key(caller, CREATE, &message.request_id, &message);
-        let (key, ask) = Refusal::both(key, parse_ask(&message, caller, &self.notices, self.now()))?;
+        let published = self.published(&message.notice).await?;
+        let notices = (&self.notices, published.as_ref());
+        let (key, ask) = Refusal::both(key, parse_ask(&message, caller, notices, self.now()))?;
         // Before anybody is looked up: a repeat needs no one else to say the same again.
         if let Some(id) = self.store.known(&key).await? {
             return self.show_request(caller, &request_id(&id)?).await;
+        }
+        // Said to no repeat: what was asked before it was retired stays asked.
+        if published.is_some_and(|notice| notice.retired != 0) {
+            return Err(retired());
         }
         let place = self.place_of(&ask).await?;
         let command = CreateRequest {
@@ -240,18 +246,20 @@ impl Core {
         let mut v = Violations::new();
         let request: Option<ConsentRequestId> = wire::name(&mut v, "name", &message.name);
         let grants = parse_grants(&mut v, &message.grants);
-        let notice = parse_notice(&mut v, message.notice);
-        let (key, ()) = Refusal::both(key, v.check())?;
+        let notice = parse_notice(&mut v, message.notice.clone());
+        let token = Refusal::both(v.check(), self.approving(caller, &message));
+        let (key, ((), token)) = Refusal::both(key, token)?;
         let request = request.ok_or(Reason::FieldInvalid)?;
         let command = ApproveRequest {
             caller: caller.clone(),
             account: person(caller)?,
             request,
             grants,
-            is_written: self.notices.is_written(&notice),
+            is_written: self.is_written(&notice).await?,
             notice,
             etag: message.etag,
             dry_run: message.dry_run,
+            token,
             issuer: self.issuer(),
             lookup: self.lookup.clone(),
             vault: self.vault.clone(),
@@ -362,6 +370,16 @@ impl Core {
         };
         self.store.run(command, Some(key)).await?;
         self.show_request(caller, &request).await
+    }
+}
+
+fn retired() -> Refusal {
+    Refusal {
+        reason: Reason::NoticeMismatch,
+        ..Refusal::field(
+            "notice",
+            "the notice is retired; name another one, or none for the built-in one",
+        )
     }
 }
 

@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 
 use sammati_api::consent::v1 as api;
 use sammati_api::types::v1::NoticeRef;
-use sammati_kernel::{AbhaAddress, Caller, Micros, ParticipantId, PurposeCode, Reason, Refusal, Role, Violations};
+use sammati_kernel::{
+    AbhaAddress, Caller, HiType, Micros, ParticipantId, PurposeCode, Reason, Refusal, Role, Violations,
+};
 
 use super::request::HIPS;
-use super::{optional_name, participant, requester, scope, time};
+use super::{notice, optional_name, participant, requester, scope, time};
 use crate::notice::Notices;
 use crate::request::ask::{Ask, Faults, Times};
+use crate::rows::NoticeRow;
 
 /// What is asked, with everything that is wrong in one answer. Whether the times are right is for the command to say,
 /// so that a repeat is told what came of it; `now` only adds what else is wrong with what is refused anyway.
@@ -19,7 +22,7 @@ use crate::request::ask::{Ask, Faults, Times};
 pub fn parse_ask(
     request: &api::CreateConsentRequestRequest,
     caller: &Caller,
-    notices: &Notices,
+    notices: (&Notices, Option<&NoticeRow>),
     now: Micros,
 ) -> Result<Ask, Refusal> {
     let hiu = crate::policy::participant(caller)?.clone();
@@ -45,7 +48,8 @@ pub fn parse_ask(
     check_asker(&mut faults, caller, parts.purpose);
     check_source(&mut faults, request);
     let notice = parts.purpose.filter(|_| named);
-    let notice = notice.and_then(|purpose| bind(&mut faults, notices, request, purpose));
+    let hi_types = parts.hi_types.clone().unwrap_or_default();
+    let notice = notice.and_then(|purpose| bind(&mut faults, notices, request, (&hiu, purpose, &hi_types)));
     if !faults.is_empty() {
         times.check(&mut faults, now);
     }
@@ -120,15 +124,19 @@ fn check_notice(v: &mut Violations, request: &api::CreateConsentRequestRequest) 
 
 fn bind(
     faults: &mut Faults,
-    notices: &Notices,
+    (notices, published): (&Notices, Option<&NoticeRow>),
     request: &api::CreateConsentRequestRequest,
-    purpose: PurposeCode,
+    (hiu, purpose, hi_types): (&ParticipantId, PurposeCode, &BTreeSet<HiType>),
 ) -> Option<NoticeRef> {
-    let bound = notices.bind(&request.notice, request.notice_version, &request.language, purpose);
-    if bound.is_none() {
-        let why =
-            "there is no notice of this name and version that covers the purpose; leave it empty for the built-in one";
-        faults.add(Reason::NoticeMismatch, "notice", why);
-    }
+    let (version, language) = (request.notice_version, &request.language);
+    let bound = if published.is_some() {
+        notice::bind(published, &hiu.name(), version, language, (purpose, hi_types))
+    } else {
+        notices.bind(&request.notice, version, language, purpose).ok_or(
+            "there is no notice of this name and version that covers the purpose; leave it empty for the built-in one",
+        )
+    };
     bound
+        .map_err(|why| faults.add(Reason::NoticeMismatch, "notice", why))
+        .ok()
 }

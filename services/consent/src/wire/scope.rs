@@ -21,7 +21,8 @@ const CONTEXTS: usize = 100;
 pub struct Parts {
     /// Why.
     pub purpose: Option<PurposeCode>,
-    hi_types: Option<BTreeSet<HiType>>,
+    /// Which kinds of record.
+    pub hi_types: Option<BTreeSet<HiType>>,
     access_mode: Option<AccessMode>,
     /// The dates of the records.
     pub record_range: Option<Range>,

@@ -10,8 +10,9 @@ use sammati_api::consent::v1::transfer::State;
 use sammati_api::types::v1::RetentionClass;
 use sammati_consent::closing::Closings;
 use sammati_consent::rows::{
-    ArtefactRow, CareContextRow, ConsentRow, DataKeyRow, DiscoveryRow, GlassCountRow, LinkRow, LinkTryRow,
-    NotificationRow, PolicyRow, ProfileShareRow, RequestRow, SubscriptionRow, TransferRow, tables,
+    ArtefactRow, CareContextRow, CohortChunkRow, CohortCountRow, CohortUseRow, ConsentRow, DataKeyRow, DiscoveryRow,
+    GlassCountRow, LinkRow, LinkTryRow, NoticeRow, NoticeTextsRow, NotificationRow, PolicyRow, ProfileShareRow,
+    RequestRow, RightsRow, StatusListRow, StepUpRow, StudyAskRow, StudyRow, SubscriptionRow, TransferRow, tables,
 };
 use sammati_kernel::AccountId;
 use sammati_store::{Error, Reader, Traces};
@@ -21,7 +22,7 @@ use crate::policies::{approve, list, make};
 use crate::subscriptions::{act, ask, asking, read};
 use crate::transfers::{open, state, wanted};
 use crate::world::{World, by, everywhere, operator, participant};
-use crate::{discovering, emergencies, sharing};
+use crate::{discovering, emergencies, rights, sharing, step_up, studies};
 
 async fn consent(w: &World, name: &str) -> api::Consent {
     let request = api::GetConsentRequest { name: name.to_owned() };
@@ -37,16 +38,26 @@ async fn traces(w: &World, account: AccountId) -> BTreeSet<(&'static str, bool)>
             let mut traces = Traces::of(names);
             traces.walk::<ArtefactRow>(r, &partitions, &[])?;
             traces.walk::<CareContextRow>(r, &partitions, &[])?;
+            traces.walk::<CohortChunkRow>(r, &partitions, &[])?;
+            traces.walk::<CohortCountRow>(r, &partitions, &[])?;
+            traces.walk::<CohortUseRow>(r, &partitions, &[])?;
             traces.walk::<ConsentRow>(r, &partitions, &["live", "due"])?;
             traces.walk::<DataKeyRow>(r, &partitions, &[])?;
             traces.walk::<DiscoveryRow>(r, &partitions, &["due"])?;
             traces.walk::<GlassCountRow>(r, &partitions, &[])?;
             traces.walk::<LinkRow>(r, &partitions, &[])?;
             traces.walk::<LinkTryRow>(r, &partitions, &[])?;
+            traces.walk::<NoticeRow>(r, &partitions, &[])?;
+            traces.walk::<NoticeTextsRow>(r, &partitions, &[])?;
             traces.walk::<NotificationRow>(r, &partitions, notifications)?;
             traces.walk::<PolicyRow>(r, &partitions, &["enabled"])?;
             traces.walk::<ProfileShareRow>(r, &partitions, &["due"])?;
             traces.walk::<RequestRow>(r, &partitions, &["open_pair", "due"])?;
+            traces.walk::<RightsRow>(r, &partitions, &["open", "due"])?;
+            traces.walk::<StatusListRow>(r, &partitions, &[])?;
+            traces.walk::<StepUpRow>(r, &partitions, &[])?;
+            traces.walk::<StudyAskRow>(r, &partitions, &[])?;
+            traces.walk::<StudyRow>(r, &partitions, &["due"])?;
             traces.walk::<SubscriptionRow>(r, &partitions, &["live", "open_pair", "due"])?;
             traces.walk::<TransferRow>(r, &partitions, &["open", "due", "open_hip", "open_hiu"])?;
             assert_eq!(traces.walked(), tables().len(), "a table is left out");
@@ -58,6 +69,7 @@ async fn traces(w: &World, account: AccountId) -> BTreeSet<(&'static str, bool)>
             "MRN-17",
             "brought in unconscious",
             "12 Lake Road",
+            "What do you hold of me?",
         ];
         let open = all(personal.map(|word| word.as_bytes().to_vec()).to_vec(), &[], r)?;
         assert_eq!(open, BTreeSet::new());
@@ -79,6 +91,10 @@ fn a3_no_row_that_names_a_deleted_account_goes_on_and_what_stays_is_history() {
             .await
             .unwrap();
         w.linked("asha.rao@sbx", &["visit-1"]).await;
+        let study = studies::active(&w, "institute").await;
+        let asked = studies::invite(&w, "hospital", &study.name, &["MRN-17"]).await;
+        assert_eq!(asked.unwrap(), [api::invitation::Outcome::Accepted]);
+        studies::joins(&w, &she).await;
         let found = discovering::look(&w, &she, discovering::search(&w, "asha.rao@sbx"))
             .await
             .unwrap();
@@ -88,6 +104,9 @@ fn a3_no_row_that_names_a_deleted_account_goes_on_and_what_stays_is_history() {
         ask(&w, "clinic", asking(&w, "asha.rao@sbx")).await.unwrap();
         w.create(w.asks("asha.rao@sbx")).await.unwrap();
         make(&w, &she, approve(&w)).await.unwrap();
+        let asked = rights::asking(&w, api::rights_request::Kind::Access, "participants/clinic");
+        let asked = rights::ask(&w, &she, asked).await.unwrap();
+        step_up::both(&w, &she).await;
         let all = [
             "care_context",
             "consent",
@@ -98,6 +117,8 @@ fn a3_no_row_that_names_a_deleted_account_goes_on_and_what_stays_is_history() {
             "notification",
             "policy",
             "profile_share",
+            "rights_request",
+            "step_up",
             "subscription",
             "transfer",
         ];
@@ -108,6 +129,7 @@ fn a3_no_row_that_names_a_deleted_account_goes_on_and_what_stays_is_history() {
             "notification",
             "policy",
             "profile_share",
+            "rights_request",
             "subscription",
             "transfer",
         ];
@@ -130,6 +152,11 @@ fn a3_no_row_that_names_a_deleted_account_goes_on_and_what_stays_is_history() {
         assert_eq!(found.state(), api::discovery::State::Expired);
         let shared = sharing::read(&w, &hospital, &shared.name).await.unwrap();
         assert_eq!(shared.state(), api::profile_share::State::Expired);
+        let closed = rights::get(&w, &participant("clinic"), &asked.name).await.unwrap();
+        assert_eq!(
+            (closed.state(), closed.close_time),
+            (api::rights_request::State::Closed, w.at(0))
+        );
         let told = w.notifications(&she).await;
         assert!(
             told.iter().all(|n| n.acknowledge_time.is_some()),
@@ -145,10 +172,15 @@ fn a3_no_row_that_names_a_deleted_account_goes_on_and_what_stays_is_history() {
             "data_key",
             "notification",
             "policy",
+            "rights_request",
+            "step_up",
             "subscription",
             "transfer",
         ];
         assert_eq!(traces(&w, asha).await, history.map(|table| (table, false)).into());
+        let emptied = rights::get(&w, &operator(), &asked.name).await.unwrap();
+        assert_eq!((emptied.text.as_str(), emptied.patient.as_str()), ("", ""));
+        assert_eq!(step_up::get(&w, &she).await.actions, Vec::<i32>::new());
         // An emergency is reviewed all the same; of the words nothing is kept, and nobody tells her.
         let reviewed = emergencies::review(&w, &operator(), &glass[0].name, Outcome::Upheld)
             .await

@@ -16,7 +16,9 @@ use tokio_stream::StreamExt;
 use tonic::Status;
 
 use crate::artefacts::fetch;
+use crate::notices;
 use crate::policies::{deny, make};
+use crate::rights;
 use crate::subscriptions::{ask, asking};
 use crate::transfers::{open, wanted};
 use crate::world::{World, by, everywhere, participant, reason};
@@ -111,6 +113,39 @@ fn she_gets_everything_that_is_kept_of_her_decisions_with_digests_that_hold() {
         assert_eq!(told[0].event_id, manifest.event_id);
         assert_eq!(told[0].payload.as_ref().unwrap().subject, manifest.subject);
         assert_eq!(export(&w, &other).await.unwrap().resources[&Kind::Consent].len(), 1);
+    });
+}
+
+#[test]
+fn an_export_has_published_notices_with_their_words_and_what_she_asked_about_her_rights() {
+    everywhere(|w| async move {
+        let she = w.she(w.person("asha.rao@sbx"));
+        let clinic = participant("clinic");
+        let notice = notices::publish(&w, &clinic, notices::notice(&w)).await.unwrap();
+        w.create(notices::asks(&w, "asha.rao@sbx", &notice.name, 1, "ta"))
+            .await
+            .unwrap();
+        let asked = rights::asking(&w, api::rights_request::Kind::Access, "participants/clinic");
+        let asked = rights::ask(&w, &she, asked).await.unwrap();
+        rights::answer(&w, &clinic, &asked.name, None).await.unwrap();
+        // Somebody else's.
+        let other = rights::asking(&w, api::rights_request::Kind::Access, "participants/clinic");
+        let other = api::CreateRightsRequestRequest {
+            patient: "ravi.kumar@sbx".into(),
+            ..other
+        };
+        let ravi = w.she(w.person("ravi.kumar@sbx"));
+        rights::ask(&w, &ravi, other).await.unwrap();
+
+        let given = export(&w, &she).await.unwrap();
+        let shown = &given.resources[&Kind::Notice];
+        assert_eq!((shown.len(), &shown[0]["name"]), (1, &Value::from(notice.name)));
+        assert_eq!(shown[0]["language"], "ta");
+        assert!(shown[0]["texts"].to_string().contains("Your records, ta"));
+        let hers = &given.resources[&Kind::RightsRequest];
+        assert_eq!((hers.len(), &hers[0]["name"]), (1, &Value::from(asked.name)));
+        assert_eq!(hers[0]["text"], asked.text);
+        assert_eq!(hers[0]["answer"]["text"], "Here it is");
     });
 }
 

@@ -125,7 +125,7 @@ async fn send(w: &World, hip: &str, request: api::InviteSubjectsRequest) -> Resu
     Ok(outcomes)
 }
 
-async fn invite(w: &World, hip: &str, study: &str, references: &[&str]) -> Result<Vec<Outcome>, Status> {
+pub(crate) async fn invite(w: &World, hip: &str, study: &str, references: &[&str]) -> Result<Vec<Outcome>, Status> {
     send(w, hip, inviting(w, study, references)).await
 }
 

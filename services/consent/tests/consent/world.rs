@@ -22,7 +22,7 @@ use sammati_consent::directory::{Directory, Found, Party, Professional, Resolver
 use sammati_consent::rows::{DataKeyRow, MIGRATIONS};
 use sammati_consent::vault::Vault;
 use sammati_consent::{Parts, Rpc, Settings};
-use sammati_kernel::jws::SigningKey;
+use sammati_kernel::jws::{PublicKey, SigningKey};
 use sammati_kernel::{
     AccountId, Actor, Caller, Clock, Key, ManualClock, Micros, ParticipantId, Peer, Reason, Refusal, Role, Seed,
     SessionId, Slot, StudyId,
@@ -45,6 +45,8 @@ pub(crate) struct People {
     pub(crate) inactive: Mutex<BTreeSet<AccountId>>,
     pub(crate) deleted: Mutex<Vec<(AccountId, bool)>>,
     pub(crate) stale: Mutex<bool>,
+    /// Identity's, which signs tokens.
+    pub(crate) tokens: SigningKey,
     /// How often somebody was asked for.
     pub(crate) asked: AtomicU64,
     addresses: Mutex<HashMap<String, AccountId>>,
@@ -58,6 +60,7 @@ impl Default for People {
             inactive: Mutex::default(),
             deleted: Mutex::default(),
             stale: Mutex::default(),
+            tokens: signing_key(),
             addresses: Mutex::default(),
             asked: Default::default(),
         }
@@ -97,6 +100,10 @@ impl Directory for People {
 
     fn is_active(&self, account: AccountId) -> bool {
         !self.inactive.lock().unwrap().contains(&account)
+    }
+
+    fn token_key(&self, kid: &str) -> Option<PublicKey> {
+        (kid == self.tokens.kid()).then(|| self.tokens.public())
     }
 
     fn professional(&self, registration: &types::RequesterIdentifier) -> Option<Professional> {
@@ -556,6 +563,12 @@ fn replica(url: &str, clock: &ManualClock, people: &Arc<People>, outbox: &Arc<Ou
         settings: Settings::of("sbx"),
     };
     (Rpc::new(parts), store)
+}
+
+/// A new signing key.
+pub(crate) fn signing_key() -> SigningKey {
+    let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    SigningKey::from_pkcs8(pkcs8.as_ref()).unwrap()
 }
 
 /// Runs a test in every world.

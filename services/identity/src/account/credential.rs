@@ -1,4 +1,4 @@
-//! Her password is set or removed: the proof is consumed where it lives, the change is made where the account lives.
+//! Her password or PIN is set or removed: the proof is consumed where it lives, the change is made where the account lives.
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::identity::v1::transaction::Purpose;
@@ -7,10 +7,10 @@ use sammati_store::{Command, Keys, View};
 
 use super::told;
 use crate::policy;
-use crate::rows::{AccountRow, SessionRow, TransactionRow, check_etag};
+use crate::rows::{AccountRow, Credential, GuardRow, SessionRow, TransactionRow, check_etag};
 use crate::session;
 
-/// Refuses unless the transaction proves that `account` may be given another password.
+/// Refuses unless the transaction proves that `account` may be given another password or PIN.
 pub(crate) fn may_set(row: &TransactionRow, account: AccountId, caller: &Caller, now: Micros) -> Result<(), Refusal> {
     row.require_verified(Purpose::SetCredential, now)?;
     if row.account() == Some(account) {
@@ -73,8 +73,9 @@ pub(crate) struct ApplyCredential {
     pub(crate) consumed: Micros,
     pub(crate) account: AccountId,
     pub(crate) etag: String,
-    /// The PHC string, sealed; empty: the password is removed.
-    pub(crate) password: Vec<u8>,
+    pub(crate) credential: Credential,
+    /// The PHC string, sealed; empty: it is removed.
+    pub(crate) hash: Vec<u8>,
     /// The session that goes on.
     pub(crate) keep: Option<SessionId>,
 }
@@ -90,6 +91,7 @@ impl Command for ApplyCredential {
 
     fn reads(&self, keys: &mut Keys) {
         keys.row::<AccountRow>(self.account.to_vec());
+        keys.row::<GuardRow>(self.account.to_vec());
         keys.group::<SessionRow>("live", self.account.name());
     }
 
@@ -97,23 +99,34 @@ impl Command for ApplyCredential {
         policy::own_account(&self.caller, self.account)?;
         let row = view.get::<AccountRow>(self.account.as_bytes());
         let mut row = row.ok_or_else(|| policy::unavailable(&self.caller))?;
-        if row.credential_time >= self.consumed.0 {
+        if row.set_time(self.credential) >= self.consumed.0 {
             return Ok(Vec::new());
         }
         check_etag(&self.etag, row.version)?;
-        row.credential_time = self.consumed.0;
-        row.password.clone_from(&self.password);
+        let (hash, set_time) = row.credential_mut(self.credential);
+        hash.clone_from(&self.hash);
+        *set_time = self.consumed.0;
         row.touch(view.now());
         view.put(&row);
+        self.lift(view);
         let mut draft = told("identity.credential_set", Action::Update, &row, &self.caller);
         draft.event.txn_id.clone_from(&self.transaction);
-        draft.payload().changed_fields.push("password".to_owned());
+        draft.payload().changed_fields.push(self.credential.as_str().to_owned());
         draft.emit(view);
         Ok(self.end_others(view))
     }
 }
 
 impl ApplyCredential {
+    /// Wrong PINs count against the one they were tried for. Those of the password stay: whoever tries them has no session.
+    fn lift(&self, view: &mut View<'_>) {
+        let guard = view.get::<GuardRow>(self.account.as_bytes());
+        if let (Credential::Pin, Some(mut guard)) = (self.credential, guard) {
+            guard.forgive(Credential::Pin);
+            view.put(&guard);
+        }
+    }
+
     fn end_others(&self, view: &mut View<'_>) -> Vec<SessionId> {
         let now = view.now();
         let mut ended = Vec::new();
@@ -127,16 +140,17 @@ impl ApplyCredential {
     }
 }
 
-/// A right password whose hash is of an older cost is kept with today's.
+/// A right password or PIN whose hash is of an older cost is kept with today's.
 #[derive(Debug)]
-pub(crate) struct UpgradePassword {
+pub(crate) struct UpgradeCredential {
     pub(crate) account: AccountId,
+    pub(crate) credential: Credential,
     /// The sealed hash that was compared with.
     pub(crate) old: Vec<u8>,
     pub(crate) new: Vec<u8>,
 }
 
-impl Command for UpgradePassword {
+impl Command for UpgradeCredential {
     type Answer = ();
     const NAME: &'static str = "identity.upgrade_password";
 
@@ -150,9 +164,9 @@ impl Command for UpgradePassword {
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
         if let Some(mut row) = view.get::<AccountRow>(self.account.as_bytes())
-            && row.password == self.old
+            && *row.hash_of(self.credential) == self.old
         {
-            row.password.clone_from(&self.new);
+            row.credential_mut(self.credential).0.clone_from(&self.new);
             view.put(&row);
         }
         Ok(())

@@ -65,6 +65,7 @@ impl Command for Delete {
         row.delete_time = since.0;
         row.purge_time = since.plus(GRACE).0;
         row.password.clear();
+        row.pin.clear();
         row.touch(now);
         view.put(&row);
         let mut draft = told("identity.deleted", Action::Delete, &row, &self.caller);
@@ -130,6 +131,7 @@ impl Command for Purge {
         row.number.clear();
         row.profile.clear();
         row.password.clear();
+        row.pin.clear();
         row.addresses.iter_mut().for_each(|address| address.address.clear());
         row.purged = true;
         row.touch(view.now());

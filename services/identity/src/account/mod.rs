@@ -13,7 +13,7 @@ use sammati_kernel::{Caller, Micros};
 use sammati_server::event::Draft;
 
 pub(crate) use address::{CreateAddress, PreferAddress};
-pub(crate) use credential::{ApplyCredential, ConsumeCredential, UpgradePassword, may_set, time_of};
+pub(crate) use credential::{ApplyCredential, ConsumeCredential, UpgradeCredential, may_set, time_of};
 pub use delete::Erases;
 pub(crate) use delete::{Delete, purge};
 pub(crate) use demographics::{Found, compare};

@@ -5,6 +5,8 @@ use sammati_api::types::v1::ConsentStamp;
 use sammati_kernel::AccountId;
 use sammati_store::{Cell, Column, Record, Table};
 
+use crate::vault::Sealed;
+
 /// A person's account. What is personal in it is sealed under her data key.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct AccountRow {
@@ -54,6 +56,46 @@ pub(crate) struct AccountRow {
     /// Whether its representations have ended since it was deleted.
     #[prost(bool, tag = "18")]
     pub(crate) alone: bool,
+    /// The PHC string of her PIN, sealed; empty without one.
+    #[prost(bytes = "vec", tag = "30")]
+    pub(crate) pin: Vec<u8>,
+    /// When the proof was consumed that set or removed the PIN last.
+    #[prost(int64, tag = "31")]
+    pub(crate) pin_time: i64,
+}
+
+/// What she sets herself, and proves herself with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Credential {
+    Password,
+    Pin,
+}
+
+impl Credential {
+    /// The one that a factor asks for.
+    pub(crate) const fn of(factor: api::Factor) -> Option<Self> {
+        match factor {
+            api::Factor::Password => Some(Self::Password),
+            api::Factor::Pin => Some(Self::Pin),
+            _ => None,
+        }
+    }
+
+    /// As events name it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::Pin => "pin",
+        }
+    }
+
+    /// What it is sealed as.
+    pub(crate) const fn sealed(self) -> Sealed {
+        match self {
+            Self::Password => Sealed::Password,
+            Self::Pin => Sealed::Pin,
+        }
+    }
 }
 
 /// One of her addresses.
@@ -127,6 +169,30 @@ impl AccountRow {
 
     pub(crate) fn state(&self) -> api::account::State {
         api::account::State::try_from(self.state).unwrap_or_default()
+    }
+
+    /// The sealed hash of a credential; empty without one.
+    pub(crate) const fn hash_of(&self, credential: Credential) -> &Vec<u8> {
+        match credential {
+            Credential::Password => &self.password,
+            Credential::Pin => &self.pin,
+        }
+    }
+
+    /// The same and when it was set or removed last, to be changed.
+    pub(crate) const fn credential_mut(&mut self, credential: Credential) -> (&mut Vec<u8>, &mut i64) {
+        match credential {
+            Credential::Password => (&mut self.password, &mut self.credential_time),
+            Credential::Pin => (&mut self.pin, &mut self.pin_time),
+        }
+    }
+
+    /// When a credential was set or removed last.
+    pub(crate) const fn set_time(&self, credential: Credential) -> i64 {
+        match credential {
+            Credential::Password => self.credential_time,
+            Credential::Pin => self.pin_time,
+        }
     }
 
     pub(crate) fn is_active(&self) -> bool {

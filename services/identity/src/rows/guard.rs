@@ -21,6 +21,9 @@ pub(crate) struct GuardRow {
     /// Addresses asked for on that day that somebody had.
     #[prost(int32, tag = "6")]
     pub(crate) taken: i32,
+    /// PINs tried on that day since the last right one, or since it was set.
+    #[prost(int32, tag = "20")]
+    pub(crate) pins: i32,
 }
 
 /// The blocks of one purpose.

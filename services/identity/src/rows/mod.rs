@@ -7,7 +7,7 @@ mod representation;
 mod session;
 mod transaction;
 
-pub(crate) use account::{AccountRow, AddressRow, DataKeyRow, Portrait, PortraitRow, Profile};
+pub(crate) use account::{AccountRow, AddressRow, Credential, DataKeyRow, Portrait, PortraitRow, Profile};
 pub(crate) use guard::{GuardRow, PurposeBlock};
 pub(crate) use participant::ParticipantRow;
 pub(crate) use representation::{EvidenceRow, Mandate, RepresentationRow};

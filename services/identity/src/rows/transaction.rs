@@ -1,5 +1,6 @@
 //! A transaction, as it is kept.
 
+use sammati_api::identity::v1::BoundAction;
 use sammati_api::types::v1::ConsentStamp;
 use sammati_kernel::TransactionId;
 use sammati_store::{Cell, Column, Record, Table};
@@ -89,6 +90,9 @@ pub(crate) struct TransactionRow {
     /// Its id as others see it, which does not tell where it lives.
     #[prost(bytes = "vec", tag = "30")]
     pub(crate) veiled: Vec<u8>,
+    /// The one call that a STEP_UP is for.
+    #[prost(message, optional, tag = "40")]
+    pub(crate) bound_to: Option<BoundAction>,
 }
 
 /// One attempt to prove it, counted before anything is compared.

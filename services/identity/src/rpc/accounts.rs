@@ -2,10 +2,11 @@
 
 use chrono::{DateTime, Datelike};
 use sammati_api::identity::v1 as api;
-use sammati_api::identity::v1::set_credential_request::Credential;
+use sammati_api::identity::v1::set_credential_request::Credential as ApiCredential;
 use sammati_api::identity::v1::transaction::{Purpose, State};
 use sammati_kernel::{
     AccountId, Caller, LocalPart, Micros, Reason, Refusal, Secret, Slot, Violations, weakness_of_password,
+    weakness_of_pin,
 };
 use sammati_store::Outcome;
 
@@ -15,10 +16,10 @@ use crate::account::{
 };
 use crate::password;
 use crate::policy;
-use crate::rows::{TransactionRow, check_etag};
+use crate::rows::{Credential, TransactionRow, check_etag};
 use crate::service::Inner;
 use crate::session::{OpenSession, may_log_in};
-use crate::vault::{Sealed, broken};
+use crate::vault::{DataKey, broken};
 use crate::wire::{self, Shown};
 
 impl Inner {
@@ -134,15 +135,13 @@ impl Inner {
         let mut v = Violations::new();
         let account = wire::named(&mut v, "name", &request.name);
         let transaction = self.transaction_named(&mut v, "transaction", &request.transaction);
-        let password = credential(&mut v, request.credential.as_ref());
+        let wanted = credential(&mut v, request.credential.as_ref());
         let (key, ()) = Refusal::both(key, v.check())?;
         let (account, transaction): (AccountId, _) = (wire::present(account)?, wire::present(transaction)?);
         policy::own_account(caller, account)?;
-        if let Some(weak) = password.as_ref().and_then(|p| weakness_of_password(p.expose())) {
-            return Err(Refusal {
-                reason: Reason::CredentialWeak,
-                ..Refusal::field("password", weak)
-            });
+        let (credential, secret) = wire::present(wanted)?;
+        if let Some(secret) = &secret {
+            strong(credential, secret)?;
         }
         let (row, _) = self.transaction(caller, transaction).await?;
         let (before, data_key) = self.her_account(caller, account, false).await?;
@@ -151,8 +150,8 @@ impl Inner {
         if row.state_at(self.now()) != State::Consumed {
             may_set(&row, account, caller, self.now())?;
             check_etag(&request.etag, before.row.version)?;
-            if let Some(password) = &password {
-                self.check_new(&before, &data_key, password).await?;
+            if let Some(secret) = &secret {
+                self.check_new(&before, &data_key, credential, secret).await?;
             }
         }
         let consume = ConsumeCredential {
@@ -164,9 +163,9 @@ impl Inner {
             Outcome::Fresh(at) => at,
             Outcome::Known(bytes) => time_of(&bytes).ok_or_else(|| broken("an outcome without time"))?,
         };
-        if before.row.credential_time < consumed.0 {
-            let sealed = match password {
-                Some(password) => data_key.seal(Sealed::Password, self.passwords.hash(password).await?.as_bytes())?,
+        if before.row.set_time(credential) < consumed.0 {
+            let hash = match secret {
+                Some(secret) => data_key.seal(credential.sealed(), self.passwords.hash(secret).await?.as_bytes())?,
                 None => Vec::new(),
             };
             let keep = caller.session();
@@ -176,7 +175,8 @@ impl Inner {
                 consumed,
                 account,
                 etag: request.etag,
-                password: sealed,
+                credential,
+                hash,
                 keep,
             };
             let ended = self.store.apply(apply).await?;
@@ -215,21 +215,25 @@ impl Inner {
         Ok(wire::account(shown, caller.is_operator()))
     }
 
-    /// A new password is not the old one.
+    /// A new password or PIN is not the old one.
     async fn check_new(
         &self,
         before: &Shown,
-        key: &crate::vault::DataKey,
-        password: &Secret<String>,
+        key: &DataKey,
+        credential: Credential,
+        secret: &Secret<String>,
     ) -> Result<(), Refusal> {
-        if before.row.password.is_empty() {
+        let hash = before.row.hash_of(credential);
+        if hash.is_empty() {
             return Ok(());
         }
-        let phc = key.open_text(Sealed::Password, &before.row.password)?;
-        if self.passwords.compare(password.clone(), Some(phc)).await?.matches {
-            return Err(
-                Refusal::new(Reason::CredentialReused).saying("this is your password already; choose another one")
-            );
+        let phc = key.open_text(credential.sealed(), hash)?;
+        if self.passwords.compare(secret.clone(), Some(phc)).await?.matches {
+            let why = match credential {
+                Credential::Password => "this is your password already; choose another one",
+                Credential::Pin => "this is your PIN already; choose another one",
+            };
+            return Err(Refusal::new(Reason::CredentialReused).saying(why));
         }
         Ok(())
     }
@@ -307,24 +311,49 @@ pub(super) fn local_part(field: &'static str, text: &str) -> Result<LocalPart, R
     })
 }
 
-/// The password to set; `None` to remove it.
-fn credential(v: &mut Violations, given: Option<&Credential>) -> Option<Secret<String>> {
+/// Whether it is good enough.
+fn strong(credential: Credential, secret: &Secret<String>) -> Result<(), Refusal> {
+    let weak = match credential {
+        Credential::Password => weakness_of_password(secret.expose()),
+        Credential::Pin => weakness_of_pin(secret.expose()),
+    };
+    weak.map_or(Ok(()), |weak| {
+        Err(Refusal {
+            reason: Reason::CredentialWeak,
+            ..Refusal::field(credential.as_str(), weak)
+        })
+    })
+}
+
+/// What to set; with `None` it is removed.
+fn credential(v: &mut Violations, given: Option<&ApiCredential>) -> Option<(Credential, Option<Secret<String>>)> {
     match given {
-        Some(Credential::Password(text))
+        Some(ApiCredential::Password(text))
             if text.chars().count() <= password::MAX_CHARACTERS && !text.contains(char::is_control) =>
         {
-            Some(text.clone().into())
+            Some((Credential::Password, Some(text.clone().into())))
         }
-        Some(Credential::Password(_)) => {
+        Some(ApiCredential::Password(_)) => {
             v.add(
                 "password",
                 "must be 8 to 128 characters, none of them a control character",
             );
             None
         }
-        Some(Credential::Clear(true)) => None,
-        Some(Credential::Clear(false)) | None => {
-            v.add("credential", "required: password, or clear = true");
+        Some(ApiCredential::Pin(pin)) if pin.len() == 4 && pin.bytes().all(|b| b.is_ascii_digit()) => {
+            Some((Credential::Pin, Some(pin.clone().into())))
+        }
+        Some(ApiCredential::Pin(_)) => {
+            v.add("pin", "must be 4 digits");
+            None
+        }
+        Some(ApiCredential::Clear(true)) => Some((Credential::Password, None)),
+        Some(ApiCredential::ClearPin(true)) => Some((Credential::Pin, None)),
+        Some(ApiCredential::Clear(false) | ApiCredential::ClearPin(false)) | None => {
+            v.add(
+                "credential",
+                "required: password, pin, or one of clear and clear_pin as true",
+            );
             None
         }
     }

@@ -12,15 +12,16 @@ use sammati_api::identity::v1::representation_service_server::RepresentationServ
 use sammati_api::identity::v1::session_service_server::SessionService;
 use sammati_api::identity::v1::transaction_service_server::TransactionService;
 use sammati_api::identity::v1::{
-    AcceptRepresentationRequest, AccessToken, Account, ActivateParticipantRequest, ActivateRepresentationRequest,
-    CreateAccountRequest, CreateAccountResponse, CreateAddressRequest, CreateParticipantRequest,
-    CreateParticipantSessionRequest, CreateRepresentationRequest, CreateSessionRequest, CreateTransactionRequest,
-    DeleteAccountRequest, EndRepresentationRequest, ExchangeTokenRequest, GetAccountRequest, GetParticipantRequest,
-    ListKeysRequest, ListKeysResponse, ListRepresentationsRequest, ListRepresentationsResponse, Participant,
-    RefreshSessionRequest, Representation, ResendOtpRequest, ResolveSubjectRequest, ResolveSubjectResponse,
-    RevokeSessionsRequest, RevokeSessionsResponse, Session, SetCredentialRequest, SetPreferredAddressRequest,
-    SuggestAddressesRequest, SuggestAddressesResponse, SuspendParticipantRequest, Transaction,
-    UpdateParticipantRequest, VerifyTransactionRequest, WatchChangesRequest, WatchChangesResponse,
+    AcceptRepresentationRequest, AccessToken, Account, ActionToken, ActivateParticipantRequest,
+    ActivateRepresentationRequest, AuthorizeActionRequest, CreateAccountRequest, CreateAccountResponse,
+    CreateAddressRequest, CreateParticipantRequest, CreateParticipantSessionRequest, CreateRepresentationRequest,
+    CreateSessionRequest, CreateTransactionRequest, DeleteAccountRequest, EndRepresentationRequest,
+    ExchangeTokenRequest, GetAccountRequest, GetParticipantRequest, ListKeysRequest, ListKeysResponse,
+    ListRepresentationsRequest, ListRepresentationsResponse, Participant, RefreshSessionRequest, Representation,
+    ResendOtpRequest, ResolveSubjectRequest, ResolveSubjectResponse, RevokeSessionsRequest, RevokeSessionsResponse,
+    Session, SetCredentialRequest, SetPreferredAddressRequest, SuggestAddressesRequest, SuggestAddressesResponse,
+    SuspendParticipantRequest, Transaction, UpdateParticipantRequest, VerifyTransactionRequest, WatchChangesRequest,
+    WatchChangesResponse,
 };
 use sammati_server::authz;
 use sammati_server::error::status;
@@ -131,6 +132,18 @@ impl SessionService for Identity {
         let caller = authz::caller(&request)?.clone();
         self.0
             .exchange_token(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(status)
+    }
+
+    async fn authorize_action(
+        &self,
+        request: Request<AuthorizeActionRequest>,
+    ) -> Result<Response<ActionToken>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.0
+            .authorize_action(&caller, request.into_inner())
             .await
             .map(Response::new)
             .map_err(status)

@@ -10,6 +10,7 @@ mod participants;
 mod proof;
 mod representations;
 mod sessions;
+mod step_up;
 mod subject;
 mod transactions;
 

@@ -7,9 +7,9 @@ use sammati_api::provider::v1::complete_kyc_response::Verdict;
 use sammati_kernel::{AccountId, Caller, MobileNumber, Reason, Refusal, Secret};
 use tonic::Request;
 
-use crate::account::UpgradePassword;
+use crate::account::UpgradeCredential;
 use crate::providers::kyc_refusal;
-use crate::rows::{AccountRow, Portrait, PortraitRow, Profile, TransactionRow};
+use crate::rows::{Credential, Portrait, PortraitRow, Profile, TransactionRow};
 use crate::service::Inner;
 use crate::transaction::{Known, Matched, Settle};
 use crate::vault::{DataKey, Sealed};
@@ -92,42 +92,50 @@ impl Inner {
         })
     }
 
-    /// Compares a password of a counted attempt, and notes what came of it. Unknown accounts take as long.
-    pub(super) async fn check_password(
+    /// Compares the password or PIN of a counted attempt, and notes what came of it. Unknown accounts take as long.
+    pub(super) async fn check_secret(
         &self,
         caller: &Caller,
         row: &TransactionRow,
         number: u8,
-        password: &Secret<String>,
+        secret: &Secret<String>,
     ) -> Result<(), Refusal> {
-        let kept = self.kept_password(row.account().filter(|_| !row.decoy)).await?;
+        let credential = Credential::of(row.factor()).ok_or(Reason::Internal)?;
+        let kept = self.kept_hash(row.account().filter(|_| !row.decoy), credential).await?;
         let phc = match &kept {
-            Some((_, sealed, key)) => Some(key.open_text(Sealed::Password, sealed)?),
+            Some((_, sealed, key)) => Some(key.open_text(credential.sealed(), sealed)?),
             None => None,
         };
-        let compared = self.passwords.compare(password.clone(), phc).await?;
+        let compared = self.passwords.compare(secret.clone(), phc).await?;
         let found = if compared.matches {
-            Matched::Password
+            Matched::Credential
         } else {
             Matched::No
         };
         self.settle(caller, row, number, found).await?;
         if let (Some(phc), Some((account, old, key))) = (compared.upgrade, kept) {
-            let new = key.seal(Sealed::Password, phc.as_bytes())?;
-            self.store.apply(UpgradePassword { account, old, new }).await?;
+            let new = key.seal(credential.sealed(), phc.as_bytes())?;
+            let upgrade = UpgradeCredential {
+                account,
+                credential,
+                old,
+                new,
+            };
+            self.store.apply(upgrade).await?;
         }
         Ok(())
     }
 
-    /// The sealed hash of an account's password, and the key it is sealed under.
-    async fn kept_password(
+    /// The sealed hash of an account's password or PIN, and the key it is sealed under.
+    async fn kept_hash(
         &self,
         account: Option<AccountId>,
+        credential: Credential,
     ) -> Result<Option<(AccountId, Vec<u8>, DataKey)>, Refusal> {
         let found = self.account_or_nobody(account).await?;
         Ok(found.zip(account).and_then(|((shown, key), account)| {
-            let AccountRow { password, .. } = shown.row;
-            (!password.is_empty()).then_some((account, password, key))
+            let hash = shown.row.hash_of(credential).clone();
+            (!hash.is_empty()).then_some((account, hash, key))
         }))
     }
 

@@ -5,6 +5,7 @@ use sammati_kernel::{AccountId, Caller, MobileNumber, Reason, Refusal, Slot, mas
 use sammati_store::{ClaimKey, RequestKey};
 
 use crate::lookup::slot_of;
+use crate::rows::Credential;
 use crate::service::Inner;
 use crate::vault::broken;
 use crate::wire::{Beginning, Subject};
@@ -57,7 +58,9 @@ impl Inner {
                 self.routed(who, key).await
             }
             Subject::Caller => {
-                let account = caller.account().ok_or(Reason::NotAvailable)?;
+                // Who acts for another proves that it is he who is there.
+                let acting = caller.representing().map(|acting| acting.representative);
+                let account = acting.or(caller.account()).ok_or(Reason::NotAvailable)?;
                 let who = self.by_account(Some(account), "", beginning.factor).await?;
                 let usable = !who.decoy;
                 self.routed(Who { usable, ..who }, key).await
@@ -81,13 +84,13 @@ impl Inner {
         let Some((shown, _)) = self.account_or_nobody(account).await? else {
             return Ok(self.nobody(named, factor));
         };
-        if factor == Factor::Password {
+        if let Some(credential) = Credential::of(factor) {
             let id = shown.row.id().ok_or_else(|| broken("an account without id"))?;
             return Ok(Who {
                 slot: id.slot(),
                 subject: id.to_vec(),
                 account: Some(id),
-                decoy: shown.row.password.is_empty(),
+                decoy: shown.row.hash_of(credential).is_empty(),
                 ..Who::of([0; 32])
             });
         }
@@ -108,7 +111,7 @@ impl Inner {
     fn nobody(&self, named: &str, factor: Factor) -> Who {
         let subject = self.lookup.nobody(named, factor);
         let masked = match factor {
-            Factor::Password => String::new(),
+            Factor::Password | Factor::Pin => String::new(),
             _ => format!("******{:04}", self.lookup.invented_digits(&subject)),
         };
         Who {

@@ -57,6 +57,7 @@ impl Inner {
             otp: otp.clone(),
             usable: who.usable,
             consent: request.consent.clone(),
+            bound_to: request.bound_to.clone(),
         };
         let language = request.consent.as_ref().map_or("en", |stamp| stamp.language.as_str());
         let id = match self.store.run(begin, Some(key)).await? {
@@ -151,7 +152,7 @@ impl Inner {
         if verdict(&row, number) == Verdict::Pending {
             match proof {
                 Proof::Otp(otp) => self.complete_kyc(caller, &row, &key, number, otp).await?,
-                Proof::Password(password) => self.check_password(caller, &row, number, password).await?,
+                Proof::Password(secret) | Proof::Pin(secret) => self.check_secret(caller, &row, number, secret).await?,
             }
             row = self.transaction(caller, id).await?.0;
         }

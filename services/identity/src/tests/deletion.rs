@@ -7,11 +7,13 @@ use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::Factor;
 use sammati_api::identity::v1::account::State;
 use sammati_api::identity::v1::create_transaction_request::Subject;
+use sammati_api::identity::v1::set_credential_request::Credential;
 use sammati_api::identity::v1::transaction::Purpose;
 use sammati_kernel::{AccountId, Actor, Caller, Reason, Refusal};
 use sammati_store::{Reader, Traces};
 
 use super::fixture::{Fixture, aadhaar, app, fixtures, mobile, operator, person, reason};
+use super::step_up;
 use crate::account::{Erases, purge};
 use crate::rows::{
     AccountRow, DataKeyRow, GuardRow, ParticipantRow, PortraitRow, RepresentationRow, SessionRow, TransactionRow,
@@ -161,6 +163,10 @@ async fn a3_after_the_time_of_grace_nothing_personal_is_left_and_audit_is_asked(
     for fixture in fixtures().await {
         let session = fixture.enrol(1).await.session.unwrap();
         let account = AccountId::parse_name(&session.account).unwrap();
+        let her = (person(&session), session.account.clone());
+        step_up::set(&fixture, &her, 1, Credential::Pin("2580".into()))
+            .await
+            .unwrap();
         let store = &fixture.inner.store;
         let row = || async {
             store
@@ -168,6 +174,7 @@ async fn a3_after_the_time_of_grace_nothing_personal_is_left_and_audit_is_asked(
                 .await
         };
         let before = row().await.unwrap().unwrap().record;
+        assert!(!before.pin.is_empty());
         fixture
             .inner
             .delete_account(&proved(&fixture, &session), deleting(&fixture, &session.account))
@@ -187,7 +194,8 @@ async fn a3_after_the_time_of_grace_nothing_personal_is_left_and_audit_is_asked(
         assert_eq!(*audit.of.lock().unwrap(), [account], "once it has answered, no more");
         assert_eq!(fixture.count_events("identity.purged").await, 1);
         let after = row().await.unwrap().unwrap().record;
-        assert!(after.purged && after.number.is_empty() && after.profile.is_empty() && after.password.is_empty());
+        assert!(after.purged && after.number.is_empty() && after.profile.is_empty());
+        assert!(after.password.is_empty() && after.pin.is_empty());
         assert!(after.addresses.iter().all(|address| address.address.is_empty()));
         let key = before.key.clone();
         let (data_key, portrait) = store
@@ -203,7 +211,7 @@ async fn a3_after_the_time_of_grace_nothing_personal_is_left_and_audit_is_asked(
             let folder = std::fs::read_dir(path.parent().unwrap()).unwrap();
             let files = folder.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
             let all: Vec<u8> = files.flat_map(|file| std::fs::read(file).unwrap()).collect();
-            for gone in [&before.profile, &before.number] {
+            for gone in [&before.profile, &before.number, &before.pin] {
                 assert!(!all.windows(gone.len()).any(|part| part == gone.as_slice()));
             }
         }

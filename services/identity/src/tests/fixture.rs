@@ -270,6 +270,7 @@ impl Fixture {
             factor: factor.into(),
             consent: (factor == Factor::AadhaarOtp).then_some(consent),
             subject,
+            bound_to: None,
         }
     }
 

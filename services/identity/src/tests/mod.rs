@@ -10,3 +10,4 @@ mod known;
 mod participants;
 mod representations;
 mod sessions;
+mod step_up;

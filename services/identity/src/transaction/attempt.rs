@@ -9,16 +9,28 @@ use sammati_store::{ClaimKey, Command, Keys, View};
 use super::{ATTEMPTS, refused, told};
 use crate::lookup::Lookup;
 use crate::policy;
-use crate::rows::{AttemptRow, GuardRow, PortraitRow, TransactionRow, Verdict, check_etag};
+use crate::rows::{AttemptRow, Credential, GuardRow, PortraitRow, TransactionRow, Verdict, check_etag};
 
 /// What the person shows.
 #[derive(Debug, Clone)]
 pub(crate) enum Proof {
     Otp(Secret<String>),
     Password(Secret<String>),
+    Pin(Secret<String>),
 }
 
-/// Counts an attempt. An OTP of ours is compared at once; an agency's or a password only after the commit.
+impl Proof {
+    /// The credential that it is; none for an OTP.
+    pub(crate) const fn credential(&self) -> Option<Credential> {
+        match self {
+            Self::Otp(_) => None,
+            Self::Password(_) => Some(Credential::Password),
+            Self::Pin(_) => Some(Credential::Pin),
+        }
+    }
+}
+
+/// Counts an attempt. An OTP of ours is compared at once; an agency's, a password or a PIN only after the commit.
 #[derive(Debug)]
 pub(crate) struct CountAttempt {
     pub(crate) caller: Caller,
@@ -106,25 +118,25 @@ fn keep(view: &mut View<'_>, mut row: TransactionRow, guard: &GuardRow) -> u8 {
 
 impl CountAttempt {
     fn may_attempt(&self, row: &TransactionRow, guard: &mut GuardRow, now: Micros) -> Result<(), Refusal> {
-        let password = row.factor() == Factor::Password;
-        if password != matches!(self.proof, Proof::Password(_)) {
-            let wanted = if password {
-                "this transaction is proved with the password"
-            } else {
-                "this transaction is proved with the OTP"
+        let credential = Credential::of(row.factor());
+        if credential != self.proof.credential() {
+            let wanted = match credential {
+                Some(Credential::Password) => "this transaction is proved with the password",
+                Some(Credential::Pin) => "this transaction is proved with the PIN",
+                None => "this transaction is proved with the OTP",
             };
             return Err(Refusal::new(Reason::FactorNotAllowed).saying(wanted));
         }
         let state = row.state_at(now);
-        if !password && matches!(state, State::Challenged | State::Blocked) {
+        if credential.is_none() && matches!(state, State::Challenged | State::Blocked) {
             guard.check(row.purpose(), now)?;
         }
         if state == State::Blocked || (state == State::Challenged && row.attempts.len() >= ATTEMPTS) {
             return Err(exhausted(row, guard, now));
         }
         row.require(State::Challenged, now)?;
-        if password {
-            return guard.count_password(now);
+        if let Some(credential) = credential {
+            return guard.count(credential, now);
         }
         if now.0 >= row.otp_end {
             return Err(
@@ -154,10 +166,9 @@ impl CountAttempt {
 
 /// No guess is left: what blocks her, if something does. Guesses that nobody compared, because UIDAI was away, do not.
 fn exhausted(row: &TransactionRow, guard: &mut GuardRow, now: Micros) -> Refusal {
-    let block = if row.factor() == Factor::Password {
-        guard.count_password(now)
-    } else {
-        guard.check(row.purpose(), now)
+    let block = match Credential::of(row.factor()) {
+        Some(credential) => guard.count(credential, now),
+        None => guard.check(row.purpose(), now),
     };
     block.err().unwrap_or_else(no_guess_left)
 }
@@ -173,6 +184,7 @@ pub(crate) fn mismatch(factor: Factor, number: usize) -> Refusal {
     let left = ATTEMPTS.saturating_sub(number);
     let (reason, what) = match factor {
         Factor::Password => (Reason::CredentialMismatch, "password"),
+        Factor::Pin => (Reason::CredentialMismatch, "PIN"),
         _ => (Reason::OtpMismatch, "OTP"),
     };
     let then = match left {
@@ -194,8 +206,8 @@ fn byte(number: usize) -> u8 {
 pub(crate) enum Matched {
     /// It was wrong.
     No,
-    /// The password was right.
-    Password,
+    /// The password or PIN was right.
+    Credential,
     /// The agency knows her.
     Kyc(Box<Known>),
 }
@@ -262,7 +274,7 @@ impl Command for Settle {
         let mut candidates = Vec::new();
         let verdict = match &self.found {
             Matched::No => Verdict::Rejected,
-            Matched::Password => {
+            Matched::Credential => {
                 candidates.push(row.account.clone());
                 Verdict::Matched
             }
@@ -320,13 +332,14 @@ impl Conclusion<'_> {
                 row.candidates = self.candidates;
             }
         }
-        if right && row.factor() == Factor::Password {
-            guard.forgive();
+        let credential = Credential::of(row.factor());
+        if let Some(credential) = credential.filter(|_| right) {
+            guard.forgive(credential);
         }
         let wrong = row.attempts.iter().filter(|a| a.verdict() == Verdict::Rejected).count();
         if !right && wrong >= ATTEMPTS && row.state_at(now) == State::Challenged {
             row.state = State::Blocked.into();
-            if row.factor() != Factor::Password {
+            if credential.is_none() {
                 guard.block(row.purpose(), now);
             }
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sammati_api::audit::v1::event::Action;
-use sammati_api::identity::v1::Factor;
 use sammati_api::identity::v1::transaction::{Purpose, State};
+use sammati_api::identity::v1::{BoundAction, Factor};
 use sammati_api::types::v1::ConsentStamp;
 use sammati_kernel::{AccountId, Caller, Micros, Reason, Refusal, Secret, Slot, TransactionId};
 use sammati_server::event::micros;
@@ -41,6 +41,8 @@ pub(crate) struct Begin {
     /// Whether she who proves herself has what the factor asks for.
     pub(crate) usable: bool,
     pub(crate) consent: Option<ConsentStamp>,
+    /// The one call that a STEP_UP is for.
+    pub(crate) bound_to: Option<BoundAction>,
 }
 
 impl Command for Begin {
@@ -53,7 +55,7 @@ impl Command for Begin {
 
     /// Who cannot sign in cannot take anything back.
     fn is_essential(&self) -> bool {
-        self.purpose == Purpose::Login
+        matches!(self.purpose, Purpose::Login | Purpose::StepUp)
     }
 
     fn reads(&self, keys: &mut Keys) {
@@ -96,7 +98,10 @@ impl Begin {
             }
         }
         if !self.usable {
-            let why = "your account has no password or mobile to prove yourself with; use the other factor";
+            let why = match self.factor {
+                Factor::Pin => "your account has no PIN; set one with SetCredential",
+                _ => "your account has no password or mobile to prove yourself with; use the other factor",
+            };
             return Err(Refusal::new(Reason::FactorNotAllowed).saying(why));
         }
         Ok(())
@@ -153,6 +158,7 @@ impl Begin {
             create_time: now.0,
             update_time: now.0,
             consent: self.consent.clone(),
+            bound_to: self.bound_to.clone(),
             mobile: self.mobile.clone(),
             language: self
                 .consent

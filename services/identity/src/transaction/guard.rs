@@ -7,7 +7,7 @@ use sammati_api::identity::v1::transaction::Purpose;
 use sammati_kernel::{Micros, Reason, Refusal};
 
 use super::probe::{PROBES, probe_limit};
-use crate::rows::{GuardRow, PurposeBlock};
+use crate::rows::{Credential, GuardRow, PurposeBlock};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// The first and second block of a day.
@@ -16,8 +16,8 @@ const BLOCK: Duration = Duration::from_secs(30 * 60);
 const SENDS_A_DAY: usize = 10;
 /// The block of a day that lasts a day.
 const ABUSE: usize = 3;
-/// Passwords tried in a day before the account is locked.
-const PASSWORDS_A_DAY: i32 = 5;
+/// Passwords, or PINs, tried in a day before they are refused.
+const TRIES_A_DAY: i32 = 5;
 /// Indian time is this far ahead of UTC: a day of password tries ends at midnight where people live.
 const IST_SECONDS: i64 = 5 * 3600 + 30 * 60;
 
@@ -81,6 +81,26 @@ impl GuardRow {
         Ok(())
     }
 
+    /// Counts one about to be compared.
+    pub(crate) fn count(&mut self, credential: Credential, now: Micros) -> Result<(), Refusal> {
+        match credential {
+            Credential::Password => self.count_password(now),
+            Credential::Pin => self.count_pin(now),
+        }
+    }
+
+    /// Counts a PIN about to be compared.
+    pub(crate) fn count_pin(&mut self, now: Micros) -> Result<(), Refusal> {
+        if self.day == day(now) && self.pins >= TRIES_A_DAY {
+            return Err(Refusal::new(Reason::AccountLocked)
+                .saying("five wrong PINs today; set a new PIN on the strength of an OTP, or try again tomorrow")
+                .retry_after(self.day_end().since(now)));
+        }
+        self.begin_day(now);
+        self.pins += 1;
+        Ok(())
+    }
+
     /// Refuses once too many addresses were asked for today that somebody had.
     pub(crate) fn check_taken(&self, now: Micros) -> Result<(), Refusal> {
         if self.day == day(now) && self.taken >= PROBES {
@@ -99,7 +119,7 @@ impl GuardRow {
     fn begin_day(&mut self, now: Micros) {
         let today = day(now);
         if self.day != today {
-            (self.day, self.passwords, self.taken) = (today, 0, 0);
+            (self.day, self.passwords, self.pins, self.taken) = (today, 0, 0, 0);
         }
     }
 
@@ -107,14 +127,17 @@ impl GuardRow {
         Micros::from_seconds((self.day + 1) * 86_400 - IST_SECONDS)
     }
 
-    /// A right password forgives the wrong ones.
-    pub(crate) const fn forgive(&mut self) {
-        self.passwords = 0;
+    /// A right one forgives the wrong ones.
+    pub(crate) const fn forgive(&mut self, credential: Credential) {
+        match credential {
+            Credential::Password => self.passwords = 0,
+            Credential::Pin => self.pins = 0,
+        }
     }
 
     /// Until when passwords are refused, if they are.
     pub(crate) fn lock_until(&self, now: Micros) -> Option<Micros> {
-        let locked = self.day == day(now) && self.passwords >= PASSWORDS_A_DAY;
+        let locked = self.day == day(now) && self.passwords >= TRIES_A_DAY;
         locked.then(|| self.day_end())
     }
 }
@@ -174,7 +197,7 @@ mod tests {
         for _ in 0..4 {
             guard.count_password(T).unwrap();
         }
-        guard.forgive();
+        guard.forgive(Credential::Password);
         for _ in 0..5 {
             guard.count_password(T).unwrap();
         }
@@ -186,5 +209,20 @@ mod tests {
         );
         assert_eq!((until.seconds() + IST_SECONDS) % 86_400, 0, "midnight in India");
         assert!(guard.count_password(until).is_ok());
+    }
+
+    #[test]
+    fn five_pins_a_day_beside_the_passwords() {
+        let mut guard = GuardRow::of(b"x");
+        for _ in 0..5 {
+            guard.count_pin(T).unwrap();
+        }
+        let refused = guard.count_pin(T).unwrap_err();
+        let wait = refused.retry_after.unwrap();
+        assert_eq!(refused.reason, Reason::AccountLocked);
+        assert!(guard.lock_until(T).is_none() && guard.count_password(T).is_ok());
+        assert!(guard.count_pin(T.plus(wait)).is_ok(), "the next day");
+        guard.forgive(Credential::Pin);
+        assert_eq!(guard.pins, 0);
     }
 }

@@ -7,6 +7,7 @@ mod guard;
 mod probe;
 mod resend;
 mod started;
+mod step_up;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub(crate) use forget::forget;
 pub(crate) use probe::CountProbe;
 pub(crate) use resend::Resend;
 pub(crate) use started::Started;
+pub(crate) use step_up::StepUp;
 
 use crate::rows::TransactionRow;
 

@@ -74,9 +74,11 @@ pub(crate) fn account(shown: Shown, masked: bool) -> Account {
 
 fn factors(row: &AccountRow) -> Vec<i32> {
     let password = (!row.password.is_empty()).then_some(Factor::Password);
+    let pin = (!row.pin.is_empty()).then_some(Factor::Pin);
     [Factor::AadhaarOtp, Factor::MobileOtp]
         .into_iter()
         .chain(password)
+        .chain(pin)
         .map(i32::from)
         .collect()
 }

@@ -4,9 +4,10 @@ use sammati_api::identity::v1::create_transaction_request::Subject as ApiSubject
 use sammati_api::identity::v1::transaction::{Purpose, State};
 use sammati_api::identity::v1::verify_transaction_request::Proof as ApiProof;
 use sammati_api::identity::v1::{
-    Candidate, CreateTransactionRequest, Factor, KycState, Transaction, VerifyTransactionRequest,
+    BoundAction, Candidate, CreateTransactionRequest, Factor, KycState, Transaction, VerifyTransactionRequest,
 };
 use sammati_kernel::{AadhaarNumber, AbhaNumber, Caller, Micros, MobileNumber, Reason, Refusal, Violations};
+use sammati_server::action;
 use sammati_server::event::timestamp;
 
 use super::request::{self, Named};
@@ -39,14 +40,14 @@ pub(crate) fn beginning(request: &CreateTransactionRequest) -> Result<Beginning,
     if purpose == Purpose::Unspecified {
         v.add(
             "purpose",
-            "required: PURPOSE_ENROL, PURPOSE_LOGIN or PURPOSE_SET_CREDENTIAL",
+            "required: PURPOSE_ENROL, PURPOSE_LOGIN, PURPOSE_SET_CREDENTIAL or PURPOSE_STEP_UP",
         );
     }
     let factor = Factor::try_from(request.factor).unwrap_or_default();
     if factor == Factor::Unspecified {
         v.add(
             "factor",
-            "required: FACTOR_AADHAAR_OTP, FACTOR_MOBILE_OTP or FACTOR_PASSWORD",
+            "required: FACTOR_AADHAAR_OTP, FACTOR_MOBILE_OTP, FACTOR_PASSWORD or FACTOR_PIN",
         );
     }
     match &request.consent {
@@ -57,6 +58,7 @@ pub(crate) fn beginning(request: &CreateTransactionRequest) -> Result<Beginning,
         ),
         None => {}
     }
+    bound_to(&mut v, purpose, request.bound_to.as_ref());
     let subject = subject(&mut v, request.subject.as_ref(), purpose, factor);
     v.check()?;
     allowed(purpose, factor)?;
@@ -70,16 +72,19 @@ pub(crate) fn beginning(request: &CreateTransactionRequest) -> Result<Beginning,
 fn allowed(purpose: Purpose, factor: Factor) -> Result<(), Refusal> {
     let why = match (purpose, factor) {
         (Purpose::Enrol, Factor::AadhaarOtp)
-        | (Purpose::Login, _)
-        | (Purpose::SetCredential, Factor::MobileOtp | Factor::Password) => return Ok(()),
+        | (Purpose::Login, Factor::AadhaarOtp | Factor::MobileOtp | Factor::Password)
+        | (Purpose::SetCredential, Factor::MobileOtp | Factor::Password)
+        | (Purpose::StepUp, Factor::Pin) => return Ok(()),
         (Purpose::Enrol, _) => "enrolment is by FACTOR_AADHAAR_OTP",
+        (Purpose::Login, _) => "a PIN is proved beside a login, not in its place",
+        (Purpose::StepUp, _) => "a step-up is by FACTOR_PIN",
         _ => "a password is changed on the strength of FACTOR_MOBILE_OTP or FACTOR_PASSWORD",
     };
     Err(Refusal::new(Reason::FactorNotAllowed).saying(why))
 }
 
 fn subject(v: &mut Violations, given: Option<&ApiSubject>, purpose: Purpose, factor: Factor) -> Option<Subject> {
-    if purpose == Purpose::SetCredential {
+    if matches!(purpose, Purpose::SetCredential | Purpose::StepUp) {
         if given.is_some() {
             v.add("subject", "must be absent: the account is the caller's");
         }
@@ -107,11 +112,40 @@ fn subject(v: &mut Violations, given: Option<&ApiSubject>, purpose: Purpose, fac
             v.add("identifier", "required with FACTOR_PASSWORD");
             None
         }
+        // That it goes with no such purpose is said later.
+        (Factor::Pin, _) => Some(Subject::Caller),
         // With which factor it goes is not known, but a number that is none goes with no factor.
         (Factor::Unspecified, Some(ApiSubject::Aadhaar(text))) => {
             v.keep("aadhaar", AadhaarNumber::parse(text)).map(Subject::Aadhaar)
         }
         (Factor::Unspecified, _) => None,
+    }
+}
+
+/// What a step-up is for, and nothing else may have.
+fn bound_to(v: &mut Violations, purpose: Purpose, given: Option<&BoundAction>) {
+    if (purpose == Purpose::StepUp) != given.is_some() {
+        let why = "the call that a step-up is for: required with PURPOSE_STEP_UP, and must be absent with every other";
+        v.add("bound_to", why);
+    }
+    let Some(given) = given else { return };
+    let length = 1..=128;
+    if !length.contains(&given.method.len()) || action::service_of(&given.method).is_none() {
+        let why = "a method's full name, as sammati.consent.v1.ConsentService/RevokeConsents";
+        v.add("bound_to.method", why);
+    }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let named = given.resource.split_once('/').is_some_and(|(collection, id)| {
+        let letters = !collection.is_empty() && collection.bytes().all(|b| b.is_ascii_alphabetic());
+        letters && !id.is_empty() && id.bytes().all(plain)
+    });
+    if !named || !length.contains(&given.resource.len()) || AadhaarNumber::found_in(&given.resource) {
+        let why = "the resource's name, as consents/{id}: at most 128 characters";
+        v.add("bound_to.resource", why);
+    }
+    let hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    if given.body_sha256.len() != 64 || !given.body_sha256.bytes().all(hex) {
+        v.add("bound_to.body_sha256", "64 lower-case hexadecimal digits");
     }
 }
 
@@ -128,7 +162,11 @@ pub(crate) fn proof(request: &VerifyTransactionRequest) -> Result<Proof, Refusal
             Ok(Proof::Password(text.clone().into()))
         }
         Some(ApiProof::Password(_)) => Err(Refusal::field("password", "must be 8 to 128 characters")),
-        None => Err(Refusal::field("proof", "required: otp or password")),
+        Some(ApiProof::Pin(pin)) if pin.len() == 4 && pin.bytes().all(|b| b.is_ascii_digit()) => {
+            Ok(Proof::Pin(pin.clone().into()))
+        }
+        Some(ApiProof::Pin(_)) => Err(Refusal::field("pin", "must be 4 digits")),
+        None => Err(Refusal::field("proof", "required: otp, password or pin")),
     }
 }
 
@@ -164,6 +202,7 @@ pub(crate) fn transaction(
         create_time: Some(timestamp(Micros(row.create_time))),
         update_time: Some(timestamp(Micros(row.update_time))),
         etag: etag(row.version),
+        bound_to: row.bound_to.clone(),
     }
 }
 

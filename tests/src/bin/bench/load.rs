@@ -21,8 +21,10 @@ use sammati_consent::request::ask::Ask;
 use sammati_consent::request::create::CreateRequest;
 use sammati_consent::rows::{ConsentRow, LinkRow, MIGRATIONS, NotificationRow};
 use sammati_consent::scope::{Frequency, Range, Scope, Unit};
+use sammati_consent::step_up;
 use sammati_consent::vault::Vault;
 use sammati_consent::{Parts, Settings};
+use sammati_kernel::jws::PublicKey;
 use sammati_kernel::{
     AccessMode, AccountId, Actor, Caller, Clock, ConsentId, HiType, Micros, NotificationId, ParticipantId, Peer,
     PurposeCode, Refusal, Role, SLOTS, SessionId, Slot, SystemClock, TransactionId,
@@ -203,6 +205,10 @@ impl Directory for Everybody {
         true
     }
 
+    fn token_key(&self, _: &str) -> Option<PublicKey> {
+        None
+    }
+
     fn professional(&self, _: &types::RequesterIdentifier) -> Option<Professional> {
         None
     }
@@ -369,6 +375,7 @@ impl Command for Give {
     fn reads(&self, keys: &mut Keys) {
         self.asking().reads(keys);
         keys.group::<LinkRow>("subject", account(self.person).to_vec());
+        step_up::reads(keys, account(self.person));
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<ConsentId, Refusal> {
@@ -386,6 +393,7 @@ impl Command for Give {
             is_written: true,
             etag: String::new(),
             dry_run: false,
+            token: None,
             issuer: pen.issuer(),
             lookup: pen.lookup.clone(),
             vault: pen.vault.clone(),

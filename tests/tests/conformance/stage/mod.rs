@@ -5,9 +5,11 @@ mod audits;
 mod consents;
 mod emergencies;
 pub(crate) mod links;
+mod notices;
 mod people;
 mod representations;
 mod sessions;
+mod step_up;
 mod studies;
 pub(crate) mod subscriptions;
 
@@ -139,6 +141,13 @@ impl Stage {
             "SessionService.CreateSession" => self.create_session().await?,
             "SessionService.RefreshSession" => self.refresh_session().await?,
             "SessionService.RevokeSessions" => self.revoke_sessions().await?,
+            "SessionService.AuthorizeAction" => self.authorize_action().await?,
+            "StepUpService.SetStepUp" => self.set_step_up().await?,
+            "NoticeService.CreateNotice" => self.create_notice(),
+            "NoticeService.RetireNotice" => self.retire_notice().await?,
+            "RightsService.CreateRightsRequest" => self.create_rights_request().await?,
+            "RightsService.AnswerRightsRequest" => self.answer_rights_request().await?,
+            "RightsService.CloseRightsRequest" => self.close_rights_request().await?,
             "SessionService.CreateParticipantSession" => self.create_participant_session(),
             "ParticipantService.CreateParticipant" => self.create_participant().await?,
             "ParticipantService.UpdateParticipant" => self.update_participant().await?,
@@ -218,6 +227,7 @@ pub(crate) async fn proved(
         factor: identity::Factor::MobileOtp.into(),
         consent: None,
         subject,
+        bound_to: None,
     };
     let transaction = client.create_transaction(create).await?.into_inner();
     let verify = identity::VerifyTransactionRequest {

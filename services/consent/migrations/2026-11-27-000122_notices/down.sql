@@ -1,0 +1,2 @@
+DROP TABLE notice_texts;
+DROP TABLE notice;
