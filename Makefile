@@ -5,7 +5,7 @@ CARGO ?= cargo
 TOOLS := $(CURDIR)/.tools
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help run tour test lint bench bench-lanes bench-growth bench-growth-large bench-proofs-large bench-idle bench-overload chaos fuzz fmt proto-check deny deploy-check image build
+.PHONY: help run tour test lint bench bench-lanes bench-growth bench-growth-large bench-proofs-large bench-decide-large bench-idle bench-overload chaos fuzz fmt proto-check deny deploy-check image build
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ bench-growth-large: ## The same with ten million rows: half an hour, and 20 GB o
 
 bench-proofs-large: ## Proofs, lists and bytes of a log of ten million leaves: it takes long
 	$(BENCH) --only audit --leaves 10000000 --out target/bench/proofs-large.json
+
+bench-decide-large: ## Decisions with a million consents in the database: a quarter of an hour, and 15 GB of disk
+	$(BENCH) --only decide --loaded 1000000 --out target/bench/decide-large.json
 
 bench-idle: ## Memory and time to start, on empty databases and with a million consents: 20 GB of disk
 	$(BENCH) --only idle --out target/bench/idle.json
