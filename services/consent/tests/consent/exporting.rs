@@ -67,6 +67,8 @@ fn she_gets_everything_that_is_kept_of_her_decisions_with_digests_that_hold() {
         let transfer = open(&w, "clinic", wanted(&w, &consent.name)).await.unwrap();
         let subscription = ask(&w, "clinic", asking(&w, "asha.rao@sbx")).await.unwrap();
         let policy = make(&w, &she, deny(&w, "participants/insurer")).await.unwrap();
+        let asking = rights::asking(&w, api::rights_request::Kind::Access, "participants/clinic");
+        let asked = rights::ask(&w, &she, asking).await.unwrap();
         // Somebody else's, who decides on the same.
         let (other, others) = w.granted("ravi.kumar@sbx", |_| {}).await;
 
@@ -82,6 +84,7 @@ fn she_gets_everything_that_is_kept_of_her_decisions_with_digests_that_hold() {
         assert_eq!(names(Kind::Transfer), [transfer.name.as_str()]);
         assert_eq!(names(Kind::Policy), [policy.name.as_str()]);
         assert_eq!(names(Kind::Subscription), [subscription.name.as_str()]);
+        assert_eq!(names(Kind::RightsRequest), [asked.name.as_str()]);
         assert_eq!(given.resources[&Kind::Consent][0]["patient"], "asha.rao@sbx");
         // What was issued, as she may fetch it.
         let newest = fetch(&w, &she, &consent.name, Audience::Hip).await.unwrap();
