@@ -148,8 +148,9 @@ fn page(list: &audit::ListSubjectEventsResponse, without: Option<usize>) -> Stri
     let events = list.events.iter().enumerate().filter(|(at, _)| Some(*at) != without);
     let event =
         |(_, event): (usize, &audit::SubjectEvent)| json!({"leaf": STANDARD.encode(&event.leaf), "proof": event.proof});
-    let note = list.subject_head.as_ref().map_or("", |head| &head.note);
-    json!({"events": events.map(event).collect::<Vec<_>>(), "subjectHead": {"note": note}}).to_string()
+    let head = list.subject_head.clone().unwrap_or_default();
+    let head = json!({"note": head.note, "checkpoint": head.checkpoint});
+    json!({"events": events.map(event).collect::<Vec<_>>(), "subjectHead": head}).to_string()
 }
 
 fn verify(vkey: &str, file: &Path) -> Result<Output, Failure> {
