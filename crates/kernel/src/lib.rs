@@ -6,6 +6,7 @@ mod abha_number;
 mod caller;
 mod clock;
 mod contact;
+mod hex;
 mod hi_type;
 mod id;
 pub mod jws;
@@ -23,6 +24,7 @@ pub use abha_number::AbhaNumber;
 pub use caller::{Actor, Caller, CallerKind, ParticipantId, Peer, Role};
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use contact::{MobileNumber, masked_mobile};
+pub use hex::hex;
 pub use hi_type::{AccessMode, HiType};
 pub use id::{
     AccountId, ConsentId, ConsentRequestId, DiscoveryId, Id, IdKind, LinkId, NoticeId, NotificationId, PolicyId,

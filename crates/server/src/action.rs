@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prost::Message;
 use sammati_kernel::jws::{self, PublicKey, SigningKey};
-use sammati_kernel::{Caller, Reason, Refusal};
+use sammati_kernel::{Caller, Reason, Refusal, hex};
 use serde::{Deserialize, Serialize};
 
 /// The kind of token, in its header's `typ`.
@@ -65,7 +65,7 @@ pub fn issue(key: &SigningKey, claims: &ActionClaims) -> Result<String, serde_js
 /// The SHA-256 of a request whose request id and token were taken out, as 64 lower-case hexadecimal digits.
 pub fn digest(message: &impl Message) -> String {
     let hash = ring::digest::digest(&ring::digest::SHA256, &message.encode_to_vec());
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hash.as_ref())
 }
 
 /// The service that a method belongs to, as `consent` of `sammati.consent.v1.ConsentService/RevokeConsents`; `None` when it

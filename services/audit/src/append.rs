@@ -330,11 +330,6 @@ pub(crate) fn sources(service: &str, stretches: &[Stretch]) -> impl Iterator<Ite
         .chain(std::iter::repeat(direct))
 }
 
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[expect(clippy::needless_pass_by_value, reason = "reads well in map_err")]
 fn damaged(error: sammati_log::Error) -> Refusal {
     tracing::error!(%error, "the head of the log is damaged; nothing can be appended");

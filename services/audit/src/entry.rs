@@ -2,10 +2,10 @@
 
 use prost::Message;
 use sammati_api::audit::v1::Leaf;
-use sammati_kernel::{Fact, Micros, Reason, Refusal};
+use sammati_kernel::{Fact, Micros, Reason, Refusal, hex};
 use sammati_server::event::timestamp;
 
-use crate::append::{Placed, hex};
+use crate::append::Placed;
 use crate::log::SERVICE;
 use crate::rows::{LeafRow, event_key};
 

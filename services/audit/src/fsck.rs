@@ -3,6 +3,7 @@
 //!
 //! Not made again is what a key makes: the names that a leaf is found by, and the digest of what was sent.
 
+use sammati_kernel::hex;
 use std::collections::{HashMap, VecDeque};
 
 use prost::Message;
@@ -13,7 +14,6 @@ use sammati_server::event::micros;
 use sammati_store::Error;
 use sammati_store::verbs::Fsck;
 
-use crate::append::hex;
 use crate::posting::{Reach, Sum};
 use crate::rows::{CheckpointRow, LeafRow, LogKeyRow, LogRow, PostingRow, SourceRow, SubjectRow, TileRow};
 use crate::succession::SuccessionRow;

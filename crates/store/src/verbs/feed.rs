@@ -2,8 +2,9 @@
 
 use diesel::RunQueryDsl;
 use diesel::sql_types::{BigInt, Binary};
+use sammati_kernel::hex;
 
-use super::fsck::{Fsck, PAGE, hex};
+use super::fsck::{Fsck, PAGE};
 use crate::batch::chain;
 use crate::error::Error;
 use crate::feed::FeedEvent;

@@ -1,5 +1,6 @@
 //! Does a database agree with itself? Whatever can be made again from it is made again and compared; nothing is changed.
 
+use sammati_kernel::hex;
 use std::fmt::{self, Display};
 
 use diesel::RunQueryDsl;
@@ -255,9 +256,4 @@ fn claim_home(partitions: Partitions, key: &[u8]) -> i64 {
 
 fn place(table: Known, row: &Raw) -> String {
     format!("{} {}", table.name, hex(&row.id))
-}
-
-/// Lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

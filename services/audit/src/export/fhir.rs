@@ -5,10 +5,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sammati_api::audit::v1::{Leaf, Payload, event};
 use sammati_api::types::v1::PurposeCode;
+use sammati_kernel::hex;
 use serde_json::{Value, json};
 
 use super::{Told, instant, parties};
-use crate::append::hex;
 
 const DCM: &str = "http://dicom.nema.org/resources/ontology/DCM";
 const PROFILES: &str = "https://profiles.ihe.net/ITI/BALP/StructureDefinition";

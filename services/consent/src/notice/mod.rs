@@ -7,7 +7,7 @@ mod text;
 use ring::digest::{SHA256, digest};
 use sammati_api::consent::v1 as api;
 use sammati_api::types::v1 as types;
-use sammati_kernel::{HiType, PurposeCode, Reason, Refusal};
+use sammati_kernel::{HiType, PurposeCode, Reason, Refusal, hex};
 use serde_json::{Value, json};
 
 use crate::artefact::canonical;
@@ -197,11 +197,6 @@ fn sha256(
         "texts": texts.iter().map(text).collect::<Vec<_>>(),
     });
     hex(digest(&SHA256, canonical(&value).as_bytes()).as_ref())
-}
-
-/// Lower-case hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

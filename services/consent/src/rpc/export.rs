@@ -9,7 +9,7 @@ use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::export_consents_response::Item;
 use sammati_api::consent::v1::export_page::Kind;
 use sammati_api::json;
-use sammati_kernel::{AccountId, Caller, Reason, Refusal};
+use sammati_kernel::{AccountId, Caller, Reason, Refusal, hex};
 use sammati_server::error;
 use sammati_server::event::timestamp;
 use sammati_store::Record;
@@ -20,7 +20,6 @@ use tonic::Status;
 use super::Core;
 use crate::artefact::{Audience, canonical};
 use crate::consent::export::{ExportConsents, Exporting};
-use crate::notice::hex;
 use crate::rows::{ArtefactRow, ConsentRow, PolicyRow, RequestRow, RightsRow, SubscriptionRow, TransferRow, broken};
 
 /// Resources of a page at most; of consents with all their artefacts a tenth.

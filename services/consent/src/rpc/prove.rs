@@ -3,7 +3,7 @@
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::artefact_key::State as Key;
 use sammati_api::consent::v1::verify_artefact_response::Finding;
-use sammati_kernel::{Caller, ConsentId, Refusal, Violations};
+use sammati_kernel::{Caller, ConsentId, Refusal, Violations, hex};
 
 use super::Core;
 use super::request::consent;
@@ -11,7 +11,6 @@ use crate::artefact::verify::{Wrong, read};
 use crate::artefact::{Audience, canonical, sha256};
 use crate::consent::State;
 use crate::consent::receipt::{GiveReceipt, Parties, TYP};
-use crate::notice::hex;
 use crate::rows::{ArtefactRow, ConsentRow};
 use crate::wire::{check_text, optional_participant};
 

@@ -3,7 +3,7 @@
 use ring::digest::{Context, SHA256, digest};
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::decision::Reason;
-use sammati_kernel::Micros;
+use sammati_kernel::{Micros, hex};
 use sammati_server::event::timestamp;
 use serde_json::json;
 
@@ -123,8 +123,4 @@ pub fn render(of: &Of<'_>, told: Told, jws: String) -> api::CohortManifest {
         create_time: Some(timestamp(of.at)),
         jws,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,7 +5,7 @@ use sammati_api::consent::v1::artefact::Audience;
 use sammati_api::consent::v1::artefact_service_server::ArtefactService;
 use sammati_api::consent::v1::consent_request_service_server::ConsentRequestService;
 use sammati_api::types::v1 as types;
-use sammati_consent::notice::hex;
+use sammati_kernel::hex;
 use sammati_kernel::jws::{self, PublicKey};
 use sammati_kernel::{Caller, Reason};
 use serde_json::Value;

@@ -9,7 +9,7 @@ use sammati_api::consent::v1::consent_request_service_server::ConsentRequestServ
 use sammati_api::consent::v1::consent_service_server::ConsentService;
 use sammati_api::consent::v1::export_consents_response::Item;
 use sammati_api::consent::v1::export_page::Kind;
-use sammati_consent::notice::hex;
+use sammati_kernel::hex;
 use sammati_kernel::{Caller, Reason};
 use serde_json::Value;
 use tokio_stream::StreamExt;
