@@ -256,7 +256,7 @@ mod tests {
     /// However much one of them has cosigned alone since.
     #[tokio::test(flavor = "multi_thread")]
     async fn a2_the_newest_that_enough_witnesses_cosigned_is_found() {
-        for (_database, store) in stores() {
+        for (_database, store) in stores(|| crate::rows::MIGRATIONS) {
             let all: [(&str, Vec<u64>); 4] = [
                 ("a", (1..=1000).collect()),
                 ("b", vec![5, 10, 2000]),

@@ -68,7 +68,7 @@ impl Keyring {
             leaf.key_id = format!("{}/{}", class_name(leaf.class), month(now));
         }
         let ids: BTreeSet<KeyId> = events.iter().flat_map(|(leaf, _)| key_ids(leaf)).collect();
-        let keys = self.keys(ids.into_iter().map(|id| (id, 0)).collect(), true).await?;
+        let keys = self.keys(ids, true).await?;
         for (leaf, _) in events.iter_mut() {
             let [subject, _] = key_ids(leaf);
             if let Some(held) = keys.get(&subject).filter(|held| held.generation > 0) {
@@ -92,32 +92,15 @@ impl Keyring {
     /// # Errors
     /// `STORAGE_UNAVAILABLE` when the key database is away.
     pub async fn open(&self, sealed: &[(Leaf, Vec<u8>)]) -> Result<Vec<Opened>, Refusal> {
-        let mut ids: BTreeMap<KeyId, i64> = BTreeMap::new();
-        for (leaf, _) in sealed {
-            let [subject, month] = key_ids(leaf);
-            let least = ids.entry(subject).or_default();
-            *least = generation(leaf).max(*least);
-            ids.entry(month).or_default();
-        }
+        let ids = sealed.iter().flat_map(|(leaf, _)| key_ids(leaf)).collect();
         let keys = self.keys(ids, false).await?;
         Ok(sealed.iter().map(|(leaf, bytes)| open(leaf, bytes, &keys)).collect())
     }
 
-    /// The keys of `ids`, each at least of the generation that is named; with `create` all of them, else those that there
-    /// are.
-    async fn keys(&self, ids: BTreeMap<KeyId, i64>, create: bool) -> Result<BTreeMap<KeyId, Held>, Refusal> {
-        let mut keys = BTreeMap::new();
-        let mut missing = Vec::new();
-        for (id, least) in ids {
-            match self.cache.get(&id).filter(|held| held.generation >= least) {
-                Some(held) => drop(keys.insert(id, held)),
-                None => missing.push(id),
-            }
-        }
-        if missing.is_empty() {
-            return Ok(keys);
-        }
-        let asked: Vec<_> = missing.iter().map(|id| (SLOT, id.clone())).collect();
+    /// The keys of `ids`; with `create` all of them, else those that there are. Which there are the database says each time,
+    /// for another replica may have destroyed one: memory only saves the unwrapping.
+    async fn keys(&self, mut ids: BTreeSet<KeyId>, create: bool) -> Result<BTreeMap<KeyId, Held>, Refusal> {
+        let asked: Vec<_> = ids.iter().map(|id| (SLOT, id.clone())).collect();
         let mut rows: Vec<_> = self
             .store
             .read(move |r| r.many::<PayloadKeyRow>(&asked))
@@ -127,21 +110,33 @@ impl Keyring {
             .collect();
         if create {
             rows.retain(|row| !row.wrapped.is_empty());
-            let known: BTreeSet<_> = rows.iter().map(|row| row.id.clone()).collect();
-            missing.retain(|id| !known.contains(id));
-            rows.extend(self.create(missing).await?);
-        }
-        for row in rows {
-            if let Some(key) = self.unwrap(&row) {
-                let held = Held {
-                    key,
-                    generation: row.generation,
-                };
-                self.cache.insert(row.id.clone(), held.clone());
-                keys.insert(row.id, held);
+            for row in &rows {
+                ids.remove(&row.id);
             }
+            rows.extend(self.create(ids.into_iter().collect()).await?);
         }
-        Ok(keys)
+        let held = rows
+            .into_iter()
+            .filter_map(|row| Some((row.id.clone(), self.held(&row)?)));
+        Ok(held.collect())
+    }
+
+    /// The key of a row, unless it is destroyed.
+    fn held(&self, row: &PayloadKeyRow) -> Option<Held> {
+        if row.wrapped.is_empty() {
+            self.cache.remove(&row.id);
+            return None;
+        }
+        let known = self.cache.get(&row.id);
+        if let Some(held) = known.filter(|held| held.generation == row.generation) {
+            return Some(held);
+        }
+        let held = Held {
+            key: self.unwrap(row)?,
+            generation: row.generation,
+        };
+        self.cache.insert(row.id.clone(), held.clone());
+        Some(held)
     }
 
     async fn create(&self, ids: Vec<KeyId>) -> Result<Vec<PayloadKeyRow>, Refusal> {
@@ -411,4 +406,57 @@ fn class_name(class: i32) -> &'static str {
 
 fn month(time: Micros) -> String {
     DateTime::from_timestamp(time.seconds(), 0).map_or_else(String::new, |t| t.format("%Y-%m").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::KEY_MIGRATIONS;
+    use crate::testing::stores;
+
+    fn about(tag: u8) -> Leaf {
+        Leaf {
+            event_id: "019ab0c2-0000-7000-8000-000000000001".to_owned(),
+            class: RetentionClass::Consent.into(),
+            subject_tag: vec![tag; 32],
+            ..Leaf::default()
+        }
+    }
+
+    async fn sealed(keyring: &Keyring, now: Micros) -> (Leaf, Vec<u8>) {
+        let payload = Payload::default();
+        let mut events = [(about(1), &payload)];
+        let bytes = keyring.seal(now, &mut events).await.unwrap().remove(0);
+        let [(leaf, _)] = events;
+        (leaf, bytes)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a3_a_key_that_another_replica_destroyed_seals_and_opens_nothing_more() {
+        for (_database, store) in stores(|| KEY_MIGRATIONS) {
+            let kek = Key::from_bytes([7; 32]);
+            let [one, other] = [(); 2].map(|()| Keyring::new(store.clone(), &kek));
+            let now = store.clock().now();
+            let [subject, of_month] = key_ids(&sealed(&other, now).await.0);
+            let before = sealed(&other, now).await;
+            let gone = |generation| Gone {
+                generation,
+                at: now,
+                basis: "her letter",
+            };
+            assert!(one.destroy(&subject, gone(0)).await.unwrap());
+            assert_eq!(
+                other.open(std::slice::from_ref(&before)).await.unwrap(),
+                [Opened::Erased]
+            );
+            let after = sealed(&other, now).await;
+            assert_eq!((generation(&before.0), generation(&after.0)), (0, 1));
+            // Whoever begins anew reads what was told of her since.
+            let fresh = Keyring::new(store.clone(), &kek);
+            let opened = fresh.open(std::slice::from_ref(&after)).await.unwrap();
+            assert!(matches!(opened[..], [Opened::Readable(_)]));
+            assert!(one.destroy(&of_month, gone(0)).await.unwrap());
+            assert_eq!(other.open(&[after]).await.unwrap(), [Opened::Erased]);
+        }
+    }
 }

@@ -135,7 +135,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a2_replicas_with_two_keys_do_not_both_sign() {
-        for (_database, store) in stores() {
+        for (_database, store) in stores(|| crate::rows::MIGRATIONS) {
             let replace = |vkey: &str| Replace {
                 number: 1,
                 vkey: vkey.to_owned(),

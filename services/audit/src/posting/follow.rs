@@ -214,7 +214,7 @@ mod tests {
     /// Postings are made of leaves, and may be made again: what is there already is replaced.
     #[tokio::test(flavor = "multi_thread")]
     async fn pages_are_made_again() {
-        for (_database, store) in stores() {
+        for (_database, store) in stores(|| crate::rows::MIGRATIONS) {
             let (id, origin, vkey) = ("1".to_owned(), "test".to_owned(), "key".to_owned());
             store.apply(Begin { id, origin, vkey }).await.unwrap();
             for first in [1, 2] {
