@@ -103,34 +103,36 @@ impl Log {
         Ok(standings)
     }
 
-    /// Executes all that is due, and destroys the months whose ceiling has passed.
+    /// Executes all that is due, and destroys the months whose ceiling has passed, each whatever becomes of the others.
     ///
     /// # Errors
-    /// `LOG_FROZEN`, `STORAGE_UNAVAILABLE`; what was left is due the next time.
+    /// `LOG_FROZEN`, `STORAGE_UNAVAILABLE`: the first; what was left is due the next time.
     pub async fn sweep(&self) -> Result<(), Refusal> {
         let now = self.store.clock().now();
         let due = self
             .store
             .read(move |r| r.due::<ErasureRow>("due", now.0, 1000))
             .await?;
+        let mut done = Ok(());
         for row in due {
-            self.execute(&row.record.key).await?;
+            done = done.and(self.execute(&row.record.key).await.map(drop));
         }
         for key in self.keyring.months().await? {
             let Some((class, month)) = month_of(&key) else { continue };
-            let over = retention::month_ceiling(class, &month).is_some_and(|ceiling| ceiling <= now);
-            if over && !self.is_held(class, &[]).await? {
-                self.expire(
-                    &system(SERVICE),
-                    class,
-                    &month,
-                    "the time that the class is kept is over",
-                    None,
-                )
-                .await?;
+            if retention::month_ceiling(class, &month).is_some_and(|ceiling| ceiling <= now) {
+                done = done.and(self.outlive(class, &month).await);
             }
         }
-        Ok(())
+        done
+    }
+
+    /// Destroys the key of a month whose ceiling has passed, unless a hold keeps it.
+    async fn outlive(&self, class: RetentionClass, month: &str) -> Result<(), Refusal> {
+        if self.is_held(class, &[]).await? {
+            return Ok(());
+        }
+        let basis = "the time that the class is kept is over";
+        self.expire(&system(SERVICE), class, month, basis, None).await.map(drop)
     }
 
     /// Destroys the key of a class in a month.

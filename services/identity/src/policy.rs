@@ -57,10 +57,13 @@ const STEP_UP: Duration = Duration::from_secs(300);
 
 /// A person only her own account, and freshly proved; an operator any.
 pub(crate) fn may_delete(caller: &Caller, account: AccountId, now: Micros) -> Result<(), Refusal> {
-    let Some(Actor::Person { auth_time, .. }) = &caller.actor else {
+    if caller.is_operator() {
         return Ok(());
-    };
+    }
     own_account(caller, account)?;
+    let Some(Actor::Person { auth_time, .. }) = &caller.actor else {
+        return Err(unavailable(caller));
+    };
     if now.minus(STEP_UP) <= Micros::from_seconds(*auth_time) {
         return Ok(());
     }

@@ -33,7 +33,8 @@ impl Log {
         Ok(again)
     }
 
-    /// Books the erasures of these accounts of which nothing is known here: their data is destroyed, and identity has asked.
+    /// Books the erasures of these accounts in the classes of which nothing is known here: their data is destroyed, and identity
+    /// has asked.
     /// Tells of how many there was something to erase.
     ///
     /// # Errors
@@ -42,14 +43,15 @@ impl Log {
         let mut again = 0;
         for account in purged {
             let tag = self.tags().subject(&account.name());
-            let keys: Vec<_> = CLASSES
-                .into_iter()
-                .map(|class| (SLOT, keyring::subject_key(number(class), &tag)))
-                .collect();
-            if !self.store.read(move |r| r.many::<ErasureRow>(&keys)).await?.is_empty() {
+            let key = |class| keyring::subject_key(number(class), &tag);
+            let keys: Vec<_> = CLASSES.into_iter().map(|class| (SLOT, key(class))).collect();
+            let known = self.store.read(move |r| r.many::<ErasureRow>(&keys)).await?;
+            let is_known = |class| known.iter().any(|row| row.record.key == key(class));
+            let unknown: Vec<_> = CLASSES.into_iter().filter(|class| !is_known(*class)).collect();
+            if unknown.is_empty() {
                 continue;
             }
-            let standings = self.erase(&system(SERVICE), &tag, &[], GROUND, None).await?;
+            let standings = self.erase(&system(SERVICE), &tag, &unknown, GROUND, None).await?;
             again += usize::from(!standings.is_empty());
         }
         Ok(again)

@@ -446,6 +446,21 @@ async fn a3_what_a_restored_log_forgot_to_have_booked_is_booked_again() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_what_was_erased_of_one_class_keeps_no_other_from_being_booked_again() {
+    for audit in everywhere().await {
+        let events = [Consent, General].map(|class| classed(1, class, &audit));
+        audit.append(events.to_vec()).await.unwrap();
+        audit.clock.advance(YEAR);
+        audit.erase(1, &[General]).await.unwrap();
+        assert_eq!(audit.state(&events[1]).await.payload_state(), PayloadState::Erased);
+        assert_eq!(audit.log.book_again(&[account(1)]).await.unwrap(), 1);
+        audit.clock.advance(7 * YEAR);
+        audit.log.sweep().await.unwrap();
+        assert_eq!(audit.state(&events[0]).await.payload_state(), PayloadState::Erased);
+    }
+}
+
 /// What is told of emergencies, of who acts for her, of her policies and of her subscriptions goes with all else of its class.
 #[tokio::test(flavor = "multi_thread")]
 async fn a3_events_of_every_family_go_with_their_class() {

@@ -34,26 +34,35 @@ pub struct Closings {
 }
 
 impl Closings {
-    /// Closes what must not go on now, and destroys what is due.
+    /// Closes what must not go on now, and destroys what is due, of each account whatever becomes of the others.
     ///
     /// # Errors
-    /// When storage fails; what was left is looked at again the next time.
+    /// The first; what was left is looked at again the next time.
     pub async fn run(&mut self, store: &Store, directory: &Arc<dyn Directory>) -> Result<(), Refusal> {
         let mut deleted = directory.deleted();
         deleted.retain(|(account, purged)| self.seen.get(account) != Some(purged));
-        for (account, purged) in &deleted {
-            close(store, *account).await?;
-            if *purged {
-                purge::purge(store, *account).await?;
+        let (mut closed, mut first) = (Vec::new(), Ok(()));
+        for (account, purged) in deleted {
+            match close_one(store, account, purged).await {
+                Ok(()) => closed.push((account, purged)),
+                Err(refusal) => first = first.and(Err(refusal)),
             }
         }
         // By each process once, for whoever purged may not have come so far.
-        if deleted.iter().any(|(_, purged)| *purged) {
+        if closed.iter().any(|(_, purged)| *purged) {
             store.scrub().await?;
         }
-        self.seen.extend(deleted);
-        Ok(())
+        self.seen.extend(closed);
+        first
     }
+}
+
+async fn close_one(store: &Store, account: AccountId, purged: bool) -> Result<(), Refusal> {
+    close(store, account).await?;
+    if purged {
+        purge::purge(store, account).await?;
+    }
+    Ok(())
 }
 
 async fn close(store: &Store, account: AccountId) -> Result<(), Refusal> {

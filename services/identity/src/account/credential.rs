@@ -8,7 +8,7 @@ use sammati_store::{Command, Keys, View};
 use super::told;
 use crate::policy;
 use crate::rows::{AccountRow, Credential, GuardRow, SessionRow, TransactionRow, check_etag};
-use crate::session;
+use crate::session::{self, may_log_in};
 
 /// Refuses unless the transaction proves that `account` may be given another password or PIN.
 pub(crate) fn may_set(row: &TransactionRow, account: AccountId, caller: &Caller, now: Micros) -> Result<(), Refusal> {
@@ -102,6 +102,8 @@ impl Command for ApplyCredential {
         if row.set_time(self.credential) >= self.consumed.0 {
             return Ok(Vec::new());
         }
+        // It may have been deleted while the hash was made.
+        may_log_in(row.state())?;
         check_etag(&self.etag, row.version)?;
         let (hash, set_time) = row.credential_mut(self.credential);
         hash.clone_from(&self.hash);

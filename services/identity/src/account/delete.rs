@@ -54,7 +54,10 @@ impl Command for Delete {
         let now = view.now();
         let row = view.get::<AccountRow>(self.account.as_bytes());
         let mut row = row.ok_or_else(|| policy::unavailable(&self.caller))?;
-        policy::may_delete(&self.caller, self.account, now)?;
+        // What is done again after a restore was allowed then.
+        if self.again.is_none() {
+            policy::may_delete(&self.caller, self.account, now)?;
+        }
         match row.state() {
             State::Active | State::Deactivated | State::Blocked => {}
             state => return Err(conflict(state)),
@@ -193,33 +196,46 @@ pub trait Erases: Send + Sync + 'static {
     async fn erase(&self, account: AccountId) -> Result<(), Refusal>;
 }
 
-/// Ends the representations of accounts that were deleted, purges what is due, and has its events erased. Any replica may do
-/// it; what is left is due the next time.
+/// Ends the representations of accounts that were deleted, purges what is due, and has its events erased, of each account
+/// whatever becomes of the others. Any replica may do it; what is left is due the next time.
 pub(crate) async fn purge(store: &Store, audit: Option<&dyn Erases>) -> Result<(), Refusal> {
     let now = store.clock().now();
     let due = store.read(move |r| r.due::<AccountRow>("due", now.0, BATCH)).await?;
     let due: Vec<_> = due.into_iter().map(|stored| stored.record).collect();
-    let mut ask = Vec::new();
+    let (mut ask, mut first) = (Vec::new(), Ok(()));
     for row in &due {
         let Some(account) = row.id() else { continue };
-        if !row.alone {
-            end_of_account(store, account).await?;
-            store.apply(Note(account, Done::Alone)).await?;
-        }
-        if now.0 >= row.purge_time {
-            let key = row.key.clone();
-            store.apply(Purge { account, key }).await?;
-            ask.push(account);
+        match purge_one(store, account, row, now).await {
+            Ok(true) => ask.push(account),
+            Ok(false) => {}
+            Err(refusal) => first = first.and(Err(refusal)),
         }
     }
     let Some(audit) = audit.filter(|_| !ask.is_empty()) else {
-        return Ok(());
+        return first;
     };
     // Each time, for whoever purged may not have come so far.
     store.scrub().await?;
     for account in ask {
-        audit.erase(account).await?;
-        store.apply(Note(account, Done::Asked)).await?;
+        let asked = match audit.erase(account).await {
+            Ok(()) => store.apply(Note(account, Done::Asked)).await,
+            Err(refusal) => Err(refusal),
+        };
+        first = first.and(asked);
     }
-    Ok(())
+    first
+}
+
+/// Ends what stands on one account, and purges it if that is due; tells whether it is purged.
+async fn purge_one(store: &Store, account: AccountId, row: &AccountRow, now: Micros) -> Result<bool, Refusal> {
+    if !row.alone {
+        end_of_account(store, account).await?;
+        store.apply(Note(account, Done::Alone)).await?;
+    }
+    let is_due = now.0 >= row.purge_time;
+    if is_due {
+        let key = row.key.clone();
+        store.apply(Purge { account, key }).await?;
+    }
+    Ok(is_due)
 }

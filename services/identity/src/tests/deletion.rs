@@ -14,7 +14,7 @@ use sammati_store::{Reader, Traces};
 
 use super::fixture::{Fixture, aadhaar, app, fixtures, mobile, operator, person, reason};
 use super::step_up;
-use crate::account::{Erases, purge};
+use crate::account::{ApplyCredential, Erases, purge};
 use crate::rows::{
     AccountRow, DataKeyRow, GuardRow, ParticipantRow, PortraitRow, RepresentationRow, SessionRow, TransactionRow,
     tables,
@@ -71,12 +71,14 @@ pub(super) async fn is_history(fixture: &Fixture, account: AccountId, n: u64) {
 struct Asked {
     of: Mutex<Vec<AccountId>>,
     away: Mutex<bool>,
+    /// Of whom it takes nothing.
+    refuses: Mutex<Option<AccountId>>,
 }
 
 #[tonic::async_trait]
 impl Erases for Asked {
     async fn erase(&self, account: AccountId) -> Result<(), Refusal> {
-        if *self.away.lock().unwrap() {
+        if *self.away.lock().unwrap() || *self.refuses.lock().unwrap() == Some(account) {
             return Err(Reason::StorageUnavailable.into());
         }
         self.of.lock().unwrap().push(account);
@@ -155,6 +157,59 @@ async fn a_deleted_account_is_gone_for_everybody_at_once() {
             .unwrap();
         let offered: Vec<_> = verified.candidates.iter().map(|candidate| candidate.index).collect();
         assert_eq!(offered, [2], "who shares her mobile; she is not offered any more");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_deletion_that_fails_keeps_no_other_waiting() {
+    for fixture in fixtures().await {
+        let mut all = Vec::new();
+        for person in [1, 2, 3] {
+            let session = fixture.enrol(person).await.session.unwrap();
+            let deleted = deleting(&fixture, &session.account);
+            let she = proved(&fixture, &session);
+            fixture.inner.delete_account(&she, deleted).await.unwrap();
+            all.push(AccountId::parse_name(&session.account).unwrap());
+        }
+        fixture.pass(30 * DAY);
+        let audit = Asked::default();
+        *audit.refuses.lock().unwrap() = Some(all[0]);
+        let done = purge(&fixture.inner.store, Some(&audit)).await;
+        assert_eq!(reason(done), Reason::StorageUnavailable);
+        let asked: BTreeSet<_> = audit.of.lock().unwrap().iter().copied().collect();
+        assert_eq!(asked, BTreeSet::from([all[1], all[2]]));
+        *audit.refuses.lock().unwrap() = None;
+        audit.of.lock().unwrap().clear();
+        purge(&fixture.inner.store, Some(&audit)).await.unwrap();
+        assert_eq!(*audit.of.lock().unwrap(), [all[0]], "the others were asked for once");
+        assert_eq!(fixture.count_events("identity.purged").await, 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_was_being_set_is_not_set_on_a_deleted_account() {
+    for fixture in fixtures().await {
+        let session = fixture.enrol(1).await.session.unwrap();
+        let she = proved(&fixture, &session);
+        let by_an_app = fixture
+            .inner
+            .delete_account(&app(), deleting(&fixture, &session.account))
+            .await;
+        assert_eq!(reason(by_an_app), Reason::NotAvailable);
+        let consumed = fixture.inner.now();
+        let deleted = deleting(&fixture, &session.account);
+        fixture.inner.delete_account(&she, deleted).await.unwrap();
+        let late = ApplyCredential {
+            caller: she,
+            transaction: String::new(),
+            consumed,
+            account: AccountId::parse_name(&session.account).unwrap(),
+            etag: String::new(),
+            credential: crate::rows::Credential::Pin,
+            hash: vec![1],
+            keep: None,
+        };
+        assert_eq!(reason(fixture.inner.store.apply(late).await), Reason::AccountDeleted);
     }
 }
 
