@@ -8,7 +8,8 @@ use sammati_server::event::system;
 use sammati_store::{Command, Keys, View};
 
 use super::Became;
-use crate::notification::{Recipients, notify};
+use crate::notification::notify;
+use crate::request::cancel::Grounds;
 use crate::request::{self, Verb};
 use crate::rows::RequestRow;
 
@@ -43,7 +44,13 @@ impl Command for RequestAgain {
         };
         row.settle(state, view.now());
         match self.verb {
-            Verb::Cancel => request::cancel::cancel(view, &row, &system("consent"), &self.lost)?,
+            Verb::Cancel => {
+                let grounds = Grounds {
+                    cause: &self.lost,
+                    ..Grounds::default()
+                };
+                request::cancel::cancel(view, &row, &system("consent"), grounds)?;
+            }
             _ => self.deny(view, row)?,
         }
         Ok(Became::Retaken)
@@ -56,7 +63,7 @@ impl RequestAgain {
         view.put(&row);
         let told = request::draft("consent.denied", Action::Update, &system("consent"), &row)?;
         let told = told.because_of(&self.lost).emit(view);
-        let (asker, name) = (Recipients::new().participant(&row.hiu), self.request.name());
+        let (asker, name) = (request::asker(&row), self.request.name());
         let kind = Kind::ConsentRequestDenied;
         notify(view, told, kind, &name, &asker, request::subject(&row));
         Ok(())

@@ -9,7 +9,7 @@ use sammati_store::{Command, Keys, Location, Options, Record, Store, View};
 use sammati_testkit::{Database, databases};
 
 use super::*;
-use crate::rows::{ConsentRow, MIGRATIONS, PolicyRow, RequestRow, SourcesRow, SubscriptionRow};
+use crate::rows::{ConsentRow, MIGRATIONS, NotificationRow, PolicyRow, RequestRow, SourcesRow, SubscriptionRow};
 use crate::standing::Effect;
 
 const START: Micros = Micros::from_seconds(1_800_000_000);
@@ -260,6 +260,37 @@ fn a_request_is_denied_or_cancelled_again() {
             let row: RequestRow = restored.get(request_id().to_vec()).await;
             assert_eq!(row.state(), state);
             assert!(restored.again(&lost).await.is_empty(), "twice");
+        });
+    }
+}
+
+#[test]
+fn a_study_hears_of_nobody_whose_denial_is_done_again() {
+    let study = StudyId::new(START, Slot::new(7), [9; 8]);
+    for study in [Vec::new(), study.to_vec()] {
+        everywhere(|restored| {
+            let study = study.clone();
+            async move {
+                let row = RequestRow {
+                    id: request_id().to_vec(),
+                    owner: her().to_vec(),
+                    known: true,
+                    hiu: "clinic".into(),
+                    state: request::State::Requested.number(),
+                    expire: START.0 + HOUR,
+                    version: 1,
+                    study: study.clone(),
+                    ..RequestRow::default()
+                };
+                restored.put(row).await;
+                restored.again(&[("consent.denied", request_id().name())]).await;
+                let slot = request_id().slot();
+                let heard = restored
+                    .store
+                    .read(move |r| r.group::<NotificationRow>(slot, "recipient", b"participants/clinic"))
+                    .await;
+                assert_eq!(heard.unwrap().len(), usize::from(study.is_empty()));
+            }
         });
     }
 }

@@ -11,7 +11,7 @@ use sammati_store::{Command, Keys, View};
 
 use super::GROUND;
 use crate::consent::{self, Ending};
-use crate::notification::{Recipients, notify};
+use crate::request::cancel::Grounds;
 use crate::rows::{
     ConsentRow, DiscoveryRow, NotificationRow, PolicyRow, ProfileShareRow, RequestRow, RightsRow, SubscriptionRow,
     TransferRow,
@@ -144,14 +144,11 @@ fn cancel(view: &mut View<'_>, mut row: RequestRow) -> Result<(), Refusal> {
         return Ok(());
     };
     row.settle(state, view.now());
-    view.put(&row);
-    let mut told = request::draft("consent.request_cancelled", Action::Update, &system("consent"), &row)?;
-    GROUND.clone_into(&mut told.payload().legal_basis);
-    let told = told.emit(view);
-    let asker = Recipients::new().participant(&row.hiu);
-    let kind = Kind::ConsentRequestCancelled;
-    notify(view, told, kind, &row.id()?.name(), &asker, request::subject(&row));
-    Ok(())
+    let grounds = Grounds {
+        legal_basis: GROUND,
+        ..Grounds::default()
+    };
+    request::cancel::cancel(view, &row, &system("consent"), grounds)
 }
 
 /// Word for her waits no more: nobody will take it in. That she did is not said, so there is no event of it.

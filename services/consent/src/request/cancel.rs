@@ -41,19 +41,33 @@ impl Command for CancelRequest {
         let mut row = policy::may_cancel(&self.caller, view.get::<RequestRow>(self.request.as_bytes()))?;
         rows::check_etag(&self.etag, row.version)?;
         advance(view, &mut row, Verb::Cancel)?;
-        cancel(view, &row, &self.caller, "")
+        cancel(view, &row, &self.caller, Grounds::default())
     }
 }
 
-/// Keeps a request that was cancelled, because of the event `cause` if there is one, and tells of it.
+/// What a cancellation rests on, beside the word of its asker.
+#[derive(Default)]
+pub(crate) struct Grounds<'a> {
+    /// The event that caused it; empty: none.
+    pub(crate) cause: &'a str,
+    /// The law or fact; empty: none.
+    pub(crate) legal_basis: &'a str,
+}
+
+/// Keeps a request that was cancelled, and tells of it.
 ///
 /// # Errors
 /// INTERNAL when the row is damaged.
-pub(crate) fn cancel(view: &mut View<'_>, row: &RequestRow, caller: &Caller, cause: &str) -> Result<(), Refusal> {
+pub(crate) fn cancel(
+    view: &mut View<'_>,
+    row: &RequestRow,
+    caller: &Caller,
+    grounds: Grounds<'_>,
+) -> Result<(), Refusal> {
     view.put(row);
-    let told = draft("consent.request_cancelled", Action::Update, caller, row)?
-        .because_of(cause)
-        .emit(view);
+    let mut told = draft("consent.request_cancelled", Action::Update, caller, row)?.because_of(grounds.cause);
+    grounds.legal_basis.clone_into(&mut told.payload().legal_basis);
+    let told = told.emit(view);
     let both = asker(row).person(subject(row));
     let kind = Kind::ConsentRequestCancelled;
     notify(view, told, kind, &row.id()?.name(), &both, subject(row));

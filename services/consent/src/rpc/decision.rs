@@ -136,6 +136,8 @@ impl Core {
             .subject
             .filter(|_| asked.question.purpose == Some(PurposeCode::Dsrch))
         {
+            // What she gave through another replica a moment ago counts.
+            self.store.confirm().await?;
             let hers = self.subjects.get(account).await?;
             let given = hers.consents.iter().filter_map(|held| held.granted.study);
             studies = self.studies_now(given.collect()).await?;

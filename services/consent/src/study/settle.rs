@@ -212,7 +212,7 @@ fn cancel(view: &mut View<'_>, id: ConsentRequestId) -> Result<(), Refusal> {
         return Ok(());
     };
     row.settle(state, view.now());
-    request::cancel::cancel(view, &row, &system("consent"), "")
+    request::cancel::cancel(view, &row, &system("consent"), Default::default())
 }
 
 fn end(view: &mut View<'_>, id: ConsentId) -> Result<(), Refusal> {

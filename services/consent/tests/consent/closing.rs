@@ -95,6 +95,11 @@ fn a3_no_row_that_names_a_deleted_account_goes_on_and_what_stays_is_history() {
         let asked = studies::invite(&w, "hospital", &study.name, &["MRN-17"]).await;
         assert_eq!(asked.unwrap(), [api::invitation::Outcome::Accepted]);
         studies::joins(&w, &she).await;
+        // Another one waits for her word, and must never hear of her.
+        let silent = studies::active(&w, "university").await;
+        let asked = studies::invite(&w, "hospital", &silent.name, &["MRN-17"]).await;
+        assert_eq!(asked.unwrap(), [api::invitation::Outcome::Accepted]);
+        let heard = w.notifications(&participant("university")).await.len();
         let found = discovering::look(&w, &she, discovering::search(&w, "asha.rao@sbx"))
             .await
             .unwrap();
@@ -162,6 +167,8 @@ fn a3_no_row_that_names_a_deleted_account_goes_on_and_what_stays_is_history() {
             told.iter().all(|n| n.acknowledge_time.is_some()),
             "nothing waits for her"
         );
+
+        assert_eq!(w.notifications(&participant("university")).await.len(), heard);
 
         *w.people.deleted.lock().unwrap() = vec![(asha, true)];
         w.rpc().close_accounts(&mut closings).await.unwrap();
