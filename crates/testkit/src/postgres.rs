@@ -200,6 +200,26 @@ impl Postgres {
         }
     }
 
+    /// Stops the processes that write what no session waits for: the WAL writer, the background writer and the
+    /// checkpointer. From here on only what a commit itself writes comes to the disk, until the server is killed.
+    ///
+    /// # Panics
+    /// When it has no such processes.
+    pub fn pause_writers(&self) {
+        const WRITERS: [&str; 3] = ["walwriter", "background writer", "checkpointer"];
+        let Some(server) = self.pid else { return };
+        let mut left = WRITERS.to_vec();
+        for pid in children(server) {
+            let title = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let before = left.len();
+            left.retain(|writer| !title.contains(writer));
+            if left.len() < before {
+                let _ = nix::sys::signal::kill(pid, Signal::SIGSTOP);
+            }
+        }
+        assert!(left.is_empty(), "postgres has no {left:?}");
+    }
+
     /// Lets it go on after a pause.
     pub fn resume(&mut self) {
         for pid in self.paused.drain(..) {

@@ -10,7 +10,7 @@ use crate::findings::Kind as Broken;
 use crate::plan::{Fault, Kind as FaultKind, Planned, Rest};
 use crate::world::{Kind, World};
 
-/// How often it may come out whole by luck: what Postgres had written by itself by then is not lost.
+/// How often it may come out whole by luck: what was acknowledged may be on the disk for another's sake.
 const TRIES: usize = 5;
 
 /// Tells whether the losses were found.

@@ -31,6 +31,13 @@ impl World {
             Fault::CutPower(name, _) if is_durable => armed.power = Some(self.record(name, Syncs::Whole).await?),
             Fault::CutPower(name, _) => armed.power = Some(self.record(name, Syncs::Pretended).await?),
             Fault::FailSyncs(name, n) => armed.power = Some(self.record_failing(name, *n).await?),
+            // Postgres writes each full page of its WAL by itself at once, whether or not anybody waits for it: a commit
+            // that is answered too early is lost for certain only if it does not.
+            Fault::KillPostgres if !is_durable => {
+                if let Databases::Postgres { server, .. } = &self.databases {
+                    server.pause_writers();
+                }
+            }
             Fault::FillDisk(name, _) => {
                 self.processes.stop_one(name).await?;
                 armed.disk = Some(SmallDisk::under(&self.data(name))?);

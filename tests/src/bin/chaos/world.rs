@@ -62,11 +62,11 @@ impl World {
         let server = match kind {
             Kind::Sqlite => None,
             Kind::Postgres => {
-                // Only what sessions say makes a commit durable: the server writes nothing by itself for a while.
+                // Only what sessions say makes a commit durable: nothing else has a reason to write for a while.
                 let settings: &[&str] = if is_durable {
                     &[]
                 } else {
-                    &["wal_writer_delay=10s", "wal_writer_flush_after=1GB"]
+                    &["wal_writer_delay=10s", "wal_buffers=64MB", "autovacuum=off"]
                 };
                 let Some(server) = tokio::task::block_in_place(|| {
                     Postgres::start_with(&Setup {
