@@ -42,6 +42,10 @@ mod upkeep;
 mod validity;
 mod verbs;
 
+/// Every service allocates with it: calls and decisions are made of many small pieces.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub use config::{Config, ConfigError};
 pub use identity::{IdentityFacts, ParticipantFacts};
 pub use metrics::Metrics;

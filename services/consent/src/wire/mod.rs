@@ -73,9 +73,13 @@ pub fn range(v: &mut Violations, field: &str, range: Option<&types::TimeRange>) 
         v.add(field.to_owned(), "DateRange should not be null or empty");
         return None;
     };
-    let from = time(v, &format!("{field}.from"), range.from.as_ref());
-    let to = time(v, &format!("{field}.to"), range.to.as_ref());
-    let (from, to) = (from?, to?);
+    let read = |at: &Option<prost_types::Timestamp>| at.as_ref().and_then(micros);
+    let (Some(from), Some(to)) = (read(&range.from), read(&range.to)) else {
+        // Named only now: every check has a range, and hardly any a wrong one.
+        time(v, &format!("{field}.from"), range.from.as_ref());
+        time(v, &format!("{field}.to"), range.to.as_ref());
+        return None;
+    };
     if from >= to {
         v.add(field.to_owned(), "from must be before to");
         return None;
