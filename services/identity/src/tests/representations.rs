@@ -624,7 +624,7 @@ async fn nobody_acts_for_a_deleted_account_nor_by_one() {
                 .unwrap();
             accept(&fixture, &he, &proposed.name).await.unwrap();
             let session = act(&fixture, HIM, &proposed.name).await.unwrap();
-            purge(&fixture.inner.store, None).await.unwrap();
+            purge(&fixture.inner.store).await.unwrap();
             assert_eq!(fixture.count_events("identity.representation_ended").await, 0);
             let deleted = if of_her { &she } else { &he };
             let delete = api::DeleteAccountRequest {
@@ -635,7 +635,7 @@ async fn nobody_acts_for_a_deleted_account_nor_by_one() {
             };
             fixture.inner.delete_account(&operator(), delete).await.unwrap();
             for _ in 0..2 {
-                purge(&fixture.inner.store, None).await.unwrap();
+                purge(&fixture.inner.store).await.unwrap();
             }
             let other = if of_her { &he } else { &she };
             let ended = &list(&fixture, other).await[0];
