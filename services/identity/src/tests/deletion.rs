@@ -241,7 +241,11 @@ async fn a3_deletions_that_wait_for_audit_keep_no_later_one_waiting() {
         let audit = Asked::default();
         *audit.away.lock().unwrap() = true;
         assert!(tidy(&fixture, &audit).await.is_err());
-        assert_eq!(fixture.count_events("identity.purged").await, 1, "hers is gone, though audit is away");
+        assert_eq!(
+            fixture.count_events("identity.purged").await,
+            1,
+            "hers is gone, though audit is away"
+        );
         // Those that audit did not take stand behind her at the next look.
         *audit.away.lock().unwrap() = false;
         tidy(&fixture, &audit).await.unwrap();
