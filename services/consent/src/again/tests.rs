@@ -363,6 +363,52 @@ fn c4_subscriptions_end_or_wait_again() {
 }
 
 #[test]
+fn c4_a_locker_that_is_held_back_again_is_granted_nothing() {
+    use standing::State::{Disabled, Enabled};
+    use subscription::State::{Granted, Paused, Revoked};
+    let cases = [
+        // Of a change the log has no word on the policy.
+        ("subscription.modified", Paused),
+        ("subscription.paused", Paused),
+        ("subscription.withdrawn", Revoked),
+    ];
+    for (event, after) in cases {
+        everywhere(|restored| async move {
+            restored.put(policy(Effect::Approve, Enabled)).await;
+            let locker = SubscriptionRow {
+                locker: true,
+                policy: policy_id().to_vec(),
+                ..subscription(Granted)
+            };
+            restored.put(locker).await;
+            assert_eq!(restored.again(&[(event, subscription_id().name())]).await.len(), 1);
+            let policy: PolicyRow = restored.get(policy_id().to_vec()).await;
+            assert_eq!(policy.state(), Disabled, "{event}");
+            let row: SubscriptionRow = restored.get(subscription_id().to_vec()).await;
+            // What she resumes brings it back; what has ended does not.
+            assert_eq!((row.state(), row.policy_paused), (after, after == Paused), "{event}");
+            let told = restored.told().await;
+            assert_eq!(told[0], ("policy.disabled".to_owned(), "lost-0".to_owned()), "{event}");
+        });
+    }
+    // What she enabled while it was paused is hers.
+    everywhere(|restored| async move {
+        restored.put(policy(Effect::Approve, Enabled)).await;
+        let locker = SubscriptionRow {
+            locker: true,
+            policy: policy_id().to_vec(),
+            ..subscription(Paused)
+        };
+        restored.put(locker).await;
+        restored
+            .again(&[("subscription.paused", subscription_id().name())])
+            .await;
+        let policy: PolicyRow = restored.get(policy_id().to_vec()).await;
+        assert_eq!(policy.state(), Enabled);
+    });
+}
+
+#[test]
 fn what_is_lost_itself_is_named_where_somebody_must_do_it_anew() {
     everywhere(|restored| async move {
         let policy = [("policy.enabled", policy_id().name())];

@@ -33,6 +33,7 @@ mod sharing;
 mod signing;
 mod status;
 mod step_up;
+mod step_up_beforehand;
 mod studies;
 mod subscriptions;
 mod time;
