@@ -9,7 +9,9 @@ use sammati_store::{Command, Keys, Location, Options, Record, Store, View};
 use sammati_testkit::{Database, databases};
 
 use super::*;
-use crate::rows::{ConsentRow, MIGRATIONS, NotificationRow, PolicyRow, RequestRow, SourcesRow, SubscriptionRow};
+use crate::rows::{
+    CohortUseRow, ConsentRow, MIGRATIONS, NotificationRow, PolicyRow, RequestRow, SourcesRow, SubscriptionRow,
+};
 use crate::standing::Effect;
 
 const START: Micros = Micros::from_seconds(1_800_000_000);
@@ -233,6 +235,45 @@ fn what_ended_ends_again_and_only_the_last_word_counts() {
         let lost = [("consent.resumed", name.clone()), ("consent.paused", name)];
         assert!(said(&restored.again(&lost).await, "was paused"));
         assert_eq!(restored.consent().await.state(), consent::State::Paused);
+    });
+}
+
+#[test]
+fn c2_a_use_that_a_run_took_is_counted_again_and_the_run_takes_no_other() {
+    everywhere(|restored| async move {
+        let row = ConsentRow {
+            granted: START.0,
+            scope: (&crate::scope::tests::sample()).into(),
+            uses: 1,
+            ..consent(consent::State::Granted, 0)
+        };
+        restored.put(row).await;
+        let lost = |claims: Vec<Vec<u8>>, n: u8| LogEvent {
+            header: Some(Leaf {
+                event_id: format!("lost-{n}"),
+                event_type: "access.authorized".to_owned(),
+                ..Leaf::default()
+            }),
+            payload: Some(Payload {
+                consent: consent_id().name(),
+                claims,
+                ..Payload::default()
+            }),
+            ..LogEvent::default()
+        };
+        for _ in 0..2 {
+            let again = Again {
+                store: restored.store.clone(),
+                lost: vec![lost(Vec::new(), 1), lost(vec![vec![7; 32]], 2)],
+            };
+            super::again(again).await.unwrap();
+            assert_eq!(restored.consent().await.uses, 3, "each once");
+        }
+        let kept: CohortUseRow = restored.get(vec![7; 32]).await;
+        assert_eq!((kept.lost, kept.decided.permits(), kept.decided.r#use), (true, true, 3));
+        let told = restored.told().await;
+        assert_eq!(told.len(), 2);
+        assert!(told.iter().all(|(kind, _)| kind == "data.use_consumed"));
     });
 }
 

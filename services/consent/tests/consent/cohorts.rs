@@ -341,8 +341,8 @@ fn a_run_that_broke_goes_on_and_no_use_is_taken_twice() {
     });
 }
 
-/// That a call of the run took a use of hers, and lost to another when it was to be kept.
-struct Taken(AccountId, [u8; 32]);
+/// That a call of the run took a use of hers, and lost to another when it was to be kept; or that a restore lost all but that.
+struct Taken(AccountId, [u8; 32], bool);
 
 impl Command for Taken {
     type Answer = ();
@@ -363,6 +363,7 @@ impl Command for Taken {
                 r#use: 1,
                 ..MemberRow::default()
             },
+            lost: self.2,
         });
         Ok(())
     }
@@ -384,7 +385,7 @@ fn c2_a_use_that_was_taken_when_another_call_ended_the_run_is_told() {
         );
         let hash = lookup.run(id, &hip, run.parse().unwrap());
         let hers = lookup.in_run(&hash, joined[0]);
-        w.store().apply(Taken(joined[0], hers)).await.unwrap();
+        w.store().apply(Taken(joined[0], hers, false)).await.unwrap();
         let after = authorized(&w, last, "hospital", &study.name, &run).await.unwrap();
         assert_eq!(
             (after.0.len(), &after.0[..5]),
@@ -403,6 +404,48 @@ fn c2_a_use_that_was_taken_when_another_call_ended_the_run_is_told() {
             authorized(&w, last, "hospital", &study.name, &run).await.unwrap(),
             again
         );
+    });
+}
+
+#[test]
+fn c2_a_run_that_a_restore_lost_takes_no_second_use() {
+    everywhere(async |w| {
+        let study = active(&w, "institute").await;
+        let people = seeded(&w, &study, 3).await;
+        let run = w.request_id();
+        let id = StudyId::parse_name(&study.name).unwrap();
+        let (lookup, hip) = (
+            Lookup::new(&Key::from_bytes([8; 32])),
+            ParticipantId::parse("hospital").unwrap(),
+        );
+        let hash = lookup.run(id, &hip, run.parse().unwrap());
+        // The log names each use of a run, so that it is found again.
+        let other = w.request_id();
+        authorized(&w, w.rpc(), "hospital", &study.name, &other).await.unwrap();
+        let others = lookup.run(id, &hip, other.parse().unwrap());
+        let events = w.events().await;
+        let told = events.iter().filter(|e| e.event_type == "access.authorized");
+        let told: std::collections::BTreeSet<_> = told
+            .flat_map(|e| &e.payload.as_ref().unwrap().claims)
+            .cloned()
+            .collect();
+        let named = people.iter().map(|one| lookup.in_run(&others, *one).to_vec());
+        assert_eq!(told, named.collect());
+
+        let hers = lookup.in_run(&hash, people[0]);
+        w.store().apply(Taken(people[0], hers, true)).await.unwrap();
+        let first = authorized(&w, w.rpc(), "hospital", &study.name, &run).await.unwrap();
+        assert!(
+            first
+                .0
+                .iter()
+                .all(|m| m.outcome() == Outcome::Permit && m.record_range.is_some())
+        );
+        let mut taken = uses(&w, &study).await;
+        taken.sort_unstable();
+        assert_eq!(taken, [1, 2, 2], "of her the one that is known to be taken");
+        let again = authorized(&w, w.rpc(), "hospital", &study.name, &run).await.unwrap();
+        assert_eq!(first, again);
     });
 }
 
