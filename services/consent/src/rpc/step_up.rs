@@ -34,7 +34,7 @@ impl StepUpService for Rpc {
 }
 
 impl Core {
-    async fn step_up(&self, account: AccountId) -> Result<api::StepUp, Refusal> {
+    pub(super) async fn step_up(&self, account: AccountId) -> Result<api::StepUp, Refusal> {
         let store = self.store.clone();
         let read = self.store.read(move |r| {
             let row = r.get::<StepUpRow>(account.slot(), account.as_bytes())?;
