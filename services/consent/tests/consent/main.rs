@@ -35,6 +35,8 @@ mod status;
 mod step_up;
 mod step_up_beforehand;
 mod studies;
+mod study_asks;
+mod study_hears;
 mod subscriptions;
 mod time;
 mod transfers;
