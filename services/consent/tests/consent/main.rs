@@ -12,6 +12,7 @@ mod emergencies;
 mod exporting;
 mod giving;
 mod graph;
+mod identifying;
 mod inviting;
 mod links;
 mod lists;

@@ -147,6 +147,7 @@ impl Stage {
             hi_types: vec![types::HiType::Prescription.into()],
             expire_time: Some(timestamp(self.clock.now().plus(Duration::from_secs(86_400)))),
             request_id: self.story.rid(),
+            action_token: String::new(),
         };
         self.until_known().await?;
         Ok(made(&person.who, request, |r| {

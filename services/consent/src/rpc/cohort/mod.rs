@@ -2,6 +2,7 @@
 
 mod ask;
 mod check;
+mod identify;
 mod run;
 
 use std::collections::HashMap;
