@@ -45,7 +45,11 @@ fn an_operator_is_told_whose_a_pseudonym_is_and_she_hears_of_it() {
             (payload.subject.as_str(), payload.legal_basis.as_str()),
             (account.name().as_str(), "order 7")
         );
-        assert_eq!(payload.object_refs, [study.name.clone()], "the sponsor is no party");
+        assert_eq!(
+            payload.object_refs,
+            std::slice::from_ref(&study.name),
+            "the sponsor is no party"
+        );
 
         let hers = w.notifications(&she).await;
         let hers: Vec<_> = hers

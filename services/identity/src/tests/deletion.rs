@@ -55,7 +55,7 @@ pub(super) async fn is_history(fixture: &Fixture, account: AccountId, n: u64) {
     assert!(before.contains(&("account", true)), "{before:?}");
     fixture.pass(31 * DAY);
     for _ in 0..2 {
-        tidy(&fixture, &Asked::default()).await.unwrap();
+        tidy(fixture, &Asked::default()).await.unwrap();
     }
     forget(&fixture.inner.store).await.unwrap();
     let mut left = traces(fixture, account, n).await;
