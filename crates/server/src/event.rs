@@ -103,7 +103,8 @@ impl Draft {
         self
     }
 
-    /// With it this was given away for ever: after a restore that loses the event it is not given to another.
+    /// With it this was given away for ever, or taken once: after a restore that loses the event it is not given to another,
+    /// nor taken again.
     #[must_use]
     pub fn claims<C: Into<Vec<u8>>>(mut self, claims: impl IntoIterator<Item = C>) -> Self {
         self.payload().claims.extend(claims.into_iter().map(Into::into));

@@ -20,7 +20,7 @@ use sammati_store::{Options, Store};
 use serde::Deserialize;
 use tokio::time::MissedTickBehavior;
 
-use crate::account::{Erases, purge};
+use crate::account::{Erases, have_erased, purge};
 use crate::again;
 use crate::facts::Facts;
 use crate::keyring::{ACTIVE, KeyRing};
@@ -159,6 +159,7 @@ impl Identity {
         tokio::select! {
             () = self.0.facts.follow(&self.0.store, self.0.clock.as_ref()) => {}
             () = self.0.tidy() => {}
+            () = self.0.ask_audit() => {}
             () = until => {}
         }
     }
@@ -175,11 +176,11 @@ impl Inner {
     }
 
     async fn tidy(&self) {
-        let mut each = tokio::time::interval(TIDY);
-        each.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut each = each();
         loop {
             each.tick().await;
-            let (purged, forgotten, expired) = tokio::join!(self.purge(), forget(&self.store), expire(&self.store));
+            let (purged, forgotten, expired) =
+                tokio::join!(purge(&self.store), forget(&self.store), expire(&self.store));
             for refusal in [purged, forgotten, expired].into_iter().filter_map(Result::err) {
                 let reason = refusal.reason.as_str();
                 tracing::warn!(
@@ -190,9 +191,19 @@ impl Inner {
         }
     }
 
-    /// Destroys what is personal in accounts whose time of grace is over, and has their events erased.
-    pub(crate) async fn purge(&self) -> Result<(), Refusal> {
-        purge(&self.store, self.audit.as_deref()).await
+    /// Has the events of purged accounts erased, on its own: what is destroyed here does not wait for audit.
+    async fn ask_audit(&self) {
+        let Some(audit) = &self.audit else {
+            return std::future::pending().await;
+        };
+        let mut each = each();
+        loop {
+            each.tick().await;
+            if let Err(refusal) = have_erased(&self.store, audit.as_ref()).await {
+                let reason = refusal.reason.as_str();
+                tracing::warn!(reason, "events of deleted accounts wait to be erased; trying again");
+            }
+        }
     }
 
     pub(crate) fn mint(&self) -> Mint<'_> {
@@ -202,6 +213,13 @@ impl Inner {
             lookup: &self.lookup,
         }
     }
+}
+
+/// The beat at which what is over is looked for.
+fn each() -> tokio::time::Interval {
+    let mut each = tokio::time::interval(TIDY);
+    each.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    each
 }
 
 impl Service for Identity {

@@ -204,6 +204,7 @@ impl Sampler<'_> {
             Some("logs") => "logs/nothing-here".to_owned(),
             Some(collection) => format!("{collection}/{}", uuid(self.clock.now())),
             None if contract::about(field).contains("UUID") => uuid(self.clock.now()),
+            None if contract::about(field).contains("base32") => "A".repeat(26),
             None => format!("text {n}"),
         }
     }

@@ -314,7 +314,10 @@ async fn use_up(again: &Again, header: &Leaf, payload: &Payload) -> Result<(), R
     let at = header.occurred_time.as_ref().and_then(micros).unwrap_or_default();
     let lost = header.event_id.clone();
     match ConsentId::parse_name(&payload.consent) {
-        Some(consent) => again.store.apply(UseAgain { consent, at, lost }).await,
+        Some(consent) => {
+            let run = payload.claims.first().and_then(|key| key.as_slice().try_into().ok());
+            again.store.apply(UseAgain { consent, at, run, lost }).await
+        }
         None => Ok(()),
     }
 }

@@ -6,7 +6,8 @@ use sammati_server::event::system;
 use sammati_store::{Command, Keys, View};
 
 use super::Became;
-use crate::rows::SubscriptionRow;
+use crate::rows::{PolicyRow, SubscriptionRow};
+use crate::subscription::decide::switch_policy;
 use crate::subscription::{self, State, Verb, draft, tell_both};
 
 /// Does again to a subscription what took away of it.
@@ -31,6 +32,13 @@ impl Command for SubscriptionAgain {
         keys.row::<SubscriptionRow>(self.subscription.to_vec());
     }
 
+    fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
+        let row = loaded.get::<SubscriptionRow>(self.subscription.as_bytes());
+        if let Some(row) = row.filter(|row| row.locker) {
+            keys.group::<PolicyRow>("subject", row.owner);
+        }
+    }
+
     fn decide(&self, view: &mut View<'_>) -> Result<Became, Refusal> {
         let Some(mut row) = view.get::<SubscriptionRow>(self.subscription.as_bytes()) else {
             return Ok(Became::Lost);
@@ -50,6 +58,9 @@ impl Command for SubscriptionAgain {
         };
         if verb == Verb::Deny {
             row.decided = view.now().0;
+        }
+        if row.locker {
+            switch_policy(view, &system("consent"), &mut row, verb, &self.lost)?;
         }
         row.settle(to, view.now());
         view.put(&row);

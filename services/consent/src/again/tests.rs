@@ -9,7 +9,9 @@ use sammati_store::{Command, Keys, Location, Options, Record, Store, View};
 use sammati_testkit::{Database, databases};
 
 use super::*;
-use crate::rows::{ConsentRow, MIGRATIONS, NotificationRow, PolicyRow, RequestRow, SourcesRow, SubscriptionRow};
+use crate::rows::{
+    CohortUseRow, ConsentRow, MIGRATIONS, NotificationRow, PolicyRow, RequestRow, SourcesRow, SubscriptionRow,
+};
 use crate::standing::Effect;
 
 const START: Micros = Micros::from_seconds(1_800_000_000);
@@ -237,6 +239,45 @@ fn what_ended_ends_again_and_only_the_last_word_counts() {
 }
 
 #[test]
+fn c2_a_use_that_a_run_took_is_counted_again_and_the_run_takes_no_other() {
+    everywhere(|restored| async move {
+        let row = ConsentRow {
+            granted: START.0,
+            scope: (&crate::scope::tests::sample()).into(),
+            uses: 1,
+            ..consent(consent::State::Granted, 0)
+        };
+        restored.put(row).await;
+        let lost = |claims: Vec<Vec<u8>>, n: u8| LogEvent {
+            header: Some(Leaf {
+                event_id: format!("lost-{n}"),
+                event_type: "access.authorized".to_owned(),
+                ..Leaf::default()
+            }),
+            payload: Some(Payload {
+                consent: consent_id().name(),
+                claims,
+                ..Payload::default()
+            }),
+            ..LogEvent::default()
+        };
+        for _ in 0..2 {
+            let again = Again {
+                store: restored.store.clone(),
+                lost: vec![lost(Vec::new(), 1), lost(vec![vec![7; 32]], 2)],
+            };
+            super::again(again).await.unwrap();
+            assert_eq!(restored.consent().await.uses, 3, "each once");
+        }
+        let kept: CohortUseRow = restored.get(vec![7; 32]).await;
+        assert_eq!((kept.lost, kept.decided.permits(), kept.decided.r#use), (true, true, 3));
+        let told = restored.told().await;
+        assert_eq!(told.len(), 2);
+        assert!(told.iter().all(|(kind, _)| kind == "data.use_consumed"));
+    });
+}
+
+#[test]
 fn a_request_is_denied_or_cancelled_again() {
     let ends = [
         ("consent.denied", request::State::Denied),
@@ -359,6 +400,52 @@ fn c4_subscriptions_end_or_wait_again() {
         // What was changed stays lost when she resumed it after that.
         let lost = [("subscription.modified", name.clone()), ("subscription.resumed", name)];
         assert!(said(&restored.again(&lost).await, "was changed"));
+    });
+}
+
+#[test]
+fn c4_a_locker_that_is_held_back_again_is_granted_nothing() {
+    use standing::State::{Disabled, Enabled};
+    use subscription::State::{Granted, Paused, Revoked};
+    let cases = [
+        // Of a change the log has no word on the policy.
+        ("subscription.modified", Paused),
+        ("subscription.paused", Paused),
+        ("subscription.withdrawn", Revoked),
+    ];
+    for (event, after) in cases {
+        everywhere(|restored| async move {
+            restored.put(policy(Effect::Approve, Enabled)).await;
+            let locker = SubscriptionRow {
+                locker: true,
+                policy: policy_id().to_vec(),
+                ..subscription(Granted)
+            };
+            restored.put(locker).await;
+            assert_eq!(restored.again(&[(event, subscription_id().name())]).await.len(), 1);
+            let policy: PolicyRow = restored.get(policy_id().to_vec()).await;
+            assert_eq!(policy.state(), Disabled, "{event}");
+            let row: SubscriptionRow = restored.get(subscription_id().to_vec()).await;
+            // What she resumes brings it back; what has ended does not.
+            assert_eq!((row.state(), row.policy_paused), (after, after == Paused), "{event}");
+            let told = restored.told().await;
+            assert_eq!(told[0], ("policy.disabled".to_owned(), "lost-0".to_owned()), "{event}");
+        });
+    }
+    // What she enabled while it was paused is hers.
+    everywhere(|restored| async move {
+        restored.put(policy(Effect::Approve, Enabled)).await;
+        let locker = SubscriptionRow {
+            locker: true,
+            policy: policy_id().to_vec(),
+            ..subscription(Paused)
+        };
+        restored.put(locker).await;
+        restored
+            .again(&[("subscription.paused", subscription_id().name())])
+            .await;
+        let policy: PolicyRow = restored.get(policy_id().to_vec()).await;
+        assert_eq!(policy.state(), Enabled);
     });
 }
 

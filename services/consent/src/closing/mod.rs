@@ -2,12 +2,12 @@
 //! she asked about her rights is closed, and once identity has destroyed its data the key of hers that is kept here goes too.
 //!
 //! Identity's facts say it again to every process that starts, so that what was left, or came back with a restore, is
-//! done then.
+//! done then. Whose key is destroyed is gone through whole, and not gone through again.
 
 mod end;
 mod purge;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sammati_kernel::{AccountId, Id, IdKind, Refusal};
@@ -16,7 +16,8 @@ use sammati_store::{Record, Store};
 use self::end::{End, What};
 use crate::directory::Directory;
 use crate::rows::{
-    ConsentRow, DiscoveryRow, NotificationRow, PolicyRow, ProfileShareRow, RequestRow, RightsRow, SubscriptionRow,
+    ConsentRow, DataKeyRow, DiscoveryRow, NotificationRow, PolicyRow, ProfileShareRow, RequestRow, RightsRow,
+    SubscriptionRow, account,
 };
 use crate::{request, rights, share, standing, sweep};
 
@@ -25,6 +26,9 @@ const GROUND: &str = "her account is deleted";
 
 /// Rows taken at once.
 const BATCH: i64 = 256;
+
+/// Keys looked at in one read.
+const MANY: usize = 500;
 
 /// Follows which accounts are deleted.
 #[derive(Default)]
@@ -41,7 +45,14 @@ impl Closings {
     pub async fn run(&mut self, store: &Store, directory: &Arc<dyn Directory>) -> Result<(), Refusal> {
         let mut deleted = directory.deleted();
         deleted.retain(|(account, purged)| self.seen.get(account) != Some(purged));
-        let (mut closed, mut first) = (Vec::new(), Ok(()));
+        // Such as are new to this process.
+        let purged = deleted
+            .iter()
+            .filter(|(account, purged)| *purged && !self.seen.contains_key(account));
+        let mut closed = destroyed(store, purged.map(|(account, _)| *account).collect()).await?;
+        let gone: BTreeSet<AccountId> = closed.iter().map(|(account, _)| *account).collect();
+        deleted.retain(|(account, _)| !gone.contains(account));
+        let mut first = Ok(());
         for (account, purged) in deleted {
             match close_one(store, account, purged).await {
                 Ok(()) => closed.push((account, purged)),
@@ -55,6 +66,19 @@ impl Closings {
         self.seen.extend(closed);
         first
     }
+}
+
+/// Those of them whose key is destroyed.
+async fn destroyed(store: &Store, accounts: Vec<AccountId>) -> Result<Vec<(AccountId, bool)>, Refusal> {
+    let mut all = Vec::new();
+    for some in accounts.chunks(MANY) {
+        let keys: Vec<_> = some.iter().map(|one| (one.slot(), one.to_vec())).collect();
+        let rows = store.read(move |r| r.many::<DataKeyRow>(&keys)).await?;
+        let rows = rows.into_iter().map(|stored| stored.record);
+        let owners = rows.filter(purge::is_destroyed).filter_map(|row| account(&row.owner));
+        all.extend(owners.map(|account| (account, true)));
+    }
+    Ok(all)
 }
 
 async fn close_one(store: &Store, account: AccountId, purged: bool) -> Result<(), Refusal> {

@@ -134,6 +134,11 @@ impl<R: Blank> Command for Clear<R> {
     }
 }
 
+/// Whether the key is destroyed, which is the last of what is done for an account that is purged.
+pub(super) const fn is_destroyed(row: &DataKeyRow) -> bool {
+    row.wrapped.is_empty()
+}
+
 /// Destroys her data key, and empties what she has set. What is sealed under it opens no more, to anybody.
 struct Purge(AccountId);
 
@@ -161,13 +166,17 @@ impl Command for Purge {
             view.put(&empty);
         }
         let row = view.get::<DataKeyRow>(self.0.as_bytes());
-        let Some(row) = row.filter(|row| !row.wrapped.is_empty()) else {
+        if row.as_ref().is_some_and(is_destroyed) {
             return Ok(());
-        };
+        }
+        // Of one who never had a key too: it says that this is done, and lets none be made.
         view.put(&DataKeyRow {
+            owner: self.0.to_vec(),
             wrapped: Vec::new(),
-            ..row
         });
+        if row.is_none() {
+            return Ok(());
+        }
         Draft::new(
             "consent.purged",
             Action::Delete,

@@ -96,29 +96,51 @@ impl Deciding {
     /// # Errors
     /// IDENTITY_STALE; INTERNAL when a row is damaged.
     pub fn settle(&self, view: &mut View<'_>) -> Result<Settled, Refusal> {
+        self.settle_once(view, None)
+    }
+
+    /// The same of what a run does once, under its keyed hash: a restore that loses it finds it in the log.
+    ///
+    /// # Errors
+    /// IDENTITY_STALE; INTERNAL when a row is damaged.
+    pub fn settle_once(&self, view: &mut View<'_>, once: Option<&[u8; 32]>) -> Result<Settled, Refusal> {
+        let (mut settled, by) = self.looked(view)?;
+        let permits = settled.verdict.permits();
+        let once = once.filter(|_| permits);
+        self.record(view, by.as_ref(), &settled.verdict, once, &mut settled.decided);
+        if let Some(row) = settled.consent.as_mut().filter(|_| permits && !self.question.has_use) {
+            self.take_use(view, row, settled.window, &mut settled.decided)?;
+        }
+        Ok(settled)
+    }
+
+    /// What it would decide now; nothing is told and no use is taken.
+    ///
+    /// # Errors
+    /// IDENTITY_STALE; INTERNAL when a row is damaged.
+    pub fn look(&self, view: &mut View<'_>) -> Result<Settled, Refusal> {
+        Ok(self.looked(view)?.0)
+    }
+
+    fn looked(&self, view: &mut View<'_>) -> Result<(Settled, Option<Granted>), Refusal> {
         self.directory.fresh()?;
         let mut rows = self.load(view)?;
-        let granted = rows.iter().map(Granted::try_from).collect::<Result<Vec<_>, _>>()?;
+        let mut granted = rows.iter().map(Granted::try_from).collect::<Result<Vec<_>, _>>()?;
         let linked = self.linked(view);
         let facts = self.facts(view, &linked)?;
         let verdict = super::decide(&self.question, &facts, &granted.iter().collect::<Vec<_>>(), view.now());
-        let by = verdict.by.map(|place| &granted[place]);
-        let mut decided = record::decided(&verdict, by, view.now(), self.directory.as_of());
-        if let Some(granted) = by.filter(|_| verdict.is_reduced()) {
+        let by = verdict.by.map(|place| granted.swap_remove(place));
+        let mut decided = record::decided(&verdict, by.as_ref(), view.now(), self.directory.as_of());
+        if let Some(granted) = by.as_ref().filter(|_| verdict.is_reduced()) {
             decided.reduce(&reduce::permitted(&self.question, &facts, granted));
         }
-        let window = by.map_or(0, |consent| consent.left(view.now()).window);
-        let mut consent = verdict.by.map(|place| rows.swap_remove(place));
-        self.record(view, by, &verdict, &mut decided);
-        if let Some(row) = consent.as_mut().filter(|_| verdict.permits() && !self.question.has_use) {
-            self.take_use(view, row, window, &mut decided)?;
-        }
-        Ok(Settled {
+        let settled = Settled {
+            window: by.as_ref().map_or(0, |consent| consent.left(view.now()).window),
+            consent: verdict.by.map(|place| rows.swap_remove(place)),
             decided,
             verdict,
-            consent,
-            window,
-        })
+        };
+        Ok((settled, by))
     }
 
     /// The candidates, after what time has done to them is written.
@@ -151,20 +173,6 @@ impl Deciding {
         }
     }
 
-    /// Whether it would be permitted now; nothing is told and no use is taken.
-    ///
-    /// # Errors
-    /// IDENTITY_STALE; INTERNAL when a row is damaged.
-    pub fn permits(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
-        self.directory.fresh()?;
-        let rows = self.load(view)?;
-        let granted = rows.iter().map(Granted::try_from).collect::<Result<Vec<_>, _>>()?;
-        let linked = self.linked(view);
-        let facts = self.facts(view, &linked)?;
-        let granted: Vec<_> = granted.iter().collect();
-        Ok(super::decide(&self.question, &facts, &granted, view.now()).permits())
-    }
-
     fn facts<'a>(&'a self, view: &View<'_>, linked: &'a [ContextKey]) -> Result<Locked<'a>, Refusal> {
         Ok(Locked {
             directory: self.directory.as_ref(),
@@ -190,10 +198,18 @@ impl Deciding {
             .collect()
     }
 
-    fn record(&self, view: &mut View<'_>, by: Option<&Granted>, verdict: &Verdict, decided: &mut record::Decided) {
+    fn record(
+        &self,
+        view: &mut View<'_>,
+        by: Option<&Granted>,
+        verdict: &Verdict,
+        once: Option<&[u8; 32]>,
+        decided: &mut record::Decided,
+    ) {
         let subject = by.map(|consent| consent.subject).or(self.subject);
         let id = uuid::Uuid::from_bytes(view.next_event_id()).to_string();
-        let mut draft = record::draft(&self.caller, &self.question, subject, by, verdict);
+        let draft = record::draft(&self.caller, &self.question, subject, by, verdict);
+        let mut draft = draft.claims(once.map(|key| key.to_vec()));
         draft.payload().decision = Some(record::record(&id, &self.revision, verdict.rule, &self.question));
         decided.id = draft.emit(view).id.to_string();
     }

@@ -194,6 +194,9 @@ pub struct CohortUseRow {
     /// The decision.
     #[prost(message, required, tag = "2")]
     pub decided: MemberRow,
+    /// Whether a restore lost it: of the decision only the use is known, which is counted.
+    #[prost(bool, tag = "3")]
+    pub lost: bool,
 }
 
 impl Record for CohortUseRow {

@@ -194,7 +194,7 @@ impl Core {
         message: api::RevokeConsentsRequest,
     ) -> Result<api::RevokeConsentsResponse, Refusal> {
         let key = self.request_key(caller, "consent.revoke", &message.request_id, &message);
-        let asked = Refusal::both(parse_revoke(&message, caller), self.revoking(caller, &message));
+        let asked = Refusal::both(parse_revoke(&message, caller), self.shown_token(caller, &message));
         let (key, (names, token)) = Refusal::both(key, asked)?;
         let mut subject = None;
         for id in &names {

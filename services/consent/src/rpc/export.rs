@@ -32,7 +32,7 @@ const BYTES: usize = 1 << 20;
 const BUFFER: usize = 2;
 
 /// What an export has, in this order.
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     Kind::ConsentRequest,
     Kind::Consent,
     Kind::Artefact,
@@ -41,6 +41,7 @@ const KINDS: [Kind; 8] = [
     Kind::Policy,
     Kind::Subscription,
     Kind::RightsRequest,
+    Kind::StepUp,
 ];
 
 type Sent = Result<api::ExportConsentsResponse, Status>;
@@ -198,6 +199,11 @@ impl Export {
                 let (rows, next) = self.rows::<RightsRow>(before, ROWS).await?;
                 values(kind, &core.show_all_rights(&self.caller, &rows).await?, next)
             }
+            Kind::StepUp => {
+                let set = core.step_up(self.account).await?;
+                let set = Some(set).filter(|set| set.update_time.is_some());
+                values(kind, set.as_slice(), None)
+            }
             Kind::Unspecified => Ok((Vec::new(), None)),
         }
     }
@@ -261,6 +267,7 @@ const fn full_name(kind: Kind) -> &'static str {
         Kind::Policy => "sammati.consent.v1.Policy",
         Kind::Subscription => "sammati.consent.v1.Subscription",
         Kind::RightsRequest => "sammati.consent.v1.RightsRequest",
+        Kind::StepUp => "sammati.consent.v1.StepUp",
         Kind::Unspecified => "",
     }
 }

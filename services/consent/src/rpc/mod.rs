@@ -9,6 +9,7 @@ mod decision;
 mod deep_link;
 mod discovery;
 mod export;
+mod guarded;
 mod link;
 mod list;
 mod live;

@@ -247,7 +247,7 @@ impl Core {
         let request: Option<ConsentRequestId> = wire::name(&mut v, "name", &message.name);
         let grants = parse_grants(&mut v, &message.grants);
         let notice = parse_notice(&mut v, message.notice.clone());
-        let token = Refusal::both(v.check(), self.approving(caller, &message));
+        let token = Refusal::both(v.check(), self.shown_token(caller, &message));
         let (key, ((), token)) = Refusal::both(key, token)?;
         let request = request.ok_or(Reason::FieldInvalid)?;
         let command = ApproveRequest {

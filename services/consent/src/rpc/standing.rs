@@ -4,7 +4,7 @@ use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::policy_service_server::PolicyService;
 use sammati_kernel::{Caller, PolicyId, Reason, Refusal, Violations};
 use sammati_server::{authz, error};
-use sammati_store::Outcome;
+use sammati_store::{Outcome, RequestKey};
 use tonic::{Request, Response, Status};
 
 use super::list::{self, Whose};
@@ -15,6 +15,7 @@ use crate::rows::{self, PolicyRow, broken};
 use crate::standing::Verb;
 use crate::standing::create::CreatePolicy;
 use crate::standing::switch::SwitchPolicy;
+use crate::step_up::Token;
 use crate::wire;
 use crate::wire::standing::{parse, render, states};
 
@@ -46,8 +47,9 @@ impl PolicyService for Rpc {
         let key = self
             .0
             .request_key(&caller, "policy.enable", &message.request_id, &message);
+        let asked = Refusal::both(key, self.0.shown_token(&caller, &message));
         self.0
-            .switch_policy(&caller, key, (&message.name, message.etag, Verb::Enable))
+            .switch_policy(&caller, asked, (&message.name, message.etag, Verb::Enable))
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -63,7 +65,11 @@ impl PolicyService for Rpc {
             .0
             .request_key(&caller, "policy.disable", &message.request_id, &message);
         self.0
-            .switch_policy(&caller, key, (&message.name, message.etag, Verb::Disable))
+            .switch_policy(
+                &caller,
+                key.map(|key| (key, None)),
+                (&message.name, message.etag, Verb::Disable),
+            )
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -74,11 +80,14 @@ impl Core {
     async fn create_policy(&self, caller: &Caller, message: api::CreatePolicyRequest) -> Result<api::Policy, Refusal> {
         let key = self.request_key(caller, "policy.create", &message.request_id, &message);
         let account = person(caller)?;
-        let (key, wanted) = Refusal::both(key, parse(&message, account, &self.lookup))?;
+        let wanted = parse(&message, account, &self.lookup);
+        let wanted = Refusal::both(wanted, self.shown_token(caller, &message));
+        let (key, (wanted, token)) = Refusal::both(key, wanted)?;
         let command = CreatePolicy {
             caller: caller.clone(),
             account,
             wanted,
+            token,
             vault: self.vault.clone(),
         };
         let outcome = self.store.run(command, Some(key)).await?;
@@ -88,17 +97,18 @@ impl Core {
     async fn switch_policy(
         &self,
         caller: &Caller,
-        key: Result<sammati_store::RequestKey, Refusal>,
+        asked: Result<(RequestKey, Option<Token>), Refusal>,
         (name, etag, verb): (&str, String, Verb),
     ) -> Result<api::Policy, Refusal> {
         let mut v = Violations::new();
         let id: Option<PolicyId> = wire::name(&mut v, "name", name);
-        let (key, ()) = Refusal::both(key, v.check())?;
+        let ((key, token), ()) = Refusal::both(asked, v.check())?;
         let command = SwitchPolicy {
             caller: caller.clone(),
             policy: id.ok_or(Reason::FieldInvalid)?,
             verb,
             etag,
+            token,
         };
         let outcome = self.store.run(command, Some(key)).await?;
         self.tell_policy(caller, outcome).await

@@ -1,11 +1,10 @@
-//! `StepUpService`: what needs her PIN; and the token that comes with a call.
+//! `StepUpService`: what needs her PIN.
 
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::step_up::Action;
 use sammati_api::consent::v1::step_up_service_server::StepUpService;
 use sammati_kernel::jws::MAX_TOKEN;
 use sammati_kernel::{AccountId, Caller, Reason, Refusal, Violations};
-use sammati_server::action::{Call, digest};
 use sammati_server::event::timestamp;
 use sammati_server::{authz, error};
 use tonic::{Request, Response, Status};
@@ -13,14 +12,8 @@ use tonic::{Request, Response, Status};
 use super::request::person;
 use super::{Core, Rpc, head};
 use crate::rows::{self, StepUpRow};
-use crate::step_up::Token;
 use crate::step_up::set::{SetStepUp, name};
 use crate::wire::check_text;
-
-/// The methods that can need a token.
-const APPROVE: &str = "sammati.consent.v1.ConsentRequestService/ApproveConsentRequest";
-const REVOKE: &str = "sammati.consent.v1.ConsentService/RevokeConsents";
-const SET: &str = "sammati.consent.v1.StepUpService/SetStepUp";
 
 #[tonic::async_trait]
 impl StepUpService for Rpc {
@@ -41,7 +34,7 @@ impl StepUpService for Rpc {
 }
 
 impl Core {
-    async fn step_up(&self, account: AccountId) -> Result<api::StepUp, Refusal> {
+    pub(super) async fn step_up(&self, account: AccountId) -> Result<api::StepUp, Refusal> {
         let store = self.store.clone();
         let read = self.store.read(move |r| {
             let row = r.get::<StepUpRow>(account.slot(), account.as_bytes())?;
@@ -65,15 +58,7 @@ impl Core {
         check_text(&mut v, "action_token", &message.action_token, 1, MAX_TOKEN);
         let (key, ()) = Refusal::both(key, v.check())?;
         let account = person(caller)?;
-        let bare = api::SetStepUpRequest {
-            request_id: String::new(),
-            etag: String::new(),
-            action_token: String::new(),
-            ..message.clone()
-        };
-        let name = account.name();
-        let call = call(caller, SET, &name, digest(&bare));
-        let token = self.token(&call, &message.action_token)?;
+        let token = self.shown_token(caller, &message)?;
         let command = SetStepUp {
             caller: caller.clone(),
             account,
@@ -83,64 +68,6 @@ impl Core {
         };
         self.store.run(command, Some(key)).await?;
         self.step_up(account).await
-    }
-
-    /// The action token of an approval, if one came.
-    pub(super) fn approving(
-        &self,
-        caller: &Caller,
-        message: &api::ApproveConsentRequestRequest,
-    ) -> Result<Option<Token>, Refusal> {
-        let bare = api::ApproveConsentRequestRequest {
-            request_id: String::new(),
-            etag: String::new(),
-            action_token: String::new(),
-            ..message.clone()
-        };
-        self.token(
-            &call(caller, APPROVE, &message.name, digest(&bare)),
-            &message.action_token,
-        )
-    }
-
-    /// The action token of a revocation, if one came.
-    pub(super) fn revoking(
-        &self,
-        caller: &Caller,
-        message: &api::RevokeConsentsRequest,
-    ) -> Result<Option<Token>, Refusal> {
-        let bare = api::RevokeConsentsRequest {
-            request_id: String::new(),
-            etag: String::new(),
-            action_token: String::new(),
-            ..message.clone()
-        };
-        let first = message.names.first().map_or("", String::as_str);
-        self.token(&call(caller, REVOKE, first, digest(&bare)), &message.action_token)
-    }
-
-    /// The token of a call, if one came; one that does not fit is refused.
-    fn token(&self, call: &Call<'_>, token: &str) -> Result<Option<Token>, Refusal> {
-        if token.is_empty() {
-            return Ok(None);
-        }
-        let mut v = Violations::new();
-        check_text(&mut v, "action_token", token, 1, MAX_TOKEN);
-        v.check()?;
-        // A key may be unknown only because identity was not heard of for too long.
-        self.directory.fresh()?;
-        let claims = call.read(token, |kid| self.directory.token_key(kid))?;
-        Ok(Some(claims.into()))
-    }
-}
-
-fn call<'a>(caller: &'a Caller, method: &'static str, resource: &'a str, body_sha256: String) -> Call<'a> {
-    Call {
-        caller,
-        audience: "consent",
-        method,
-        resource,
-        body_sha256,
     }
 }
 

@@ -122,6 +122,15 @@ impl StudyService for Rpc {
         let mapped = self.0.map_pseudonyms(&caller, request.get_ref()).await;
         mapped.map(Response::new).map_err(error::status)
     }
+
+    async fn identify_subject(
+        &self,
+        request: Request<api::IdentifySubjectRequest>,
+    ) -> Result<Response<api::IdentifySubjectResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        let told = self.0.identify_subject(&caller, request.into_inner()).await;
+        told.map(Response::new).map_err(error::status)
+    }
 }
 
 /// The name of a study.

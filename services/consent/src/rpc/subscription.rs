@@ -16,12 +16,25 @@ use super::{Core, Rpc, head};
 use crate::place::Place;
 use crate::policy;
 use crate::rows::{self, PolicyRow, SourcesRow, SubscriptionRow, broken};
+use crate::step_up::Token;
 use crate::subscription::Verb;
 use crate::subscription::create::CreateSubscription;
 use crate::subscription::decide::Decide;
 use crate::subscription::locker::SetupLocker;
 use crate::wire;
 use crate::wire::subscription::{parse, parse_given, parse_locker, render};
+
+/// Which subscription, what she gives, and what she showed for it.
+type Asked = (RequestKey, ((SubscriptionId, Option<SourcesRow>), Option<Token>));
+
+/// The same of what needs no PIN.
+fn unproved(
+    key: Result<RequestKey, Refusal>,
+    parsed: Result<(SubscriptionId, Option<SourcesRow>), Refusal>,
+) -> Result<Asked, Refusal> {
+    let (key, parsed) = Refusal::both(key, parsed)?;
+    Ok((key, (parsed, None)))
+}
 
 #[tonic::async_trait]
 impl SubscriptionService for Rpc {
@@ -70,8 +83,9 @@ impl SubscriptionService for Rpc {
             .0
             .request_key(&caller, "subscription.approve", &message.request_id, &message);
         let parsed = parse_given(&message.name, message.sources.as_ref(), false);
+        let asked = Refusal::both(parsed, self.0.shown_token(&caller, &message));
         self.0
-            .decide_subscription(&caller, Refusal::both(key, parsed), Verb::Approve, message.etag)
+            .decide_subscription(&caller, Refusal::both(key, asked), Verb::Approve, message.etag)
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -88,7 +102,7 @@ impl SubscriptionService for Rpc {
             .request_key(&caller, "subscription.deny", &message.request_id, &message);
         let parsed = parse_given(&message.name, None, false);
         self.0
-            .decide_subscription(&caller, Refusal::both(key, parsed), Verb::Deny, message.etag)
+            .decide_subscription(&caller, unproved(key, parsed), Verb::Deny, message.etag)
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -105,7 +119,7 @@ impl SubscriptionService for Rpc {
             .request_key(&caller, "subscription.update", &message.request_id, &message);
         let parsed = parse_given(&message.name, message.sources.as_ref(), true);
         self.0
-            .decide_subscription(&caller, Refusal::both(key, parsed), Verb::Update, message.etag)
+            .decide_subscription(&caller, unproved(key, parsed), Verb::Update, message.etag)
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -122,7 +136,7 @@ impl SubscriptionService for Rpc {
             .request_key(&caller, "subscription.pause", &message.request_id, &message);
         let parsed = parse_given(&message.name, None, false);
         self.0
-            .decide_subscription(&caller, Refusal::both(key, parsed), Verb::Pause, message.etag)
+            .decide_subscription(&caller, unproved(key, parsed), Verb::Pause, message.etag)
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -138,8 +152,9 @@ impl SubscriptionService for Rpc {
             .0
             .request_key(&caller, "subscription.resume", &message.request_id, &message);
         let parsed = parse_given(&message.name, None, false);
+        let asked = Refusal::both(parsed, self.0.shown_token(&caller, &message));
         self.0
-            .decide_subscription(&caller, Refusal::both(key, parsed), Verb::Resume, message.etag)
+            .decide_subscription(&caller, Refusal::both(key, asked), Verb::Resume, message.etag)
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -156,7 +171,7 @@ impl SubscriptionService for Rpc {
             .request_key(&caller, "subscription.revoke", &message.request_id, &message);
         let parsed = parse_given(&message.name, None, false);
         self.0
-            .decide_subscription(&caller, Refusal::both(key, parsed), Verb::Revoke, message.etag)
+            .decide_subscription(&caller, unproved(key, parsed), Verb::Revoke, message.etag)
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -253,17 +268,18 @@ impl Core {
     async fn decide_subscription(
         &self,
         caller: &Caller,
-        parsed: Result<(RequestKey, (SubscriptionId, Option<SourcesRow>)), Refusal>,
+        asked: Result<Asked, Refusal>,
         verb: Verb,
         etag: String,
     ) -> Result<api::Subscription, Refusal> {
-        let (key, (subscription, given)) = parsed?;
+        let (key, ((subscription, given), token)) = asked?;
         let command = Decide {
             caller: caller.clone(),
             subscription,
             verb,
             given,
             etag,
+            token,
         };
         let outcome = self.store.run(command, Some(key)).await?;
         self.tell_subscription(caller, outcome).await
@@ -319,7 +335,8 @@ impl Core {
         message: api::SetupLockerRequest,
     ) -> Result<api::SetupLockerResponse, Refusal> {
         let key = self.request_key(caller, "subscription.locker", &message.request_id, &message);
-        let (key, wanted) = Refusal::both(key, parse_locker(&message))?;
+        let wanted = Refusal::both(parse_locker(&message), self.shown_token(caller, &message));
+        let (key, (wanted, token)) = Refusal::both(key, wanted)?;
         let account = person(caller)?;
         let ids = match self.store.known(&key).await? {
             Some(ids) => ids,
@@ -336,6 +353,7 @@ impl Core {
                     hi_types: wanted.hi_types,
                     expire: wanted.expire,
                     directory: Arc::clone(&self.directory),
+                    token,
                     vault: self.vault.clone(),
                 };
                 match self.store.run(command, Some(key)).await? {

@@ -9,6 +9,7 @@ use super::switch::switch;
 use super::{Effect, MAX, State, Verb, draft};
 use crate::policy;
 use crate::rows::PolicyRow;
+use crate::step_up::{self, Shown, Token};
 use crate::vault::{Private, Vault, seal};
 
 /// CreatePolicy.
@@ -19,6 +20,8 @@ pub struct CreatePolicy {
     pub account: AccountId,
     /// What it shall be.
     pub wanted: Wanted,
+    /// The action token that came with it.
+    pub token: Option<Token>,
     /// Seals references.
     pub vault: Vault,
 }
@@ -47,18 +50,39 @@ impl Command for CreatePolicy {
 
     fn reads(&self, keys: &mut Keys) {
         reads(keys, self.account);
+        step_up::reads(keys, self.account);
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<PolicyRow, Refusal> {
-        if self.wanted.content.effect() == Effect::Approve {
-            policy::recently_proved(&self.caller, view.now())?;
-        }
-        create(view, &self.caller, self.account, &self.wanted, &self.vault)
+        let effect = self.wanted.content.effect();
+        let shown = may_enable(view, &self.caller, self.account, effect, self.token.as_ref())?;
+        let row = create(view, &self.caller, self.account, &self.wanted, &self.vault)?;
+        shown.spend(view);
+        Ok(row)
     }
 
     fn outcome(&self, answer: &PolicyRow) -> Vec<u8> {
         answer.id.clone()
     }
+}
+
+/// What approves beforehand needs a login of a moment ago, and her PIN if she has set that giving does; what denies needs
+/// neither. Needs what [`step_up::reads`] names.
+///
+/// # Errors
+/// STEP_UP_REQUIRED.
+pub(super) fn may_enable(
+    view: &View<'_>,
+    caller: &Caller,
+    account: AccountId,
+    effect: Effect,
+    token: Option<&Token>,
+) -> Result<Shown, Refusal> {
+    let gives = effect == Effect::Approve;
+    if gives {
+        policy::recently_proved(caller, view.now())?;
+    }
+    step_up::check(view, caller, account, gives.then_some(step_up::APPROVE), token)
 }
 
 /// What [`create`] reads.
@@ -135,7 +159,7 @@ pub fn ensure(
         return create(view, caller, account, wanted, vault);
     };
     if row.state() == State::Disabled {
-        switch(view, caller, &mut row, Verb::Enable)?;
+        switch(view, caller, &mut row, Verb::Enable, "")?;
     }
     Ok(row)
 }

@@ -4,10 +4,11 @@ use sammati_api::audit::v1::event::Action;
 use sammati_kernel::{Caller, Fact, PolicyId, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
-use super::create::check_room;
-use super::{Effect, State, Verb, draft};
+use super::create::{check_room, may_enable};
+use super::{State, Verb, draft};
 use crate::policy;
 use crate::rows::{self, PolicyRow};
+use crate::step_up::{self, Shown, Token};
 
 /// EnablePolicy and DisablePolicy.
 pub struct SwitchPolicy {
@@ -19,6 +20,8 @@ pub struct SwitchPolicy {
     pub verb: Verb,
     /// The etag that was read.
     pub etag: String,
+    /// The action token that came with it.
+    pub token: Option<Token>,
 }
 
 impl Command for SwitchPolicy {
@@ -41,6 +44,9 @@ impl Command for SwitchPolicy {
 
     fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
         if let Some(row) = loaded.get::<PolicyRow>(self.policy.as_bytes()) {
+            if let Some(account) = rows::account(&row.subject) {
+                step_up::reads(keys, account);
+            }
             keys.group::<PolicyRow>("subject", row.subject);
         }
     }
@@ -48,11 +54,12 @@ impl Command for SwitchPolicy {
     fn decide(&self, view: &mut View<'_>) -> Result<PolicyRow, Refusal> {
         let row = view.get::<PolicyRow>(self.policy.as_bytes());
         let mut row = policy::may_switch(&self.caller, row)?;
-        if self.verb == Verb::Enable && row.effect() == Effect::Approve {
-            policy::recently_proved(&self.caller, view.now())?;
-        }
+        let shown = self.shown(view, &row)?;
         rows::check_etag(&self.etag, row.version)?;
-        switch(view, &self.caller, &mut row, self.verb)?;
+        switch(view, &self.caller, &mut row, self.verb, "")?;
+        if let Some(shown) = shown {
+            shown.spend(view);
+        }
         Ok(row)
     }
 
@@ -61,11 +68,28 @@ impl Command for SwitchPolicy {
     }
 }
 
-/// Puts one of hers into force or out of it. Needs the group of all of them.
+impl SwitchPolicy {
+    /// What enabling it needs; disabling needs nothing.
+    fn shown(&self, view: &View<'_>, row: &PolicyRow) -> Result<Option<Shown>, Refusal> {
+        if self.verb == Verb::Disable {
+            return Ok(None);
+        }
+        let account = rows::account(&row.subject).ok_or_else(|| rows::broken("a policy's subject"))?;
+        may_enable(view, &self.caller, account, row.effect(), self.token.as_ref()).map(Some)
+    }
+}
+
+/// Puts one of hers into force or out of it, because of the event `cause` if there is one. Needs the group of all of them.
 ///
 /// # Errors
 /// STATE_CONFLICT; OPEN_LIMIT; INTERNAL when the row is damaged.
-pub fn switch(view: &mut View<'_>, caller: &Caller, row: &mut PolicyRow, verb: Verb) -> Result<(), Refusal> {
+pub fn switch(
+    view: &mut View<'_>,
+    caller: &Caller,
+    row: &mut PolicyRow,
+    verb: Verb,
+    cause: &str,
+) -> Result<(), Refusal> {
     let to = row.state().after(verb).ok_or_else(|| conflict(row.state()))?;
     let event = match to {
         State::Enabled => "policy.enabled",
@@ -76,7 +100,7 @@ pub fn switch(view: &mut View<'_>, caller: &Caller, row: &mut PolicyRow, verb: V
     }
     row.settle(to, view.now());
     view.put(row);
-    draft(event, Action::Update, caller, row)?.emit(view);
+    draft(event, Action::Update, caller, row)?.because_of(cause).emit(view);
     Ok(())
 }
 

@@ -49,7 +49,8 @@ pub fn reads(keys: &mut Keys, account: AccountId) {
     keys.row::<StepUpRow>(account.to_vec());
 }
 
-/// Refuses what she has set to need the PIN and comes without a token that is good now.
+/// Refuses what she has set to need the PIN and comes without a token that is good now; where there is no `action`, nothing
+/// needs one, and one that came must be good all the same.
 ///
 /// # Errors
 /// STEP_UP_REQUIRED.
@@ -57,12 +58,13 @@ pub fn check(
     view: &View<'_>,
     caller: &Caller,
     account: AccountId,
-    action: Action,
+    action: impl Into<Option<Action>>,
     token: Option<&Token>,
 ) -> Result<Shown, Refusal> {
     let row = view.get::<StepUpRow>(account.as_bytes());
     let Some(token) = token else {
-        let needed = row.is_some_and(|row| row.actions.contains(&action.into()));
+        let action = action.into().map(i32::from);
+        let needed = action.is_some_and(|action| row.is_some_and(|row| row.actions.contains(&action)));
         // An operator acts on legal grounds, which are recorded.
         return if needed && !caller.is_operator() {
             Err(missing())

@@ -42,22 +42,32 @@ impl Command for AuthorizeMember {
         if let Some(before) = before {
             // It has its use, if it took one: none is taken again, and what has ended since is not permitted for that.
             deciding.question.has_use = true;
-            if !before.decided.permits() || deciding.permits(view)? {
+            if before.lost {
+                let mut decided = self.told(&deciding.look(view)?);
+                if decided.permits() {
+                    decided.r#use = before.decided.r#use;
+                    return Ok(self.keep(view, decided));
+                }
+            } else if !before.decided.permits() || deciding.look(view)?.verdict.permits() {
                 return Ok(before.decided);
             }
         }
-        let settled = deciding.settle(view)?;
-        let decided = self.told(&settled)?;
-        view.put(&CohortUseRow {
-            key: self.key.to_vec(),
-            decided: decided.clone(),
-        });
-        Ok(decided)
+        let settled = deciding.settle_once(view, Some(&self.key))?;
+        Ok(self.keep(view, self.told(&settled)))
     }
 }
 
 impl AuthorizeMember {
-    fn told(&self, settled: &Settled) -> Result<MemberRow, Refusal> {
+    fn keep(&self, view: &mut View<'_>, decided: MemberRow) -> MemberRow {
+        view.put(&CohortUseRow {
+            key: self.key.to_vec(),
+            decided: decided.clone(),
+            lost: false,
+        });
+        decided
+    }
+
+    fn told(&self, settled: &Settled) -> MemberRow {
         let Settled {
             decided,
             verdict,
@@ -71,7 +81,7 @@ impl AuthorizeMember {
             ..MemberRow::default()
         };
         let Some(consent) = consent.as_ref().filter(|_| verdict.permits()) else {
-            return Ok(row);
+            return row;
         };
         let question = &self.deciding.question;
         row.erase = consent.expire;
@@ -82,7 +92,7 @@ impl AuthorizeMember {
             row.hi_types = question.hi_types.iter().map(|kind| kind.number()).collect();
             (row.from, row.to) = (question.record_range.from.0, question.record_range.to.0);
         }
-        Ok(row)
+        row
     }
 }
 

@@ -112,14 +112,4 @@ impl MemberRow {
         let permits = [Reason::Granted, Reason::GrantedReduced].map(i32::from);
         permits.contains(&self.reason)
     }
-
-    /// What a sponsor is told: of one who denies it as of one who gave nothing.
-    #[must_use]
-    pub fn for_sponsor(mut self) -> Self {
-        if self.reason == i32::from(Reason::BlockedBySubject) {
-            self.reason = Reason::NoConsent.into();
-            self.version = 0;
-        }
-        self
-    }
 }

@@ -4,6 +4,7 @@ pub mod authorize;
 pub mod cohort;
 pub mod count;
 pub mod create;
+pub mod identify;
 pub mod invite;
 pub mod known;
 pub mod manifest;

@@ -18,6 +18,11 @@ pub fn of(key: &Key, account: AccountId) -> String {
     text
 }
 
+/// Whether a text could be one.
+pub fn is_one(text: &str) -> bool {
+    text.len() == LETTERS && text.bytes().all(|b| ALPHABET.contains(&b))
+}
+
 /// Which key it is, without telling anything of it.
 pub fn key_id(key: &Key) -> String {
     let mut text = base32(&key.mac("pseudonym key id", &[]));

@@ -11,6 +11,7 @@ use crate::policy;
 use crate::rows::{self, PolicyRow, SourcesRow, SubscriptionRow};
 use crate::standing::switch::switch;
 use crate::standing::{self, Effect};
+use crate::step_up::{self, Shown, Token};
 
 /// All transitions but those of time.
 pub struct Decide {
@@ -24,6 +25,8 @@ pub struct Decide {
     pub given: Option<SourcesRow>,
     /// The etag that was read.
     pub etag: String,
+    /// The action token that came with it.
+    pub token: Option<Token>,
 }
 
 impl Command for Decide {
@@ -45,6 +48,9 @@ impl Command for Decide {
 
     fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
         let row = loaded.get::<SubscriptionRow>(self.subscription.as_bytes());
+        if let Some(account) = row.as_ref().and_then(subject) {
+            step_up::reads(keys, account);
+        }
         if let Some(row) = row.filter(|row| row.locker) {
             keys.group::<PolicyRow>("subject", row.owner);
         }
@@ -56,6 +62,7 @@ impl Command for Decide {
             Verb::Revoke => policy::may_end_subscription(&self.caller, row)?,
             _ => policy::may_decide_subscription(&self.caller, row)?,
         };
+        let shown = self.shown(view, &row)?;
         rows::check_etag(&self.etag, row.version)?;
         if expire(view, &mut row)? {
             return Err(over(&row).recorded());
@@ -68,7 +75,7 @@ impl Command for Decide {
             row.decided = view.now().0;
         }
         if row.locker && self.verb != Verb::Update {
-            self.switch_policy(view, &mut row)?;
+            switch_policy(view, &self.caller, &mut row, self.verb, "")?;
         }
         row.settle(to, view.now());
         view.put(&row);
@@ -81,6 +88,9 @@ impl Command for Decide {
         };
         let name = self.subscription.name();
         notify(view, told, Kind::SubscriptionChanged, &name, &other, subject(&row));
+        if let Some(shown) = shown {
+            shown.spend(view);
+        }
         Ok(row)
     }
 
@@ -90,6 +100,19 @@ impl Command for Decide {
 }
 
 impl Decide {
+    /// Her PIN, if she has set that what gives needs it: a subscription that she grants, and a locker's that she resumes, which
+    /// is granted beforehand again what it asks for.
+    fn shown(&self, view: &View<'_>, row: &SubscriptionRow) -> Result<Option<Shown>, Refusal> {
+        let gives = match self.verb {
+            Verb::Approve => true,
+            Verb::Resume => row.locker,
+            _ => return Ok(None),
+        };
+        let account = subject(row).ok_or_else(|| rows::broken("a subscription's subject"))?;
+        let action = gives.then_some(step_up::APPROVE);
+        step_up::check(view, &self.caller, account, action, self.token.as_ref()).map(Some)
+    }
+
     fn give(&self, view: &View<'_>, row: &mut SubscriptionRow) -> Result<(), Refusal> {
         let given = self.given.clone().unwrap_or_else(|| row.asked.clone());
         if let Some(field) = wider(&row.asked, &given) {
@@ -103,25 +126,35 @@ impl Decide {
         row.given = Some(given);
         Ok(())
     }
+}
 
-    /// A locker that is told nothing is granted nothing either: the policy that came with it goes the same way.
-    fn switch_policy(&self, view: &mut View<'_>, row: &mut SubscriptionRow) -> Result<(), Refusal> {
-        let Some(mut policy) = policy_of(view, row) else {
-            return Ok(());
-        };
-        // What she disabled by itself stays so, and what she enabled again while this was paused is hers too.
-        let paused = std::mem::take(&mut row.policy_paused);
-        let verb = match (self.verb, policy.state()) {
-            (Verb::Pause | Verb::Revoke, standing::State::Enabled) => standing::Verb::Disable,
-            (Verb::Resume, standing::State::Disabled) if paused => standing::Verb::Enable,
-            _ => return Ok(()),
-        };
-        if verb == standing::Verb::Enable {
-            policy::recently_proved(&self.caller, view.now())?;
-        }
-        row.policy_paused = self.verb == Verb::Pause;
-        switch(view, &self.caller, &mut policy, verb)
+/// A locker that is told nothing is granted nothing either: the policy that came with it goes the same way, because of the
+/// event `cause` if there is one. Needs the group of all of hers.
+///
+/// # Errors
+/// STEP_UP_REQUIRED, OPEN_LIMIT; INTERNAL when a row is damaged.
+pub(crate) fn switch_policy(
+    view: &mut View<'_>,
+    caller: &Caller,
+    row: &mut SubscriptionRow,
+    verb: Verb,
+    cause: &str,
+) -> Result<(), Refusal> {
+    let Some(mut policy) = policy_of(view, row) else {
+        return Ok(());
+    };
+    // What she disabled by itself stays so, and what she enabled again while this was paused is hers too.
+    let paused = std::mem::take(&mut row.policy_paused);
+    let way = match (verb, policy.state()) {
+        (Verb::Pause | Verb::Revoke, standing::State::Enabled) => standing::Verb::Disable,
+        (Verb::Resume, standing::State::Disabled) if paused => standing::Verb::Enable,
+        _ => return Ok(()),
+    };
+    if way == standing::Verb::Enable {
+        policy::recently_proved(caller, view.now())?;
     }
+    row.policy_paused = verb == Verb::Pause;
+    switch(view, caller, &mut policy, way, cause)
 }
 
 /// The policy that came with a locker: where its id is not kept, the one that was made in the same commit.

@@ -19,6 +19,7 @@ use crate::rows::{PolicyRow, SourcesRow, SubscriptionRow};
 use crate::scope::{Frequency, Range, Scope, Unit};
 use crate::standing::Effect;
 use crate::standing::create::{Wanted, ensure, reads};
+use crate::step_up::{self, Token};
 use crate::vault::{Private, Vault, seal};
 
 /// SetupLocker.
@@ -39,6 +40,8 @@ pub struct SetupLocker {
     pub expire: Micros,
     /// Who takes part.
     pub directory: Arc<dyn Directory>,
+    /// The action token that came with it.
+    pub token: Option<Token>,
     /// Seals.
     pub vault: Vault,
 }
@@ -63,10 +66,12 @@ impl Command for SetupLocker {
     fn reads(&self, keys: &mut Keys) {
         keys.group::<SubscriptionRow>("live", self.account.to_vec());
         reads(keys, self.account);
+        step_up::reads(keys, self.account);
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<LockerSet, Refusal> {
         policy::recently_proved(&self.caller, view.now())?;
+        let shown = step_up::check(view, &self.caller, self.account, step_up::APPROVE, self.token.as_ref())?;
         self.check(view)?;
         let wanted = Wanted {
             content: self.policy(view.now()),
@@ -75,6 +80,7 @@ impl Command for SetupLocker {
         // One of the same content is left of a locker that was taken back.
         let policy = ensure(view, &self.caller, self.account, &wanted, &self.vault)?;
         let subscription = self.subscribe(view, &policy)?;
+        shown.spend(view);
         Ok(LockerSet { subscription, policy })
     }
 

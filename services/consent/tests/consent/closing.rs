@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::break_glass::Outcome;
 use sammati_api::consent::v1::consent_service_server::ConsentService;
@@ -265,6 +267,41 @@ fn what_belongs_to_a_deleted_account_ends_and_its_key_goes_when_identity_says_so
         }
         assert_eq!(w.count("consent.purged").await, 1);
         assert_eq!(consent(&w, &name).await.patient, "", "what was sealed is gone");
+    });
+}
+
+/// Commands that were committed since the start.
+fn commands(w: &World) -> String {
+    let (mut registry, mut text) = (Registry::default(), String::new());
+    w.store().register_metrics(&mut registry);
+    encode(&mut text, &registry).unwrap();
+    let found = text.lines().find(|line| line.starts_with("store_commands_total "));
+    found.unwrap().to_owned()
+}
+
+#[test]
+fn a_process_that_starts_goes_through_no_account_that_is_gone() {
+    everywhere(|w| async move {
+        let node = &w.replicas[0].0;
+        w.granted("asha.rao@sbx", |_| {}).await;
+        let mut gone = vec![(w.account("asha.rao@sbx"), true)];
+        // Nothing was ever kept of these.
+        gone.extend((0..9).map(|n| (w.person(&format!("nobody-{n}@sbx")), true)));
+        *w.people.deleted.lock().unwrap() = gone;
+        node.close_accounts(&mut Closings::default()).await.unwrap();
+        let before = commands(&w);
+        for _ in 0..3 {
+            node.close_accounts(&mut Closings::default()).await.unwrap();
+        }
+        assert_eq!(commands(&w), before);
+        // One that is new is gone through, once.
+        w.people.deleted.lock().unwrap().push((w.person("ravi.rao@sbx"), true));
+        node.close_accounts(&mut Closings::default()).await.unwrap();
+        let after = commands(&w);
+        assert_ne!(after, before);
+        node.close_accounts(&mut Closings::default()).await.unwrap();
+        assert_eq!(commands(&w), after);
+        assert_eq!(w.count("consent.purged").await, 1);
     });
 }
 

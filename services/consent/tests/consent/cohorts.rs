@@ -8,13 +8,14 @@ use sammati_api::consent::v1::study_service_server::StudyService;
 use sammati_consent::Rpc;
 use sammati_consent::consent::State;
 use sammati_consent::lookup::Lookup;
-use sammati_consent::rows::{ConsentRow, ScopeRow, StudyRow};
+use sammati_consent::rows::{CohortUseRow, ConsentRow, MemberRow, ScopeRow, StudyRow};
 use sammati_kernel::{AccountId, Caller, ConsentId, Key, ParticipantId, Reason, Refusal, Slot, StudyId};
 use sammati_store::{Command, Keys, View};
 use tokio_stream::StreamExt;
 use tonic::{Response, Status};
 
 use crate::artefacts::verified;
+use crate::policies::{deny, make};
 use crate::studies::{active, close, create, described, member, pseudonyms};
 use crate::world::{DAY, World, by, everywhere, operator, participant, reason};
 
@@ -87,6 +88,11 @@ impl Command for Seed {
 
 /// So many people of the hospital who gave the institute's study three uses each.
 async fn seeded(w: &World, study: &api::Study, people: usize) -> Vec<AccountId> {
+    seeded_from(w, study, 0, people).await
+}
+
+/// The same beside the `first` who are there.
+async fn seeded_from(w: &World, study: &api::Study, first: usize, people: usize) -> Vec<AccountId> {
     let id = StudyId::parse_name(&study.name).unwrap();
     let row = w
         .store()
@@ -100,7 +106,7 @@ async fn seeded(w: &World, study: &api::Study, people: usize) -> Vec<AccountId> 
     let now = w.clock_now();
     let mut slots: BTreeMap<Slot, Vec<ConsentRow>> = BTreeMap::new();
     let mut accounts = Vec::new();
-    for n in 0..people {
+    for n in first..first + people {
         let slot = Slot::new(u16::try_from(n % 16).unwrap());
         let tail = u64::try_from(n).unwrap().to_be_bytes();
         let account = AccountId::new(now, slot, tail);
@@ -332,6 +338,181 @@ fn a_run_that_broke_goes_on_and_no_use_is_taken_twice() {
         assert_eq!(uses(&w, &study).await, vec![1; 3600]);
         assert_eq!(w.count("data.use_consumed").await, 3600);
         assert_eq!(w.count("access.cohort_authorized").await, 8);
+    });
+}
+
+/// That a call of the run took a use of hers, and lost to another when it was to be kept; or that a restore lost all but that.
+struct Taken(AccountId, [u8; 32], bool);
+
+impl Command for Taken {
+    type Answer = ();
+    const NAME: &'static str = "test.taken";
+
+    fn slot(&self) -> Slot {
+        self.0.slot()
+    }
+
+    fn reads(&self, _: &mut Keys) {}
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        view.put(&CohortUseRow {
+            key: self.1.to_vec(),
+            decided: MemberRow {
+                reason: Why::Granted.into(),
+                version: 1,
+                r#use: 1,
+                ..MemberRow::default()
+            },
+            lost: self.2,
+        });
+        Ok(())
+    }
+}
+
+#[test]
+fn c2_a_use_that_was_taken_when_another_call_ended_the_run_is_told() {
+    everywhere(async |w| {
+        let study = active(&w, "institute").await;
+        seeded(&w, &study, 5).await;
+        let (run, last) = (w.request_id(), &w.replicas[w.replicas.len() - 1].0);
+        let before = authorized(&w, w.rpc(), "hospital", &study.name, &run).await.unwrap();
+        // Two join; of one a call took the use that came before and ends after.
+        let joined = seeded_from(&w, &study, 5, 2).await;
+        let id = StudyId::parse_name(&study.name).unwrap();
+        let (lookup, hip) = (
+            Lookup::new(&Key::from_bytes([8; 32])),
+            ParticipantId::parse("hospital").unwrap(),
+        );
+        let hash = lookup.run(id, &hip, run.parse().unwrap());
+        let hers = lookup.in_run(&hash, joined[0]);
+        w.store().apply(Taken(joined[0], hers, false)).await.unwrap();
+        let after = authorized(&w, last, "hospital", &study.name, &run).await.unwrap();
+        assert_eq!(
+            (after.0.len(), &after.0[..5]),
+            (6, &before.0[..]),
+            "who joined otherwise is of the next run"
+        );
+        assert_eq!((after.0[5].outcome(), after.0[5].r#use), (Outcome::Permit, Some(1)));
+        assert_eq!(
+            (after.1.member_count, after.1.sha256.as_str()),
+            (6, digest(&after.0).as_str())
+        );
+        let again = authorized(&w, w.rpc(), "hospital", &study.name, &run).await.unwrap();
+        assert_eq!(after, again);
+        close(&w, &operator(), &study.name).await.unwrap();
+        assert_eq!(
+            authorized(&w, last, "hospital", &study.name, &run).await.unwrap(),
+            again
+        );
+    });
+}
+
+#[test]
+fn c2_a_run_that_a_restore_lost_takes_no_second_use() {
+    everywhere(async |w| {
+        let study = active(&w, "institute").await;
+        let people = seeded(&w, &study, 3).await;
+        let run = w.request_id();
+        let id = StudyId::parse_name(&study.name).unwrap();
+        let (lookup, hip) = (
+            Lookup::new(&Key::from_bytes([8; 32])),
+            ParticipantId::parse("hospital").unwrap(),
+        );
+        let hash = lookup.run(id, &hip, run.parse().unwrap());
+        // The log names each use of a run, so that it is found again.
+        let other = w.request_id();
+        authorized(&w, w.rpc(), "hospital", &study.name, &other).await.unwrap();
+        let others = lookup.run(id, &hip, other.parse().unwrap());
+        let events = w.events().await;
+        let told = events.iter().filter(|e| e.event_type == "access.authorized");
+        let told: std::collections::BTreeSet<_> = told
+            .flat_map(|e| &e.payload.as_ref().unwrap().claims)
+            .cloned()
+            .collect();
+        let named = people.iter().map(|one| lookup.in_run(&others, *one).to_vec());
+        assert_eq!(told, named.collect());
+
+        let hers = lookup.in_run(&hash, people[0]);
+        w.store().apply(Taken(people[0], hers, true)).await.unwrap();
+        let first = authorized(&w, w.rpc(), "hospital", &study.name, &run).await.unwrap();
+        assert!(
+            first
+                .0
+                .iter()
+                .all(|m| m.outcome() == Outcome::Permit && m.record_range.is_some())
+        );
+        let mut taken = uses(&w, &study).await;
+        taken.sort_unstable();
+        assert_eq!(taken, [1, 2, 2], "of her the one that is known to be taken");
+        let again = authorized(&w, w.rpc(), "hospital", &study.name, &run).await.unwrap();
+        assert_eq!(first, again);
+    });
+}
+
+#[test]
+fn c2_of_two_calls_of_a_run_at_once_one_tells_every_use_that_was_taken() {
+    everywhere(async |w| {
+        let study = active(&w, "institute").await;
+        let replicas = [&w.replicas[0].0, &w.replicas[w.replicas.len() - 1].0];
+        let mut people = 1300;
+        seeded(&w, &study, people).await;
+        let (mut taken, hospital) = (0, participant("hospital"));
+        for _ in 0..4 {
+            let run = w.request_id();
+            // The first call knows who is there, and stops after two parts that nobody reads; then others join, and the
+            // second call knows of them too. Both go on at once.
+            let begun = replicas[0].authorize_cohort(by(&hospital, running(&study.name, &run)));
+            let one = begun.await.unwrap().into_inner();
+            seeded_from(&w, &study, people, 150).await;
+            people += 150;
+            let begun = replicas[1].authorize_cohort(by(&hospital, running(&study.name, &run)));
+            let two = begun.await.unwrap().into_inner();
+            let (one, two) = futures::future::join(one.collect::<Vec<_>>(), two.collect::<Vec<_>>()).await;
+            let told: Vec<_> = one
+                .into_iter()
+                .chain(two)
+                .flat_map(|part| part.unwrap().members)
+                .collect();
+            let used = told.iter().filter(|m| m.r#use.is_some());
+            let used: std::collections::BTreeSet<_> = used.map(|m| m.pseudonym.as_str()).collect();
+            let now: i64 = uses(&w, &study).await.iter().sum();
+            assert_eq!(
+                used.len() as i64,
+                now - taken,
+                "each use is told by one of them at least"
+            );
+            taken = now;
+        }
+    });
+}
+
+#[test]
+fn z1_who_denies_it_is_to_the_sponsor_as_who_was_never_asked() {
+    everywhere(async |w| {
+        let study = active(&w, "institute").await;
+        seeded(&w, &study, 14).await;
+        let sponsor = participant("institute");
+        let shown = async || {
+            let parts = checked(&w, &sponsor, &study.name, "").await.unwrap();
+            let manifest = parts.last().unwrap().manifest.clone().unwrap();
+            let members: Vec<_> = parts.into_iter().flat_map(|part| part.members).collect();
+            (members, manifest.member_count, manifest.permit_count, manifest.sha256)
+        };
+        let never = shown().await;
+        let (she, _) = member(&w, &study.name, "asha.rao@sbx", "MRN-1").await;
+        let (he, consent) = member(&w, &study.name, "ravi.rao@sbx", "MRN-2").await;
+        assert_eq!(shown().await.0.len(), 16);
+        make(&w, &she, deny(&w, "participants/institute")).await.unwrap();
+        w.revoke(&he, &[&consent.name]).await.unwrap();
+        assert_eq!(shown().await, never);
+        // Her own node is told, for it must push nothing.
+        let parts = checked(&w, &participant("hospital"), &study.name, "").await.unwrap();
+        let why: Vec<_> = parts
+            .iter()
+            .flat_map(|part| &part.members)
+            .map(|m| m.reason())
+            .collect();
+        assert_eq!((why.len(), why.contains(&Why::BlockedBySubject)), (16, true));
     });
 }
 

@@ -19,6 +19,7 @@ use crate::artefacts::fetch;
 use crate::notices;
 use crate::policies::{deny, make};
 use crate::rights;
+use crate::step_up;
 use crate::subscriptions::{ask, asking};
 use crate::transfers::{open, wanted};
 use crate::world::{World, by, everywhere, participant, reason};
@@ -69,6 +70,8 @@ fn she_gets_everything_that_is_kept_of_her_decisions_with_digests_that_hold() {
         let policy = make(&w, &she, deny(&w, "participants/insurer")).await.unwrap();
         let asking = rights::asking(&w, api::rights_request::Kind::Access, "participants/clinic");
         let asked = rights::ask(&w, &she, asking).await.unwrap();
+        step_up::both(&w, &she).await;
+        let pin = step_up::get(&w, &she).await;
         // Somebody else's, who decides on the same.
         let (other, others) = w.granted("ravi.kumar@sbx", |_| {}).await;
 
@@ -85,6 +88,10 @@ fn she_gets_everything_that_is_kept_of_her_decisions_with_digests_that_hold() {
         assert_eq!(names(Kind::Policy), [policy.name.as_str()]);
         assert_eq!(names(Kind::Subscription), [subscription.name.as_str()]);
         assert_eq!(names(Kind::RightsRequest), [asked.name.as_str()]);
+        assert_eq!(names(Kind::StepUp), [pin.name.as_str()]);
+        let set = &given.resources[&Kind::StepUp][0];
+        assert_eq!(set["actions"], serde_json::json!(["ACTION_APPROVE", "ACTION_REVOKE"]));
+        assert!(set["updateTime"].is_string() && set.get("spent").is_none());
         assert_eq!(given.resources[&Kind::Consent][0]["patient"], "asha.rao@sbx");
         // What was issued, as she may fetch it.
         let newest = fetch(&w, &she, &consent.name, Audience::Hip).await.unwrap();

@@ -19,7 +19,7 @@ use crate::world::{DAY, World, by, everywhere, participant, professional, reason
 const ADDRESS: &str = "asha.rao@sbx";
 
 /// How she sets up the locker, until a year from the start.
-fn setting_up(w: &World) -> api::SetupLockerRequest {
+pub(crate) fn setting_up(w: &World) -> api::SetupLockerRequest {
     api::SetupLockerRequest {
         locker: "participants/locker".into(),
         patient: ADDRESS.into(),
@@ -27,6 +27,7 @@ fn setting_up(w: &World) -> api::SetupLockerRequest {
         hi_types: vec![types::HiType::Prescription.into()],
         expire_time: w.at(365 * DAY),
         request_id: w.request_id(),
+        action_token: String::new(),
     }
 }
 

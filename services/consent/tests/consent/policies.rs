@@ -54,6 +54,7 @@ pub(crate) async fn enable(w: &World, she: &Caller, name: &str) -> Result<api::P
         name: name.to_owned(),
         etag: String::new(),
         request_id: w.request_id(),
+        action_token: String::new(),
     };
     w.rpc().enable_policy(by(she, message)).await.map(Response::into_inner)
 }
@@ -142,6 +143,7 @@ fn c4_after_a_deny_policy_returned_no_replica_permits_until_it_is_disabled() {
                 name: made.name.clone(),
                 etag: String::new(),
                 request_id: w.request_id(),
+                action_token: String::new(),
             };
             first.enable_policy(by(&she, on)).await.unwrap();
         }

@@ -23,25 +23,24 @@ const REVOKE: &str = "sammati.consent.v1.ConsentService/RevokeConsents";
 const SET: &str = "sammati.consent.v1.StepUpService/SetStepUp";
 
 /// A message that can carry a token.
-trait Call: Message + Clone {
+pub(crate) trait Call: Message + Clone {
     const METHOD: &'static str;
-    /// What the token does not tell of: the token, the request id, the etag.
-    fn apart(&mut self) -> (&mut String, &mut String, &mut String);
+    /// What the token does not tell of: the token, the request id, the etag where there is one.
+    fn apart(&mut self) -> Vec<&mut String>;
     fn resource(&self, caller: &Caller) -> String;
 
     /// As the token tells of it.
     fn bare(&self) -> Self {
         let mut bare = self.clone();
-        let (token, id, etag) = bare.apart();
-        [token, id, etag].into_iter().for_each(String::clear);
+        bare.apart().into_iter().for_each(String::clear);
         bare
     }
 }
 
 impl Call for api::ApproveConsentRequestRequest {
     const METHOD: &'static str = APPROVE;
-    fn apart(&mut self) -> (&mut String, &mut String, &mut String) {
-        (&mut self.action_token, &mut self.request_id, &mut self.etag)
+    fn apart(&mut self) -> Vec<&mut String> {
+        vec![&mut self.action_token, &mut self.request_id, &mut self.etag]
     }
     fn resource(&self, _: &Caller) -> String {
         self.name.clone()
@@ -50,8 +49,8 @@ impl Call for api::ApproveConsentRequestRequest {
 
 impl Call for api::RevokeConsentsRequest {
     const METHOD: &'static str = REVOKE;
-    fn apart(&mut self) -> (&mut String, &mut String, &mut String) {
-        (&mut self.action_token, &mut self.request_id, &mut self.etag)
+    fn apart(&mut self) -> Vec<&mut String> {
+        vec![&mut self.action_token, &mut self.request_id, &mut self.etag]
     }
     fn resource(&self, _: &Caller) -> String {
         self.names[0].clone()
@@ -60,8 +59,8 @@ impl Call for api::RevokeConsentsRequest {
 
 impl Call for api::SetStepUpRequest {
     const METHOD: &'static str = SET;
-    fn apart(&mut self) -> (&mut String, &mut String, &mut String) {
-        (&mut self.action_token, &mut self.request_id, &mut self.etag)
+    fn apart(&mut self) -> Vec<&mut String> {
+        vec![&mut self.action_token, &mut self.request_id, &mut self.etag]
     }
     fn resource(&self, caller: &Caller) -> String {
         caller.account().unwrap().name()
@@ -69,7 +68,7 @@ impl Call for api::SetStepUpRequest {
 }
 
 /// What identity says of a call for which she showed her PIN just now.
-fn claims<M: Call>(w: &World, she: &Caller, message: &M) -> ActionClaims {
+pub(crate) fn claims<M: Call>(w: &World, she: &Caller, message: &M) -> ActionClaims {
     let now = w.clock.now();
     ActionClaims {
         iss: "https://identity.test".into(),
@@ -85,21 +84,21 @@ fn claims<M: Call>(w: &World, she: &Caller, message: &M) -> ActionClaims {
     }
 }
 
-fn with<M: Call>(message: &M, key: &SigningKey, claims: &ActionClaims) -> M {
+pub(crate) fn with<M: Call>(message: &M, key: &SigningKey, claims: &ActionClaims) -> M {
     let mut message = message.clone();
-    *message.apart().0 = action::issue(key, claims).unwrap();
+    *message.apart()[0] = action::issue(key, claims).unwrap();
     message
 }
 
 /// The call with a good token.
-fn proved<M: Call>(w: &World, she: &Caller, message: &M) -> M {
+pub(crate) fn proved<M: Call>(w: &World, she: &Caller, message: &M) -> M {
     with(message, &w.people.tokens, &claims(w, she, message))
 }
 
 /// The same call again, as another one.
-fn anew<M: Call>(w: &World, message: &M) -> M {
+pub(crate) fn anew<M: Call>(w: &World, message: &M) -> M {
     let mut message = message.clone();
-    *message.apart().1 = w.request_id();
+    *message.apart()[1] = w.request_id();
     message
 }
 

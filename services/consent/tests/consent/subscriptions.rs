@@ -75,6 +75,7 @@ pub(crate) async fn act(
                 sources,
                 etag,
                 request_id,
+                action_token: String::new(),
             };
             rpc.approve_subscription(by(who, message)).await
         }
@@ -96,7 +97,12 @@ pub(crate) async fn act(
             rpc.pause_subscription(by(who, message)).await
         }
         "resume" => {
-            let message = api::ResumeSubscriptionRequest { name, etag, request_id };
+            let message = api::ResumeSubscriptionRequest {
+                name,
+                etag,
+                request_id,
+                action_token: String::new(),
+            };
             rpc.resume_subscription(by(who, message)).await
         }
         _ => {
@@ -458,6 +464,7 @@ fn a_locker_is_told_and_fetches_what_she_keeps_there_from_one_commit_on() {
             hi_types: vec![types::HiType::Prescription.into()],
             expire_time: w.at(365 * DAY),
             request_id: w.request_id(),
+            action_token: String::new(),
         };
         let set_up = async |message: api::SetupLockerRequest| {
             w.rpc().setup_locker(by(&she, message)).await.map(Response::into_inner)

@@ -20,6 +20,9 @@ const GRACE: Duration = Duration::from_secs(30 * 86_400);
 /// Accounts of one look.
 const BATCH: i64 = 256;
 
+/// From a failure to the next try: whose turn it is not yet is passed over by those who look.
+const RETRY: Duration = Duration::from_secs(10);
+
 /// Deletes an account.
 #[derive(Debug)]
 pub(crate) struct Delete {
@@ -137,6 +140,7 @@ impl Command for Purge {
         row.pin.clear();
         row.addresses.iter_mut().for_each(|address| address.address.clear());
         row.purged = true;
+        row.retry_time = 0;
         row.touch(view.now());
         view.put(&row);
         told("identity.purged", Action::Delete, &row, &system("identity")).emit(view);
@@ -144,13 +148,17 @@ impl Command for Purge {
     }
 }
 
-/// What was done in other partitions, or elsewhere, for an account that is deleted.
+/// What became of what is done in other partitions, or elsewhere, for an account that is deleted.
 #[derive(Debug)]
 enum Done {
     /// Nobody acts for her any more, nor she for anybody.
     Alone,
+    /// It is purged, which older code has noted where it looked itself.
+    Purged,
     /// Audit was asked.
     Asked,
+    /// It did not come about.
+    Failed,
 }
 
 /// Notes it.
@@ -176,9 +184,12 @@ impl Command for Note {
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
         let row = view.get::<AccountRow>(self.0.as_bytes());
         if let Some(mut row) = row.filter(|row| row.state() == State::Deleted) {
+            row.retry_time = 0;
             match self.1 {
                 Done::Alone => row.alone = true,
+                Done::Purged => {}
                 Done::Asked => row.erase_asked = true,
+                Done::Failed => row.retry_time = view.now().plus(RETRY).0,
             }
             view.put(&row);
         }
@@ -196,46 +207,67 @@ pub trait Erases: Send + Sync + 'static {
     async fn erase(&self, account: AccountId) -> Result<(), Refusal>;
 }
 
-/// Ends the representations of accounts that were deleted, purges what is due, and has its events erased, of each account
-/// whatever becomes of the others. Any replica may do it; what is left is due the next time.
-pub(crate) async fn purge(store: &Store, audit: Option<&dyn Erases>) -> Result<(), Refusal> {
-    let now = store.clock().now();
-    let due = store.read(move |r| r.due::<AccountRow>("due", now.0, BATCH)).await?;
-    let due: Vec<_> = due.into_iter().map(|stored| stored.record).collect();
-    let (mut ask, mut first) = (Vec::new(), Ok(()));
-    for row in &due {
-        let Some(account) = row.id() else { continue };
-        match purge_one(store, account, row, now).await {
-            Ok(true) => ask.push(account),
-            Ok(false) => {}
-            Err(refusal) => first = first.and(Err(refusal)),
-        }
-    }
-    let Some(audit) = audit.filter(|_| !ask.is_empty()) else {
-        return first;
-    };
-    // Each time, for whoever purged may not have come so far.
-    store.scrub().await?;
-    for account in ask {
-        let asked = match audit.erase(account).await {
-            Ok(()) => store.apply(Note(account, Done::Asked)).await,
-            Err(refusal) => Err(refusal),
-        };
-        first = first.and(asked);
+/// Ends the representations of accounts that were deleted, and purges what is due, of each account whatever becomes of the
+/// others. Any replica may do it; what is left is due the next time, and what failed a little later.
+pub(crate) async fn purge(store: &Store) -> Result<(), Refusal> {
+    let mut first = Ok(());
+    for (account, row) in due(store, "due").await? {
+        let done = purge_one(store, account, &row).await;
+        first = first.and(noted(store, account, done).await);
     }
     first
 }
 
-/// Ends what stands on one account, and purges it if that is due; tells whether it is purged.
-async fn purge_one(store: &Store, account: AccountId, row: &AccountRow, now: Micros) -> Result<bool, Refusal> {
+/// Has the events of purged accounts erased, of each whatever becomes of the others. It waits for audit, and nothing for it.
+pub(crate) async fn have_erased(store: &Store, audit: &dyn Erases) -> Result<(), Refusal> {
+    let (due, mut first) = (due(store, "asks").await?, Ok(()));
+    if due.is_empty() {
+        return Ok(());
+    }
+    // Each time, for whoever purged may not have come so far.
+    store.scrub().await?;
+    for (account, row) in due {
+        let asked = match row.erase_asked {
+            true => Ok(()),
+            false => audit.erase(account).await,
+        };
+        let done = match asked {
+            Ok(()) => store.apply(Note(account, Done::Asked)).await,
+            Err(refusal) => Err(refusal),
+        };
+        first = first.and(noted(store, account, done).await);
+    }
+    first
+}
+
+/// The accounts whose `column` is due.
+async fn due(store: &Store, column: &'static str) -> Result<Vec<(AccountId, AccountRow)>, Refusal> {
+    let now = store.clock().now();
+    let due = store.read(move |r| r.due::<AccountRow>(column, now.0, BATCH)).await?;
+    let rows = due.into_iter().map(|stored| stored.record);
+    Ok(rows.filter_map(|row| Some((row.id()?, row))).collect())
+}
+
+/// Has one that failed wait behind the others.
+async fn noted(store: &Store, account: AccountId, done: Result<(), Refusal>) -> Result<(), Refusal> {
+    if done.is_err() {
+        store.apply(Note(account, Done::Failed)).await?;
+    }
+    done
+}
+
+/// Ends what stands on one account, and purges it if that is due.
+async fn purge_one(store: &Store, account: AccountId, row: &AccountRow) -> Result<(), Refusal> {
     if !row.alone {
         end_of_account(store, account).await?;
         store.apply(Note(account, Done::Alone)).await?;
     }
-    let is_due = now.0 >= row.purge_time;
-    if is_due {
-        let key = row.key.clone();
-        store.apply(Purge { account, key }).await?;
+    if row.purged {
+        return store.apply(Note(account, Done::Purged)).await;
     }
-    Ok(is_due)
+    if store.clock().now().0 < row.purge_time {
+        return Ok(());
+    }
+    let key = row.key.clone();
+    store.apply(Purge { account, key }).await
 }

@@ -56,6 +56,9 @@ pub(crate) struct AccountRow {
     /// Whether its representations have ended since it was deleted.
     #[prost(bool, tag = "18")]
     pub(crate) alone: bool,
+    /// What is to be done since it was deleted failed, and is tried again from then on; 0: it did not.
+    #[prost(int64, tag = "19")]
+    pub(crate) retry_time: i64,
     /// The PHC string of her PIN, sealed; empty without one.
     #[prost(bytes = "vec", tag = "30")]
     pub(crate) pin: Vec<u8>,
@@ -198,12 +201,25 @@ impl AccountRow {
     pub(crate) fn is_active(&self) -> bool {
         self.state() == api::account::State::Active
     }
+
+    /// When there is something to do here for an account that was deleted.
+    fn due(&self) -> Option<i64> {
+        let waits = self.state() == api::account::State::Deleted && !self.purged;
+        let stage = if self.alone { self.purge_time } else { self.delete_time };
+        waits.then(|| stage.max(self.retry_time))
+    }
+
+    /// When audit is to be asked to erase its events: what waits for audit keeps nothing else waiting.
+    fn asks(&self) -> Option<i64> {
+        let waits = self.state() == api::account::State::Deleted && self.purged && !self.erase_asked;
+        waits.then(|| self.purge_time.max(self.retry_time))
+    }
 }
 
 impl Record for AccountRow {
     const TABLE: Table = Table {
         name: "account",
-        columns: &[Column::bytes("inactive"), Column::int("due")],
+        columns: &[Column::bytes("inactive"), Column::int("due"), Column::int("asks")],
     };
 
     fn key(&self) -> Vec<u8> {
@@ -211,10 +227,10 @@ impl Record for AccountRow {
     }
 
     fn cells(&self) -> Vec<Cell> {
-        let waits = self.state() == api::account::State::Deleted && !self.erase_asked;
         vec![
             Cell::Bytes((!self.is_active()).then(|| vec![1])),
-            Cell::Int(waits.then_some(if self.alone { self.purge_time } else { self.delete_time })),
+            Cell::Int(self.due()),
+            Cell::Int(self.asks()),
         ]
     }
 }

@@ -9,12 +9,12 @@ use sammati_api::identity::v1::account::State;
 use sammati_api::identity::v1::create_transaction_request::Subject;
 use sammati_api::identity::v1::set_credential_request::Credential;
 use sammati_api::identity::v1::transaction::Purpose;
-use sammati_kernel::{AccountId, Actor, Caller, Reason, Refusal};
-use sammati_store::{Reader, Traces};
+use sammati_kernel::{AccountId, Actor, Caller, Micros, Reason, Refusal, Slot};
+use sammati_store::{Command, Keys, Reader, Traces, View};
 
 use super::fixture::{Fixture, aadhaar, app, fixtures, mobile, operator, person, reason};
 use super::step_up;
-use crate::account::{ApplyCredential, Erases, purge};
+use crate::account::{ApplyCredential, Erases, have_erased};
 use crate::rows::{
     AccountRow, DataKeyRow, GuardRow, ParticipantRow, PortraitRow, RepresentationRow, SessionRow, TransactionRow,
     tables,
@@ -29,7 +29,7 @@ async fn traces(fixture: &Fixture, account: AccountId, n: u64) -> BTreeSet<(&'st
     let read = move |r: &mut Reader<'_>| {
         let all = |names: Vec<Vec<u8>>, r: &mut Reader<'_>| {
             let mut traces = Traces::of(names);
-            traces.walk::<AccountRow>(r, &partitions, &["due"])?;
+            traces.walk::<AccountRow>(r, &partitions, &["due", "asks"])?;
             traces.walk::<DataKeyRow>(r, &partitions, &[])?;
             traces.walk::<GuardRow>(r, &partitions, &[])?;
             traces.walk::<ParticipantRow>(r, &partitions, &[])?;
@@ -55,7 +55,7 @@ pub(super) async fn is_history(fixture: &Fixture, account: AccountId, n: u64) {
     assert!(before.contains(&("account", true)), "{before:?}");
     fixture.pass(31 * DAY);
     for _ in 0..2 {
-        purge(&fixture.inner.store, Some(&Asked::default())).await.unwrap();
+        tidy(fixture, &Asked::default()).await.unwrap();
     }
     forget(&fixture.inner.store).await.unwrap();
     let mut left = traces(fixture, account, n).await;
@@ -84,6 +84,12 @@ impl Erases for Asked {
         self.of.lock().unwrap().push(account);
         Ok(())
     }
+}
+
+/// What a process does for deleted accounts, here and at audit.
+async fn tidy(fixture: &Fixture, audit: &Asked) -> Result<(), Refusal> {
+    let store = &fixture.inner.store;
+    crate::account::purge(store).await.and(have_erased(store, audit).await)
 }
 
 /// The person in her session, who logged in just now.
@@ -174,15 +180,84 @@ async fn one_deletion_that_fails_keeps_no_other_waiting() {
         fixture.pass(30 * DAY);
         let audit = Asked::default();
         *audit.refuses.lock().unwrap() = Some(all[0]);
-        let done = purge(&fixture.inner.store, Some(&audit)).await;
+        let done = tidy(&fixture, &audit).await;
         assert_eq!(reason(done), Reason::StorageUnavailable);
         let asked: BTreeSet<_> = audit.of.lock().unwrap().iter().copied().collect();
         assert_eq!(asked, BTreeSet::from([all[1], all[2]]));
         *audit.refuses.lock().unwrap() = None;
         audit.of.lock().unwrap().clear();
-        purge(&fixture.inner.store, Some(&audit)).await.unwrap();
+        tidy(&fixture, &audit).await.unwrap();
+        assert!(audit.of.lock().unwrap().is_empty(), "it has its turn behind the others");
+        fixture.pass(10);
+        tidy(&fixture, &audit).await.unwrap();
         assert_eq!(*audit.of.lock().unwrap(), [all[0]], "the others were asked for once");
         assert_eq!(fixture.count_events("identity.purged").await, 3);
+    }
+}
+
+/// As many accounts as one look takes, deleted and purged, of which audit has not heard.
+struct Purged(Slot, i64);
+
+impl Command for Purged {
+    type Answer = Vec<AccountId>;
+    const NAME: &'static str = "test.purged";
+
+    fn slot(&self) -> Slot {
+        self.0
+    }
+
+    fn reads(&self, _: &mut Keys) {}
+
+    fn decide(&self, view: &mut View<'_>) -> Result<Vec<AccountId>, Refusal> {
+        let ids = (0..256_u64).map(|n| AccountId::new(Micros(self.1), self.0, n.to_be_bytes()));
+        let ids: Vec<_> = ids.collect();
+        for id in &ids {
+            view.put(&AccountRow {
+                id: id.to_vec(),
+                version: 1,
+                state: State::Deleted.into(),
+                delete_time: self.1,
+                purge_time: self.1,
+                purged: true,
+                alone: true,
+                ..AccountRow::default()
+            });
+        }
+        Ok(ids)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_deletions_that_wait_for_audit_keep_no_later_one_waiting() {
+    for fixture in fixtures().await {
+        let store = &fixture.inner.store;
+        let session = fixture.enrol(1).await.session.unwrap();
+        let she = proved(&fixture, &session);
+        let deleted = deleting(&fixture, &session.account);
+        fixture.inner.delete_account(&she, deleted).await.unwrap();
+        let old = fixture.inner.now().0 - 60_000_000;
+        let waiting = store.apply(Purged(Slot::new(3), old)).await.unwrap();
+        fixture.pass(30 * DAY);
+        let audit = Asked::default();
+        *audit.away.lock().unwrap() = true;
+        assert!(tidy(&fixture, &audit).await.is_err());
+        assert_eq!(
+            fixture.count_events("identity.purged").await,
+            1,
+            "hers is gone, though audit is away"
+        );
+        // Those that audit did not take stand behind her at the next look.
+        *audit.away.lock().unwrap() = false;
+        tidy(&fixture, &audit).await.unwrap();
+        let account = AccountId::parse_name(&session.account).unwrap();
+        assert_eq!(*audit.of.lock().unwrap(), [account]);
+        fixture.pass(10);
+        tidy(&fixture, &audit).await.unwrap();
+        let asked: BTreeSet<_> = audit.of.lock().unwrap().drain(..).collect();
+        assert_eq!(asked.len(), 1 + waiting.len());
+        fixture.pass(10);
+        tidy(&fixture, &audit).await.unwrap();
+        assert!(audit.of.lock().unwrap().is_empty(), "each was asked for once");
     }
 }
 
@@ -237,15 +312,16 @@ async fn a3_after_the_time_of_grace_nothing_personal_is_left_and_audit_is_asked(
             .unwrap();
         let audit = Asked::default();
         fixture.pass(30 * DAY - 1);
-        purge(store, Some(&audit)).await.unwrap();
+        tidy(&fixture, &audit).await.unwrap();
         assert_eq!(fixture.count_events("identity.purged").await, 0);
         // Audit is away: her data goes all the same, and audit is asked until it answers.
         *audit.away.lock().unwrap() = true;
         fixture.pass(1);
-        assert!(purge(store, Some(&audit)).await.is_err());
+        assert!(tidy(&fixture, &audit).await.is_err());
         *audit.away.lock().unwrap() = false;
-        purge(store, Some(&audit)).await.unwrap();
-        purge(store, Some(&audit)).await.unwrap();
+        fixture.pass(10);
+        tidy(&fixture, &audit).await.unwrap();
+        tidy(&fixture, &audit).await.unwrap();
         assert_eq!(*audit.of.lock().unwrap(), [account], "once it has answered, no more");
         assert_eq!(fixture.count_events("identity.purged").await, 1);
         let after = row().await.unwrap().unwrap().record;

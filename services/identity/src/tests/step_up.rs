@@ -248,6 +248,8 @@ async fn a_pin_is_chosen_well_lifts_the_lock_when_set_anew_and_goes_when_she_say
         fixture.pass(40 * 60);
         let account = set(&fixture, &her, 1, Credential::Pin("9713".into())).await.unwrap();
         assert!(account.factors.contains(&Factor::Pin.into()));
+        let now = fixture.inner.now().seconds();
+        assert_eq!(account.pin_set_time.map(|at| at.seconds), Some(now));
         guess(&fixture, &her.0, "9713").await.unwrap();
         // A password is another thing, and stays when the PIN goes.
         set(&fixture, &her, 1, Credential::Password("Gulmohar#27".into()))
@@ -255,6 +257,7 @@ async fn a_pin_is_chosen_well_lifts_the_lock_when_set_anew_and_goes_when_she_say
             .unwrap();
         let account = set(&fixture, &her, 1, Credential::ClearPin(true)).await.unwrap();
         assert!(!account.factors.contains(&Factor::Pin.into()) && account.factors.contains(&Factor::Password.into()));
+        assert_eq!(account.pin_set_time, None);
         assert_eq!(reason(begin(&fixture, &her.0).await), Reason::FactorNotAllowed);
     }
 }

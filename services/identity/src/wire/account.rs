@@ -69,6 +69,7 @@ pub(crate) fn account(shown: Shown, masked: bool) -> Account {
         etag: etag(row.version),
         delete_time: at(row.delete_time).filter(|_| row.delete_time != 0),
         purge_time: at(row.purge_time).filter(|_| row.purge_time != 0),
+        pin_set_time: at(row.pin_time).filter(|_| !row.pin.is_empty()),
     }
 }
 

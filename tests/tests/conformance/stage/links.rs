@@ -240,6 +240,7 @@ impl Stage {
             name: one.name,
             etag: String::new(),
             request_id: self.story.rid(),
+            action_token: String::new(),
         };
         Ok(made(&person.who, request, |r| r.name = other.name))
     }

@@ -177,6 +177,7 @@ impl Stage {
             "StudyService.CreateStudy" => self.create_study(),
             "StudyService.ActivateStudy" => self.activate_study().await?,
             "StudyService.CloseStudy" => self.close_study().await?,
+            "StudyService.IdentifySubject" => self.identify_subject().await?,
             "StudyService.InviteSubjects" => self.invite_subjects().await?,
             "SubscriptionService.CreateSubscription" => self.create_subscription().await?,
             "SubscriptionService.ApproveSubscription" => self.approve_subscription().await?,

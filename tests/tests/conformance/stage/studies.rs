@@ -42,4 +42,23 @@ impl Stage {
             r.patient_references = vec![others]
         }))
     }
+
+    pub(super) async fn identify_subject(&self) -> Result<Made, Failure> {
+        let (study, (one, other)) = (self.story.active_study().await?, self.two_people().await?);
+        let mut pseudonyms = Vec::new();
+        for person in [&one, &other] {
+            let reference = self.story.reference();
+            self.story.link_as(person, &reference).await?;
+            let joined = self.story.joined(person, &study.name, &reference).await?;
+            pseudonyms.push(joined.patient);
+        }
+        let others = pseudonyms.pop().unwrap_or_default();
+        let request = consent::IdentifySubjectRequest {
+            study: study.name,
+            pseudonym: pseudonyms.pop().unwrap_or_default(),
+            legal_basis: "Order 7".into(),
+            request_id: self.story.rid(),
+        };
+        Ok(made(&self.story.operator, request, |r| r.pseudonym = others))
+    }
 }

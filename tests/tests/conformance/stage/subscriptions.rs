@@ -43,6 +43,7 @@ impl Stage {
             sources: None,
             etag: String::new(),
             request_id: self.story.rid(),
+            action_token: String::new(),
         };
         let mut client = SubscriptionServiceClient::new(person.who.consent());
         Ok(client.approve_subscription(request).await?.into_inner())
@@ -62,6 +63,7 @@ impl Stage {
             sources: None,
             etag: String::new(),
             request_id: self.story.rid(),
+            action_token: String::new(),
         };
         Ok(made(&person.who, request, |r| r.name = other.name))
     }
@@ -115,6 +117,7 @@ impl Stage {
             name: one.name,
             etag: String::new(),
             request_id: self.story.rid(),
+            action_token: String::new(),
         };
         Ok(made(&person.who, request, |r| r.name = other.name))
     }
@@ -144,6 +147,7 @@ impl Stage {
             hi_types: vec![types::HiType::Prescription.into()],
             expire_time: Some(timestamp(self.clock.now().plus(Duration::from_secs(86_400)))),
             request_id: self.story.rid(),
+            action_token: String::new(),
         };
         self.until_known().await?;
         Ok(made(&person.who, request, |r| {

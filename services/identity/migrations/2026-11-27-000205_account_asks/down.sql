@@ -1,0 +1,2 @@
+DROP INDEX account_by_asks;
+ALTER TABLE account DROP COLUMN asks;
