@@ -28,6 +28,7 @@ mod races;
 mod renewing;
 mod reports;
 mod representing;
+mod restored;
 mod rights;
 mod sharing;
 mod signing;

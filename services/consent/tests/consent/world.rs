@@ -183,7 +183,7 @@ pub(crate) struct World {
     pub(crate) people: Arc<People>,
     pub(crate) outbox: Arc<Outbox>,
     next: AtomicU64,
-    _database: Database,
+    database: Database,
 }
 
 impl World {
@@ -206,7 +206,7 @@ impl World {
             people,
             outbox,
             next: AtomicU64::new(1),
-            _database: database,
+            database,
         }
     }
 
@@ -218,6 +218,11 @@ impl World {
 
     pub(crate) fn store(&self) -> &Store {
         &self.replicas[0].1
+    }
+
+    /// The URL of its database.
+    pub(crate) fn url(&self) -> &str {
+        &self.database.url
     }
 
     pub(crate) fn clock_now(&self) -> Micros {
