@@ -13,7 +13,10 @@ use tonic::Status;
 use super::{Failure, Story, Who, audiences};
 
 /// A participant of every role. Its certificate is not registered, so that a signed assertion must prove it.
-pub struct Outsider(SigningKey);
+pub struct Outsider {
+    key: SigningKey,
+    certificate: &'static str,
+}
 
 impl Outsider {
     const NAME: &'static str = "participants/outsider";
@@ -23,6 +26,14 @@ impl Outsider {
     /// # Errors
     /// The service's refusal.
     pub async fn register(story: &Story) -> Result<Self, Failure> {
+        Self::behind(story, "outsider").await
+    }
+
+    /// The same, for one that comes with somebody else's certificate.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub async fn behind(story: &Story, certificate: &'static str) -> Result<Self, Failure> {
         use types::ParticipantRole as Role;
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| "no randomness")?;
         let key = SigningKey::from_pkcs8(pkcs8.as_ref()).map_err(|error| error.to_string())?;
@@ -62,7 +73,7 @@ impl Outsider {
             etag: String::new(),
         };
         client.activate_participant(activate).await?;
-        Ok(Self(key))
+        Ok(Self { key, certificate })
     }
 
     /// A fresh assertion of its, good once and for a minute.
@@ -72,7 +83,7 @@ impl Outsider {
     pub fn assertion(&self, story: &Story) -> Result<String, Failure> {
         let now = story.clock.now().seconds();
         let claims = json!({"iss": Self::NAME, "sub": Self::NAME, "aud": "identity", "jti": story.rid(), "iat": now});
-        Ok(self.0.sign("JWT", &claims)?)
+        Ok(self.key.sign("JWT", &claims)?)
     }
 
     /// Opens a session in `role` with an assertion.
@@ -85,7 +96,7 @@ impl Outsider {
         role: types::ParticipantRole,
         assertion: &str,
     ) -> Result<identity::Session, Status> {
-        let who = Self::who(story).map_err(|error| Status::internal(error.to_string()))?;
+        let who = self.who(story).map_err(|error| Status::internal(error.to_string()))?;
         let request = identity::CreateParticipantSessionRequest {
             request_id: story.rid(),
             participant: Self::NAME.into(),
@@ -103,10 +114,10 @@ impl Outsider {
     /// The service's refusal.
     pub async fn session(&self, story: &Story, role: types::ParticipantRole) -> Result<Who, Failure> {
         let session = self.opened(story, role, &self.assertion(story)?).await?;
-        Ok(Self::who(story)?.with(&session.access_tokens))
+        Ok(self.who(story)?.with(&session.access_tokens))
     }
 
-    fn who(story: &Story) -> Result<Who, Failure> {
-        Who::new(&story.addresses, Some("outsider"))
+    fn who(&self, story: &Story) -> Result<Who, Failure> {
+        Who::new(&story.addresses, Some(self.certificate))
     }
 }

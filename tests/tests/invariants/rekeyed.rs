@@ -33,7 +33,7 @@ impl Keys {
         let person = story.enrol(entry).await.unwrap();
         set(story, &person, OLD).await.unwrap();
         log_in(story, &person, OLD).await.unwrap();
-        let outsider = Outsider::register(story).await.unwrap();
+        let outsider = Outsider::behind(story, "institute").await.unwrap();
         Self { person, outsider }
     }
 

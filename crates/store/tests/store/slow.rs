@@ -34,3 +34,24 @@ async fn a_command_that_is_always_too_slow_is_refused_alone_and_soon() {
     assert!(reruns <= 8.0, "{reruns}");
     assert_eq!(world.check_feed().await, 7);
 }
+
+/// Postgres itself ends what takes too long, whatever becomes of us.
+#[test]
+fn every_connection_to_postgres_bounds_statements_locks_and_idle_transactions() {
+    let Some(database) = Database::postgres() else { return };
+    let location = Location::parse(&database.url).unwrap();
+    let expected = [
+        ("statement_timeout", "20s"),
+        ("lock_timeout", "15s"),
+        ("idle_in_transaction_session_timeout", "30s"),
+        ("synchronous_commit", "on"),
+        ("lc_messages", "C"),
+    ];
+    for (name, value) in expected {
+        let check = format!(
+            "DO $$ BEGIN IF current_setting('{name}')<>'{value}' THEN RAISE EXCEPTION '{name} is %', current_setting('{name}'); \
+             END IF; END $$"
+        );
+        execute(&location, &check);
+    }
+}

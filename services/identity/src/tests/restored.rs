@@ -8,8 +8,8 @@ use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::watch_changes_response::Item;
 use sammati_kernel::{Reason, SessionId};
 use sammati_server::error::refusal_of;
-use sammati_store::Location;
-use sammati_store::verbs::{self, Recovery};
+use sammati_store::verbs::{self, Recovery, Standing};
+use sammati_store::{Location, Revision};
 use sammati_testkit::databases::psql;
 use tonic::Status;
 
@@ -60,16 +60,15 @@ async fn end(fixture: &Fixture, session: &api::Session) -> i64 {
     fixture.inner.store.partitions().of(id.slot())
 }
 
-/// Opens a new epoch in all partitions, in one of them from `from` on, and ends the recovery.
-fn recover(fixture: &Fixture, parted: i64, from: impl Fn(i64) -> i64 + Send) {
+/// Opens a new epoch in the partitions that it is told of, in each from where it is told, and ends the recovery.
+fn recover(fixture: &Fixture, from: impl Fn(&Revision) -> Option<i64> + Sync) {
     let location = Location::parse(fixture.url()).unwrap();
     let recover = || {
         let mut recovery = Recovery::begin(&location, None, MIGRATIONS).unwrap();
-        for standing in recovery.standings().unwrap() {
-            let (partition, next) = (standing.head.partition, standing.head.next);
-            let from = (partition == parted).then(|| from(next));
+        for Standing { head, .. } in recovery.standings().unwrap() {
+            let Some(from) = from(&head) else { continue };
             recovery
-                .open_epoch(partition, 7000, from, START, |_| b"a cut".to_vec())
+                .open_epoch(head.partition, 7000, Some(from), START, |_| b"a cut".to_vec())
                 .unwrap();
         }
         recovery.release();
@@ -95,7 +94,7 @@ async fn a_watch_held_over_a_new_epoch_is_told_to_begin_anew_and_of_no_position_
         );
         let (server, name) = fixture.url().rsplit_once('/').unwrap();
         psql(server, name, &lose);
-        recover(&fixture, partition, |next| next);
+        recover(&fixture, |head| Some(head.next));
         let refused = loop {
             match held.next().await.unwrap() {
                 Ok(item) => assert!(matches!(item.item, Some(Item::Heartbeat(_))), "{item:?}"),
@@ -117,7 +116,8 @@ async fn a_watch_that_looked_just_before_a_new_epoch_was_opened_does_not_cross_i
         caught_up(&mut held).await;
         // This process knows of a commit that the watch has not read, and of nothing that came then.
         let partition = end(&fixture, &session).await;
-        recover(&fixture, partition, |next| next - 1);
+        // In that partition alone, so that no other gives it away, and before the watch asks the primary by itself.
+        recover(&fixture, |head| (head.partition == partition).then_some(head.next - 1));
         let item = held.next().await.unwrap();
         let refused = refusal_of(&item.expect_err("what is of another epoch is told")).unwrap();
         assert_eq!(refused.reason, Reason::PositionUnknown);
