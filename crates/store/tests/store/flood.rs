@@ -101,10 +101,9 @@ async fn after_a_flood_nothing_of_it_is_left_in_the_store() {
         for slots in [(0..32).collect::<Vec<_>>(), vec![5; 17]] {
             let (waiting, shed) = sent(slots.iter().map(|slot| counting(&store, *slot))).await;
             assert_eq!(shed, 0);
-            join_all(waiting)
-                .await
-                .into_iter()
-                .for_each(|count| drop(count.unwrap()));
+            for count in join_all(waiting).await {
+                count.unwrap();
+            }
             told.empty().await;
         }
         let world = World {
