@@ -12,6 +12,7 @@ use tonic::body::Body;
 use crate::authz::{Rule, Table};
 use crate::config::Limits;
 use crate::error;
+use crate::places::Places;
 use crate::shed::{Place, Shed};
 use crate::tls::Connection;
 use crate::trace::Meter;
@@ -35,6 +36,11 @@ impl Gate {
             meter,
             refusal: Arc::new(refusal),
         }
+    }
+
+    /// What tells how many places there are, and how many are taken.
+    pub(crate) fn places(&self) -> Places {
+        Places(self.shed.clone())
     }
 
     /// A place for the call whose rule it also finds; both layers and handlers find the rule in the extensions.

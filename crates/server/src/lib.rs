@@ -25,6 +25,7 @@ pub mod messages;
 pub mod metrics;
 mod pace;
 pub mod page;
+mod places;
 pub mod plain;
 pub mod post;
 pub mod relay;

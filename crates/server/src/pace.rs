@@ -29,6 +29,9 @@ const WINDOW: Duration = Duration::from_millis(100);
 /// How many windows the best is remembered for: a minute.
 const REMEMBERED: usize = 600;
 
+/// How long nothing was in work until what is known of how long it takes is of no use: then as many are let in as at first.
+const REST: Duration = Duration::from_secs(1);
+
 /// Fewer are never let in, however long they take: what is slow may be somebody else, and a batch needs its calls.
 const FEWEST: usize = 128;
 
@@ -48,6 +51,10 @@ struct Window {
     taken: Duration,
     /// The most that were in work at once.
     peak: usize,
+    /// Since when nothing is in work.
+    resting: Option<Instant>,
+    /// How long nothing was.
+    rested: Duration,
     /// The averages of the windows before.
     averages: VecDeque<Duration>,
 }
@@ -73,6 +80,8 @@ impl Pace {
                 calls: 0,
                 taken: Duration::ZERO,
                 peak: 0,
+                resting: None,
+                rested: Duration::ZERO,
                 averages: VecDeque::new(),
             }),
         }
@@ -94,6 +103,7 @@ impl Pace {
         window.calls += 1;
         window.taken += taken;
         window.peak = window.peak.max(in_work);
+        window.works(now, taken, in_work);
         let lasted = now.saturating_duration_since(window.begun);
         if lasted >= WINDOW {
             let refused = self.refused.swap(false, Ordering::Relaxed);
@@ -105,6 +115,23 @@ impl Pace {
 }
 
 impl Window {
+    /// Takes note of when nothing was in work: it tells nothing of how many calls there is time for.
+    fn works(&mut self, now: Instant, taken: Duration, in_work: usize) {
+        let come = now.checked_sub(taken).unwrap_or(now);
+        match self.resting {
+            Some(since) if since < come => {
+                self.rested += come.saturating_duration_since(since);
+                self.resting = None;
+            }
+            // Two that end at once may be told of in either order.
+            Some(_) if in_work > 2 => self.resting = None,
+            _ => {}
+        }
+        if in_work <= 1 {
+            self.resting = Some(now);
+        }
+    }
+
     /// The bound to come, after `bound` and at most `most`.
     fn bound(&mut self, lasted: Duration, refused: bool, bound: usize, most: usize) -> usize {
         let average = self.taken / self.calls.max(1);
@@ -112,6 +139,10 @@ impl Window {
             self.averages.pop_front();
         }
         self.averages.push_back(average);
+        if self.rested >= REST {
+            return FIRST.min(most);
+        }
+        let lasted = lasted.saturating_sub(self.rested);
         let best = self.averages.iter().min().copied().unwrap_or(average);
         let allowed = WITHIN.max(best * TIMES);
         let used = refused || self.peak > bound / 2;
@@ -131,6 +162,7 @@ impl Window {
         self.calls = 0;
         self.taken = Duration::ZERO;
         self.peak = 0;
+        self.rested = Duration::ZERO;
     }
 }
 
@@ -170,6 +202,44 @@ mod tests {
         assert_eq!(pace.most(), 400);
         window(&pace, &mut at, 10, 2);
         assert_eq!(pace.most(), FIRST, "what is not asked for is no more than at first");
+    }
+
+    #[test]
+    fn after_a_flood_and_a_rest_as_many_are_let_in_as_at_first() {
+        let (pace, mut at) = (Pace::new(1024), Instant::now());
+        window(&pace, &mut at, 10, 2);
+        window(&pace, &mut at, 2000, 50);
+        assert_eq!(pace.most(), 200);
+        // The flood ends within a window: these are the last of it, and then nobody comes for an hour.
+        pace.refused();
+        for left in (1..=150).rev() {
+            pace.answered(at, Duration::from_millis(50), left);
+        }
+        at += Duration::from_secs(3600);
+        pace.answered(at, Duration::from_millis(2), 1);
+        assert_eq!(pace.most(), FIRST, "an hour in which nobody came is no slow hour");
+        // Nor is more let in for what was quick before a rest.
+        window(&pace, &mut at, 30_000, 1);
+        assert_eq!(pace.most(), 1024);
+        pace.answered(at, Duration::from_millis(1), 1);
+        at += Duration::from_secs(2);
+        pace.answered(at, Duration::from_millis(1), 1);
+        assert_eq!(pace.most(), FIRST);
+    }
+
+    #[test]
+    fn a_short_rest_does_not_make_the_calls_before_it_look_slower() {
+        let (pace, mut at) = (Pace::new(1024), Instant::now());
+        window(&pace, &mut at, 10, 2);
+        // 4,000 within 99 ms, and then a rest of half a second.
+        at += WINDOW - Duration::from_millis(1);
+        pace.refused();
+        for left in (1..=4000).rev() {
+            pace.answered(at, Duration::from_millis(50), left);
+        }
+        at += Duration::from_millis(502);
+        pace.answered(at, Duration::from_millis(2), 1);
+        assert_eq!(pace.most(), 769, "of 4,001 in the 52 ms in which there was work");
     }
 
     #[test]

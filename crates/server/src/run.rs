@@ -297,12 +297,14 @@ pub async fn serve_on<S: Service>(
         facts: built.token_facts,
         draining: life.draining.clone(),
     };
+    let gate = Gate::new(Table::new(&names)?, &server.limits, meter);
+    metrics.with(|registry| registry.register_collector(Box::new(gate.places())));
     let door = Door {
         listener,
         credentials,
         trust_domain: server.trust_domain.into(),
         bounds: Bounds::of(&server.limits),
-        gate: Gate::new(Table::new(&names)?, &server.limits, meter),
+        gate,
         stack: stack(parts, built.served.routes()?),
         draining: life.draining.clone(),
         closing: life.closing.clone(),

@@ -17,6 +17,9 @@ use crate::pace::Pace;
 
 /// How many bounds there are.
 const BOUNDS: usize = 6;
+
+/// What they are called, in the configuration and in metrics.
+const NAMES: [&str; BOUNDS] = ["check", "write", "login", "admin", "anonymous", "stream"];
 const ANONYMOUS: usize = 4;
 const STREAM: usize = 5;
 
@@ -94,6 +97,13 @@ impl Shed {
             },
         };
         Self(Arc::new(std::array::from_fn(bound)))
+    }
+
+    /// What each class is called, how many of its calls are in work, and how many may be.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = (&'static str, usize, usize)> {
+        let told =
+            |(name, bound): (&'static str, &Bound)| (name, bound.calls.load(Ordering::Relaxed), bound.pace.most());
+        NAMES.into_iter().zip(self.0.iter()).map(told)
     }
 
     /// A place for one call that came at `come`, unless there are too many.

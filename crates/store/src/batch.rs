@@ -296,12 +296,12 @@ impl Batch<'_> {
         let (events, prepared) = self.events();
         let heads = prepared.heads.iter().map(|reached| &reached.head);
         let mut statements = vec![sql::insert(RequestRow::TABLE, requests)];
-        statements.extend(created.into_iter().map(|(table, rows)| sql::insert(table, rows)));
+        statements.extend(created.into_iter().map(|(table, rows)| sql::create(table, rows)));
         for (table, rows) in changed {
             statements.push(sql::update(table, sql::update_in_place(self.conn, table, rows)?));
         }
         statements.extend([sql::feed(events), heads::advance(heads)]);
-        let done = sql::write_all(self.conn, &statements)?;
+        let done = sql::write_all(self.conn, &statements).map_err(sql::missed)?;
         for (n, (statement, done)) in statements.iter().zip(done).enumerate() {
             // A request row that is there: another batch did something under the id meanwhile.
             if n == 0 && done < statement.cells.len() {

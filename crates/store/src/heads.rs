@@ -174,7 +174,8 @@ pub(crate) fn advance<'a>(heads: impl Iterator<Item = &'a HeadRow>) -> Statement
     Statement {
         table: "head",
         head: "UPDATE head SET next=v.column2,time=v.column3,chain=v.column4 FROM ".to_owned(),
-        tail: "WHERE head.partition=v.column1 RETURNING head.partition,head.chain".to_owned(),
+        tail: "WHERE head.partition=v.column1".to_owned(),
+        returning: "head.partition,head.chain".to_owned(),
         kinds: vec![Int, Int, Int, Bytes],
         cells: heads
             .map(|h| vec![h.partition.into(), h.next.into(), h.time.into(), h.chain.clone().into()])

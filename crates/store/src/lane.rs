@@ -25,7 +25,8 @@ const RERUNS: u32 = 10;
 /// How often a batch may meet claims taken meanwhile. Each time somebody else got further, so this is a bug's bound.
 const CLAIM_RERUNS: u32 = 200;
 
-/// How often a batch is run again before the command that may be too slow for all is looked for.
+/// How often a batch is run again before the command that may be too slow for all is looked for, and that one alone before it
+/// is refused: each time it has kept the lane for as long as a statement may take.
 const SLOW_RERUNS: u32 = 2;
 
 /// How long after its beginning a batch that meets a locked file is run again: each time it has waited ten seconds, and
@@ -165,7 +166,7 @@ impl Lane {
                     self.shared.stats.missed.inc();
                     tracing::error!(%error, "running a batch again that a locked partition should have kept from this");
                 }
-                Err(error) if error.is_slow() && jobs.len() > 1 && failures >= SLOW_RERUNS => return Err(error),
+                Err(error) if error.is_slow() && failures >= SLOW_RERUNS && !unknown => return Err(error),
                 Err(error) if error.is_locked() && began.elapsed() >= self.locked_reruns && !unknown => {
                     return Err(error);
                 }

@@ -26,6 +26,8 @@ pub(crate) struct Statement {
     pub(crate) table: &'static str,
     pub(crate) head: String,
     pub(crate) tail: String,
+    /// What it tells of each row that it wrote, where that is asked for: a key of two columns.
+    pub(crate) returning: String,
     pub(crate) kinds: Vec<Kind>,
     pub(crate) cells: Vec<Vec<Cell>>,
 }
@@ -33,8 +35,16 @@ pub(crate) struct Statement {
 impl Statement {
     /// In pieces that both databases take: none without rows.
     pub(crate) fn pieces<Sql>(&self, one_partition: bool) -> impl Iterator<Item = Rows<'_, Sql>> {
-        let rows = move |piece| Rows::new(&self.head, &self.tail, &self.kinds, piece, one_partition);
+        let rows = move |piece| Rows {
+            returning: &self.returning,
+            ..Rows::new(&self.head, &self.tail, &self.kinds, piece, one_partition)
+        };
         self.cells.chunks(MAX_ROWS).map(rows)
+    }
+
+    /// The same, for who needs to know of how many rows alone.
+    pub(crate) fn silent_pieces(&self, one_partition: bool) -> impl Iterator<Item = Rows<'_, ()>> {
+        self.pieces(one_partition).map(|rows| Rows { returning: "", ..rows })
     }
 }
 
@@ -42,6 +52,7 @@ impl Statement {
 pub(crate) struct Rows<'a, Sql> {
     head: &'a str,
     tail: &'a str,
+    returning: &'a str,
     kinds: &'a [Kind],
     cells: &'a [Vec<Cell>],
     /// For `unnest`; empty where the rows are spelled as `VALUES`.
@@ -74,6 +85,7 @@ impl<'a, Sql> Rows<'a, Sql> {
         Self {
             head,
             tail,
+            returning: "",
             kinds,
             cells,
             arrays: columns.map(|(i, kind)| column(*kind, cells, i)).collect(),
@@ -138,6 +150,7 @@ impl<Sql> QueryFragment<Sqlite> for Rows<'_, Sql> {
             out.push_sql(NOT_PADDED);
         }
         out.push_sql(self.tail);
+        self.tells(out);
         Ok(())
     }
 }
@@ -195,11 +208,19 @@ impl<Sql> QueryFragment<Pg> for Rows<'_, Sql> {
             out.push_sql(NOT_PADDED);
         }
         out.push_sql(self.tail);
+        self.tells(out);
         Ok(())
     }
 }
 
 impl<Sql> Rows<'_, Sql> {
+    fn tells<DB: Backend>(&self, mut out: AstPass<'_, '_, DB>) {
+        if !self.returning.is_empty() {
+            out.push_sql(" RETURNING ");
+            out.push_sql(self.returning);
+        }
+    }
+
     fn inserts(&self) -> bool {
         self.head.starts_with("INSERT")
     }
@@ -227,7 +248,11 @@ impl<Sql> Rows<'_, Sql> {
             }
             out.push_sql(")");
         }
-        out.push_sql(if self.inserts() { " " } else { ") AS v " });
+        out.push_sql(match (self.inserts(), self.tail) {
+            (true, "") => " ON CONFLICT DO NOTHING",
+            (true, _) => " ",
+            (false, _) => ") AS v ",
+        });
         self.within_partition(out)
     }
 
@@ -235,6 +260,7 @@ impl<Sql> Rows<'_, Sql> {
     fn within_partition<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         let (Some(partition), Some((before, after))) = (&self.partition, self.tail.split_once("=v.column1")) else {
             out.push_sql(self.tail);
+            self.tells(out);
             return Ok(());
         };
         out.push_sql(before);
@@ -243,6 +269,7 @@ impl<Sql> Rows<'_, Sql> {
         out.push_sql("=");
         out.push_bind_param::<BigInt, _>(partition)?;
         out.push_sql(after);
+        self.tells(out);
         Ok(())
     }
 }
@@ -284,6 +311,12 @@ mod tests {
                 true
             ),
             "INSERT INTO x(partition,id) VALUES ($1::bigint,$2::bytea) ON CONFLICT DO NOTHING"
+        );
+        // It is padded with its last row.
+        let three: [(i64, &[u8]); 3] = [(3, b"a"), (3, b"b"), (3, b"c")];
+        assert_eq!(
+            spelled("INSERT INTO x(partition,id) ", "", &three, true),
+            "INSERT INTO x(partition,id) VALUES ($1::bigint,$2::bytea),($3,$4),($5,$6),($7,$8) ON CONFLICT DO NOTHING"
         );
     }
 

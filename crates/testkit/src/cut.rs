@@ -25,6 +25,9 @@ pub enum Cut {
     After = 2,
 }
 
+/// As a [`Cut`]: after the server did it, its answer never comes, and the connection stays open.
+const SWALLOWED: u8 = 3;
+
 /// The session setting by which a commit is on the disk before it is answered, and one of the same length that is not.
 const DURABLE: &[u8] = b"SET synchronous_commit=on; ";
 const LOSSY: &[u8] = b"SET synchronous_commit=off;";
@@ -45,6 +48,8 @@ struct State {
     is_down: AtomicBool,
     makes_lossy: bool,
     calls: AtomicU64,
+    /// Nothing comes back over the connections up to this one.
+    silent: AtomicU64,
     ways: AtomicU64,
     carried: Mutex<Vec<Weak<dyn Socket>>>,
 }
@@ -82,13 +87,13 @@ impl Line {
         let shared = Arc::clone(&state);
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                shared.calls.fetch_add(1, Ordering::SeqCst);
+                let number = shared.calls.fetch_add(1, Ordering::SeqCst) + 1;
                 if shared.is_down.load(Ordering::SeqCst) {
                     continue;
                 }
                 // A server that is away looks like one: the connection ends.
                 if let Ok(server) = connect(&host, &port) {
-                    carry(Arc::new(client), server, &shared);
+                    carry(Arc::new(client), server, number, &shared);
                 }
             }
         });
@@ -115,6 +120,18 @@ impl Line {
     /// Cuts the connection that next sends a COMMIT.
     pub fn cut_next_commit(&self, cut: Cut) {
         self.state.next.store(cut as u8, Ordering::SeqCst);
+    }
+
+    /// Lets the next COMMIT through and nothing back over its connection, which stays open.
+    pub fn swallow_next_commit(&self) {
+        self.state.next.store(SWALLOWED, Ordering::SeqCst);
+    }
+
+    /// Lets nothing back over the connections that there are, which stay open, as behind a firewall that forgot them. New ones
+    /// are as they should be.
+    pub fn swallow_all(&self) {
+        let last = self.state.calls.load(Ordering::SeqCst);
+        self.state.silent.store(last, Ordering::SeqCst);
     }
 
     /// Whether the cut that was asked for is still to come.
@@ -190,7 +207,7 @@ fn connect(host: &str, port: &str) -> std::io::Result<Arc<dyn Socket>> {
 }
 
 /// One connection, two threads; `lost` is set when the answer must not come through any more.
-fn carry(client: Arc<dyn Socket>, server: Arc<dyn Socket>, state: &Arc<State>) {
+fn carry(client: Arc<dyn Socket>, server: Arc<dyn Socket>, number: u64, state: &Arc<State>) {
     {
         let mut carried = state.carried.lock().unwrap_or_else(PoisonError::into_inner);
         carried.retain(|socket| socket.strong_count() > 0);
@@ -214,15 +231,23 @@ fn carry(client: Arc<dyn Socket>, server: Arc<dyn Socket>, state: &Arc<State>) {
                 give_up_durability(sent);
             }
             let cut = there.cut(&mut message, sent);
-            seen.store(cut, Ordering::SeqCst);
-            cut != Cut::Before as u8
+            // Whose answer was swallowed gets none any more.
+            if seen.load(Ordering::SeqCst) != SWALLOWED {
+                seen.store(cut, Ordering::SeqCst);
+            }
+            if cut == Cut::Before as u8 { Way::End } else { Way::On }
         });
     });
     let back = Arc::clone(state);
     std::thread::spawn(move || {
         copy(server.as_ref(), client.as_ref(), |_| {
             back.held.pass();
-            lost.load(Ordering::SeqCst) == 0
+            match lost.load(Ordering::SeqCst) {
+                SWALLOWED => Way::Nowhere,
+                0 if number <= back.silent.load(Ordering::SeqCst) => Way::Nowhere,
+                0 => Way::On,
+                _ => Way::End,
+            }
         });
     });
 }
@@ -252,11 +277,26 @@ fn give_up_durability(sent: &mut [u8]) {
     }
 }
 
-/// Carries bytes until an end, or until `passes` says no.
-fn copy(from: &dyn Socket, to: &dyn Socket, mut passes: impl FnMut(&mut [u8]) -> bool) {
+/// What becomes of bytes.
+enum Way {
+    On,
+    /// They are lost, and nobody is told.
+    Nowhere,
+    /// They are lost, and the connection with them.
+    End,
+}
+
+/// Carries bytes until an end.
+fn copy(from: &dyn Socket, to: &dyn Socket, mut way: impl FnMut(&mut [u8]) -> Way) {
     let mut buffer = [0; 64 * 1024];
     while let Ok(n) = from.take(&mut buffer) {
-        if n == 0 || !passes(&mut buffer[..n]) || to.give(&buffer[..n]).is_err() {
+        let goes_on = n > 0
+            && match way(&mut buffer[..n]) {
+                Way::On => to.give(&buffer[..n]).is_ok(),
+                Way::Nowhere => true,
+                Way::End => false,
+            };
+        if !goes_on {
             break;
         }
     }

@@ -164,6 +164,11 @@ impl Cursor {
         let read = store.read(read).await?;
         let mut items = Vec::new();
         for (event, now) in read {
+            // Restored, or pruned, since the heads were looked at.
+            let follows = |at: &Place| at.epoch == event.epoch && at.next == event.position;
+            if !self.0.get(&event.partition).is_some_and(follows) {
+                return Err(begin_anew());
+            }
             self.0.insert(
                 event.partition,
                 Place {

@@ -4,6 +4,7 @@ mod asking;
 mod deciding;
 mod emergency;
 mod enrolling;
+mod outsider;
 mod proving;
 mod representing;
 mod step_up;
@@ -22,6 +23,7 @@ use tonic::{Code, Status};
 
 use crate::caller::Addresses;
 pub use crate::caller::Who;
+pub use outsider::Outsider;
 pub use proving::count;
 
 /// Anything that ends a step.

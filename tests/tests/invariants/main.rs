@@ -3,8 +3,10 @@
 mod appenders;
 mod crash;
 mod durable;
+mod flooded;
 mod history;
 mod races;
+mod rekeyed;
 mod restored;
 mod retaken;
 mod revoked;

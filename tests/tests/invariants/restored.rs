@@ -21,6 +21,7 @@ use sammati_tests::story::{Person, Story, at, reason};
 use sammati_tests::system::{Processes, Setting, program};
 use tonic::Status;
 
+use crate::rekeyed::Keys;
 use crate::retaken::Before;
 use crate::worlds::{count, settings};
 
@@ -48,6 +49,7 @@ async fn restore(setting: Setting) {
     story.link(&asha, &["OPD-1", "LAB-1"]).await.unwrap();
     let given = acknowledged(&story, &asha).await;
     let before = Before::of(&story, &asha).await;
+    let keys = Keys::of(&story, adults.next().unwrap()).await;
     let first = proofs::checkpoint(&story).await.unwrap();
     system.back_up().await;
 
@@ -63,6 +65,7 @@ async fn restore(setting: Setting) {
     until_told(&story, &asha, "consent.withdrawn", &given).await;
     until_told(&story, &asha, "consent.artefact_issued", &lost).await;
     until_told(&story, &late, "identity.session_created", "").await;
+    let used = keys.lose(&story).await;
 
     let said = system.put_back().await;
     for what in [
@@ -70,15 +73,18 @@ async fn restore(setting: Setting) {
         "identity: participants/laboratory was suspended, and is so again".to_owned(),
         format!("identity: {} was enrolled, and is not", late.account.name),
         "consent.withdrawn: 1".to_owned(),
-        // Her number, her default address's being the same, and the address.
-        "identity: 2 numbers, addresses and assertions that were given away stay taken".to_owned(),
+        // Her number, her default address's being the same, the address, and the participant's assertion.
+        "identity: 3 numbers, addresses and assertions that were given away stay taken".to_owned(),
     ]
     .into_iter()
     .chain(before.said())
+    .chain([keys.said()])
     {
         assert!(said.contains(&what), "{what} is not in\n{said}");
     }
+    used.is_refused(&keys, &story).await;
     story.renew().await.unwrap();
+    keys.are_gone(&story).await;
     let asha = story.log_in(&asha).await.unwrap();
     before.is_retaken(&story, &asha).await;
     kept.is_unknown(&story, &given).await;
@@ -192,7 +198,7 @@ async fn until_listed(story: &Story, event_type: &str) {
 }
 
 /// The events of this type of the last hour.
-async fn listed(story: &Story, event_type: &str) -> Vec<LogEvent> {
+pub(crate) async fn listed(story: &Story, event_type: &str) -> Vec<LogEvent> {
     let hour = Duration::from_secs(3600);
     let now = SystemClock.now();
     let request = ListEventsRequest {

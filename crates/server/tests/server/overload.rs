@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use sammati_api::identity::v1 as api;
+use sammati_api::identity::v1::feed_service_client::FeedServiceClient;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tonic::Code;
 
 use crate::calls::get;
-use crate::host::{Host, WAIT, keys};
+use crate::host::{Host, PANIC, WAIT, keys};
 
 /// More than a connection's window has room for, if what nobody read of them were never given back.
 const CALLS: usize = 4096;
@@ -52,5 +55,110 @@ async fn a_connection_outlives_any_number_of_refusals() {
         let mut client = client.clone();
         let answer = timeout(Duration::from_secs(20), client.list_keys(long())).await;
         assert!(answer.expect("the connection still carries bodies").is_ok());
+    }
+}
+
+/// Whatever a caller may do to a server, and then he is gone: calls that are answered, refused, given up, that panic, that
+/// are too large, that hang and that stream.
+async fn flood(host: &Host) {
+    let anonymous = host.anonymous().await;
+    let known = host.sessions("operator/asha").await;
+    let watcher = FeedServiceClient::new(host.channel(Some(&host.certificate("service/consent"))).await);
+    let calls = stream::iter(0..2000).map(|n| {
+        let (mut client, message) = match n % 5 {
+            0 => (anonymous.clone(), keys(0)),
+            1 => (anonymous.clone(), long()),
+            2 => (known.clone(), keys(-1)),
+            3 => (known.clone(), keys(if n % 100 == 3 { PANIC } else { 0 })),
+            _ => (known.clone(), long()),
+        };
+        // Some are given up before they are answered.
+        let patience = Duration::from_micros(if n % 7 == 0 { 200 } else { 30_000_000 });
+        async move {
+            timeout(patience, client.list_keys(message))
+                .await
+                .map(|answer| answer.map(drop))
+        }
+    });
+    let codes: Vec<_> = calls.buffer_unordered(512).collect().await;
+    let refused = codes.iter().flatten().filter_map(|answer| answer.as_ref().err());
+    let refused = refused
+        .filter(|status| status.code() == Code::ResourceExhausted)
+        .count();
+    assert!(refused > 0, "nothing was too much");
+    until_at_rest(host, usize::MAX).await;
+    for _ in 0..3 {
+        let mut client = known.clone();
+        let hangs = tokio::spawn(async move { client.list_keys(keys(WAIT)).await });
+        host.controls.entered.notified().await;
+        hangs.abort();
+    }
+    let mut watches = Vec::new();
+    for _ in 0..4 {
+        let (feed, receiver) = mpsc::unbounded_channel();
+        host.controls.feeds.lock().unwrap().push(receiver);
+        let mut client = watcher.clone();
+        let watch = client.watch_changes(api::WatchChangesRequest::default()).await.unwrap();
+        host.controls.entered.notified().await;
+        watches.push((watch, feed));
+    }
+}
+
+/// The gauges of what is in work, and how many tasks there are.
+async fn in_work(host: &Host) -> (Vec<String>, usize) {
+    let metrics = get(host, "/metrics").await;
+    let gauges = metrics.lines().filter(|line| {
+        let counts = line.starts_with("sammati_rpc_in_flight{") || line.starts_with("sammati_rpc_places_taken{");
+        counts && !line.ends_with(" 0")
+    });
+    (
+        gauges.map(str::to_owned).collect(),
+        Handle::current().metrics().num_alive_tasks(),
+    )
+}
+
+/// Nobody tells when a caller's last task has ended, so it is looked for, for half a minute at most.
+async fn until_at_rest(host: &Host, tasks: usize) {
+    let mut seen = (Vec::new(), 0);
+    for _ in 0..600 {
+        seen = in_work(host).await;
+        if seen.0.is_empty() && seen.1 <= tasks {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{seen:?} is left, where {tasks} tasks were before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_flood_every_place_is_free_and_every_task_has_ended() {
+    let limits = "[server.limits]\nanonymous = 8\ncheck = 16\nadmin = 16\nlogin = 16\nstream = 8";
+    let host = Host::tls(limits).await;
+    let metrics = get(&host, "/metrics").await;
+    assert!(
+        metrics.contains("sammati_rpc_places{class=\"anonymous\"} 8"),
+        "{metrics}"
+    );
+    let (none, tasks) = in_work(&host).await;
+    assert_eq!(none, Vec::<String>::new());
+    for _ in 0..3 {
+        flood(&host).await;
+        until_at_rest(&host, tasks).await;
+    }
+    // All that one peer may have, at once: his half.
+    let client = host.anonymous().await;
+    let mut hanging = Vec::new();
+    for _ in 0..4 {
+        let mut client = client.clone();
+        hanging.push(tokio::spawn(async move { client.list_keys(keys(WAIT)).await }));
+        host.controls.entered.notified().await;
+    }
+    let taken = "sammati_rpc_places_taken{class=\"anonymous\"} 4".to_owned();
+    assert!(in_work(&host).await.0.contains(&taken));
+    let one_more = client.clone().list_keys(keys(0)).await.unwrap_err();
+    assert_eq!(one_more.code(), Code::ResourceExhausted);
+    hanging.iter().for_each(|_| host.controls.release.notify_one());
+    for call in hanging {
+        assert!(call.await.unwrap().is_ok());
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use sammati_kernel::Reason;
-use sammati_store::Outcome;
+use sammati_kernel::{AccountId, Reason, Refusal, Slot};
+use sammati_store::{Command, Keys, Outcome, View};
 
 use crate::interleavings::held;
 use crate::world::{Count, Counter, Mood, OWNER, World, account};
@@ -187,5 +187,51 @@ async fn a_batch_in_flight_tells_its_age() {
         go.send(()).unwrap();
         running.await.unwrap().unwrap();
         assert_eq!(age_in_flight(store), 0.0, "it is over before its callers are told");
+    }
+}
+
+/// Creates a counter without looking whether it is there.
+struct Blind(AccountId);
+
+impl Command for Blind {
+    type Answer = ();
+    const NAME: &'static str = "test.blind";
+
+    fn slot(&self) -> Slot {
+        self.0.slot()
+    }
+
+    fn reads(&self, _: &mut Keys) {}
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        view.put(&Counter {
+            id: self.0.to_vec(),
+            owner: b"blind".to_vec(),
+            count: 1000,
+        });
+        Ok(())
+    }
+}
+
+/// Under the lock a row that was not there stays so: one that is there all the same is a bug, which harms nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn o1_a_row_that_was_not_loaded_and_is_there_is_not_overwritten() {
+    for world in World::all() {
+        let (there, new) = (account(1, 1), account(1, 2));
+        world.replica(0).apply(Count::up(there)).await.unwrap();
+        for n in 0..2 {
+            // In another partition: who counts in hers loads all counters of it.
+            let others = (10..30).map(|n| world.replica(0).apply(Count::up(account(2, n))));
+            let blind = world.replica(0).apply(Blind(there));
+            let (others, refused) = tokio::join!(futures::future::join_all(others), blind);
+            assert_eq!(refused.unwrap_err().reason, Reason::Internal);
+            assert!(
+                others.iter().all(|count| *count.as_ref().unwrap() == n + 1),
+                "{others:?}"
+            );
+        }
+        world.replica(0).apply(Blind(new)).await.unwrap();
+        assert_eq!((world.count(0, &there).await, world.count(0, &new).await), (1, 1000));
+        assert_eq!(world.check_feed().await, 41);
     }
 }

@@ -33,7 +33,7 @@ pub(crate) fn execute(location: &Location, sql: &str) {
     on_conn!(&mut conn, |c| c.batch_execute(&sql)).unwrap();
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

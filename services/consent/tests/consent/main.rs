@@ -29,6 +29,7 @@ mod races;
 mod renewing;
 mod reports;
 mod representing;
+mod restored;
 mod rights;
 mod sharing;
 mod signing;

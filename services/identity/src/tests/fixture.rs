@@ -215,6 +215,11 @@ impl Fixture {
         Some(Self { inner, ..self.clone() })
     }
 
+    /// The URL of its database.
+    pub(super) fn url(&self) -> &str {
+        &self.database.url
+    }
+
     /// A request id that was never used.
     pub(super) fn request_id(&self) -> String {
         use sammati_kernel::Clock;

@@ -9,5 +9,6 @@ mod kept;
 mod known;
 mod participants;
 mod representations;
+mod restored;
 mod sessions;
 mod step_up;

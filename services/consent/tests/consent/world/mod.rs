@@ -43,7 +43,7 @@ pub(crate) struct World {
     pub(crate) people: Arc<People>,
     pub(crate) outbox: Arc<Outbox>,
     next: AtomicU64,
-    _database: Database,
+    database: Database,
 }
 
 impl World {
@@ -66,7 +66,7 @@ impl World {
             people,
             outbox,
             next: AtomicU64::new(1),
-            _database: database,
+            database,
         }
     }
 
@@ -78,6 +78,11 @@ impl World {
 
     pub(crate) fn store(&self) -> &Store {
         &self.replicas[0].1
+    }
+
+    /// The URL of its database.
+    pub(crate) fn url(&self) -> &str {
+        &self.database.url
     }
 
     pub(crate) fn clock_now(&self) -> Micros {
