@@ -354,8 +354,17 @@ fn open(leaf: &Leaf, bytes: &[u8], keys: &BTreeMap<KeyId, Held>) -> Opened {
 /// nobody share one key per class.
 fn key_ids(leaf: &Leaf) -> [KeyId; 2] {
     let class = u8::try_from(leaf.class).unwrap_or_default();
-    let month = leaf.key_id.split('/').nth(1).unwrap_or_default();
-    [subject_key(class, &leaf.subject_tag), month_key(class, month)]
+    [subject_key_of(leaf), month_key(class, month_of(leaf))]
+}
+
+/// The month whose key a payload is sealed under.
+pub(crate) fn month_of(leaf: &Leaf) -> &str {
+    leaf.key_id.split('/').nth(1).unwrap_or_default()
+}
+
+/// The name of the subject's key that a payload is sealed under.
+pub(crate) fn subject_key_of(leaf: &Leaf) -> Vec<u8> {
+    subject_key(u8::try_from(leaf.class).unwrap_or_default(), &leaf.subject_tag)
 }
 
 /// Begins the names of subjects' keys.
@@ -404,7 +413,8 @@ fn class_name(class: i32) -> &'static str {
     class.as_str_name().trim_start_matches("RETENTION_CLASS_")
 }
 
-fn month(time: Micros) -> String {
+/// The month of a time, as keys are named by it.
+pub(crate) fn month(time: Micros) -> String {
     DateTime::from_timestamp(time.seconds(), 0).map_or_else(String::new, |t| t.format("%Y-%m").to_string())
 }
 

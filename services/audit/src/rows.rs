@@ -11,7 +11,7 @@ use sammati_log::hash::leaf_hash;
 use sammati_store::verbs::Known;
 use sammati_store::{Cell, Column, EmbeddedMigrations, Reader, Record, Table, embed_migrations};
 
-pub use erasure::{Done, ErasureRow, HoldRow, Running};
+pub use erasure::{Booking, Done, ErasureRow, HoldRow, Running};
 
 pub use crate::posting::PostingRow;
 use crate::posting::{Reach, Tag, Walk};
