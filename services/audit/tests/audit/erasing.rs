@@ -25,7 +25,7 @@ use crate::reading::all;
 use crate::subject::{judged, whole};
 
 const DAY: Duration = Duration::from_secs(86_400);
-const YEAR: Duration = Duration::from_secs(366 * 86_400);
+pub(crate) const YEAR: Duration = Duration::from_secs(366 * 86_400);
 
 /// In every payload of subject 1, and nowhere else.
 const CANARY: &str = "order of the court at Kanarienberg";
@@ -37,7 +37,7 @@ impl Audit {
         name.trim_start_matches("accounts/").to_owned()
     }
 
-    async fn erase(&self, who: u8, classes: &[RetentionClass]) -> Result<Vec<ClassErasure>, Refusal> {
+    pub(crate) async fn erase(&self, who: u8, classes: &[RetentionClass]) -> Result<Vec<ClassErasure>, Refusal> {
         let request = audit::EraseSubjectRequest {
             request_id: self.rid(),
             subject: account(who).name(),
@@ -77,13 +77,13 @@ impl Audit {
         said(self.rpc.lift_legal_hold(of(operator(), request)).await).unwrap()
     }
 
-    async fn state(&self, event: &audit::Event) -> audit::LogEvent {
+    pub(crate) async fn state(&self, event: &audit::Event) -> audit::LogEvent {
         self.get(operator(), &event.event_id).await.unwrap()
     }
 }
 
 /// An event about `who` in a class, with the canary in the payload of subject 1.
-fn classed(who: u8, class: RetentionClass, audit: &Audit) -> audit::Event {
+pub(crate) fn classed(who: u8, class: RetentionClass, audit: &Audit) -> audit::Event {
     let mut event = granted(account(who), &crate::fixture::consent(who));
     event.class = class.into();
     event.event_type = "consent.requested".to_owned();
@@ -94,7 +94,7 @@ fn classed(who: u8, class: RetentionClass, audit: &Audit) -> audit::Event {
     event
 }
 
-fn states(classes: &[ClassErasure]) -> Vec<(RetentionClass, State)> {
+pub(crate) fn states(classes: &[ClassErasure]) -> Vec<(RetentionClass, State)> {
     classes.iter().map(|class| (class.class(), class.state())).collect()
 }
 
@@ -105,7 +105,7 @@ struct Bytes {
 }
 
 /// The bodies of a table.
-fn bodies(location: &Location, table: &'static str) -> Vec<Vec<u8>> {
+pub(crate) fn bodies(location: &Location, table: &'static str) -> Vec<Vec<u8>> {
     let location = location.clone();
     let read = move || {
         let mut conn = location.connect().unwrap();
@@ -126,7 +126,7 @@ fn execute(location: &Location, sql: &str) {
 }
 
 /// Every byte that a database keeps where an engine could find it: files and write-ahead logs, or on Postgres all tables.
-fn everything(location: &Location) -> Vec<u8> {
+pub(crate) fn everything(location: &Location) -> Vec<u8> {
     let Location::Sqlite(path) = location else {
         let tables = ["leaf", "posting", "subject", "erasure", "legal_hold", "payload_key"];
         let is_there = |table: &&&'static str| {
@@ -151,12 +151,12 @@ fn everything(location: &Location) -> Vec<u8> {
         .collect()
 }
 
-fn holds(haystack: &[u8], needle: &[u8]) -> bool {
+pub(crate) fn holds(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|part| part == needle)
 }
 
 /// The sealed payload in a leaf's row, and the wrapped key in a key's: field 4 of the one, field 2 of the other.
-fn sealed(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
+pub(crate) fn sealed(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
     use prost::Message;
     #[derive(Clone, PartialEq, Message)]
     struct Row {
