@@ -1,6 +1,8 @@
 //! Erasing: the key is destroyed, ciphertexts and look-ups are cleared, and a leaf records it. What was begun comes to its
 //! end, whatever breaks off: each step may be done again.
 //!
+//! What is to be erased is what was told until it was asked for: from then on events are sealed under another key.
+//!
 //! The order is: booked · begun (from here on nothing holds it back) · key destroyed · rows cleared · recorded in the log
 //! and closed, in one commit.
 
@@ -67,17 +69,23 @@ impl Log {
         let (actor, basis) = grounds(caller, basis);
         let wanted = survey.kept.iter();
         let wanted = wanted.filter(|(class, _)| classes.is_empty() || classes.contains(class));
-        let asked = wanted.map(|(class, kept)| Asked {
-            row: ErasureRow {
-                key: keyring::subject_key(number(*class), tag),
-                due: kept.due(*class).0,
+        let mut asked = Vec::new();
+        for (class, kept) in wanted {
+            let key = keyring::subject_key(number(*class), tag);
+            // What is told from now on moves no day: that her log is read is told, too.
+            let through = self.keyring.retire(&key).await?.max(kept.generation());
+            let row = ErasureRow {
+                key,
+                due: kept.due(*class, through).unwrap_or_default().0,
                 basis: basis.clone(),
                 actor: actor.clone(),
+                through: Some(through),
                 ..ErasureRow::default()
-            },
-            generation: kept.generation(),
-        });
-        self.store.run(Book(asked.collect()), request).await?;
+            };
+            let generation = kept.generation();
+            asked.push(Asked { row, generation });
+        }
+        self.store.run(Book(asked), request).await?;
         let mut standings = Vec::new();
         for class in retention::CLASSES
             .into_iter()

@@ -2,9 +2,10 @@
 //!
 //! A payload is sealed under both. Destroying a subject's key makes her payloads unreadable, destroying a month's key
 //! those of everybody; leaves and proofs stay. A destroyed key leaves its row: what is told of a subject after her key was
-//! destroyed is sealed under a key of the next generation, which the leaf names.
+//! destroyed, or retired because she is to be erased, is sealed under a key of the next generation, which the leaf names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::DateTime;
 use prost::Message;
@@ -15,7 +16,7 @@ use sammati_api::types::v1::RetentionClass;
 use sammati_kernel::{Key, Micros, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, Reader, Store, View};
 
-use crate::rows::{PayloadKeyRow, SLOT};
+use crate::rows::{PayloadKeyRow, RetiredKey, SLOT};
 
 /// How many unwrapped keys are kept in memory.
 const CACHED: usize = 64 * 1024;
@@ -23,14 +24,17 @@ const CACHED: usize = 64 * 1024;
 /// What a key is the key of.
 type KeyId = Vec<u8>;
 
+/// The keys of names that live, the present one last.
+type LiveKeys = BTreeMap<KeyId, Arc<[Held]>>;
+
 /// The key database, the key that wraps its keys, and those in use.
 pub struct Keyring {
     store: Store,
     wrap: Key,
-    cache: Cache<KeyId, Held>,
+    cache: Cache<KeyId, Arc<[Held]>>,
 }
 
-/// A key that lives, and how many of its name were destroyed before it.
+/// A key that lives, and how many of its name were before it.
 #[derive(Clone)]
 struct Held {
     key: Key,
@@ -71,7 +75,8 @@ impl Keyring {
         let keys = self.keys(ids, true).await?;
         for (leaf, _) in events.iter_mut() {
             let [subject, _] = key_ids(leaf);
-            if let Some(held) = keys.get(&subject).filter(|held| held.generation > 0) {
+            let present = keys.get(&subject).and_then(|held| held.last());
+            if let Some(held) = present.filter(|held| held.generation > 0) {
                 leaf.key_id = format!("{}/{}", leaf.key_id, held.generation);
             }
         }
@@ -99,7 +104,7 @@ impl Keyring {
 
     /// The keys of `ids`; with `create` all of them, else those that there are. Which there are the database says each time,
     /// for another replica may have destroyed one: memory only saves the unwrapping.
-    async fn keys(&self, mut ids: BTreeSet<KeyId>, create: bool) -> Result<BTreeMap<KeyId, Held>, Refusal> {
+    async fn keys(&self, mut ids: BTreeSet<KeyId>, create: bool) -> Result<LiveKeys, Refusal> {
         let asked: Vec<_> = ids.iter().map(|id| (SLOT, id.clone())).collect();
         let mut rows: Vec<_> = self
             .store
@@ -115,28 +120,27 @@ impl Keyring {
             }
             rows.extend(self.create(ids.into_iter().collect()).await?);
         }
-        let held = rows
-            .into_iter()
-            .filter_map(|row| Some((row.id.clone(), self.held(&row)?)));
+        let held = rows.into_iter().map(|row| (row.id.clone(), self.held(&row)));
         Ok(held.collect())
     }
 
-    /// The key of a row, unless it is destroyed.
-    fn held(&self, row: &PayloadKeyRow) -> Option<Held> {
-        if row.wrapped.is_empty() {
-            self.cache.remove(&row.id);
-            return None;
-        }
+    /// The keys of a row that live, the present one last.
+    fn held(&self, row: &PayloadKeyRow) -> Arc<[Held]> {
+        let live = row.live().map(|(generation, _)| generation);
         let known = self.cache.get(&row.id);
-        if let Some(held) = known.filter(|held| held.generation == row.generation) {
-            return Some(held);
+        if let Some(held) = known.filter(|held| held.iter().map(|held| held.generation).eq(live)) {
+            return held;
         }
-        let held = Held {
-            key: self.unwrap(row)?,
-            generation: row.generation,
-        };
-        self.cache.insert(row.id.clone(), held.clone());
-        Some(held)
+        let unwrapped = row.live().filter_map(|(generation, wrapped)| {
+            let key = self.unwrap(&row.id, wrapped)?;
+            Some(Held { key, generation })
+        });
+        let held: Arc<[Held]> = unwrapped.collect();
+        match held.is_empty() {
+            true => drop(self.cache.remove(&row.id)),
+            false => self.cache.insert(row.id.clone(), Arc::clone(&held)),
+        }
+        held
     }
 
     async fn create(&self, ids: Vec<KeyId>) -> Result<Vec<PayloadKeyRow>, Refusal> {
@@ -159,12 +163,21 @@ impl Keyring {
         self.store.apply(CreateKeys(rows)).await
     }
 
-    fn unwrap(&self, row: &PayloadKeyRow) -> Option<Key> {
-        let plain = self.wrap.open(&row.id, &row.wrapped)?;
+    fn unwrap(&self, id: &[u8], wrapped: &[u8]) -> Option<Key> {
+        let plain = self.wrap.open(id, wrapped)?;
         plain.try_into().ok().map(Key::from_bytes)
     }
 
-    /// How many keys of this name were destroyed.
+    /// Has what is told from now on sealed under another key of this name; tells the newest generation before that. The key
+    /// goes on to open what it sealed.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(crate) async fn retire(&self, id: &[u8]) -> Result<i64, Refusal> {
+        self.store.apply(Retire(id.to_vec())).await
+    }
+
+    /// How many keys of this name were before the present one.
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
@@ -278,21 +291,58 @@ impl Command for DestroyKey {
             id: self.id.clone(),
             ..PayloadKeyRow::default()
         });
-        if row.generation > self.generation {
+        if row.gone() > self.generation {
             return Ok(false);
         }
-        view.put(&PayloadKeyRow {
-            wrapped: Vec::new(),
-            generation: self.generation + 1,
+        let mut row = PayloadKeyRow {
             destroyed: self.at.0,
             basis: self.basis.clone(),
             ..row
-        });
+        };
+        row.retired.retain(|key| key.generation > self.generation);
+        if row.generation <= self.generation {
+            row.wrapped.clear();
+            row.generation = self.generation + 1;
+        }
+        view.put(&row);
         Ok(true)
     }
 }
 
-/// Creates the keys that are not there yet, a destroyed one of a subject anew; answers with all. The key of a month that was
+/// Retires the present key of a name, if there is one.
+struct Retire(KeyId);
+
+impl Command for Retire {
+    type Answer = i64;
+    const NAME: &'static str = "audit.retire_key";
+
+    fn slot(&self) -> Slot {
+        SLOT
+    }
+
+    fn is_essential(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<PayloadKeyRow>(self.0.clone());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<i64, Refusal> {
+        let mut row = view.get::<PayloadKeyRow>(&self.0).unwrap_or_default();
+        if !row.wrapped.is_empty() {
+            row.retired.push(RetiredKey {
+                generation: row.generation,
+                wrapped: std::mem::take(&mut row.wrapped),
+            });
+            row.generation += 1;
+            view.put(&row);
+        }
+        Ok(row.generation - 1)
+    }
+}
+
+/// Creates the keys that are not there yet, a destroyed or retired one of a subject anew; answers with all. The key of a month that was
 /// destroyed is never made again.
 struct CreateKeys(Vec<PayloadKeyRow>);
 
@@ -334,7 +384,7 @@ impl Command for CreateKeys {
     }
 }
 
-fn open(leaf: &Leaf, bytes: &[u8], keys: &BTreeMap<KeyId, Held>) -> Opened {
+fn open(leaf: &Leaf, bytes: &[u8], keys: &LiveKeys) -> Opened {
     if bytes.is_empty() {
         return Opened::Erased;
     }
@@ -389,10 +439,12 @@ pub(crate) fn generation(leaf: &Leaf) -> i64 {
     generation.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
-fn key_of(leaf: &Leaf, keys: &BTreeMap<KeyId, Held>) -> Option<Key> {
+fn key_of(leaf: &Leaf, keys: &LiveKeys) -> Option<Key> {
     let [subject, month] = key_ids(leaf);
-    let subject = keys.get(&subject).filter(|held| held.generation == generation(leaf))?;
-    let bytes = subject.key.mac("payload key", keys.get(&month)?.key.bytes());
+    let mut live = keys.get(&subject)?.iter();
+    let subject = live.find(|held| held.generation == generation(leaf))?;
+    let month = keys.get(&month)?.last()?;
+    let bytes = subject.key.mac("payload key", month.key.bytes());
     Some(Key::from_bytes(bytes))
 }
 
@@ -467,6 +519,51 @@ mod tests {
             assert!(matches!(opened[..], [Opened::Readable(_)]));
             assert!(one.destroy(&of_month, gone(0)).await.unwrap());
             assert_eq!(other.open(&[after]).await.unwrap(), [Opened::Erased]);
+        }
+    }
+
+    /// Several of one name live until each is destroyed; the newest alone seals.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a3_a_retired_key_opens_and_seals_no_more() {
+        for (_database, store) in stores(|| KEY_MIGRATIONS) {
+            let kek = Key::from_bytes([7; 32]);
+            let [one, other] = [(); 2].map(|()| Keyring::new(store.clone(), &kek));
+            let now = store.clock().now();
+            let mut told = vec![sealed(&one, now).await];
+            let [subject, _] = key_ids(&told[0].0);
+            assert_eq!(one.retire(&[9; 34]).await.unwrap(), -1, "there is none");
+            for line in 0..3 {
+                assert_eq!(one.retire(&subject).await.unwrap(), line);
+                assert_eq!(one.retire(&subject).await.unwrap(), line, "nothing was sealed since");
+                told.push(sealed(&other, now).await);
+            }
+            assert!(other.gone(None, 9).await.unwrap().is_empty(), "none is destroyed");
+            let generations: Vec<_> = told.iter().map(|(leaf, _)| generation(leaf)).collect();
+            assert_eq!(generations, [0, 1, 2, 3]);
+            let readable = async |keyring: &Keyring| {
+                let opened = keyring.open(&told).await.unwrap();
+                opened
+                    .iter()
+                    .map(|opened| matches!(opened, Opened::Readable(_)))
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(readable(&one).await, [true; 4]);
+            let gone = |generation| Gone {
+                generation,
+                at: now,
+                basis: "her letter",
+            };
+            for (through, left) in [(1, [false, false, true, true]), (2, [false, false, false, true])] {
+                assert!(other.destroy(&subject, gone(through)).await.unwrap());
+                assert!(!one.destroy(&subject, gone(through)).await.unwrap(), "once");
+                for keyring in [&one, &other, &Keyring::new(store.clone(), &kek)] {
+                    assert_eq!(readable(keyring).await, left);
+                }
+                assert_eq!(one.gone(None, 9).await.unwrap()[0].gone(), through + 1);
+            }
+            assert_eq!(generation(&sealed(&one, now).await.0), 3);
+            assert!(one.destroy(&subject, gone(3)).await.unwrap());
+            assert_eq!(readable(&other).await, [false; 4]);
         }
     }
 }

@@ -57,16 +57,18 @@ impl Asked {
                 ..self.row.clone()
             });
         }
-        // What runs takes what is under the keys that it destroys; what was told since waits for a day of its own.
-        let running = row.running.as_ref()?;
-        if running.generation >= self.generation || row.next.is_some() {
+        // It takes what is under its keys; what was told since waits for a day of its own.
+        let running = row.running.as_ref().map(|running| running.generation);
+        if running.or(row.through)? >= self.generation {
             return None;
         }
-        row.next = Some(Booking {
+        let next = row.next.get_or_insert_with(|| Booking {
             due: self.row.due,
             basis: self.row.basis.clone(),
             actor: self.row.actor.clone(),
+            through: None,
         });
+        next.through = next.through.max(self.row.through);
         Some(row)
     }
 }

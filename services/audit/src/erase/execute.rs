@@ -69,7 +69,10 @@ impl Log {
             let again = now.plus(HELD);
             let wait = match (look.due, look.is_held) {
                 (None, _) => Some((None, Begun::Nothing)),
-                (Some(due), _) if due > now => Some((Some(due), Begun::Waits(Standing::Booked(due)))),
+                (Some(due), _) if due > now => {
+                    let last = row.next.as_ref().map_or(due, |next| due.max(Micros(next.due)));
+                    Some((Some(due), Begun::Waits(Standing::Booked(last))))
+                }
                 (_, true) => Some((Some(again), Begun::Waits(Standing::Held(again)))),
                 (_, false) => None,
             };
@@ -85,7 +88,7 @@ impl Log {
             let running = Running {
                 event_id: seed.id::<Own>("erasure", now, SLOT).to_string(),
                 at: now.0,
-                generation: generation.max(next.unwrap_or_default()),
+                generation: row.through.unwrap_or(generation.max(next.unwrap_or_default())),
             };
             let begin = Begin {
                 key: row.key.clone(),
@@ -119,7 +122,7 @@ impl Log {
         let kept = survey.kept.get(&class);
         Ok(Look {
             // What came since moves the day.
-            due: kept.map(|kept| kept.due(class)),
+            due: kept.and_then(|kept| kept.due(class, row.through.unwrap_or(i64::MAX))),
             events: Some(survey.events),
             is_held: self.is_held(class, tag_of(&row.key)).await?,
         })

@@ -26,18 +26,21 @@ pub(crate) struct Survey {
 /// What one class of one subject has.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
-    /// When its newest event was taken in.
-    newest: Micros,
+    /// When the newest event under each generation of its key was taken in.
+    newest: BTreeMap<i64, Micros>,
     /// The leaves whose payloads are there, each with the generation of its key.
     pub(crate) leaves: Vec<(u64, i64)>,
-    /// Whether a consent is in force, as far as the events tell.
-    in_force: bool,
+    /// The generations that tell of a consent which is in force, as far as the events tell.
+    in_force: BTreeSet<i64>,
 }
 
 impl Kept {
-    /// When its floor has passed.
-    pub(crate) fn due(&self, class: RetentionClass) -> Micros {
-        retention::floor(class, self.newest, self.in_force)
+    /// When the floor has passed of what is under its key up to a generation, if there is anything.
+    pub(crate) fn due(&self, class: RetentionClass, through: i64) -> Option<Micros> {
+        self.leaves.iter().find(|(_, of)| *of <= through)?;
+        let newest = self.newest.range(..=through).map(|(_, newest)| *newest).max()?;
+        let in_force = self.in_force.range(..=through).next().is_some();
+        Some(retention::floor(class, newest, in_force))
     }
 
     /// The newest generation of its key that there is something under.
@@ -59,11 +62,15 @@ impl Log {
                 let class = RetentionClass::try_from(header.class).unwrap_or_default();
                 let kept = kept.entry(class).or_default();
                 let accepted = header.accept_time.as_ref().and_then(micros).unwrap_or_default();
-                kept.newest = kept.newest.max(accepted);
+                let generation = keyring::generation(&header);
+                let newest = kept.newest.entry(generation).or_default();
+                *newest = accepted.max(*newest);
                 if !row.payload.is_empty() {
-                    kept.leaves.push((row.index, keyring::generation(&header)));
+                    kept.leaves.push((row.index, generation));
                 }
-                kept.in_force |= goes_on(&header.event_type, &opened, &mut ended);
+                if goes_on(&header.event_type, &opened, &mut ended) {
+                    kept.in_force.insert(generation);
+                }
             }
         }
         kept.retain(|_, kept| !kept.leaves.is_empty());

@@ -28,6 +28,10 @@ pub struct ErasureRow {
     /// What was asked for while one was running, of what was told since that began: its turn comes afterwards.
     #[prost(message, optional, tag = "7")]
     pub next: Option<Booking>,
+    /// The newest generation of the key that it takes: what is told once it was asked for is under a later one. An older
+    /// booking has none, and takes all.
+    #[prost(int64, optional, tag = "8")]
+    pub through: Option<i64>,
 }
 
 /// An erasure that waits for another one to end.
@@ -42,6 +46,9 @@ pub struct Booking {
     /// Who asked.
     #[prost(message, optional, tag = "3")]
     pub actor: Option<audit::Actor>,
+    /// The newest generation of the key that it takes.
+    #[prost(int64, optional, tag = "4")]
+    pub through: Option<i64>,
 }
 
 /// An erasure that has begun.
@@ -84,7 +91,7 @@ impl ErasureRow {
     /// Nothing is booked any more but what waited for that.
     pub(crate) fn go_on(&mut self) {
         let next = self.next.take().unwrap_or_default();
-        (self.due, self.basis, self.actor) = (next.due, next.basis, next.actor);
+        (self.due, self.basis, self.actor, self.through) = (next.due, next.basis, next.actor, next.through);
         self.running = None;
     }
 
