@@ -48,7 +48,7 @@ pub enum Opened {
     Readable(Box<Payload>),
     /// Its keys are gone.
     Erased,
-    /// It is not what the leaf committed to.
+    /// It is not what the leaf committed to, or none of its keys opens it.
     Damaged,
 }
 
@@ -388,7 +388,7 @@ fn open(leaf: &Leaf, bytes: &[u8], keys: &LiveKeys) -> Opened {
     if bytes.is_empty() {
         return Opened::Erased;
     }
-    if digest(&SHA256, bytes).as_ref() != leaf.payload_hash {
+    if !is_own(leaf, bytes) {
         return Opened::Damaged;
     }
     let Some(key) = key_of(leaf, keys) else {
@@ -398,6 +398,11 @@ fn open(leaf: &Leaf, bytes: &[u8], keys: &LiveKeys) -> Opened {
         .open(&bound(leaf), bytes)
         .and_then(|plain| Payload::decode(plain.as_slice()).ok());
     payload.map_or(Opened::Damaged, |payload| Opened::Readable(Box::new(payload)))
+}
+
+/// Whether a sealed payload is the one that the leaf commits to.
+pub(crate) fn is_own(leaf: &Leaf, bytes: &[u8]) -> bool {
+    digest(&SHA256, bytes).as_ref() == leaf.payload_hash
 }
 
 /// The two keys that a payload is sealed under: the subject's in its class, and the class's in its month. Events about

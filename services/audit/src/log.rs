@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::append::{Append, Appended, Stretch, Told, sources};
 use crate::entry::Entry;
 use crate::head::{Begin, Freeze};
-use crate::keyring::{Keyring, Opened};
+use crate::keyring::{self, Keyring, Opened};
 use crate::keys::{self, LogKeys, Replace};
 use crate::rows::{LeafRow, LogKeyRow, LogRow, SLOT, event_key};
 use crate::sealing::Sealings;
@@ -406,14 +406,22 @@ impl Log {
     /// `LOG_FROZEN` when one is not what its leaf committed to; `STORAGE_UNAVAILABLE`.
     pub async fn payloads(&self, rows: &[LeafRow]) -> Result<Vec<(Leaf, Opened)>, Refusal> {
         let sealed: Vec<_> = rows.iter().map(|row| (row.header(), row.payload.clone())).collect();
-        let opened = self.keyring.open(&sealed).await?;
-        if let Some(at) = opened.iter().position(|opened| *opened == Opened::Damaged) {
-            return Err(self
-                .freeze(format!(
-                    "the payload of leaf {} is not what the leaf says",
-                    rows[at].index
-                ))
-                .await);
+        let mut opened = self.keyring.open(&sealed).await?;
+        let damaged = (0..rows.len()).filter(|at| opened[*at] == Opened::Damaged);
+        let (locked, changed): (Vec<_>, Vec<_>) =
+            damaged.partition(|at| keyring::is_own(&sealed[*at].0, &sealed[*at].1));
+        if let Some(at) = changed.first() {
+            let why = format!("the payload of leaf {} is not what the leaf says", rows[*at].index);
+            return Err(self.freeze(why).await);
+        }
+        // The leaf is another one, and then has no proof; or the key is, for a key database that was restored had lost it.
+        let indexes: Vec<_> = locked.iter().map(|at| rows[*at].index).collect();
+        if let Some(last) = indexes.iter().max() {
+            let checkpoint = self.covering(last + 1).await?;
+            self.prove_inclusion(&indexes, &checkpoint).await?;
+        }
+        for at in locked {
+            opened[at] = Opened::Erased;
         }
         Ok(sealed.into_iter().map(|(leaf, _)| leaf).zip(opened).collect())
     }
