@@ -116,6 +116,8 @@ impl Command for BookMonth {
 pub(super) struct Postpone {
     pub(super) key: Vec<u8>,
     pub(super) due: Option<Micros>,
+    /// What it takes, if that was not said when it was booked.
+    pub(super) through: Option<i64>,
 }
 
 impl Command for Postpone {
@@ -140,7 +142,7 @@ impl Command for Postpone {
             .filter(|row| row.due != 0 && row.running.is_none())
         {
             match self.due {
-                Some(due) => row.due = due.0,
+                Some(due) => (row.due, row.through) = (due.0, row.through.or(self.through)),
                 None => row.go_on(),
             }
             view.put(&row);

@@ -7,6 +7,7 @@ use sammati_server::event::{Draft, system, timestamp};
 use sammati_store::{Command, Keys, View};
 
 use super::book::Postpone;
+use super::survey::Kept;
 use super::{HELD, Standing, class_of, is_of_subject, name_of, tag_of};
 use crate::append::Append;
 use crate::keyring;
@@ -77,8 +78,13 @@ impl Log {
                 (_, false) => None,
             };
             if let Some((due, begun)) = wait {
+                // What was booked by code that drew no line waits no longer for what is told from now on.
+                let through = match look.generation.filter(|_| row.through.is_none()) {
+                    Some(newest) => Some(self.keyring.retire(&row.key).await?.max(newest)),
+                    None => None,
+                };
                 let key = row.key.clone();
-                self.store.apply(Postpone { key, due }).await?;
+                self.store.apply(Postpone { key, due, through }).await?;
                 return Ok(begun);
             }
             let seed = Seed::draw().map_err(|_| Reason::Internal)?;
@@ -114,6 +120,7 @@ impl Log {
         if !is_of_subject(&row.key) {
             return Ok(Look {
                 due: Some(Micros(row.due)),
+                generation: None,
                 events: None,
                 is_held: self.is_held(class, &[]).await?,
             });
@@ -123,6 +130,7 @@ impl Log {
         Ok(Look {
             // What came since moves the day.
             due: kept.and_then(|kept| kept.due(class, row.through.unwrap_or(i64::MAX))),
+            generation: kept.map(Kept::generation),
             events: Some(survey.events),
             is_held: self.is_held(class, tag_of(&row.key)).await?,
         })
@@ -188,6 +196,8 @@ enum Begun {
 struct Look {
     /// When its floor has passed; nothing if there is nothing to erase.
     due: Option<Micros>,
+    /// The newest generation of a subject's key that there is something under.
+    generation: Option<i64>,
     /// How many events there were about the subject, if it is of one.
     events: Option<u64>,
     /// Whether a hold is in its way.

@@ -197,6 +197,25 @@ async fn i14_an_erasure_does_not_begin_over_an_event_that_it_has_not_seen() {
     }
 }
 
+/// As code of before booked it: with nothing said of what it takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_a_booking_of_before_waits_for_nothing_new_once_it_was_looked_at() {
+    for replicas in logs().await {
+        let (log, other) = (&replicas.logs[0], replicas.other());
+        append(log, replicas.event(General)).await;
+        replicas.book(log).await;
+        log.sweep().await.unwrap();
+        let day = replicas.row().await.due;
+        assert_eq!(replicas.row().await.through, Some(0));
+        replicas.clock.advance(YEAR / 2);
+        let later = append(other, replicas.event(General)).await;
+        assert!(replicas.leaf(later).await.header().key_id.ends_with("/1"));
+        replicas.clock.set(Micros(day));
+        log.sweep().await.unwrap();
+        assert!(is_cleared(&replicas.leaf(0).await) && !is_cleared(&replicas.leaf(later).await));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a3_what_is_asked_for_while_an_erasure_runs_is_booked() {
     for replicas in logs().await {

@@ -29,7 +29,7 @@ pub struct ErasureRow {
     #[prost(message, optional, tag = "7")]
     pub next: Option<Booking>,
     /// The newest generation of the key that it takes: what is told once it was asked for is under a later one. An older
-    /// booking has none, and takes all.
+    /// booking has none until it is first looked at.
     #[prost(int64, optional, tag = "8")]
     pub through: Option<i64>,
 }
