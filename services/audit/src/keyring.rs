@@ -4,19 +4,25 @@
 //! those of everybody; leaves and proofs stay. A destroyed key leaves its row: what is told of a subject after her key was
 //! destroyed, or retired because she is to be erased, is sealed under a key of the next generation, which the leaf names.
 
+mod commands;
+mod name;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use chrono::DateTime;
 use prost::Message;
 use quick_cache::sync::Cache;
 use ring::digest::{SHA256, digest};
 use sammati_api::audit::v1::{Leaf, Payload};
-use sammati_api::types::v1::RetentionClass;
-use sammati_kernel::{Key, Micros, Reason, Refusal, Slot};
-use sammati_store::{Command, Keys, Reader, Store, View};
+use sammati_kernel::{Key, Micros, Reason, Refusal};
+use sammati_store::{Reader, Store};
 
-use crate::rows::{PayloadKeyRow, RetiredKey, SLOT};
+use self::commands::{CreateKeys, DestroyKey, Retire};
+pub(crate) use self::name::{MONTH, SUBJECT, generation, month, month_key, month_of, subject_key, subject_key_of};
+use self::name::{class_name, key_ids};
+use crate::rows::{PayloadKeyRow, SLOT};
 
 /// How many unwrapped keys are kept in memory.
 const CACHED: usize = 64 * 1024;
@@ -262,128 +268,6 @@ pub(crate) struct Gone<'a> {
     pub(crate) basis: &'a str,
 }
 
-/// Destroys a key. Its row says when and why: a log that was restored may have forgotten.
-struct DestroyKey {
-    id: KeyId,
-    generation: i64,
-    at: Micros,
-    basis: String,
-}
-
-impl Command for DestroyKey {
-    type Answer = bool;
-    const NAME: &'static str = "audit.destroy_key";
-
-    fn slot(&self) -> Slot {
-        SLOT
-    }
-
-    fn is_essential(&self) -> bool {
-        true
-    }
-
-    fn reads(&self, keys: &mut Keys) {
-        keys.row::<PayloadKeyRow>(self.id.clone());
-    }
-
-    fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
-        let row = view.get::<PayloadKeyRow>(&self.id).unwrap_or_else(|| PayloadKeyRow {
-            id: self.id.clone(),
-            ..PayloadKeyRow::default()
-        });
-        if row.gone() > self.generation {
-            return Ok(false);
-        }
-        let mut row = PayloadKeyRow {
-            destroyed: self.at.0,
-            basis: self.basis.clone(),
-            ..row
-        };
-        row.retired.retain(|key| key.generation > self.generation);
-        if row.generation <= self.generation {
-            row.wrapped.clear();
-            row.generation = self.generation + 1;
-        }
-        view.put(&row);
-        Ok(true)
-    }
-}
-
-/// Retires the present key of a name, if there is one.
-struct Retire(KeyId);
-
-impl Command for Retire {
-    type Answer = i64;
-    const NAME: &'static str = "audit.retire_key";
-
-    fn slot(&self) -> Slot {
-        SLOT
-    }
-
-    fn is_essential(&self) -> bool {
-        true
-    }
-
-    fn reads(&self, keys: &mut Keys) {
-        keys.row::<PayloadKeyRow>(self.0.clone());
-    }
-
-    fn decide(&self, view: &mut View<'_>) -> Result<i64, Refusal> {
-        let mut row = view.get::<PayloadKeyRow>(&self.0).unwrap_or_default();
-        if !row.wrapped.is_empty() {
-            row.retired.push(RetiredKey {
-                generation: row.generation,
-                wrapped: std::mem::take(&mut row.wrapped),
-            });
-            row.generation += 1;
-            view.put(&row);
-        }
-        Ok(row.generation - 1)
-    }
-}
-
-/// Creates the keys that are not there yet, a destroyed or retired one of a subject anew; answers with all. The key of a month that was
-/// destroyed is never made again.
-struct CreateKeys(Vec<PayloadKeyRow>);
-
-impl Command for CreateKeys {
-    type Answer = Vec<PayloadKeyRow>;
-    const NAME: &'static str = "audit.create_keys";
-
-    fn slot(&self) -> Slot {
-        SLOT
-    }
-
-    fn is_essential(&self) -> bool {
-        true
-    }
-
-    fn reads(&self, keys: &mut Keys) {
-        for row in &self.0 {
-            keys.row::<PayloadKeyRow>(row.id.clone());
-        }
-    }
-
-    fn decide(&self, view: &mut View<'_>) -> Result<Self::Answer, Refusal> {
-        let mut rows = Vec::with_capacity(self.0.len());
-        for new in &self.0 {
-            let row = match view.get::<PayloadKeyRow>(&new.id) {
-                Some(row) if !row.wrapped.is_empty() || row.id.first() == Some(&MONTH) => row,
-                before => {
-                    let row = PayloadKeyRow {
-                        wrapped: new.wrapped.clone(),
-                        ..before.unwrap_or_else(|| new.clone())
-                    };
-                    view.put(&row);
-                    row
-                }
-            };
-            rows.push(row);
-        }
-        Ok(rows)
-    }
-}
-
 fn open(leaf: &Leaf, bytes: &[u8], keys: &LiveKeys) -> Opened {
     if bytes.is_empty() {
         return Opened::Erased;
@@ -405,45 +289,6 @@ pub(crate) fn is_own(leaf: &Leaf, bytes: &[u8]) -> bool {
     digest(&SHA256, bytes).as_ref() == leaf.payload_hash
 }
 
-/// The two keys that a payload is sealed under: the subject's in its class, and the class's in its month. Events about
-/// nobody share one key per class.
-fn key_ids(leaf: &Leaf) -> [KeyId; 2] {
-    let class = u8::try_from(leaf.class).unwrap_or_default();
-    [subject_key_of(leaf), month_key(class, month_of(leaf))]
-}
-
-/// The month whose key a payload is sealed under.
-pub(crate) fn month_of(leaf: &Leaf) -> &str {
-    leaf.key_id.split('/').nth(1).unwrap_or_default()
-}
-
-/// The name of the subject's key that a payload is sealed under.
-pub(crate) fn subject_key_of(leaf: &Leaf) -> Vec<u8> {
-    subject_key(u8::try_from(leaf.class).unwrap_or_default(), &leaf.subject_tag)
-}
-
-/// Begins the names of subjects' keys.
-pub(crate) const SUBJECT: u8 = b's';
-
-/// Begins the names of months' keys.
-pub(crate) const MONTH: u8 = b'm';
-
-/// The name of a subject's key in a class.
-pub(crate) fn subject_key(class: u8, tag: &[u8]) -> Vec<u8> {
-    [&[SUBJECT, class], tag].concat()
-}
-
-/// The name of a month's key in a class.
-pub(crate) fn month_key(class: u8, month: &str) -> Vec<u8> {
-    [&[MONTH, class], month.as_bytes()].concat()
-}
-
-/// Which generation of the subject's key a payload is sealed under.
-pub(crate) fn generation(leaf: &Leaf) -> i64 {
-    let generation = leaf.key_id.split('/').nth(2);
-    generation.and_then(|text| text.parse().ok()).unwrap_or_default()
-}
-
 fn key_of(leaf: &Leaf, keys: &LiveKeys) -> Option<Key> {
     let [subject, month] = key_ids(leaf);
     let mut live = keys.get(&subject)?.iter();
@@ -463,112 +308,4 @@ fn bound(leaf: &Leaf) -> Vec<u8> {
         &leaf.subject_tag,
     ]
     .concat()
-}
-
-fn class_name(class: i32) -> &'static str {
-    let class = RetentionClass::try_from(class).unwrap_or_default();
-    class.as_str_name().trim_start_matches("RETENTION_CLASS_")
-}
-
-/// The month of a time, as keys are named by it.
-pub(crate) fn month(time: Micros) -> String {
-    DateTime::from_timestamp(time.seconds(), 0).map_or_else(String::new, |t| t.format("%Y-%m").to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rows::KEY_MIGRATIONS;
-    use crate::testing::stores;
-
-    fn about(tag: u8) -> Leaf {
-        Leaf {
-            event_id: "019ab0c2-0000-7000-8000-000000000001".to_owned(),
-            class: RetentionClass::Consent.into(),
-            subject_tag: vec![tag; 32],
-            ..Leaf::default()
-        }
-    }
-
-    async fn sealed(keyring: &Keyring, now: Micros) -> (Leaf, Vec<u8>) {
-        let payload = Payload::default();
-        let mut events = [(about(1), &payload)];
-        let bytes = keyring.seal(now, &mut events).await.unwrap().remove(0);
-        let [(leaf, _)] = events;
-        (leaf, bytes)
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a3_a_key_that_another_replica_destroyed_seals_and_opens_nothing_more() {
-        for (_database, store) in stores(|| KEY_MIGRATIONS) {
-            let kek = Key::from_bytes([7; 32]);
-            let [one, other] = [(); 2].map(|()| Keyring::new(store.clone(), &kek));
-            let now = store.clock().now();
-            let [subject, of_month] = key_ids(&sealed(&other, now).await.0);
-            let before = sealed(&other, now).await;
-            let gone = |generation| Gone {
-                generation,
-                at: now,
-                basis: "her letter",
-            };
-            assert!(one.destroy(&subject, gone(0)).await.unwrap());
-            assert_eq!(
-                other.open(std::slice::from_ref(&before)).await.unwrap(),
-                [Opened::Erased]
-            );
-            let after = sealed(&other, now).await;
-            assert_eq!((generation(&before.0), generation(&after.0)), (0, 1));
-            // Whoever begins anew reads what was told of her since.
-            let fresh = Keyring::new(store.clone(), &kek);
-            let opened = fresh.open(std::slice::from_ref(&after)).await.unwrap();
-            assert!(matches!(opened[..], [Opened::Readable(_)]));
-            assert!(one.destroy(&of_month, gone(0)).await.unwrap());
-            assert_eq!(other.open(&[after]).await.unwrap(), [Opened::Erased]);
-        }
-    }
-
-    /// Several of one name live until each is destroyed; the newest alone seals.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a3_a_retired_key_opens_and_seals_no_more() {
-        for (_database, store) in stores(|| KEY_MIGRATIONS) {
-            let kek = Key::from_bytes([7; 32]);
-            let [one, other] = [(); 2].map(|()| Keyring::new(store.clone(), &kek));
-            let now = store.clock().now();
-            let mut told = vec![sealed(&one, now).await];
-            let [subject, _] = key_ids(&told[0].0);
-            assert_eq!(one.retire(&[9; 34]).await.unwrap(), -1, "there is none");
-            for line in 0..3 {
-                assert_eq!(one.retire(&subject).await.unwrap(), line);
-                assert_eq!(one.retire(&subject).await.unwrap(), line, "nothing was sealed since");
-                told.push(sealed(&other, now).await);
-            }
-            assert!(other.gone(None, 9).await.unwrap().is_empty(), "none is destroyed");
-            let generations: Vec<_> = told.iter().map(|(leaf, _)| generation(leaf)).collect();
-            assert_eq!(generations, [0, 1, 2, 3]);
-            let readable = async |keyring: &Keyring| {
-                let opened = keyring.open(&told).await.unwrap();
-                opened
-                    .iter()
-                    .map(|opened| matches!(opened, Opened::Readable(_)))
-                    .collect::<Vec<_>>()
-            };
-            assert_eq!(readable(&one).await, [true; 4]);
-            let gone = |generation| Gone {
-                generation,
-                at: now,
-                basis: "her letter",
-            };
-            for (through, left) in [(1, [false, false, true, true]), (2, [false, false, false, true])] {
-                assert!(other.destroy(&subject, gone(through)).await.unwrap());
-                assert!(!one.destroy(&subject, gone(through)).await.unwrap(), "once");
-                for keyring in [&one, &other, &Keyring::new(store.clone(), &kek)] {
-                    assert_eq!(readable(keyring).await, left);
-                }
-                assert_eq!(one.gone(None, 9).await.unwrap()[0].gone(), through + 1);
-            }
-            assert_eq!(generation(&sealed(&one, now).await.0), 3);
-            assert!(one.destroy(&subject, gone(3)).await.unwrap());
-            assert_eq!(readable(&other).await, [false; 4]);
-        }
-    }
 }

@@ -116,9 +116,7 @@ async fn filters_narrow_together() {
         assert_eq!(all(&audit, &person(account(2)), &request).await.len(), 0);
         let refused = audit.list(operator(), request.clone()).await.unwrap_err();
         assert_eq!(refused.reason, Reason::QueryTooWide);
-        let fields = |refused: &sammati_kernel::Refusal| -> Vec<_> {
-            refused.violations.iter().map(|v| v.field.to_string()).collect()
-        };
+        let fields = |refused: &Refusal| -> Vec<_> { refused.violations.iter().map(|v| v.field.to_string()).collect() };
         assert_eq!(fields(&refused), ["subject", "occurred_range"]);
         let wrong = audit::ListEventsRequest {
             page_size: -1,
