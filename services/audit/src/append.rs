@@ -1,11 +1,15 @@
 //! Appending: one command assigns indexes, extends the tree and advances the source, all or nothing.
 
+use std::sync::Arc;
+
 use sammati_api::audit::v1::EventSource;
 use sammati_kernel::{Fact, Micros, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, Record, View};
 
 use crate::entry::Entry;
-use crate::rows::{LeafRow, LogRow, SLOT, SourceRow, SubjectRow};
+use crate::keyring;
+use crate::rows::{ErasureRow, LeafRow, LogRow, SLOT, SourceRow, SubjectRow};
+use crate::sealing::late;
 use crate::succession::{SuccessionRow, sealed};
 use crate::tree::{Tree, frozen};
 
@@ -131,7 +135,7 @@ pub(crate) struct Append {
     /// In order.
     pub entries: Vec<Entry>,
     /// Where they come from, if from a feed: each partition once, one stretch's entries after the other's.
-    pub stretches: Vec<Stretch>,
+    pub stretches: Arc<Vec<Stretch>>,
 }
 
 /// Does `what`, and appends the event that says so if it did something: both or neither.
@@ -222,6 +226,7 @@ impl Command for Append {
             keys.group::<LeafRow>("event_id", entry.key());
             if !entry.subject.is_empty() {
                 keys.row::<SubjectRow>(entry.subject.clone());
+                keys.row::<ErasureRow>(entry.sealed_under.clone());
             }
         }
         self.stretches.iter().for_each(|stretch| stretch.reads(keys));
@@ -266,7 +271,7 @@ impl Append {
     /// Moves the sources on; tells what each expects then.
     fn advance(&self, view: &mut View<'_>, placed: &[Option<Placed>]) -> Result<Vec<i64>, Refusal> {
         let (mut entries, mut placed, mut next) = (&self.entries[..], placed, Vec::new());
-        for stretch in &self.stretches {
+        for stretch in self.stretches.iter() {
             let count = stretch.entries().min(entries.len());
             let (own, others) = entries.split_at(count);
             let (here, rest) = placed.split_at(count);
@@ -281,8 +286,17 @@ impl Append {
         let mut tree = Tree::of(log).map_err(damaged)?;
         log.accept_time = log.accept_time.max(view.now().0);
         let accepted = Micros(log.accept_time);
+        let month = keyring::month(accepted);
         let mut hashes = Vec::with_capacity(placed.len());
         for (entry, place) in self.entries.iter().zip(placed).filter(|(_, place)| place.is_none()) {
+            // The clearing of her rows goes by what was there when it began: nothing comes after it under the key of before.
+            let erasure = match entry.subject.is_empty() {
+                true => None,
+                false => view.get::<ErasureRow>(&entry.sealed_under),
+            };
+            if entry.is_late(erasure.as_ref(), &month) {
+                return Err(late());
+            }
             let index = tree.size() + hashes.len() as u64;
             let row = entry.row(index, accepted, chain(view, entry, index));
             let hash = row.hash();

@@ -6,8 +6,9 @@ use sammati_kernel::{Fact, Micros, Reason, Refusal, hex};
 use sammati_server::event::timestamp;
 
 use crate::append::Placed;
+use crate::keyring;
 use crate::log::SERVICE;
-use crate::rows::{LeafRow, event_key};
+use crate::rows::{ErasureRow, LeafRow, event_key};
 
 /// An event on its way into the log.
 #[derive(Debug, Clone)]
@@ -16,6 +17,12 @@ pub(crate) struct Entry {
     pub(crate) event_id: String,
     /// The tag of its subject; empty without one.
     pub(crate) subject: Vec<u8>,
+    /// The name of the subject's key that it is sealed under.
+    pub(crate) sealed_under: Vec<u8>,
+    /// Which of that name.
+    generation: i64,
+    /// The month whose key it is sealed under.
+    month: String,
     key: Vec<u8>,
     /// The leaf up to its `accept_time`, and what follows upon that.
     leaf: [Vec<u8>; 2],
@@ -46,6 +53,9 @@ impl Entry {
         Self {
             event_id: header.event_id.clone(),
             subject: header.subject_tag.clone(),
+            sealed_under: keyring::subject_key_of(header),
+            generation: keyring::generation(header),
+            month: keyring::month_of(header).to_owned(),
             key: event_key(&header.event_id),
             leaf: [before, after],
             payload,
@@ -58,6 +68,13 @@ impl Entry {
     /// By what the log finds whether it has it.
     pub(crate) fn key(&self) -> &[u8] {
         &self.key
+    }
+
+    /// Whether it was sealed too early: the subject's key is destroyed since, or being destroyed, or the month's goes before
+    /// what is taken in this month may go.
+    pub(crate) fn is_late(&self, erasure: Option<&ErasureRow>, month: &str) -> bool {
+        let end = erasure.and_then(ErasureRow::end);
+        self.month.as_str() < month || end.is_some_and(|end| end.generation >= self.generation)
     }
 
     /// How many bytes it takes, about.

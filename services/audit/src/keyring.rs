@@ -2,19 +2,26 @@
 //!
 //! A payload is sealed under both. Destroying a subject's key makes her payloads unreadable, destroying a month's key
 //! those of everybody; leaves and proofs stay. A destroyed key leaves its row: what is told of a subject after her key was
-//! destroyed is sealed under a key of the next generation, which the leaf names.
+//! destroyed, or retired because she is to be erased, is sealed under a key of the next generation, which the leaf names.
+
+mod commands;
+mod name;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use chrono::DateTime;
 use prost::Message;
 use quick_cache::sync::Cache;
 use ring::digest::{SHA256, digest};
 use sammati_api::audit::v1::{Leaf, Payload};
-use sammati_api::types::v1::RetentionClass;
-use sammati_kernel::{Key, Micros, Reason, Refusal, Slot};
-use sammati_store::{Command, Keys, Reader, Store, View};
+use sammati_kernel::{Key, Micros, Reason, Refusal};
+use sammati_store::{Reader, Store};
 
+use self::commands::{CreateKeys, DestroyKey, Retire};
+pub(crate) use self::name::{MONTH, SUBJECT, generation, month, month_key, month_of, subject_key, subject_key_of};
+use self::name::{class_name, key_ids};
 use crate::rows::{PayloadKeyRow, SLOT};
 
 /// How many unwrapped keys are kept in memory.
@@ -23,14 +30,17 @@ const CACHED: usize = 64 * 1024;
 /// What a key is the key of.
 type KeyId = Vec<u8>;
 
+/// The keys of names that live, the present one last.
+type LiveKeys = BTreeMap<KeyId, Arc<[Held]>>;
+
 /// The key database, the key that wraps its keys, and those in use.
 pub struct Keyring {
     store: Store,
     wrap: Key,
-    cache: Cache<KeyId, Held>,
+    cache: Cache<KeyId, Arc<[Held]>>,
 }
 
-/// A key that lives, and how many of its name were destroyed before it.
+/// A key that lives, and how many of its name were before it.
 #[derive(Clone)]
 struct Held {
     key: Key,
@@ -44,7 +54,7 @@ pub enum Opened {
     Readable(Box<Payload>),
     /// Its keys are gone.
     Erased,
-    /// It is not what the leaf committed to.
+    /// It is not what the leaf committed to, or none of its keys opens it.
     Damaged,
 }
 
@@ -71,7 +81,8 @@ impl Keyring {
         let keys = self.keys(ids, true).await?;
         for (leaf, _) in events.iter_mut() {
             let [subject, _] = key_ids(leaf);
-            if let Some(held) = keys.get(&subject).filter(|held| held.generation > 0) {
+            let present = keys.get(&subject).and_then(|held| held.last());
+            if let Some(held) = present.filter(|held| held.generation > 0) {
                 leaf.key_id = format!("{}/{}", leaf.key_id, held.generation);
             }
         }
@@ -99,7 +110,7 @@ impl Keyring {
 
     /// The keys of `ids`; with `create` all of them, else those that there are. Which there are the database says each time,
     /// for another replica may have destroyed one: memory only saves the unwrapping.
-    async fn keys(&self, mut ids: BTreeSet<KeyId>, create: bool) -> Result<BTreeMap<KeyId, Held>, Refusal> {
+    async fn keys(&self, mut ids: BTreeSet<KeyId>, create: bool) -> Result<LiveKeys, Refusal> {
         let asked: Vec<_> = ids.iter().map(|id| (SLOT, id.clone())).collect();
         let mut rows: Vec<_> = self
             .store
@@ -115,28 +126,27 @@ impl Keyring {
             }
             rows.extend(self.create(ids.into_iter().collect()).await?);
         }
-        let held = rows
-            .into_iter()
-            .filter_map(|row| Some((row.id.clone(), self.held(&row)?)));
+        let held = rows.into_iter().map(|row| (row.id.clone(), self.held(&row)));
         Ok(held.collect())
     }
 
-    /// The key of a row, unless it is destroyed.
-    fn held(&self, row: &PayloadKeyRow) -> Option<Held> {
-        if row.wrapped.is_empty() {
-            self.cache.remove(&row.id);
-            return None;
-        }
+    /// The keys of a row that live, the present one last.
+    fn held(&self, row: &PayloadKeyRow) -> Arc<[Held]> {
+        let live = row.live().map(|(generation, _)| generation);
         let known = self.cache.get(&row.id);
-        if let Some(held) = known.filter(|held| held.generation == row.generation) {
-            return Some(held);
+        if let Some(held) = known.filter(|held| held.iter().map(|held| held.generation).eq(live)) {
+            return held;
         }
-        let held = Held {
-            key: self.unwrap(row)?,
-            generation: row.generation,
-        };
-        self.cache.insert(row.id.clone(), held.clone());
-        Some(held)
+        let unwrapped = row.live().filter_map(|(generation, wrapped)| {
+            let key = self.unwrap(&row.id, wrapped)?;
+            Some(Held { key, generation })
+        });
+        let held: Arc<[Held]> = unwrapped.collect();
+        match held.is_empty() {
+            true => drop(self.cache.remove(&row.id)),
+            false => self.cache.insert(row.id.clone(), Arc::clone(&held)),
+        }
+        held
     }
 
     async fn create(&self, ids: Vec<KeyId>) -> Result<Vec<PayloadKeyRow>, Refusal> {
@@ -159,12 +169,21 @@ impl Keyring {
         self.store.apply(CreateKeys(rows)).await
     }
 
-    fn unwrap(&self, row: &PayloadKeyRow) -> Option<Key> {
-        let plain = self.wrap.open(&row.id, &row.wrapped)?;
+    fn unwrap(&self, id: &[u8], wrapped: &[u8]) -> Option<Key> {
+        let plain = self.wrap.open(id, wrapped)?;
         plain.try_into().ok().map(Key::from_bytes)
     }
 
-    /// How many keys of this name were destroyed.
+    /// Has what is told from now on sealed under another key of this name; tells the newest generation before that. The key
+    /// goes on to open what it sealed.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(crate) async fn retire(&self, id: &[u8]) -> Result<i64, Refusal> {
+        self.store.apply(Retire(id.to_vec())).await
+    }
+
+    /// How many keys of this name were before the present one.
     ///
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
@@ -249,96 +268,11 @@ pub(crate) struct Gone<'a> {
     pub(crate) basis: &'a str,
 }
 
-/// Destroys a key. Its row says when and why: a log that was restored may have forgotten.
-struct DestroyKey {
-    id: KeyId,
-    generation: i64,
-    at: Micros,
-    basis: String,
-}
-
-impl Command for DestroyKey {
-    type Answer = bool;
-    const NAME: &'static str = "audit.destroy_key";
-
-    fn slot(&self) -> Slot {
-        SLOT
-    }
-
-    fn is_essential(&self) -> bool {
-        true
-    }
-
-    fn reads(&self, keys: &mut Keys) {
-        keys.row::<PayloadKeyRow>(self.id.clone());
-    }
-
-    fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
-        let row = view.get::<PayloadKeyRow>(&self.id).unwrap_or_else(|| PayloadKeyRow {
-            id: self.id.clone(),
-            ..PayloadKeyRow::default()
-        });
-        if row.generation > self.generation {
-            return Ok(false);
-        }
-        view.put(&PayloadKeyRow {
-            wrapped: Vec::new(),
-            generation: self.generation + 1,
-            destroyed: self.at.0,
-            basis: self.basis.clone(),
-            ..row
-        });
-        Ok(true)
-    }
-}
-
-/// Creates the keys that are not there yet, a destroyed one of a subject anew; answers with all. The key of a month that was
-/// destroyed is never made again.
-struct CreateKeys(Vec<PayloadKeyRow>);
-
-impl Command for CreateKeys {
-    type Answer = Vec<PayloadKeyRow>;
-    const NAME: &'static str = "audit.create_keys";
-
-    fn slot(&self) -> Slot {
-        SLOT
-    }
-
-    fn is_essential(&self) -> bool {
-        true
-    }
-
-    fn reads(&self, keys: &mut Keys) {
-        for row in &self.0 {
-            keys.row::<PayloadKeyRow>(row.id.clone());
-        }
-    }
-
-    fn decide(&self, view: &mut View<'_>) -> Result<Self::Answer, Refusal> {
-        let mut rows = Vec::with_capacity(self.0.len());
-        for new in &self.0 {
-            let row = match view.get::<PayloadKeyRow>(&new.id) {
-                Some(row) if !row.wrapped.is_empty() || row.id.first() == Some(&MONTH) => row,
-                before => {
-                    let row = PayloadKeyRow {
-                        wrapped: new.wrapped.clone(),
-                        ..before.unwrap_or_else(|| new.clone())
-                    };
-                    view.put(&row);
-                    row
-                }
-            };
-            rows.push(row);
-        }
-        Ok(rows)
-    }
-}
-
-fn open(leaf: &Leaf, bytes: &[u8], keys: &BTreeMap<KeyId, Held>) -> Opened {
+fn open(leaf: &Leaf, bytes: &[u8], keys: &LiveKeys) -> Opened {
     if bytes.is_empty() {
         return Opened::Erased;
     }
-    if digest(&SHA256, bytes).as_ref() != leaf.payload_hash {
+    if !is_own(leaf, bytes) {
         return Opened::Damaged;
     }
     let Some(key) = key_of(leaf, keys) else {
@@ -350,40 +284,17 @@ fn open(leaf: &Leaf, bytes: &[u8], keys: &BTreeMap<KeyId, Held>) -> Opened {
     payload.map_or(Opened::Damaged, |payload| Opened::Readable(Box::new(payload)))
 }
 
-/// The two keys that a payload is sealed under: the subject's in its class, and the class's in its month. Events about
-/// nobody share one key per class.
-fn key_ids(leaf: &Leaf) -> [KeyId; 2] {
-    let class = u8::try_from(leaf.class).unwrap_or_default();
-    let month = leaf.key_id.split('/').nth(1).unwrap_or_default();
-    [subject_key(class, &leaf.subject_tag), month_key(class, month)]
+/// Whether a sealed payload is the one that the leaf commits to.
+pub(crate) fn is_own(leaf: &Leaf, bytes: &[u8]) -> bool {
+    digest(&SHA256, bytes).as_ref() == leaf.payload_hash
 }
 
-/// Begins the names of subjects' keys.
-pub(crate) const SUBJECT: u8 = b's';
-
-/// Begins the names of months' keys.
-pub(crate) const MONTH: u8 = b'm';
-
-/// The name of a subject's key in a class.
-pub(crate) fn subject_key(class: u8, tag: &[u8]) -> Vec<u8> {
-    [&[SUBJECT, class], tag].concat()
-}
-
-/// The name of a month's key in a class.
-pub(crate) fn month_key(class: u8, month: &str) -> Vec<u8> {
-    [&[MONTH, class], month.as_bytes()].concat()
-}
-
-/// Which generation of the subject's key a payload is sealed under.
-pub(crate) fn generation(leaf: &Leaf) -> i64 {
-    let generation = leaf.key_id.split('/').nth(2);
-    generation.and_then(|text| text.parse().ok()).unwrap_or_default()
-}
-
-fn key_of(leaf: &Leaf, keys: &BTreeMap<KeyId, Held>) -> Option<Key> {
+fn key_of(leaf: &Leaf, keys: &LiveKeys) -> Option<Key> {
     let [subject, month] = key_ids(leaf);
-    let subject = keys.get(&subject).filter(|held| held.generation == generation(leaf))?;
-    let bytes = subject.key.mac("payload key", keys.get(&month)?.key.bytes());
+    let mut live = keys.get(&subject)?.iter();
+    let subject = live.find(|held| held.generation == generation(leaf))?;
+    let month = keys.get(&month)?.last()?;
+    let bytes = subject.key.mac("payload key", month.key.bytes());
     Some(Key::from_bytes(bytes))
 }
 
@@ -397,66 +308,4 @@ fn bound(leaf: &Leaf) -> Vec<u8> {
         &leaf.subject_tag,
     ]
     .concat()
-}
-
-fn class_name(class: i32) -> &'static str {
-    let class = RetentionClass::try_from(class).unwrap_or_default();
-    class.as_str_name().trim_start_matches("RETENTION_CLASS_")
-}
-
-fn month(time: Micros) -> String {
-    DateTime::from_timestamp(time.seconds(), 0).map_or_else(String::new, |t| t.format("%Y-%m").to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rows::KEY_MIGRATIONS;
-    use crate::testing::stores;
-
-    fn about(tag: u8) -> Leaf {
-        Leaf {
-            event_id: "019ab0c2-0000-7000-8000-000000000001".to_owned(),
-            class: RetentionClass::Consent.into(),
-            subject_tag: vec![tag; 32],
-            ..Leaf::default()
-        }
-    }
-
-    async fn sealed(keyring: &Keyring, now: Micros) -> (Leaf, Vec<u8>) {
-        let payload = Payload::default();
-        let mut events = [(about(1), &payload)];
-        let bytes = keyring.seal(now, &mut events).await.unwrap().remove(0);
-        let [(leaf, _)] = events;
-        (leaf, bytes)
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a3_a_key_that_another_replica_destroyed_seals_and_opens_nothing_more() {
-        for (_database, store) in stores(|| KEY_MIGRATIONS) {
-            let kek = Key::from_bytes([7; 32]);
-            let [one, other] = [(); 2].map(|()| Keyring::new(store.clone(), &kek));
-            let now = store.clock().now();
-            let [subject, of_month] = key_ids(&sealed(&other, now).await.0);
-            let before = sealed(&other, now).await;
-            let gone = |generation| Gone {
-                generation,
-                at: now,
-                basis: "her letter",
-            };
-            assert!(one.destroy(&subject, gone(0)).await.unwrap());
-            assert_eq!(
-                other.open(std::slice::from_ref(&before)).await.unwrap(),
-                [Opened::Erased]
-            );
-            let after = sealed(&other, now).await;
-            assert_eq!((generation(&before.0), generation(&after.0)), (0, 1));
-            // Whoever begins anew reads what was told of her since.
-            let fresh = Keyring::new(store.clone(), &kek);
-            let opened = fresh.open(std::slice::from_ref(&after)).await.unwrap();
-            assert!(matches!(opened[..], [Opened::Readable(_)]));
-            assert!(one.destroy(&of_month, gone(0)).await.unwrap());
-            assert_eq!(other.open(&[after]).await.unwrap(), [Opened::Erased]);
-        }
-    }
 }

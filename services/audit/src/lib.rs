@@ -24,6 +24,7 @@ mod proof;
 mod retention;
 pub mod rows;
 mod rpc;
+mod sealing;
 mod service;
 mod sources;
 mod stats;

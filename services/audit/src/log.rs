@@ -1,5 +1,6 @@
 //! The log: its store, its keys, its signer, and what everything asked of it comes down to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
@@ -15,9 +16,10 @@ use tokio::time::Instant;
 use crate::append::{Append, Appended, Stretch, Told, sources};
 use crate::entry::Entry;
 use crate::head::{Begin, Freeze};
-use crate::keyring::{Keyring, Opened};
+use crate::keyring::{self, Keyring, Opened};
 use crate::keys::{self, LogKeys, Replace};
 use crate::rows::{LeafRow, LogKeyRow, LogRow, SLOT, event_key};
+use crate::sealing::Sealings;
 use crate::stats::Stats;
 use crate::tags::Tagger;
 use crate::tree::frozen;
@@ -214,8 +216,17 @@ impl Log {
         events: &[Received],
         stretches: Vec<Stretch>,
     ) -> Result<Appended, Refusal> {
-        let entries = self.sealed(service, events, &stretches, None).await?;
-        let appended = self.store.apply(Append { entries, stretches }).await?;
+        let (stretches, mut sealings) = (Arc::new(stretches), Sealings::default());
+        let appended = loop {
+            let entries = self
+                .sealed(service, events, &stretches, None, sealings.is_again())
+                .await?;
+            let stretches = Arc::clone(&stretches);
+            match self.store.apply(Append { entries, stretches }).await {
+                Err(refusal) if sealings.another_after(&refusal) => {}
+                appended => break appended?,
+            }
+        };
         self.grown.send_replace(());
         for (placed, received) in appended.placed.iter().zip(events) {
             // The id was made in the commit at the source.
@@ -237,11 +248,11 @@ impl Log {
     pub(crate) async fn own_entry(&self, event: audit::Event, tag: Vec<u8>) -> Result<Append, Refusal> {
         let body = event.encode_to_vec();
         let entries = self
-            .sealed(SERVICE, &[Received { event, body }], &[], Some(tag))
+            .sealed(SERVICE, &[Received { event, body }], &[], Some(tag), true)
             .await?;
         Ok(Append {
             entries,
-            stretches: Vec::new(),
+            stretches: Arc::default(),
         })
     }
 
@@ -250,13 +261,14 @@ impl Log {
         self.grown.send_replace(());
     }
 
-    /// Seals events and makes them ready to be appended.
-    async fn sealed(
+    /// Seals events and makes them ready to be appended; `careful`ly, so that they are not late but for what happens now.
+    pub(crate) async fn sealed(
         &self,
         service: &str,
         events: &[Received],
         stretches: &[Stretch],
         tag: Option<Vec<u8>>,
+        careful: bool,
     ) -> Result<Vec<Entry>, Refusal> {
         let nothing = audit::Payload::default();
         let mut leaves: Vec<_> = events
@@ -269,7 +281,11 @@ impl Log {
                 (leaf, payload)
             })
             .collect();
-        let sealed = self.keyring.seal(self.store.clock().now(), &mut leaves).await?;
+        let now = match careful {
+            true => self.ready_to_seal(&leaves).await?,
+            false => self.store.clock().now(),
+        };
+        let sealed = self.keyring.seal(now, &mut leaves).await?;
         let entries = leaves
             .iter()
             .zip(sealed)
@@ -390,14 +406,22 @@ impl Log {
     /// `LOG_FROZEN` when one is not what its leaf committed to; `STORAGE_UNAVAILABLE`.
     pub async fn payloads(&self, rows: &[LeafRow]) -> Result<Vec<(Leaf, Opened)>, Refusal> {
         let sealed: Vec<_> = rows.iter().map(|row| (row.header(), row.payload.clone())).collect();
-        let opened = self.keyring.open(&sealed).await?;
-        if let Some(at) = opened.iter().position(|opened| *opened == Opened::Damaged) {
-            return Err(self
-                .freeze(format!(
-                    "the payload of leaf {} is not what the leaf says",
-                    rows[at].index
-                ))
-                .await);
+        let mut opened = self.keyring.open(&sealed).await?;
+        let damaged = (0..rows.len()).filter(|at| opened[*at] == Opened::Damaged);
+        let (locked, changed): (Vec<_>, Vec<_>) =
+            damaged.partition(|at| keyring::is_own(&sealed[*at].0, &sealed[*at].1));
+        if let Some(at) = changed.first() {
+            let why = format!("the payload of leaf {} is not what the leaf says", rows[*at].index);
+            return Err(self.freeze(why).await);
+        }
+        // The leaf is another one, and then has no proof; or the key is, for a key database that was restored had lost it.
+        let indexes: Vec<_> = locked.iter().map(|at| rows[*at].index).collect();
+        if let Some(last) = indexes.iter().max() {
+            let checkpoint = self.covering(last + 1).await?;
+            self.prove_inclusion(&indexes, &checkpoint).await?;
+        }
+        for at in locked {
+            opened[at] = Opened::Erased;
         }
         Ok(sealed.into_iter().map(|(leaf, _)| leaf).zip(opened).collect())
     }

@@ -11,7 +11,7 @@ use sammati_log::hash::leaf_hash;
 use sammati_store::verbs::Known;
 use sammati_store::{Cell, Column, EmbeddedMigrations, Reader, Record, Table, embed_migrations};
 
-pub use erasure::{Done, ErasureRow, HoldRow, Running};
+pub use erasure::{Booking, Done, ErasureRow, HoldRow, Running};
 
 pub use crate::posting::PostingRow;
 use crate::posting::{Reach, Tag, Walk};
@@ -492,7 +492,7 @@ pub struct PayloadKeyRow {
     /// The key under the key-encryption key; empty once it was destroyed.
     #[prost(bytes = "vec", tag = "2")]
     pub wrapped: Vec<u8>,
-    /// How many keys of this name were destroyed before it.
+    /// How many keys of this name were before it.
     #[prost(int64, tag = "3")]
     pub generation: i64,
     /// When the last of them was; 0 if none was.
@@ -501,11 +501,37 @@ pub struct PayloadKeyRow {
     /// On what ground.
     #[prost(string, tag = "5")]
     pub basis: String,
+    /// Keys of the generations just before it, the oldest first: they open, and seal nothing any more.
+    #[prost(message, repeated, tag = "6")]
+    pub retired: Vec<RetiredKey>,
+}
+
+/// A key that is not destroyed yet, and seals nothing any more.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct RetiredKey {
+    /// How many of its name were before it.
+    #[prost(int64, tag = "1")]
+    pub generation: i64,
+    /// The key under the key-encryption key.
+    #[prost(bytes = "vec", tag = "2")]
+    pub wrapped: Vec<u8>,
 }
 
 impl PayloadKeyRow {
     /// The value of the column of those of which one was destroyed.
     pub(crate) const GONE: [u8; 1] = [1];
+
+    /// How many keys of its name are destroyed: the first ones.
+    pub(crate) fn gone(&self) -> i64 {
+        self.generation - i64::try_from(self.retired.len()).unwrap_or(i64::MAX)
+    }
+
+    /// The keys that live, each with its generation, the present one last.
+    pub(crate) fn live(&self) -> impl Iterator<Item = (i64, &[u8])> {
+        let retired = self.retired.iter().map(|key| (key.generation, key.wrapped.as_slice()));
+        let present = (self.generation, self.wrapped.as_slice());
+        retired.chain(std::iter::once(present).filter(|(_, wrapped)| !wrapped.is_empty()))
+    }
 }
 
 impl Record for PayloadKeyRow {
@@ -513,12 +539,14 @@ impl Record for PayloadKeyRow {
         name: "payload_key",
         columns: &[Column::bytes("gone")],
     };
+    /// Code that knows of no retired keys would lose them with the first row that it writes.
+    const FORMAT: i64 = 2;
 
     fn key(&self) -> Vec<u8> {
         self.id.clone()
     }
 
     fn cells(&self) -> Vec<Cell> {
-        vec![(self.generation > 0).then(|| Self::GONE.to_vec()).into()]
+        vec![(self.gone() > 0).then(|| Self::GONE.to_vec()).into()]
     }
 }

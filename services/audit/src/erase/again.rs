@@ -97,9 +97,9 @@ impl Log {
     }
 
     async fn is_unknown(&self, key: &PayloadKeyRow) -> Result<bool, Refusal> {
-        let id = key.id.clone();
+        let (id, gone) = (key.id.clone(), key.gone() - 1);
         let row = self.store.read(move |r| r.get::<ErasureRow>(SLOT, &id)).await?;
-        Ok(row.is_none_or(|row| !knows(&row.record, key.generation - 1)))
+        Ok(row.is_none_or(|row| !knows(&row.record, gone)))
     }
 
     /// Goes on with an erasure whose key is gone. It happened when it happened; the record is of now.
@@ -112,7 +112,7 @@ impl Log {
             running: Running {
                 event_id,
                 at: key.destroyed,
-                generation: key.generation - 1,
+                generation: key.gone() - 1,
             },
         };
         let resumed = self.store.apply(resume).await?;

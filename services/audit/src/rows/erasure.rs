@@ -25,6 +25,30 @@ pub struct ErasureRow {
     /// What was done, the oldest first.
     #[prost(message, repeated, tag = "6")]
     pub done: Vec<Done>,
+    /// What was asked for while one was running, of what was told since that began: its turn comes afterwards.
+    #[prost(message, optional, tag = "7")]
+    pub next: Option<Booking>,
+    /// The newest generation of the key that it takes: what is told once it was asked for is under a later one. An older
+    /// booking has none until it is first looked at.
+    #[prost(int64, optional, tag = "8")]
+    pub through: Option<i64>,
+}
+
+/// An erasure that waits for another one to end.
+#[derive(Clone, PartialEq, Message)]
+pub struct Booking {
+    /// When the key may be destroyed.
+    #[prost(int64, tag = "1")]
+    pub due: i64,
+    /// On what ground.
+    #[prost(string, tag = "2")]
+    pub basis: String,
+    /// Who asked.
+    #[prost(message, optional, tag = "3")]
+    pub actor: Option<audit::Actor>,
+    /// The newest generation of the key that it takes.
+    #[prost(int64, optional, tag = "4")]
+    pub through: Option<i64>,
 }
 
 /// An erasure that has begun.
@@ -62,6 +86,27 @@ impl ErasureRow {
     /// The erasure that took this generation of the key.
     pub fn of_generation(&self, generation: i64) -> Option<&Done> {
         self.done.iter().find(|done| done.generation >= generation)
+    }
+
+    /// Nothing is booked any more but what waited for that.
+    pub(crate) fn go_on(&mut self) {
+        let next = self.next.take().unwrap_or_default();
+        (self.due, self.basis, self.actor, self.through) = (next.due, next.basis, next.actor, next.through);
+        self.running = None;
+    }
+
+    /// The newest generation of the key that is destroyed or is being: nothing is sealed under it or one before any more.
+    pub fn end(&self) -> Option<Done> {
+        let running = self.running.as_ref().map(|running| Done {
+            generation: running.generation,
+            at: running.at,
+            index: 0,
+            basis: self.basis.clone(),
+        });
+        running
+            .into_iter()
+            .chain(self.done.iter().cloned())
+            .max_by_key(|done| done.generation)
     }
 }
 

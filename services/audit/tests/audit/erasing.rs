@@ -25,7 +25,7 @@ use crate::reading::all;
 use crate::subject::{judged, whole};
 
 const DAY: Duration = Duration::from_secs(86_400);
-const YEAR: Duration = Duration::from_secs(366 * 86_400);
+pub(crate) const YEAR: Duration = Duration::from_secs(366 * 86_400);
 
 /// In every payload of subject 1, and nowhere else.
 const CANARY: &str = "order of the court at Kanarienberg";
@@ -37,7 +37,7 @@ impl Audit {
         name.trim_start_matches("accounts/").to_owned()
     }
 
-    async fn erase(&self, who: u8, classes: &[RetentionClass]) -> Result<Vec<ClassErasure>, Refusal> {
+    pub(crate) async fn erase(&self, who: u8, classes: &[RetentionClass]) -> Result<Vec<ClassErasure>, Refusal> {
         let request = audit::EraseSubjectRequest {
             request_id: self.rid(),
             subject: account(who).name(),
@@ -77,13 +77,13 @@ impl Audit {
         said(self.rpc.lift_legal_hold(of(operator(), request)).await).unwrap()
     }
 
-    async fn state(&self, event: &audit::Event) -> audit::LogEvent {
+    pub(crate) async fn state(&self, event: &audit::Event) -> audit::LogEvent {
         self.get(operator(), &event.event_id).await.unwrap()
     }
 }
 
 /// An event about `who` in a class, with the canary in the payload of subject 1.
-fn classed(who: u8, class: RetentionClass, audit: &Audit) -> audit::Event {
+pub(crate) fn classed(who: u8, class: RetentionClass, audit: &Audit) -> audit::Event {
     let mut event = granted(account(who), &crate::fixture::consent(who));
     event.class = class.into();
     event.event_type = "consent.requested".to_owned();
@@ -94,7 +94,7 @@ fn classed(who: u8, class: RetentionClass, audit: &Audit) -> audit::Event {
     event
 }
 
-fn states(classes: &[ClassErasure]) -> Vec<(RetentionClass, State)> {
+pub(crate) fn states(classes: &[ClassErasure]) -> Vec<(RetentionClass, State)> {
     classes.iter().map(|class| (class.class(), class.state())).collect()
 }
 
@@ -105,7 +105,7 @@ struct Bytes {
 }
 
 /// The bodies of a table.
-fn bodies(location: &Location, table: &'static str) -> Vec<Vec<u8>> {
+pub(crate) fn bodies(location: &Location, table: &'static str) -> Vec<Vec<u8>> {
     let location = location.clone();
     let read = move || {
         let mut conn = location.connect().unwrap();
@@ -126,7 +126,7 @@ fn execute(location: &Location, sql: &str) {
 }
 
 /// Every byte that a database keeps where an engine could find it: files and write-ahead logs, or on Postgres all tables.
-fn everything(location: &Location) -> Vec<u8> {
+pub(crate) fn everything(location: &Location) -> Vec<u8> {
     let Location::Sqlite(path) = location else {
         let tables = ["leaf", "posting", "subject", "erasure", "legal_hold", "payload_key"];
         let is_there = |table: &&&'static str| {
@@ -151,12 +151,12 @@ fn everything(location: &Location) -> Vec<u8> {
         .collect()
 }
 
-fn holds(haystack: &[u8], needle: &[u8]) -> bool {
+pub(crate) fn holds(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|part| part == needle)
 }
 
 /// The sealed payload in a leaf's row, and the wrapped key in a key's: field 4 of the one, field 2 of the other.
-fn sealed(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
+pub(crate) fn sealed(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
     use prost::Message;
     #[derive(Clone, PartialEq, Message)]
     struct Row {
@@ -358,6 +358,61 @@ async fn a3_what_is_told_of_her_afterwards_is_sealed_under_another_key() {
     }
 }
 
+/// That her log is read is told in it, in a class of seven years: it moves no day that is booked, and keeps its own floor.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_an_erasure_ends_however_often_her_log_is_read() {
+    for audit in everywhere().await {
+        let first = classed(1, Admin, &audit);
+        audit.append(vec![first.clone()]).await.unwrap();
+        let day = audit.erase(1, &[]).await.unwrap()[0].due_time.unwrap();
+        for year in 0..7 {
+            assert_eq!(
+                audit.state(&first).await.payload_state(),
+                PayloadState::Readable,
+                "{year}"
+            );
+            if year < 6 {
+                audit.clock.advance(YEAR);
+                audit.log.sweep().await.unwrap();
+            }
+        }
+        // Whoever asks again has what was told since booked, for a day of its own.
+        audit.clock.set(Micros::from_seconds(day.seconds - 1));
+        let again = audit.erase(1, &[Admin]).await.unwrap().remove(0);
+        assert_eq!(again.state(), State::Booked);
+        assert!(again.due_time.unwrap().seconds > day.seconds + 5 * 365 * 86_400);
+        audit.log.sweep().await.unwrap();
+        assert_eq!(audit.state(&first).await.payload_state(), PayloadState::Readable);
+        audit.clock.set(Micros::from_seconds(day.seconds));
+        let audit = audit.restart().await;
+        audit.log.sweep().await.unwrap();
+        let (list, head) = whole(&audit, 1, 100).await.unwrap();
+        judged(&audit, &list, &head).unwrap();
+        let events = || list.iter().filter_map(|event| event.event.as_ref());
+        let of = |event: &&audit::LogEvent| event.header.as_ref().unwrap().event_id == first.event_id;
+        assert_eq!(events().find(of).unwrap().payload_state(), PayloadState::Erased);
+        let reads = |event: &&audit::LogEvent| event.header.as_ref().unwrap().event_type == "audit.queried";
+        assert!(events().filter(reads).count() >= 7);
+        assert!(
+            events()
+                .filter(reads)
+                .all(|read| read.payload_state() == PayloadState::Readable),
+            "they have their own floor"
+        );
+        // Nobody has read since it was asked for again but the one who looked just now.
+        audit
+            .clock
+            .set(Micros::from_seconds(again.due_time.unwrap().seconds + 1));
+        audit.log.sweep().await.unwrap();
+        let (list, _) = whole(&audit, 1, 100).await.unwrap();
+        let erased = list.iter().filter_map(|event| event.event.as_ref());
+        let erased = erased
+            .filter(reads)
+            .filter(|read| read.payload_state() == PayloadState::Erased);
+        assert!(erased.count() >= 6);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a3_a_key_database_that_was_restored_forgets_again() {
     for audit in everywhere().await {
@@ -484,20 +539,21 @@ async fn a3_events_of_every_family_go_with_their_class() {
         };
         let events: Vec<_> = families.into_iter().map(told).collect();
         audit.append(events.clone()).await.unwrap();
+        // What is recorded of the erasures is of the last class, and waits for a day of its own.
         let rounds = [
-            (1, [Access, General].as_slice()),
-            (6, &[Consent, AadhaarAuth]),
-            // The records of the erasures are of this class too: they are its newest.
-            (8, &[Admin]),
+            (1, [Access, General].as_slice(), [].as_slice()),
+            (6, &[Consent, AadhaarAuth], &[Admin]),
+            (8, &[Admin], &[]),
         ];
         let mut all = Vec::new();
-        for (years, gone) in rounds {
+        for (years, gone, gone_in_part) in rounds {
             audit.clock.advance(YEAR * years);
             let standings = states(&audit.erase(1, &[]).await.unwrap());
-            for class in gone {
-                assert!(standings.contains(&(*class, State::Erased)), "{class:?} {standings:?}");
+            let expected = gone.iter().map(|class| (*class, State::Erased));
+            for standing in expected.chain(gone_in_part.iter().map(|class| (*class, State::Booked))) {
+                assert!(standings.contains(&standing), "{standing:?} {standings:?}");
             }
-            all.extend(gone);
+            all.extend(gone.iter().chain(gone_in_part));
             for (event, (class, kind)) in events.iter().zip(families) {
                 let state = audit.state(event).await.payload_state();
                 assert_eq!(state == PayloadState::Erased, all.contains(&class), "{kind}");

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use prost::Message;
 use sammati_api::audit::v1::log_event::PayloadState;
 use sammati_api::audit::v1::{self as audit, LogEvent};
 use sammati_api::types::v1::TimeRange;
-use sammati_audit::rows::{LogRow, SLOT, newest_of_subject};
-use sammati_kernel::{Caller, Reason};
+use sammati_audit::rows::{LeafRow, LogRow, SLOT, newest_of_subject};
+use sammati_kernel::{Caller, Reason, Refusal, Slot};
 use sammati_server::event::timestamp;
+use sammati_store::{Command, Keys, View};
 
 use crate::fixture::{Audit, account, consent, everywhere, operator, participant, person, some_event};
 
@@ -114,9 +116,7 @@ async fn filters_narrow_together() {
         assert_eq!(all(&audit, &person(account(2)), &request).await.len(), 0);
         let refused = audit.list(operator(), request.clone()).await.unwrap_err();
         assert_eq!(refused.reason, Reason::QueryTooWide);
-        let fields = |refused: &sammati_kernel::Refusal| -> Vec<_> {
-            refused.violations.iter().map(|v| v.field.to_string()).collect()
-        };
+        let fields = |refused: &Refusal| -> Vec<_> { refused.violations.iter().map(|v| v.field.to_string()).collect() };
         assert_eq!(fields(&refused), ["subject", "occurred_range"]);
         let wrong = audit::ListEventsRequest {
             page_size: -1,
@@ -205,6 +205,67 @@ async fn without_keys_a_payload_is_erased_and_the_proof_stays() {
         assert_eq!((read.payload_state(), read.payload), (PayloadState::Erased, None));
         assert_eq!(read.header.unwrap().event_id, event.event_id);
         assert_eq!(audit.prove(0, 1).await.unwrap(), before);
+    }
+}
+
+/// A database of keys that was restored has lost those made since. What they sealed is not readable, and nothing is wrong with
+/// the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_were_lost_and_made_anew_do_not_freeze_the_log() {
+    for audit in everywhere().await {
+        let [before, after] = [some_event(1), some_event(1)];
+        audit.append(vec![before.clone()]).await.unwrap();
+        let audit = audit.restart_without_keys().await;
+        audit.append(vec![after.clone()]).await.unwrap();
+        let read = audit.get(operator(), &before.event_id).await.unwrap();
+        assert_eq!((read.payload_state(), read.payload), (PayloadState::Erased, None));
+        let read = audit.get(operator(), &after.event_id).await.unwrap();
+        assert_eq!(read.payload, after.payload);
+        assert_eq!(audit.log.head().await.unwrap().frozen, "");
+    }
+}
+
+/// Gives the first leaf to the subject with this tag, and leaves its payload as it is.
+struct Bend(Vec<u8>);
+
+impl Command for Bend {
+    type Answer = ();
+    const NAME: &'static str = "test.bend";
+
+    fn slot(&self) -> Slot {
+        SLOT
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<LeafRow>(LeafRow::key_of(0));
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        let row = view.get::<LeafRow>(&LeafRow::key_of(0)).unwrap();
+        let header = audit::Leaf {
+            subject_tag: self.0.clone(),
+            ..row.header()
+        };
+        view.put(&LeafRow {
+            leaf: header.encode_to_vec(),
+            ..row
+        });
+        Ok(())
+    }
+}
+
+/// A leaf that was changed beside its payload has no proof, and freezes the log when it is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a2_a_leaf_that_fits_its_payload_no_more_freezes_the_log() {
+    for audit in everywhere().await {
+        audit.append(vec![some_event(1), some_event(2)]).await.unwrap();
+        // Her key is another one: that it opens nothing alone would be none of the leaf's faults.
+        let other = audit.log.leaf(1).await.unwrap().unwrap().header().subject_tag;
+        audit.store.apply(Bend(other)).await.unwrap();
+        let row = audit.log.leaf(0).await.unwrap().unwrap();
+        let refused = audit.log.payloads(&[row]).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::LogFrozen);
+        assert_ne!(audit.log.head().await.unwrap().frozen, "");
     }
 }
 

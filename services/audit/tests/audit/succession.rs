@@ -81,7 +81,7 @@ async fn relay(rpc: &Rpc, stretch: audit::RelayedEvents) -> Result<i64, Refusal>
     Ok(answer.next_position)
 }
 
-async fn seal(audit: &Audit, successor: &str) -> Result<audit::Log, Refusal> {
+pub(crate) async fn seal(audit: &Audit, successor: &str) -> Result<audit::Log, Refusal> {
     let request = audit::SealLogRequest {
         log: audit.log.name(),
         successor: successor.to_owned(),

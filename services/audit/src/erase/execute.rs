@@ -1,0 +1,303 @@
+//! Executing: an erasure is begun once nothing holds it back, and then comes to its end.
+
+use sammati_api::audit::v1::event;
+use sammati_api::types::v1::RetentionClass;
+use sammati_kernel::{Micros, Reason, Refusal, Seed, Slot};
+use sammati_server::event::{Draft, system, timestamp};
+use sammati_store::{Command, Keys, View};
+
+use super::book::Postpone;
+use super::survey::Kept;
+use super::{HELD, Standing, class_of, is_of_subject, name_of, tag_of};
+use crate::append::Append;
+use crate::keyring;
+use crate::log::{Log, Own, SERVICE};
+use crate::posting::Clear;
+use crate::rows::{Done, ErasureRow, HoldRow, Running, SLOT, SubjectRow};
+
+/// Leaves that one commit clears: each may take a page of postings with it for everything that it names.
+const CLEARED: usize = 32;
+
+/// How often an erasure looks again because an event came between its look and its beginning.
+const LOOKS: usize = 10;
+
+impl Log {
+    /// Executes what is booked under this key as far as it may be; `None` if nothing ever was.
+    pub(super) async fn execute(&self, key: &[u8]) -> Result<Option<Standing>, Refusal> {
+        loop {
+            let name = key.to_vec();
+            let Some(row) = self.store.read(move |r| r.get::<ErasureRow>(SLOT, &name)).await? else {
+                return Ok(None);
+            };
+            let row = row.record;
+            if row.due == 0 {
+                return Ok(row.done.last().cloned().map(Standing::Erased));
+            }
+            let running = match &row.running {
+                Some(running) => running.clone(),
+                None => match self.begin(&row).await? {
+                    Begun::Running(running) => running,
+                    Begun::Waits(standing) => return Ok(Some(standing)),
+                    Begun::Nothing => continue,
+                },
+            };
+            // Another may have been asked for meanwhile.
+            self.finish(&row, &running).await?;
+        }
+    }
+
+    /// Brings what has begun to its end.
+    async fn finish(&self, row: &ErasureRow, running: &Running) -> Result<(), Refusal> {
+        let gone = keyring::Gone {
+            generation: running.generation,
+            at: Micros(running.at),
+            basis: &row.basis,
+        };
+        self.keyring.destroy(&row.key, gone).await?;
+        if is_of_subject(&row.key) {
+            self.clear(&row.key, running.generation).await?;
+        }
+        self.keyring.scrub().await?;
+        self.store.scrub().await?;
+        self.close(row, running).await
+    }
+
+    /// Begins an erasure, unless the floor or a hold is in its way.
+    async fn begin(&self, row: &ErasureRow) -> Result<Begun, Refusal> {
+        for _ in 0..LOOKS {
+            let now = self.store.clock().now();
+            let look = self.look(row).await?;
+            let again = now.plus(HELD);
+            let wait = match (look.due, look.is_held) {
+                (None, _) => Some((None, Begun::Nothing)),
+                (Some(due), _) if due > now => {
+                    let last = row.next.as_ref().map_or(due, |next| due.max(Micros(next.due)));
+                    Some((Some(due), Begun::Waits(Standing::Booked(last))))
+                }
+                (_, true) => Some((Some(again), Begun::Waits(Standing::Held(again)))),
+                (_, false) => None,
+            };
+            if let Some((due, begun)) = wait {
+                // What was booked by code that drew no line waits no longer for what is told from now on.
+                let through = match look.generation.filter(|_| row.through.is_none()) {
+                    Some(newest) => Some(self.keyring.retire(&row.key).await?.max(newest)),
+                    None => None,
+                };
+                let key = row.key.clone();
+                self.store.apply(Postpone { key, due, through }).await?;
+                return Ok(begun);
+            }
+            let seed = Seed::draw().map_err(|_| Reason::Internal)?;
+            // A key database that was restored may know less of generations than the log.
+            let next = row.done.iter().map(|done| done.generation + 1).max();
+            let generation = self.keyring.generation(&row.key).await?;
+            let running = Running {
+                event_id: seed.id::<Own>("erasure", now, SLOT).to_string(),
+                at: now.0,
+                generation: row.through.unwrap_or(generation.max(next.unwrap_or_default())),
+            };
+            let begin = Begin {
+                key: row.key.clone(),
+                events: look.events,
+                running,
+            };
+            match self.store.apply(begin).await {
+                Ok(Some(running)) => return Ok(Begun::Running(running)),
+                Ok(None) => {}
+                Err(refusal) if refusal.reason == Reason::LegalHold => {
+                    return Ok(Begun::Waits(Standing::Held(again)));
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        Err(Refusal::new(Reason::StorageUnavailable)
+            .saying("the log grows faster about her than it is looked through; the erasure is booked and tried again"))
+    }
+
+    /// Looks what an erasure depends on.
+    async fn look(&self, row: &ErasureRow) -> Result<Look, Refusal> {
+        let class = class_of(&row.key);
+        if !is_of_subject(&row.key) {
+            return Ok(Look {
+                due: Some(Micros(row.due)),
+                generation: None,
+                events: None,
+                is_held: self.is_held(class, &[]).await?,
+            });
+        }
+        let survey = self.survey(tag_of(&row.key)).await?;
+        let kept = survey.kept.get(&class);
+        Ok(Look {
+            // What came since moves the day.
+            due: kept.and_then(|kept| kept.due(class, row.through.unwrap_or(i64::MAX))),
+            generation: kept.map(Kept::generation),
+            events: Some(survey.events),
+            is_held: self.is_held(class, tag_of(&row.key)).await?,
+        })
+    }
+
+    /// Clears the rows of a subject's leaves that were sealed under the destroyed key.
+    async fn clear(&self, key: &[u8], generation: i64) -> Result<(), Refusal> {
+        let survey = self.survey(tag_of(key)).await?;
+        let leaves = survey
+            .kept
+            .get(&class_of(key))
+            .map(|kept| kept.leaves.as_slice())
+            .unwrap_or_default();
+        let indexes: Vec<_> = leaves
+            .iter()
+            .filter(|(_, of)| *of <= generation)
+            .map(|(index, _)| *index)
+            .collect();
+        for chunk in indexes.chunks(CLEARED) {
+            self.store.apply(Clear(chunk.to_vec())).await?;
+        }
+        Ok(())
+    }
+
+    /// Records an erasure in the log and closes it, in one commit.
+    async fn close(&self, row: &ErasureRow, running: &Running) -> Result<(), Refusal> {
+        let what = if is_of_subject(&row.key) {
+            "audit.erasure_executed"
+        } else {
+            "key.destroyed"
+        };
+        let mut event = Draft::new(what, event::Action::Delete, RetentionClass::Admin, &system(SERVICE)).event;
+        event.event_id.clone_from(&running.event_id);
+        event.occurred_time = Some(timestamp(Micros(running.at)));
+        let payload = event.payload.get_or_insert_default();
+        payload.actor.clone_from(&row.actor);
+        payload.legal_basis.clone_from(&row.basis);
+        payload.resource = name_of(&row.key);
+        payload.resource_version = running.generation;
+        let append = self.own_entry(event, tag_of(&row.key).to_vec()).await?;
+        let close = Close {
+            append,
+            key: row.key.clone(),
+            running: running.clone(),
+        };
+        self.store.apply(close).await?;
+        self.has_grown();
+        Ok(())
+    }
+}
+
+/// What became of the beginning of an erasure.
+enum Begun {
+    /// It must come to its end.
+    Running(Running),
+    /// The floor or a hold is in its way.
+    Waits(Standing),
+    /// There is nothing that it would take.
+    Nothing,
+}
+
+/// What an erasure depends on, as of one moment.
+struct Look {
+    /// When its floor has passed; nothing if there is nothing to erase.
+    due: Option<Micros>,
+    /// The newest generation of a subject's key that there is something under.
+    generation: Option<i64>,
+    /// How many events there were about the subject, if it is of one.
+    events: Option<u64>,
+    /// Whether a hold is in its way.
+    is_held: bool,
+}
+
+/// Begins an erasure, as it looked: answers with what has begun, which may have been before, or with nothing when there is an
+/// event about the subject that was not looked at. From here on nothing is taken that was sealed under the key.
+pub(super) struct Begin {
+    pub(super) key: Vec<u8>,
+    pub(super) events: Option<u64>,
+    pub(super) running: Running,
+}
+
+impl Command for Begin {
+    type Answer = Option<Running>;
+    const NAME: &'static str = "audit.begin_erasure";
+
+    fn slot(&self) -> Slot {
+        SLOT
+    }
+
+    fn is_essential(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<ErasureRow>(self.key.clone());
+        keys.group::<HoldRow>("active", HoldRow::ACTIVE);
+        if self.events.is_some() {
+            keys.row::<SubjectRow>(tag_of(&self.key));
+        }
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<Option<Running>, Refusal> {
+        let row = view.get::<ErasureRow>(&self.key).filter(|row| row.due != 0);
+        let mut row = row.ok_or(Reason::Internal)?;
+        if row.running.is_some() {
+            return Ok(row.running);
+        }
+        let tag = tag_of(&self.key);
+        if let Some(seen) = self.events {
+            let events = view.get::<SubjectRow>(tag).map_or(0, |row| row.seq);
+            if u64::try_from(events) != Ok(seen) {
+                return Ok(None);
+            }
+        }
+        let holds = view.group::<HoldRow>("active", &HoldRow::ACTIVE);
+        if holds.iter().any(|hold| hold.covers(class_of(&self.key).into(), tag)) {
+            return Err(Reason::LegalHold.into());
+        }
+        row.running = Some(self.running.clone());
+        view.put(&row);
+        Ok(row.running)
+    }
+}
+
+/// Appends the record of an erasure and closes it; what was asked for meanwhile is booked then.
+struct Close {
+    append: Append,
+    key: Vec<u8>,
+    running: Running,
+}
+
+impl Command for Close {
+    type Answer = ();
+    const NAME: &'static str = "audit.close_erasure";
+
+    fn slot(&self) -> Slot {
+        SLOT
+    }
+
+    fn is_essential(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        self.append.reads(keys);
+        keys.row::<ErasureRow>(self.key.clone());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        let mut row = view.get::<ErasureRow>(&self.key).ok_or(Reason::Internal)?;
+        if row.running.as_ref() != Some(&self.running) {
+            let is_known = |done: &Done| done.generation == self.running.generation;
+            return match row.done.iter().any(is_known) {
+                true => Ok(()),
+                false => Err(Reason::Internal.into()),
+            };
+        }
+        let appended = self.append.decide(view)?;
+        let placed = appended.placed.first().ok_or(Reason::Internal)?;
+        row.done.push(Done {
+            generation: self.running.generation,
+            at: self.running.at,
+            index: placed.index,
+            basis: std::mem::take(&mut row.basis),
+        });
+        row.go_on();
+        view.put(&row);
+        Ok(())
+    }
+}
