@@ -185,6 +185,7 @@ pub(crate) fn row(size: u64, key: &Witness, cosignature: Cosignature) -> Cosigna
 }
 
 /// Puts a cosignature beside its checkpoint; the first of a witness stays.
+#[derive(Clone)]
 pub(crate) struct Cosigned {
     /// It was verified.
     pub(crate) row: CosignatureRow,

@@ -88,6 +88,7 @@ pub(crate) fn history(r: &mut Reader<'_>) -> Result<Vec<LogKeyRow>, sammati_stor
 }
 
 /// Records that another key signs from now on; before its first signature.
+#[derive(Clone)]
 pub(crate) struct Replace {
     pub(crate) number: u64,
     pub(crate) vkey: String,

@@ -256,6 +256,26 @@ impl Log {
         })
     }
 
+    /// Applies what is to be committed with an event of the log's own, which is sealed again as often as its key ends first.
+    ///
+    /// # Errors
+    /// Those of the command, and as [`Self::append`].
+    pub(crate) async fn apply_with<C: Command>(
+        &self,
+        event: &audit::Event,
+        tag: &[u8],
+        command: impl Fn(Append) -> C + Send,
+    ) -> Result<C::Answer, Refusal> {
+        let mut sealings = Sealings::default();
+        loop {
+            let append = self.own_entry(event.clone(), tag.to_vec()).await?;
+            match self.store.apply(command(append)).await {
+                Err(refusal) if sealings.another_after(&refusal) => {}
+                applied => return applied,
+            }
+        }
+    }
+
     /// Tells who waits that something was appended.
     pub(crate) fn has_grown(&self) {
         self.grown.send_replace(());
@@ -310,12 +330,18 @@ impl Log {
     ///
     /// # Errors
     /// Those of `what`, and as [`Self::append`].
-    pub(crate) async fn tell<C: Command<Answer = bool>>(&self, what: C, draft: Draft) -> Result<(), Refusal> {
+    pub(crate) async fn tell<C>(&self, what: C, draft: Draft) -> Result<(), Refusal>
+    where
+        C: Command<Answer = bool> + Clone + Sync,
+    {
         let Received { event, .. } = self.own_event(draft)?;
         let subject = event.payload.as_ref().map_or("", |payload| &payload.subject);
         let tag = self.tags.subject(subject);
-        let append = self.own_entry(event, tag).await?;
-        if self.store.apply(Told { what, append }).await?.is_some() {
+        let told = |append| Told {
+            what: what.clone(),
+            append,
+        };
+        if self.apply_with(&event, &tag, told).await?.is_some() {
             self.has_grown();
             self.stats.appended(Duration::ZERO);
         }

@@ -72,6 +72,7 @@ pub(crate) fn sealed(row: &SuccessionRow) -> Refusal {
 }
 
 /// Seals the log; answers whether it was not sealed before.
+#[derive(Clone)]
 struct Seal {
     successor: String,
 }
@@ -230,6 +231,7 @@ impl Ended {
 }
 
 /// Begins a log where another one ended; answers whether it had not begun.
+#[derive(Clone)]
 struct GoOn {
     begin: Begin,
     before: Ended,

@@ -7,6 +7,9 @@ use sammati_store::{Command, Keys, View};
 use super::below_floor;
 use crate::rows::{Booking, ErasureRow, HoldRow, SLOT};
 
+/// How many erasures of one key wait behind the first: the row is read with each event about her.
+pub(super) const WAITING: usize = 8;
+
 /// What is asked for under one key.
 pub(super) struct Asked {
     /// How it is booked.
@@ -59,16 +62,23 @@ impl Asked {
         }
         // It takes what is under its keys; what was told since waits for a day of its own.
         let running = row.running.as_ref().map(|running| running.generation);
-        if running.or(row.through)? >= self.generation {
+        let first = running.or(row.through)?;
+        if row.line().map_or(first, |line| line.max(first)) >= self.generation {
             return None;
         }
-        let next = row.next.get_or_insert_with(|| Booking {
-            due: self.row.due,
-            basis: self.row.basis.clone(),
-            actor: self.row.actor.clone(),
-            through: None,
-        });
-        next.through = next.through.max(self.row.through);
+        let is_full = row.next.len() >= WAITING;
+        match row.next.last_mut().filter(|_| is_full) {
+            Some(last) => {
+                last.due = last.due.max(self.row.due);
+                last.through = last.through.max(self.row.through);
+            }
+            None => row.next.push(Booking {
+                due: self.row.due,
+                basis: self.row.basis.clone(),
+                actor: self.row.actor.clone(),
+                through: self.row.through,
+            }),
+        }
         Some(row)
     }
 }
@@ -113,15 +123,16 @@ impl Command for BookMonth {
 }
 
 /// Moves the day of an erasure that has not begun; without one there is nothing to erase any more, and it is not booked.
+/// Answers whether it is still the one that was looked at; another one is not touched.
 pub(super) struct Postpone {
-    pub(super) key: Vec<u8>,
+    pub(super) looked: ErasureRow,
     pub(super) due: Option<Micros>,
     /// What it takes, if that was not said when it was booked.
     pub(super) through: Option<i64>,
 }
 
 impl Command for Postpone {
-    type Answer = ();
+    type Answer = bool;
     const NAME: &'static str = "audit.postpone_erasure";
 
     fn slot(&self) -> Slot {
@@ -133,20 +144,19 @@ impl Command for Postpone {
     }
 
     fn reads(&self, keys: &mut Keys) {
-        keys.row::<ErasureRow>(self.key.clone());
+        keys.row::<ErasureRow>(self.looked.key.clone());
     }
 
-    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
-        if let Some(mut row) = view
-            .get::<ErasureRow>(&self.key)
-            .filter(|row| row.due != 0 && row.running.is_none())
-        {
-            match self.due {
-                Some(due) => (row.due, row.through) = (due.0, row.through.or(self.through)),
-                None => row.go_on(),
-            }
-            view.put(&row);
+    fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
+        let row = view.get::<ErasureRow>(&self.looked.key);
+        let Some(mut row) = row.filter(|row| row.is_still(&self.looked)) else {
+            return Ok(false);
+        };
+        match self.due {
+            Some(due) => (row.due, row.through) = (due.0, row.through.or(self.through)),
+            None => row.go_on(),
         }
-        Ok(())
+        view.put(&row);
+        Ok(true)
     }
 }

@@ -18,13 +18,14 @@ use crate::rows::{Done, ErasureRow, HoldRow, Running, SLOT, SubjectRow};
 /// Leaves that one commit clears: each may take a page of postings with it for everything that it names.
 const CLEARED: usize = 32;
 
-/// How often an erasure looks again because an event came between its look and its beginning.
+/// How often an erasure looks again because something came between its look and its beginning.
 const LOOKS: usize = 10;
 
 impl Log {
     /// Executes what is booked under this key as far as it may be; `None` if nothing ever was.
     pub(super) async fn execute(&self, key: &[u8]) -> Result<Option<Standing>, Refusal> {
-        loop {
+        let mut looks = 0;
+        while looks < LOOKS {
             let name = key.to_vec();
             let Some(row) = self.store.read(move |r| r.get::<ErasureRow>(SLOT, &name)).await? else {
                 return Ok(None);
@@ -38,12 +39,17 @@ impl Log {
                 None => match self.begin(&row).await? {
                     Begun::Running(running) => running,
                     Begun::Waits(standing) => return Ok(Some(standing)),
-                    Begun::Nothing => continue,
+                    Begun::Again => {
+                        looks += 1;
+                        continue;
+                    }
                 },
             };
             // Another may have been asked for meanwhile.
             self.finish(&row, &running).await?;
         }
+        Err(Refusal::new(Reason::StorageUnavailable)
+            .saying("the log grows faster about her than it is looked through; the erasure is booked and tried again"))
     }
 
     /// Brings what has begun to its end.
@@ -62,56 +68,49 @@ impl Log {
         self.close(row, running).await
     }
 
-    /// Begins an erasure, unless the floor or a hold is in its way.
-    async fn begin(&self, row: &ErasureRow) -> Result<Begun, Refusal> {
-        for _ in 0..LOOKS {
-            let now = self.store.clock().now();
-            let look = self.look(row).await?;
-            let again = now.plus(HELD);
-            let wait = match (look.due, look.is_held) {
-                (None, _) => Some((None, Begun::Nothing)),
-                (Some(due), _) if due > now => {
-                    let last = row.next.as_ref().map_or(due, |next| due.max(Micros(next.due)));
-                    Some((Some(due), Begun::Waits(Standing::Booked(last))))
-                }
-                (_, true) => Some((Some(again), Begun::Waits(Standing::Held(again)))),
-                (_, false) => None,
-            };
-            if let Some((due, begun)) = wait {
-                // What was booked by code that drew no line waits no longer for what is told from now on.
-                let through = match look.generation.filter(|_| row.through.is_none()) {
-                    Some(newest) => Some(self.keyring.retire(&row.key).await?.max(newest)),
-                    None => None,
-                };
-                let key = row.key.clone();
-                self.store.apply(Postpone { key, due, through }).await?;
-                return Ok(begun);
+    /// Begins the erasure that was looked at, unless the floor or a hold is in its way.
+    pub(super) async fn begin(&self, row: &ErasureRow) -> Result<Begun, Refusal> {
+        let now = self.store.clock().now();
+        let look = self.look(row).await?;
+        let again = now.plus(HELD);
+        let wait = match (look.due, look.is_held) {
+            (None, _) => Some((None, Begun::Again)),
+            (Some(due), _) if due > now => {
+                let last = row.next.iter().map(|next| Micros(next.due)).fold(due, Micros::max);
+                Some((Some(due), Begun::Waits(Standing::Booked(last))))
             }
-            let seed = Seed::draw().map_err(|_| Reason::Internal)?;
-            // A key database that was restored may know less of generations than the log.
-            let next = row.done.iter().map(|done| done.generation + 1).max();
-            let generation = self.keyring.generation(&row.key).await?;
-            let running = Running {
-                event_id: seed.id::<Own>("erasure", now, SLOT).to_string(),
-                at: now.0,
-                generation: row.through.unwrap_or(generation.max(next.unwrap_or_default())),
+            (_, true) => Some((Some(again), Begun::Waits(Standing::Held(again)))),
+            (_, false) => None,
+        };
+        if let Some((due, begun)) = wait {
+            // What was booked by code that drew no line waits no longer for what is told from now on.
+            let through = match look.generation.filter(|_| row.through.is_none()) {
+                Some(newest) => Some(self.keyring.retire(&row.key).await?.max(newest)),
+                None => None,
             };
-            let begin = Begin {
-                key: row.key.clone(),
-                events: look.events,
-                running,
-            };
-            match self.store.apply(begin).await {
-                Ok(Some(running)) => return Ok(Begun::Running(running)),
-                Ok(None) => {}
-                Err(refusal) if refusal.reason == Reason::LegalHold => {
-                    return Ok(Begun::Waits(Standing::Held(again)));
-                }
-                Err(refusal) => return Err(refusal),
-            }
+            let looked = row.clone();
+            let is_still = self.store.apply(Postpone { looked, due, through }).await?;
+            return Ok(if is_still { begun } else { Begun::Again });
         }
-        Err(Refusal::new(Reason::StorageUnavailable)
-            .saying("the log grows faster about her than it is looked through; the erasure is booked and tried again"))
+        let seed = Seed::draw().map_err(|_| Reason::Internal)?;
+        // A key database that was restored may know less of generations than the log.
+        let next = row.done.iter().map(|done| done.generation + 1).max();
+        let generation = self.keyring.generation(&row.key).await?;
+        let running = Running {
+            event_id: seed.id::<Own>("erasure", now, SLOT).to_string(),
+            at: now.0,
+            generation: row.through.unwrap_or(generation.max(next.unwrap_or_default())),
+        };
+        let begin = Begin {
+            looked: row.clone(),
+            events: look.events,
+            running,
+        };
+        match self.store.apply(begin).await {
+            Ok(running) => Ok(running.map_or(Begun::Again, Begun::Running)),
+            Err(refusal) if refusal.reason == Reason::LegalHold => Ok(Begun::Waits(Standing::Held(again))),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// Looks what an erasure depends on.
@@ -170,26 +169,25 @@ impl Log {
         payload.legal_basis.clone_from(&row.basis);
         payload.resource = name_of(&row.key);
         payload.resource_version = running.generation;
-        let append = self.own_entry(event, tag_of(&row.key).to_vec()).await?;
-        let close = Close {
+        let close = |append| Close {
             append,
             key: row.key.clone(),
             running: running.clone(),
         };
-        self.store.apply(close).await?;
+        self.apply_with(&event, tag_of(&row.key), close).await?;
         self.has_grown();
         Ok(())
     }
 }
 
 /// What became of the beginning of an erasure.
-enum Begun {
+pub(super) enum Begun {
     /// It must come to its end.
     Running(Running),
     /// The floor or a hold is in its way.
     Waits(Standing),
-    /// There is nothing that it would take.
-    Nothing,
+    /// There is nothing that it would take, or no more what was looked at: whoever asks looks again.
+    Again,
 }
 
 /// What an erasure depends on, as of one moment.
@@ -204,10 +202,10 @@ struct Look {
     is_held: bool,
 }
 
-/// Begins an erasure, as it looked: answers with what has begun, which may have been before, or with nothing when there is an
-/// event about the subject that was not looked at. From here on nothing is taken that was sealed under the key.
+/// Begins an erasure, as it looked: answers with what has begun, or with nothing when that is not what was looked at, or there
+/// is an event about the subject that was not. From here on nothing is taken that was sealed under the key.
 pub(super) struct Begin {
-    pub(super) key: Vec<u8>,
+    pub(super) looked: ErasureRow,
     pub(super) events: Option<u64>,
     pub(super) running: Running,
 }
@@ -225,20 +223,20 @@ impl Command for Begin {
     }
 
     fn reads(&self, keys: &mut Keys) {
-        keys.row::<ErasureRow>(self.key.clone());
+        keys.row::<ErasureRow>(self.looked.key.clone());
         keys.group::<HoldRow>("active", HoldRow::ACTIVE);
         if self.events.is_some() {
-            keys.row::<SubjectRow>(tag_of(&self.key));
+            keys.row::<SubjectRow>(tag_of(&self.looked.key));
         }
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<Option<Running>, Refusal> {
-        let row = view.get::<ErasureRow>(&self.key).filter(|row| row.due != 0);
-        let mut row = row.ok_or(Reason::Internal)?;
-        if row.running.is_some() {
-            return Ok(row.running);
-        }
-        let tag = tag_of(&self.key);
+        let key = &self.looked.key;
+        let row = view.get::<ErasureRow>(key);
+        let Some(mut row) = row.filter(|row| row.is_still(&self.looked)) else {
+            return Ok(None);
+        };
+        let tag = tag_of(key);
         if let Some(seen) = self.events {
             let events = view.get::<SubjectRow>(tag).map_or(0, |row| row.seq);
             if u64::try_from(events) != Ok(seen) {
@@ -246,7 +244,7 @@ impl Command for Begin {
             }
         }
         let holds = view.group::<HoldRow>("active", &HoldRow::ACTIVE);
-        if holds.iter().any(|hold| hold.covers(class_of(&self.key).into(), tag)) {
+        if holds.iter().any(|hold| hold.covers(class_of(key).into(), tag)) {
             return Err(Reason::LegalHold.into());
         }
         row.running = Some(self.running.clone());

@@ -18,6 +18,8 @@ use crate::rows::{Done, ErasureRow, LeafRow, Running, SLOT};
 use crate::sealing::late;
 use crate::testing::{Replicas, logs};
 
+mod lines;
+
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
 
 fn her() -> String {
@@ -81,7 +83,7 @@ impl Replicas {
     }
 
     /// Begins it, if there are so many events about her.
-    fn beginning(&self, events: u64) -> Begin {
+    async fn beginning(&self, events: u64) -> Begin {
         let now = self.clock.now();
         let running = Running {
             event_id: Seed::draw().unwrap().id::<Own>("erasure", now, SLOT).to_string(),
@@ -89,7 +91,7 @@ impl Replicas {
             generation: 0,
         };
         Begin {
-            key: self.key(),
+            looked: self.row().await,
             events: Some(events),
             running,
         }
@@ -99,7 +101,7 @@ impl Replicas {
     async fn begin(&self, log: &Log) {
         self.book(log).await;
         let events = log.survey(&self.tag()).await.unwrap().events;
-        log.store.apply(self.beginning(events)).await.unwrap().unwrap();
+        log.store.apply(self.beginning(events).await).await.unwrap().unwrap();
     }
 
     async fn leaf(&self, at: u64) -> LeafRow {
@@ -188,11 +190,11 @@ async fn i14_an_erasure_does_not_begin_over_an_event_that_it_has_not_seen() {
         let events = log.survey(&replicas.tag()).await.unwrap().events;
         append(other, replicas.event(General)).await;
         replicas.book(log).await;
-        assert_eq!(log.store.apply(replicas.beginning(events)).await.unwrap(), None);
+        assert_eq!(log.store.apply(replicas.beginning(events).await).await.unwrap(), None);
         assert_eq!(replicas.row().await.running, None);
         // It looks again, and finds that the law keeps it.
         assert!(matches!(replicas.erase(log).await, Ok(Standing::Booked(_))));
-        let begun = log.store.apply(replicas.beginning(events + 1)).await.unwrap();
+        let begun = log.store.apply(replicas.beginning(events + 1).await).await.unwrap();
         assert!(begun.is_some(), "all is seen");
     }
 }
@@ -225,7 +227,7 @@ async fn a3_what_is_asked_for_while_an_erasure_runs_is_booked() {
         replicas.begin(log).await;
         // There is nothing yet that it does not take.
         replicas.book(log).await;
-        assert_eq!(replicas.row().await.next, None);
+        assert_eq!(replicas.row().await.next, []);
 
         let later = append(other, replicas.event(General)).await;
         let day = match replicas.erase(other).await.unwrap() {
@@ -239,7 +241,7 @@ async fn a3_what_is_asked_for_while_an_erasure_runs_is_booked() {
         log.sweep().await.unwrap();
         assert!(is_cleared(&replicas.leaf(later).await));
         let row = replicas.row().await;
-        assert_eq!((row.done.len(), row.due, row.next), (2, 0, None));
+        assert_eq!((row.done.len(), row.due, row.next), (2, 0, vec![]));
     }
 }
 

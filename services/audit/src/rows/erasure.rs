@@ -25,9 +25,9 @@ pub struct ErasureRow {
     /// What was done, the oldest first.
     #[prost(message, repeated, tag = "6")]
     pub done: Vec<Done>,
-    /// What was asked for while one was running, of what was told since that began: its turn comes afterwards.
-    #[prost(message, optional, tag = "7")]
-    pub next: Option<Booking>,
+    /// What was asked for of what was told since, the oldest first: the turn of each comes afterwards.
+    #[prost(message, repeated, tag = "7")]
+    pub next: Vec<Booking>,
     /// The newest generation of the key that it takes: what is told once it was asked for is under a later one. An older
     /// booking has none until it is first looked at.
     #[prost(int64, optional, tag = "8")]
@@ -88,9 +88,24 @@ impl ErasureRow {
         self.done.iter().find(|done| done.generation >= generation)
     }
 
+    /// Whether nothing has come of this booking since it was looked at, and it is not another one.
+    pub(crate) fn is_still(&self, looked: &Self) -> bool {
+        let of = |row: &Self| (row.through, row.done.len());
+        self.due != 0 && self.running.is_none() && of(self) == of(looked)
+    }
+
+    /// The newest generation that anything booked takes, if it was said.
+    pub(crate) fn line(&self) -> Option<i64> {
+        let last = self.next.last().and_then(|next| next.through);
+        last.or(self.through).filter(|_| self.due != 0)
+    }
+
     /// Nothing is booked any more but what waited for that.
     pub(crate) fn go_on(&mut self) {
-        let next = self.next.take().unwrap_or_default();
+        let next = match self.next.is_empty() {
+            true => Booking::default(),
+            false => self.next.remove(0),
+        };
         (self.due, self.basis, self.actor, self.through) = (next.due, next.basis, next.actor, next.through);
         self.running = None;
     }
@@ -115,6 +130,8 @@ impl Record for ErasureRow {
         name: "erasure",
         columns: &[Column::int("due")],
     };
+    /// Code that knows of no lines between bookings would lose them, and what waits, with the first row that it writes.
+    const FORMAT: i64 = 2;
 
     fn key(&self) -> Vec<u8> {
         self.key.clone()
