@@ -9,6 +9,7 @@
 mod again;
 mod book;
 mod execute;
+mod rounds;
 mod survey;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use sammati_server::event::{Draft, system};
 use sammati_store::RequestKey;
 
 use self::book::{Asked, Book, BookMonth};
+pub use self::rounds::Rounds;
 use crate::keyring::{self, MONTH, SUBJECT};
 use crate::log::{Log, SERVICE};
 use crate::retention;
@@ -42,7 +44,7 @@ pub(crate) enum Standing {
 }
 
 impl Log {
-    /// Books the erasure of a subject in these classes, and executes what may be.
+    /// Books the erasure of a subject in these classes, and executes what may be, each class whatever becomes of the others.
     ///
     /// # Errors
     /// `LOG_FROZEN`, `STORAGE_UNAVAILABLE`, and those of a request id.
@@ -86,15 +88,18 @@ impl Log {
             asked.push(Asked { row, generation });
         }
         self.store.run(Book(asked), request).await?;
-        let mut standings = Vec::new();
+        let (mut standings, mut done) = (Vec::new(), Ok(()));
         for class in retention::CLASSES
             .into_iter()
             .filter(|class| classes.is_empty() || classes.contains(class))
         {
             let key = keyring::subject_key(number(class), tag);
-            standings.extend(self.execute(&key).await?.map(|standing| (class, standing)));
+            match self.execute(&key).await {
+                Ok(standing) => standings.extend(standing.map(|standing| (class, standing))),
+                Err(refusal) => done = done.and(Err(refusal)),
+            }
         }
-        Ok(standings)
+        done.map(|()| standings)
     }
 
     /// Executes all that is due, and destroys the months whose ceiling has passed, each whatever becomes of the others.

@@ -19,7 +19,7 @@ use sammati_api::audit::v1::{Leaf, Payload};
 use sammati_kernel::{Key, Micros, Reason, Refusal};
 use sammati_store::{Reader, Store};
 
-use self::commands::{CreateKeys, DestroyKey, Retire};
+use self::commands::{CreateKeys, DestroyKey, Retire, RetireThrough};
 pub(crate) use self::name::{MONTH, SUBJECT, generation, month, month_key, month_of, subject_key, subject_key_of};
 use self::name::{class_name, key_ids};
 use crate::rows::{PayloadKeyRow, SLOT};
@@ -181,6 +181,16 @@ impl Keyring {
     /// `STORAGE_UNAVAILABLE`.
     pub(crate) async fn retire(&self, id: &[u8]) -> Result<i64, Refusal> {
         self.store.apply(Retire(id.to_vec())).await
+    }
+
+    /// Has nothing sealed any more under the keys of this name up to the generation, as it was before a restore; tells
+    /// whether something could have been.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(crate) async fn retire_through(&self, id: &[u8], generation: i64) -> Result<bool, Refusal> {
+        let id = id.to_vec();
+        self.store.apply(RetireThrough { id, generation }).await
     }
 
     /// How many keys of this name were before the present one.

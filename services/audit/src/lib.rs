@@ -41,5 +41,6 @@ mod wire;
 pub mod witness;
 pub mod witnesses;
 
+pub use erase::Rounds;
 pub use rpc::Rpc;
 pub use service::{Audit, Beside, Parts, Settings, open, open_with, served, sign};

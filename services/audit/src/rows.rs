@@ -501,7 +501,8 @@ pub struct PayloadKeyRow {
     /// On what ground.
     #[prost(string, tag = "5")]
     pub basis: String,
-    /// Keys of the generations just before it, the oldest first: they open, and seal nothing any more.
+    /// Keys of the generations just before it, the oldest first: they open, and seal nothing any more. One that a restore of
+    /// this database lost is empty.
     #[prost(message, repeated, tag = "6")]
     pub retired: Vec<RetiredKey>,
 }
@@ -530,7 +531,18 @@ impl PayloadKeyRow {
     pub(crate) fn live(&self) -> impl Iterator<Item = (i64, &[u8])> {
         let retired = self.retired.iter().map(|key| (key.generation, key.wrapped.as_slice()));
         let present = (self.generation, self.wrapped.as_slice());
-        retired.chain(std::iter::once(present).filter(|(_, wrapped)| !wrapped.is_empty()))
+        retired
+            .chain(std::iter::once(present))
+            .filter(|(_, wrapped)| !wrapped.is_empty())
+    }
+
+    /// The present key seals no more, if there is one: the next one is of the next generation.
+    pub(crate) fn retire(&mut self) {
+        self.retired.push(RetiredKey {
+            generation: self.generation,
+            wrapped: std::mem::take(&mut self.wrapped),
+        });
+        self.generation += 1;
     }
 }
 

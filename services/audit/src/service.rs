@@ -1,6 +1,5 @@
 //! How is it started? The settings, the two databases, the key, and the task that signs.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +22,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use crate::erase::Rounds;
 use crate::http;
 use crate::keyring::Keyring;
 use crate::log::{Log, SERVICE};
@@ -281,24 +281,14 @@ pub fn served(log: Arc<Log>, lookup: &Key) -> Served {
 async fn sweep(log: Arc<Log>, deleted: impl Fn() -> Vec<(AccountId, bool)> + Send, stop: CancellationToken) {
     let mut each = tokio::time::interval(SWEEP_EVERY);
     each.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut again, mut booked) = (true, HashSet::new());
+    let mut rounds = Rounds::default();
     while stop.run_until_cancelled(each.tick()).await.is_some() {
-        let done = async {
-            if again {
-                log.erase_again().await?;
-            }
-            let purged = deleted().into_iter().filter(|(_, purged)| *purged).map(|(id, _)| id);
-            let new: Vec<_> = purged.filter(|id| !booked.contains(id)).collect();
-            log.book_again(&new).await?;
-            booked.extend(new);
-            log.sweep().await
-        };
-        match done.await {
-            Ok(()) => again = false,
-            Err(refusal) => tracing::warn!(
+        let purged = deleted().into_iter().filter(|(_, purged)| *purged).map(|(id, _)| id);
+        if let Err(refusal) = rounds.round(&log, purged.collect()).await {
+            tracing::warn!(
                 reason = refusal.reason.as_str(),
-                "what is due is not erased yet; trying again"
-            ),
+                "not all that is due is erased yet; trying again"
+            );
         }
     }
 }

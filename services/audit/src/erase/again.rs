@@ -18,80 +18,92 @@ use crate::rows::{ErasureRow, PayloadKeyRow, Running, SLOT};
 const LOOK: i64 = 1000;
 
 impl Log {
-    /// Erases again whatever was erased and is there. Tells how many keys it was about.
+    /// Erases again whatever was erased and is there, and draws the lines again of what is booked; each whatever becomes of
+    /// the others. Tells how many keys it was about.
     ///
     /// # Errors
-    /// `LOG_FROZEN`, `STORAGE_UNAVAILABLE`.
+    /// `LOG_FROZEN`, `STORAGE_UNAVAILABLE`: the first.
     pub async fn erase_again(&self) -> Result<usize, Refusal> {
-        let again = self.destroy_again().await? + self.clear_again().await?;
-        if again > 0 {
+        let mut again = Again::default();
+        let destroyed = self.destroy_again(&mut again).await;
+        again.note(destroyed.map(|()| false));
+        let cleared = self.clear_again(&mut again).await;
+        again.note(cleared.map(|()| false));
+        if again.keys > 0 {
             tracing::warn!(
-                again,
-                "what was erased had come back with a restore; it is erased again"
+                again = again.keys,
+                "a restore had brought back what was erased, or undone what is booked; both are as they were"
             );
         }
-        Ok(again)
+        again.refused.map_or(Ok(again.keys), Err)
     }
 
-    /// Books the erasures of these accounts in the classes of which nothing is known here: their data is destroyed, and identity
-    /// has asked.
-    /// Tells of how many there was something to erase.
+    /// Books the erasure of this account in the classes of which nothing is known here: its data is destroyed, and identity
+    /// has asked. Tells whether there was something to erase.
     ///
     /// # Errors
     /// `LOG_FROZEN`, `STORAGE_UNAVAILABLE`.
-    pub async fn book_again(&self, purged: &[AccountId]) -> Result<usize, Refusal> {
-        let mut again = 0;
-        for account in purged {
-            let tag = self.tags().subject(&account.name());
-            let key = |class| keyring::subject_key(number(class), &tag);
-            let keys: Vec<_> = CLASSES.into_iter().map(|class| (SLOT, key(class))).collect();
-            let known = self.store.read(move |r| r.many::<ErasureRow>(&keys)).await?;
-            let is_known = |class| known.iter().any(|row| row.record.key == key(class));
-            let unknown: Vec<_> = CLASSES.into_iter().filter(|class| !is_known(*class)).collect();
-            if unknown.is_empty() {
-                continue;
-            }
-            let standings = self.erase(&system(SERVICE), &tag, &unknown, GROUND, None).await?;
-            again += usize::from(!standings.is_empty());
+    pub async fn book_again(&self, purged: AccountId) -> Result<bool, Refusal> {
+        let tag = self.tags().subject(&purged.name());
+        let key = |class| keyring::subject_key(number(class), &tag);
+        let keys: Vec<_> = CLASSES.into_iter().map(|class| (SLOT, key(class))).collect();
+        let known = self.store.read(move |r| r.many::<ErasureRow>(&keys)).await?;
+        let is_known = |class| known.iter().any(|row| row.record.key == key(class));
+        let unknown: Vec<_> = CLASSES.into_iter().filter(|class| !is_known(*class)).collect();
+        if unknown.is_empty() {
+            return Ok(false);
         }
-        Ok(again)
+        let standings = self.erase(&system(SERVICE), &tag, &unknown, GROUND, None).await?;
+        Ok(!standings.is_empty())
     }
 
-    /// Destroys keys that the log knows were destroyed.
-    async fn destroy_again(&self) -> Result<usize, Refusal> {
-        let (mut again, mut after) = (0, Vec::new());
+    /// Destroys keys that the log knows were destroyed, and retires those that it knows were.
+    async fn destroy_again(&self, again: &mut Again) -> Result<(), Refusal> {
+        let mut after = Vec::new();
         loop {
             let from = after.clone();
             let rows = self.store.read(move |r| r.scan::<ErasureRow>((0, &from), LOOK)).await?;
             let Some(last) = rows.last() else { break };
             after.clone_from(&last.record.key);
             for row in rows {
-                let Some(done) = row.record.done.last() else { continue };
-                let gone = keyring::Gone {
-                    generation: done.generation,
-                    at: Micros(done.at),
-                    basis: &done.basis,
-                };
-                again += usize::from(self.keyring.destroy(&row.record.key, gone).await?);
+                again.note(self.as_it_was(&row.record).await);
             }
         }
-        if again > 0 {
-            self.keyring.scrub().await?;
+        match again.keys {
+            0 => Ok(()),
+            _ => self.keyring.scrub().await,
+        }
+    }
+
+    /// Has the keys of a name as the log knows that they were; tells whether they were not.
+    async fn as_it_was(&self, row: &ErasureRow) -> Result<bool, Refusal> {
+        let mut again = false;
+        if let Some(done) = row.done.last() {
+            let gone = keyring::Gone {
+                generation: done.generation,
+                at: Micros(done.at),
+                basis: &done.basis,
+            };
+            again |= self.keyring.destroy(&row.key, gone).await?;
+        }
+        // Else what is told from now on would be sealed under the key of what is booked, move its day, and go with it.
+        if let Some(line) = row.line() {
+            again |= self.keyring.retire_through(&row.key, line).await?;
         }
         Ok(again)
     }
 
     /// Clears what was sealed under keys that are gone, and records it, where the log knows nothing of it.
-    async fn clear_again(&self) -> Result<usize, Refusal> {
-        let (mut again, mut before) = (0, None);
+    async fn clear_again(&self, again: &mut Again) -> Result<(), Refusal> {
+        let mut before = None;
         loop {
             let rows = self.keyring.gone(before.take(), LOOK).await?;
             for row in &rows {
-                again += usize::from(self.is_unknown(row).await? && self.resume(row).await?);
+                again.note(self.resume(row).await);
             }
             match rows.last().filter(|_| rows.len() as i64 >= LOOK) {
                 Some(last) => before = Some(last.id.clone()),
-                None => return Ok(again),
+                None => return Ok(()),
             }
         }
     }
@@ -102,8 +114,12 @@ impl Log {
         Ok(row.is_none_or(|row| !knows(&row.record, gone)))
     }
 
-    /// Goes on with an erasure whose key is gone. It happened when it happened; the record is of now.
+    /// Goes on with an erasure whose key is gone, if the log knows nothing of it. It happened when it happened; the record is
+    /// of now.
     async fn resume(&self, key: &PayloadKeyRow) -> Result<bool, Refusal> {
+        if !self.is_unknown(key).await? {
+            return Ok(false);
+        }
         let seed = Seed::draw().map_err(|_| Reason::Internal)?;
         let event_id = seed.id::<Own>("erasure", self.store.clock().now(), SLOT).to_string();
         let resume = Resume {
@@ -118,6 +134,24 @@ impl Log {
         let resumed = self.store.apply(resume).await?;
         self.execute(&key.id).await?;
         Ok(resumed)
+    }
+}
+
+/// What was done again, and the first refusal.
+#[derive(Default)]
+struct Again {
+    keys: usize,
+    refused: Option<Refusal>,
+}
+
+impl Again {
+    fn note(&mut self, done: Result<bool, Refusal>) {
+        match done {
+            Ok(again) => self.keys += usize::from(again),
+            Err(refusal) => {
+                self.refused.get_or_insert(refusal);
+            }
+        }
     }
 }
 

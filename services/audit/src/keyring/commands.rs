@@ -5,7 +5,7 @@ use sammati_store::{Command, Keys, View};
 
 use super::KeyId;
 use super::name::MONTH;
-use crate::rows::{PayloadKeyRow, RetiredKey, SLOT};
+use crate::rows::{PayloadKeyRow, SLOT};
 
 /// Destroys a key. Its row says when and why: a log that was restored may have forgotten.
 pub(super) struct DestroyKey {
@@ -76,14 +76,48 @@ impl Command for Retire {
     fn decide(&self, view: &mut View<'_>) -> Result<i64, Refusal> {
         let mut row = view.get::<PayloadKeyRow>(&self.0).unwrap_or_default();
         if !row.wrapped.is_empty() {
-            row.retired.push(RetiredKey {
-                generation: row.generation,
-                wrapped: std::mem::take(&mut row.wrapped),
-            });
-            row.generation += 1;
+            row.retire();
             view.put(&row);
         }
         Ok(row.generation - 1)
+    }
+}
+
+/// Retires the keys of a name up to a generation, those too that a restore lost; tells whether one was not.
+pub(super) struct RetireThrough {
+    pub(super) id: KeyId,
+    pub(super) generation: i64,
+}
+
+impl Command for RetireThrough {
+    type Answer = bool;
+    const NAME: &'static str = "audit.retire_keys";
+
+    fn slot(&self) -> Slot {
+        SLOT
+    }
+
+    fn is_essential(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<PayloadKeyRow>(self.id.clone());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
+        let mut row = view.get::<PayloadKeyRow>(&self.id).unwrap_or_else(|| PayloadKeyRow {
+            id: self.id.clone(),
+            ..PayloadKeyRow::default()
+        });
+        if row.generation > self.generation {
+            return Ok(false);
+        }
+        while row.generation <= self.generation {
+            row.retire();
+        }
+        view.put(&row);
+        Ok(true)
     }
 }
 

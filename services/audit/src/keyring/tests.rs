@@ -96,3 +96,34 @@ async fn a3_a_retired_key_opens_and_seals_no_more() {
         assert_eq!(readable(&other).await, [false; 4]);
     }
 }
+
+/// What a restore lost of several is not taken for destroyed, and not for there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_keys_that_a_restore_lost_are_retired_with_those_that_it_left() {
+    for (_database, store) in stores(|| KEY_MIGRATIONS) {
+        let kek = Key::from_bytes([7; 32]);
+        let keyring = Keyring::new(store, &kek);
+        let now = keyring.store.clock().now();
+        let first = sealed(&keyring, now).await;
+        let [subject, _] = key_ids(&first.0);
+        assert!(keyring.retire_through(&subject, 2).await.unwrap());
+        assert!(!keyring.retire_through(&subject, 2).await.unwrap(), "once");
+        assert!(keyring.gone(None, 9).await.unwrap().is_empty(), "none is destroyed");
+        let after = sealed(&keyring, now).await;
+        assert_eq!(generation(&after.0), 3);
+        let mut lost = first.clone();
+        lost.0.key_id = format!("{}/1", lost.0.key_id);
+        let opened = keyring.open(&[first, lost, after]).await.unwrap();
+        assert!(matches!(
+            opened[..],
+            [Opened::Readable(_), Opened::Erased, Opened::Readable(_)]
+        ));
+        let gone = Gone {
+            generation: 1,
+            at: now,
+            basis: "her letter",
+        };
+        assert!(keyring.destroy(&subject, gone).await.unwrap());
+        assert_eq!(keyring.gone(None, 9).await.unwrap()[0].gone(), 2);
+    }
+}

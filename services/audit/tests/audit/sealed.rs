@@ -33,7 +33,7 @@ async fn a3_a_sealed_log_is_erased_and_every_proof_holds() {
             let payloads = sealed(&bodies(&log, "leaf"));
 
             if by_identity {
-                assert_eq!(audit.log.book_again(&[account(1)]).await.unwrap(), 1);
+                assert!(audit.log.book_again(account(1)).await.unwrap());
             } else {
                 let booked = states(&audit.erase(1, &[]).await.unwrap());
                 assert_eq!(booked, [Consent, Access, General].map(|class| (class, State::Booked)));
