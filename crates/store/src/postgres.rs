@@ -35,6 +35,9 @@ const CONFIRMATION: Duration = Duration::from_secs(5);
 /// How long is tried to tell a server that nobody waits for a statement any more.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+// A call may take half a minute in all: what silence takes of it leaves time to find out what became of a commit.
+const _: () = assert!(PATIENCE.as_secs() + FAREWELL.as_secs() <= 27);
+
 /// The statements join small sets of keys with large tables: without these the planner likes to read whole tables, and to
 /// make the same plan anew for each batch.
 const SETTINGS: &str = "SET synchronous_commit=on; SET enable_hashjoin=off; SET enable_mergejoin=off; \

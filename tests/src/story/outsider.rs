@@ -81,8 +81,16 @@ impl Outsider {
     /// # Errors
     /// When it cannot be signed.
     pub fn assertion(&self, story: &Story) -> Result<String, Failure> {
+        self.assertion_called(story, &story.rid())
+    }
+
+    /// One made now whose `jti` the caller chose: what a `jti` may be used for does not hang on how old the assertion is.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn assertion_called(&self, story: &Story, jti: &str) -> Result<String, Failure> {
         let now = story.clock.now().seconds();
-        let claims = json!({"iss": Self::NAME, "sub": Self::NAME, "aud": "identity", "jti": story.rid(), "iat": now});
+        let claims = json!({"iss": Self::NAME, "sub": Self::NAME, "aud": "identity", "jti": jti, "iat": now});
         Ok(self.key.sign("JWT", &claims)?)
     }
 

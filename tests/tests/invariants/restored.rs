@@ -210,11 +210,14 @@ pub(crate) async fn listed(story: &Story, event_type: &str) -> Vec<LogEvent> {
         }),
         ..Default::default()
     };
-    let mut client = LogServiceClient::new(story.operator.audit());
-    client.list_events(request).await.unwrap().into_inner().events
+    let list = async || {
+        let mut client = LogServiceClient::new(story.operator.audit());
+        Ok(client.list_events(request.clone()).await?.into_inner().events)
+    };
+    persist(list).await
 }
 
-/// Tries until those who have only just started know of what others told them.
+/// Tries until those who have only just started, or have too much to do, answer.
 pub(crate) async fn persist<T>(call: impl AsyncFn() -> Result<T, Status>) -> T {
     for _ in 0..600 {
         match call().await {
@@ -226,6 +229,8 @@ pub(crate) async fn persist<T>(call: impl AsyncFn() -> Result<T, Status>) -> T {
                     "Unknown",
                     "TOKEN_REVOKED",
                     "STORAGE_UNAVAILABLE",
+                    "COMMIT_UNKNOWN",
+                    "DEADLINE",
                 ];
                 assert!(passing.contains(&reason(&status).as_str()), "{status:?}");
                 tokio::time::sleep(Duration::from_millis(50)).await;

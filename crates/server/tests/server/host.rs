@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine;
@@ -114,8 +114,11 @@ impl SessionService for Fake {
         match request.get_ref().page_size {
             PANIC => panic!("as the test wishes"),
             WAIT => {
+                // It is waited for before the test knows of it: as many are let go as are told to, at once too.
+                let mut release = pin!(self.0.release.notified());
+                release.as_mut().enable();
                 self.0.entered.notify_one();
-                self.0.release.notified().await;
+                release.await;
             }
             n if n < 0 => return Err(error::status(Refusal::field("page_size", "at least 0"))),
             _ => {}

@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use crate::away::is_away;
 use crate::world::{Count, Counter, START, World, account, open, open_with, options, request_id};
 
-/// What a call may take in all.
-const CALL: Duration = Duration::from_secs(30);
+/// When whoever waits is told at the latest: what a call may take in all, which the store's patience leaves room for, and as
+/// much again for a busy machine.
+const TOLD: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_o1_a_commit_whose_answer_is_swallowed_is_found_out_in_time_and_has_one_effect() {
@@ -36,7 +37,7 @@ async fn i1_o1_a_commit_whose_answer_is_swallowed_is_found_out_in_time_and_has_o
     let (once, runs) = tokio::join!(store.once(Count::up(other)), join_all(runs));
     let took = began.elapsed();
     assert!(!line.is_whole(), "no COMMIT was swallowed");
-    assert!(took > Duration::from_secs(20) && took < CALL, "{took:?}");
+    assert!(took > Duration::from_secs(20) && took < TOLD, "{took:?}");
     assert_eq!(once.unwrap_err().reason, Reason::CommitUnknown);
     let counts = runs.into_iter().map(|run| match run.unwrap() {
         Outcome::Fresh(count) => count,
@@ -72,14 +73,15 @@ async fn c4_connections_that_fall_silent_confirm_nothing_and_are_given_up_in_tim
     let (confirmed, found, written) = tokio::join!(confirmed, read(), store.apply(Count::up(id)));
     let took = began.elapsed();
     let (first, told, second) = confirmed;
+    // Sooner than a statement of work is given up.
     assert!(
-        is_away(&first) && told < Duration::from_secs(10),
+        is_away(&first) && told < Duration::from_secs(20),
         "{first:?} after {told:?}"
     );
     second.unwrap();
     // Either may see the other's effect or not; both were done over connections that are new.
     assert!(found.unwrap().is_some());
     assert_eq!(written.unwrap(), 2, "what was not committed is done once");
-    assert!(took > Duration::from_secs(20) && took < CALL, "{took:?}");
+    assert!(took > Duration::from_secs(20) && took < TOLD, "{took:?}");
     assert_eq!(*store.readiness().borrow(), Ok(()));
 }
