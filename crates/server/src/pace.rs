@@ -7,7 +7,7 @@
 //! what nobody minds.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,8 +37,13 @@ const FEWEST: usize = 128;
 
 /// The bound on the calls of one class, between [`FEWEST`] and what is configured.
 pub(crate) struct Pace {
+    /// What is let in before anything is known.
+    first: usize,
     most: usize,
     now: AtomicUsize,
+    born: Instant,
+    /// When the last call left, in nanoseconds since `born`: since then nothing is in work, if nothing is.
+    left: AtomicU64,
     /// Whether anything was refused since the bound was last found.
     refused: AtomicBool,
     window: Mutex<Window>,
@@ -51,9 +56,7 @@ struct Window {
     taken: Duration,
     /// The most that were in work at once.
     peak: usize,
-    /// Since when nothing is in work.
-    resting: Option<Instant>,
-    /// How long nothing was.
+    /// How long nothing was in work.
     rested: Duration,
     /// The averages of the windows before.
     averages: VecDeque<Duration>,
@@ -71,16 +74,19 @@ impl Pace {
     }
 
     fn beginning(first: usize, most: usize) -> Self {
+        let born = Instant::now();
         Self {
+            first,
             most,
             now: AtomicUsize::new(first),
+            born,
+            left: AtomicU64::new(0),
             refused: AtomicBool::new(false),
             window: Mutex::new(Window {
-                begun: Instant::now(),
+                begun: born,
                 calls: 0,
                 taken: Duration::ZERO,
                 peak: 0,
-                resting: None,
                 rested: Duration::ZERO,
                 averages: VecDeque::new(),
             }),
@@ -90,6 +96,47 @@ impl Pace {
     /// How many may be in work now.
     pub(crate) fn most(&self) -> usize {
         self.now.load(Ordering::Relaxed)
+    }
+
+    /// How many would be let in at `now`, when `in_work` are in work.
+    pub(crate) fn most_at(&self, now: Instant, in_work: usize) -> usize {
+        if in_work == 0 && self.resting(now) >= REST {
+            self.first
+        } else {
+            self.most()
+        }
+    }
+
+    /// A call leaves at `now`, whatever became of it. Told before it is no longer counted: so whoever finds none in work
+    /// knows since when.
+    pub(crate) fn leaves(&self, now: Instant) {
+        self.left.fetch_max(self.since_born(now), Ordering::Release);
+    }
+
+    /// A call came at `now`, when none was in work. What was known before a long rest is of no use; a short one tells nothing
+    /// of how many calls there is time for.
+    pub(crate) fn begins(&self, now: Instant) {
+        let rested = self.resting(now);
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if rested < REST {
+            window.rested += rested;
+            return;
+        }
+        self.refused.store(false, Ordering::Relaxed);
+        self.now.store(self.first, Ordering::Relaxed);
+        if window.calls > 0 {
+            window.averaged();
+        }
+        window.begin(now);
+    }
+
+    /// For how long nothing is in work at `now`, if nothing is.
+    fn resting(&self, now: Instant) -> Duration {
+        Duration::from_nanos(self.since_born(now).saturating_sub(self.left.load(Ordering::Acquire)))
+    }
+
+    fn since_born(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.born).as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// One was one too many.
@@ -103,11 +150,10 @@ impl Pace {
         window.calls += 1;
         window.taken += taken;
         window.peak = window.peak.max(in_work);
-        window.works(now, taken, in_work);
         let lasted = now.saturating_duration_since(window.begun);
         if lasted >= WINDOW {
             let refused = self.refused.swap(false, Ordering::Relaxed);
-            let found = window.bound(lasted, refused, self.most(), self.most);
+            let found = window.bound(lasted, refused, self.most(), self);
             self.now.store(found, Ordering::Relaxed);
             window.begin(now);
         }
@@ -115,33 +161,19 @@ impl Pace {
 }
 
 impl Window {
-    /// Takes note of when nothing was in work: it tells nothing of how many calls there is time for.
-    fn works(&mut self, now: Instant, taken: Duration, in_work: usize) {
-        let come = now.checked_sub(taken).unwrap_or(now);
-        match self.resting {
-            Some(since) if since < come => {
-                self.rested += come.saturating_duration_since(since);
-                self.resting = None;
-            }
-            // Two that end at once may be told of in either order.
-            Some(_) if in_work > 2 => self.resting = None,
-            _ => {}
-        }
-        if in_work <= 1 {
-            self.resting = Some(now);
-        }
-    }
-
-    /// The bound to come, after `bound` and at most `most`.
-    fn bound(&mut self, lasted: Duration, refused: bool, bound: usize, most: usize) -> usize {
+    /// How long its calls took on the average, which is remembered.
+    fn averaged(&mut self) -> Duration {
         let average = self.taken / self.calls.max(1);
         if self.averages.len() == REMEMBERED {
             self.averages.pop_front();
         }
         self.averages.push_back(average);
-        if self.rested >= REST {
-            return FIRST.min(most);
-        }
+        average
+    }
+
+    /// The bound to come, after `bound`.
+    fn bound(&mut self, lasted: Duration, refused: bool, bound: usize, &Pace { first, most, .. }: &Pace) -> usize {
+        let average = self.averaged();
         let lasted = lasted.saturating_sub(self.rested);
         let best = self.averages.iter().min().copied().unwrap_or(average);
         let allowed = WITHIN.max(best * TIMES);
@@ -150,7 +182,7 @@ impl Window {
             in_time(self.calls, lasted, allowed).clamp(FEWEST.min(most), most)
         } else if average < allowed / 2 {
             // What nobody asks for stays unknown.
-            let enough = if used { most } else { FIRST.min(most) };
+            let enough = if used { most } else { first };
             bound.saturating_mul(2).min(enough).max(bound)
         } else {
             bound
@@ -213,17 +245,24 @@ mod tests {
         // The flood ends within a window: these are the last of it, and then nobody comes for an hour.
         pace.refused();
         for left in (1..=150).rev() {
+            pace.leaves(at);
             pace.answered(at, Duration::from_millis(50), left);
         }
-        at += Duration::from_secs(3600);
-        pace.answered(at, Duration::from_millis(2), 1);
-        assert_eq!(pace.most(), FIRST, "an hour in which nobody came is no slow hour");
+        let rest = at + Duration::from_secs(3600);
+        assert_eq!((pace.most_at(rest, 1), pace.most_at(rest, 0)), (200, FIRST));
+        pace.begins(rest);
+        assert_eq!(pace.most(), FIRST, "at once, not when something was answered");
+        at = rest + WINDOW;
+        pace.answered(at, Duration::from_millis(50), FIRST);
+        assert_eq!(pace.most(), FEWEST, "from then on the time that calls take tells");
         // Nor is more let in for what was quick before a rest.
         window(&pace, &mut at, 30_000, 1);
+        window(&pace, &mut at, 60_000, 1);
+        window(&pace, &mut at, 90_000, 1);
         assert_eq!(pace.most(), 1024);
-        pace.answered(at, Duration::from_millis(1), 1);
+        pace.leaves(at);
         at += Duration::from_secs(2);
-        pace.answered(at, Duration::from_millis(1), 1);
+        pace.begins(at);
         assert_eq!(pace.most(), FIRST);
     }
 
@@ -231,14 +270,17 @@ mod tests {
     fn a_short_rest_does_not_make_the_calls_before_it_look_slower() {
         let (pace, mut at) = (Pace::new(1024), Instant::now());
         window(&pace, &mut at, 10, 2);
-        // 4,000 within 99 ms, and then a rest of half a second.
+        // Nothing for 49 ms; 4,000 within 50 ms; a rest of half a second.
+        pace.leaves(at);
+        pace.begins(at + Duration::from_millis(49));
         at += WINDOW - Duration::from_millis(1);
         pace.refused();
         for left in (1..=4000).rev() {
+            pace.leaves(at);
             pace.answered(at, Duration::from_millis(50), left);
         }
-        at += Duration::from_millis(502);
-        pace.answered(at, Duration::from_millis(2), 1);
+        pace.begins(at + Duration::from_millis(500));
+        pace.answered(at + Duration::from_millis(502), Duration::from_millis(2), 1);
         assert_eq!(pace.most(), 769, "of 4,001 in the 52 ms in which there was work");
     }
 

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use http::Response;
 use tokio::time::Instant;
@@ -86,6 +87,26 @@ struct Bound {
     pace: Pace,
 }
 
+impl Bound {
+    /// One more came at `now`: how many there were, and how many may be.
+    fn comes(&self, now: Instant) -> (usize, usize) {
+        let all = self.calls.fetch_add(1, Ordering::AcqRel);
+        if all == 0 {
+            self.pace.begins(now);
+        }
+        (all, self.pace.most())
+    }
+
+    /// One leaves at `now`, `taken` after it had come if it was worked on to its end.
+    fn leaves(&self, now: Instant, taken: Option<Duration>) {
+        self.pace.leaves(now);
+        let in_work = self.calls.fetch_sub(1, Ordering::AcqRel);
+        if let Some(taken) = taken {
+            self.pace.answered(now, taken, in_work);
+        }
+    }
+}
+
 impl Shed {
     pub(crate) fn new(limits: &Limits) -> Self {
         let bounds = bounds(limits);
@@ -101,8 +122,11 @@ impl Shed {
 
     /// What each class is called, how many of its calls are in work, and how many may be.
     pub(crate) fn classes(&self) -> impl Iterator<Item = (&'static str, usize, usize)> {
-        let told =
-            |(name, bound): (&'static str, &Bound)| (name, bound.calls.load(Ordering::Relaxed), bound.pace.most());
+        let now = Instant::now();
+        let told = move |(name, bound): (&'static str, &Bound)| {
+            let in_work = bound.calls.load(Ordering::Relaxed);
+            (name, in_work, bound.pace.most_at(now, in_work))
+        };
         NAMES.into_iter().zip(self.0.iter()).map(told)
     }
 
@@ -127,8 +151,7 @@ impl Shed {
         // Both are counted before either is judged: the place gives both back.
         let mine = load.calls[class].fetch_add(1, Ordering::Relaxed);
         let bound = &self.0[class];
-        let all = bound.calls.fetch_add(1, Ordering::Relaxed);
-        let most = bound.pace.most();
+        let (all, most) = bound.comes(come);
         if mine >= most.div_ceil(2) || all >= most {
             bound.pace.refused();
             return None;
@@ -164,14 +187,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.load.calls[self.class].fetch_sub(1, Ordering::Relaxed);
-        let bound = &self.bounds[self.class];
-        let in_work = bound.calls.fetch_sub(1, Ordering::Relaxed);
-        if self.worked {
-            let now = Instant::now();
-            bound
-                .pace
-                .answered(now, now.saturating_duration_since(self.come), in_work);
-        }
+        let now = Instant::now();
+        let taken = self.worked.then(|| now.saturating_duration_since(self.come));
+        self.bounds[self.class].leaves(now, taken);
     }
 }
 
@@ -206,5 +224,67 @@ mod tests {
         assert!(first.seat(1).is_some());
         drop(first);
         assert_eq!(loads.of("a").calls[0].load(Ordering::Relaxed), 0);
+    }
+
+    fn bound(pace: Pace) -> Bound {
+        Bound {
+            calls: AtomicUsize::new(0),
+            pace,
+        }
+    }
+
+    fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// `calls` of a flood come at `at` and take `took`; the last of them is given up by its caller then.
+    fn flood(bound: &Bound, at: Instant, calls: usize, took: Duration) {
+        for _ in 0..calls {
+            bound.comes(at);
+        }
+        for _ in 1..calls {
+            bound.leaves(at + took, Some(took));
+        }
+        bound.leaves(at + took, None);
+    }
+
+    #[test]
+    fn after_a_rest_as_many_are_let_in_as_at_first_whatever_became_of_the_last_call() {
+        let (bound, at) = (bound(Pace::new(1024)), Instant::now());
+        bound.comes(at);
+        bound.leaves(at + millis(100), Some(millis(2)));
+        flood(&bound, at + millis(100), 500, millis(200));
+        assert_eq!(bound.pace.most(), 128, "500 that wait for each other are too many");
+        bound.pace.refused();
+        let rest = at + Duration::from_secs(3600);
+        assert_eq!(bound.comes(rest), (0, 512), "the first to come finds it so");
+        bound.leaves(rest + millis(150), Some(millis(150)));
+        assert_eq!(
+            bound.pace.most(),
+            512,
+            "who was refused before the rest asks for nothing after it"
+        );
+    }
+
+    #[test]
+    fn a_rest_ends_when_a_call_comes_not_when_one_is_answered() {
+        let (bound, at) = (bound(Pace::new(1024)), Instant::now());
+        bound.comes(at);
+        bound.leaves(at + millis(100), Some(millis(2)));
+        // 99 ms of work after which nothing is for 900 ms, and then one that hangs.
+        flood(&bound, at + millis(100), 4001, millis(99));
+        bound.comes(at + millis(1099));
+        bound.comes(at + millis(1299));
+        bound.pace.refused();
+        bound.leaves(at + millis(1300), Some(millis(1)));
+        assert_eq!(bound.pace.most(), 133, "of 4,001 in the 300 ms in which there was work");
+    }
+
+    #[test]
+    fn after_a_rest_streams_are_as_many_as_ever() {
+        let (bound, at) = (bound(Pace::fixed(1024)), Instant::now());
+        bound.comes(at);
+        bound.leaves(at, None);
+        assert_eq!(bound.comes(at + Duration::from_secs(3600)), (0, 1024));
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::batch::{self, Done};
 use crate::command::Job;
 use crate::error::Error;
+use crate::failures::Failures;
 use crate::gate::overloaded;
 use crate::shared::Shared;
 use crate::{AnyConn, clock, heads, sql};
@@ -19,15 +20,8 @@ use crate::{AnyConn, clock, heads, sql};
 /// The most bytes of commands in one batch: what it writes is held in memory a few times over.
 const MAX_BATCH_BYTES: usize = 8 << 20;
 
-/// How often a batch is run again before its callers are told that storage is unavailable.
-const RERUNS: u32 = 10;
-
 /// How often a batch may meet claims taken meanwhile. Each time somebody else got further, so this is a bug's bound.
 const CLAIM_RERUNS: u32 = 200;
-
-/// How often a batch is run again before the command that may be too slow for all is looked for, and that one alone before it
-/// is refused: each time it has kept the lane for as long as a statement may take.
-const SLOW_RERUNS: u32 = 2;
 
 /// How long after its beginning a batch that meets a locked file is run again: each time it has waited ten seconds, and
 /// most callers have gone by then.
@@ -156,7 +150,7 @@ impl Lane {
 
     /// `None` when nobody waits for any of it any more, and nothing of it was done.
     fn attempts(&mut self, jobs: &mut Vec<Box<dyn Job>>, began: Instant) -> Result<Option<Done>, Error> {
-        let (mut failures, mut missed_claims, mut missed_rows, mut unknown) = (0, 0, 0, false);
+        let (mut failures, mut missed_claims, mut missed_rows) = (Failures::default(), 0, 0);
         loop {
             match self.guarded(jobs) {
                 Ok(done) => return Ok(Some(done)),
@@ -166,23 +160,20 @@ impl Lane {
                     self.shared.stats.missed.inc();
                     tracing::error!(%error, "running a batch again that a locked partition should have kept from this");
                 }
-                Err(error) if error.is_slow() && failures >= SLOW_RERUNS && !unknown => return Err(error),
-                Err(error) if error.is_locked() && began.elapsed() >= self.locked_reruns && !unknown => {
+                Err(error) if error.is_locked() && began.elapsed() >= self.locked_reruns && !failures.may_be_done() => {
                     return Err(error);
                 }
-                Err(error) if error.is_passing() && failures < RERUNS => {
-                    // After an unknown commit the request rows tell, at the next attempt, what had been done.
-                    unknown |= matches!(error, Error::CommitUnknown(_));
-                    failures += 1;
+                Err(error) => {
+                    if !failures.again_after(&error) {
+                        return Err(failures.end(error));
+                    }
                     self.shared.stats.reruns.inc();
-                    tracing::warn!(%error, failures, "running a batch again");
-                    std::thread::sleep(backoff(failures));
+                    tracing::warn!(%error, failures = failures.count(), "running a batch again");
+                    std::thread::sleep(backoff(failures.count()));
                 }
-                Err(error) if unknown => return Err(Error::CommitUnknown(given_up(&error))),
-                Err(error) => return Err(error),
             }
             // Of what may be committed the caches must learn, whoever waits.
-            if !unknown {
+            if !failures.may_be_done() {
                 jobs.retain(|job| !job.is_abandoned());
                 if jobs.is_empty() {
                     return Ok(None);
@@ -271,10 +262,6 @@ fn backoff(failures: u32) -> Duration {
     let ceiling = 5_u64 << failures.min(8);
     let jitter = Seed::draw().map_or(0, |seed| seed.below("backoff", ceiling));
     Duration::from_millis(ceiling / 2 + jitter / 2)
-}
-
-fn given_up(error: &Error) -> diesel::result::Error {
-    diesel::result::Error::QueryBuilderError(error.to_string().into())
 }
 
 /// What a caller is told whose command or question found the queue full, or its thread gone.

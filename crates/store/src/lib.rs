@@ -16,6 +16,7 @@ mod damage;
 mod dial;
 mod entrance;
 mod error;
+mod failures;
 mod feed;
 mod gate;
 mod heads;
