@@ -158,7 +158,7 @@ pub(crate) fn switch_policy(
 }
 
 /// The policy that came with a locker: where its id is not kept, the one that was made in the same commit.
-fn policy_of(view: &View<'_>, row: &SubscriptionRow) -> Option<PolicyRow> {
+pub(crate) fn policy_of(view: &View<'_>, row: &SubscriptionRow) -> Option<PolicyRow> {
     let came = |policy: &PolicyRow| {
         let same = policy.effect() == Effect::Approve && policy.hiu == row.holder && policy.created == row.created;
         if row.policy.is_empty() {
