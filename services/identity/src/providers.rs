@@ -15,7 +15,7 @@ use sammati_server::messages::Messages;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use crate::account::Erases;
+use crate::account::{Erases, PATIENCE};
 
 /// The agency, whoever it is.
 pub type Kyc = Arc<dyn KycProviderService>;
@@ -62,7 +62,7 @@ impl Erases for RemoteAudit {
         let seed = Seed::draw().map_err(|_| Reason::Internal)?;
         let id: TransactionId = seed.id("erase", self.clock.now(), account.slot());
         let mut request = Request::new(EraseSubjectRequest {
-            // Asked again it is answered alike, whatever the id.
+            // One of its own each time: asked again, audit books what was told since it was asked first.
             request_id: id.to_string(),
             subject: account.name(),
             classes: Vec::new(),
@@ -78,9 +78,6 @@ impl Erases for RemoteAudit {
         })
     }
 }
-
-/// How long audit may take to erase.
-const PATIENCE: Duration = Duration::from_secs(25);
 
 /// What the agency's refusal becomes: its own reason where the caller may learn it, else that it is away.
 pub(crate) fn kyc_refusal(status: &Status) -> Refusal {

@@ -216,8 +216,10 @@ const TABLE: &[Entry] = &[
 /// When storage fails.
 pub(crate) async fn again(again: Again) -> Result<Vec<String>, Refusal> {
     let words = words(&again);
-    let mut lines = Vec::new();
+    let (mut lines, mut feeds) = (Vec::new(), HashMap::new());
     for (place, (header, payload)) in again.events().enumerate() {
+        let feed = header.source.as_ref().map(|source| (source.epoch, source.partition));
+        let before = feeds.insert(feed, (header, payload));
         if header.event_type == "access.authorized" {
             use_up(&again, header, payload).await?;
             continue;
@@ -234,7 +236,8 @@ pub(crate) async fn again(again: Again) -> Result<Vec<String>, Refusal> {
         {
             continue;
         }
-        let said = match entry.deed.redo(&again.store, resource, &header.event_id).await? {
+        let with = before.and_then(|before| disabled_with(before, (header, payload)));
+        let said = match entry.deed.redo(&again.store, resource, &header.event_id, with).await? {
             Became::Retaken => Some(entry.again),
             Became::Lost => entry.lost,
             Became::Left => None,
@@ -242,6 +245,15 @@ pub(crate) async fn again(again: Again) -> Result<Vec<String>, Refusal> {
         lines.extend(said.map(|said| format!("{resource} {said}")));
     }
     Ok(lines)
+}
+
+/// The policy that the commit of an event disabled: the feed tells of it just before, at the same time and by the same person.
+fn disabled_with((before, told): (&Leaf, &Payload), (header, payload): (&Leaf, &Payload)) -> Option<PolicyId> {
+    let position = |leaf: &Leaf| leaf.source.as_ref().map(|source| source.position);
+    let follows = position(before)? + 1 == position(header)?;
+    let alike = before.occurred_time == header.occurred_time && told.actor == payload.actor;
+    let disabled = before.event_type == "policy.disabled" && follows && alike;
+    disabled.then(|| PolicyId::parse_name(&told.resource)).flatten()
 }
 
 /// What the log says of each thing, with its place in what was lost.
@@ -255,8 +267,9 @@ fn words(again: &Again) -> HashMap<&str, Vec<(usize, &str)>> {
 }
 
 impl Deed {
-    /// Does it again because of the event `lost`. A name that is none asks for nothing.
-    async fn redo(self, store: &Store, name: &str, lost: &str) -> Result<Became, Refusal> {
+    /// Does it again because of the event `lost`, which tells of a commit that disabled the policy `with`. A name that is none
+    /// asks for nothing.
+    async fn redo(self, store: &Store, name: &str, lost: &str, with: Option<PolicyId>) -> Result<Became, Refusal> {
         let lost = lost.to_owned();
         match self {
             Self::Consent(verb) => match ConsentId::parse_name(name) {
@@ -277,6 +290,7 @@ impl Deed {
                         subscription,
                         verb,
                         lost,
+                        with,
                     };
                     store.apply(command).await
                 }

@@ -1,13 +1,13 @@
 //! Subscriptions that she ended or held back tell nobody again.
 
 use sammati_api::audit::v1::event::Action;
-use sammati_kernel::{Refusal, Slot, SubscriptionId};
+use sammati_kernel::{PolicyId, Refusal, Slot, SubscriptionId};
 use sammati_server::event::system;
 use sammati_store::{Command, Keys, View};
 
 use super::Became;
 use crate::rows::{PolicyRow, SubscriptionRow};
-use crate::subscription::decide::switch_policy;
+use crate::subscription::decide::{policy_of, switch_policy};
 use crate::subscription::{self, State, Verb, draft, tell_both};
 
 /// Does again to a subscription what took away of it.
@@ -17,6 +17,8 @@ pub(super) struct SubscriptionAgain {
     pub(super) verb: Verb,
     /// The event that tells of it.
     pub(super) lost: String,
+    /// The policy that went out of force in the same commit.
+    pub(super) with: Option<PolicyId>,
 }
 
 impl Command for SubscriptionAgain {
@@ -61,6 +63,10 @@ impl Command for SubscriptionAgain {
         }
         if row.locker {
             switch_policy(view, &system("consent"), &mut row, verb, &self.lost)?;
+            // The log tells of the policy first, so that it is disabled by now; what the pause took, resuming brings back.
+            let came = policy_of(view, &row).map(|policy| policy.id);
+            row.policy_paused |=
+                self.verb == Verb::Pause && came.is_some() && came == self.with.map(|with| with.to_vec());
         }
         row.settle(to, view.now());
         view.put(&row);

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use sammati_api::audit::v1::{Event, Leaf, LogEvent, Payload};
+use sammati_api::audit::v1::{Event, EventSource, Leaf, LogEvent, Payload};
 use sammati_kernel::{AccountId, Key, ManualClock, Micros, Refusal, Slot};
 use sammati_server::Again;
+use sammati_server::event::timestamp;
 use sammati_store::{Command, Keys, Location, Options, Record, Store, View};
 use sammati_testkit::{Database, databases};
 
@@ -123,12 +124,25 @@ impl Restored {
         self.store.apply(Put(row)).await.unwrap();
     }
 
-    /// Does again what is lost; what is said of it.
+    /// Does again what is lost, each by a commit of its own; what is said of it.
     async fn again(&self, lost: &[(&str, String)]) -> Vec<String> {
-        let lost = lost.iter().enumerate().map(|(n, (event, resource))| LogEvent {
+        self.commits_again(&lost.iter().map(std::slice::from_ref).collect::<Vec<_>>())
+            .await
+    }
+
+    /// The same of several commits.
+    async fn commits_again(&self, lost: &[&[(&str, String)]]) -> Vec<String> {
+        let commits = lost.iter().zip(START.seconds()..);
+        let events = commits.flat_map(|(commit, at)| commit.iter().map(move |event| (at, event)));
+        let lost = events.zip(0_i64..).map(|((at, (event, resource)), n)| LogEvent {
             header: Some(Leaf {
                 event_id: format!("lost-{n}"),
                 event_type: (*event).to_owned(),
+                source: Some(EventSource {
+                    position: n,
+                    ..EventSource::default()
+                }),
+                occurred_time: Some(timestamp(Micros::from_seconds(at))),
                 ..Leaf::default()
             }),
             payload: Some(Payload {
@@ -407,13 +421,34 @@ fn c4_subscriptions_end_or_wait_again() {
 fn c4_a_locker_that_is_held_back_again_is_granted_nothing() {
     use standing::State::{Disabled, Enabled};
     use subscription::State::{Granted, Paused, Revoked};
-    let cases = [
+    let (its, locker) = (policy_id().name(), subscription_id().name());
+    let disabled = ("policy.disabled", its.clone());
+    let (paused, withdrawn) = (
+        ("subscription.paused", locker.clone()),
+        ("subscription.withdrawn", locker.clone()),
+    );
+    let modified = ("subscription.modified", locker);
+    // What happened, commit by commit; where the subscription is then, and whether what she resumes brings the policy back.
+    let cases: [(&[&[(&str, String)]], _, bool); 6] = [
         // Of a change the log has no word on the policy.
-        ("subscription.modified", Paused),
-        ("subscription.paused", Paused),
-        ("subscription.withdrawn", Revoked),
+        (&[&[modified.clone()]], Paused, true),
+        (&[&[disabled.clone(), paused.clone()]], Paused, true),
+        (&[&[disabled.clone(), withdrawn]], Revoked, false),
+        // She disabled it herself before.
+        (&[&[disabled.clone()], &[paused.clone()]], Paused, false),
+        // She disabled it, and enabled it again, before the pause took it.
+        (
+            &[
+                &[disabled.clone()],
+                &[("policy.enabled", its)],
+                &[disabled.clone(), paused.clone()],
+            ],
+            Paused,
+            true,
+        ),
+        (&[&[disabled.clone(), paused], &[modified]], Paused, true),
     ];
-    for (event, after) in cases {
+    for (commits, after, back) in cases {
         everywhere(|restored| async move {
             restored.put(policy(Effect::Approve, Enabled)).await;
             let locker = SubscriptionRow {
@@ -422,14 +457,13 @@ fn c4_a_locker_that_is_held_back_again_is_granted_nothing() {
                 ..subscription(Granted)
             };
             restored.put(locker).await;
-            assert_eq!(restored.again(&[(event, subscription_id().name())]).await.len(), 1);
+            assert!(!restored.commits_again(commits).await.is_empty());
             let policy: PolicyRow = restored.get(policy_id().to_vec()).await;
-            assert_eq!(policy.state(), Disabled, "{event}");
+            assert_eq!(policy.state(), Disabled, "{commits:?}");
             let row: SubscriptionRow = restored.get(subscription_id().to_vec()).await;
-            // What she resumes brings it back; what has ended does not.
-            assert_eq!((row.state(), row.policy_paused), (after, after == Paused), "{event}");
+            assert_eq!((row.state(), row.policy_paused), (after, back), "{commits:?}");
             let told = restored.told().await;
-            assert_eq!(told[0], ("policy.disabled".to_owned(), "lost-0".to_owned()), "{event}");
+            assert_eq!(told[0].0, "policy.disabled", "{commits:?}");
         });
     }
     // What she enabled while it was paused is hers.

@@ -193,9 +193,8 @@ impl Core {
         caller: &Caller,
         message: api::RevokeConsentsRequest,
     ) -> Result<api::RevokeConsentsResponse, Refusal> {
-        let key = self.request_key(caller, "consent.revoke", &message.request_id, &message);
-        let asked = Refusal::both(parse_revoke(&message, caller), self.shown_token(caller, &message));
-        let (key, (names, token)) = Refusal::both(key, asked)?;
+        let names = parse_revoke(&message, caller);
+        let (key, names, token) = self.proved(caller, "consent.revoke", &message, names).await?;
         let mut subject = None;
         for id in &names {
             // Whose a consent is never changes; whether the caller may is decided again under the lock.

@@ -1,9 +1,11 @@
-//! Which requests can carry an action token, and what one must have been made for.
+//! Which requests can carry an action token, what one must have been made for, and how they are told from each other: the
+//! token is no part of what is asked, so that a repeat with another one is a repeat.
 
 use sammati_api::consent::v1 as api;
 use sammati_kernel::jws::MAX_TOKEN;
 use sammati_kernel::{Caller, Refusal, Violations};
 use sammati_server::action::{Call, digest};
+use sammati_store::RequestKey;
 
 use super::Core;
 use super::request::person;
@@ -18,8 +20,14 @@ pub(super) trait Guarded: prost::Message + Clone {
     /// What it is about; `None`: her account.
     fn resource(&self) -> Option<&str>;
 
+    /// The id that the caller made for it.
+    fn request_id(&self) -> &str;
+
     /// The token that came; empty without one.
     fn action_token(&self) -> &str;
+
+    /// Without the token.
+    fn unproved(&self) -> Self;
 
     /// Without what the token does not tell of.
     fn bare(&self) -> Self;
@@ -35,15 +43,25 @@ macro_rules! guarded {
                 about(self)
             }
 
+            fn request_id(&self) -> &str {
+                &self.request_id
+            }
+
             fn action_token(&self) -> &str {
                 &self.action_token
             }
 
-            fn bare(&self) -> Self {
+            fn unproved(&self) -> Self {
                 Self {
                     action_token: String::new(),
-                    $($field: String::new(),)+
                     ..self.clone()
+                }
+            }
+
+            fn bare(&self) -> Self {
+                Self {
+                    $($field: String::new(),)+
+                    ..self.unproved()
                 }
             }
         }
@@ -57,21 +75,38 @@ guarded! {
     CreatePolicyRequest, "PolicyService/CreatePolicy", about |_| None, without request_id;
     EnablePolicyRequest, "PolicyService/EnablePolicy", about |r| Some(&r.name), without request_id, etag;
     ApproveSubscriptionRequest, "SubscriptionService/ApproveSubscription", about |r| Some(&r.name), without request_id, etag;
+    UpdateSubscriptionRequest, "SubscriptionService/UpdateSubscription", about |r| Some(&r.name), without request_id, etag;
     ResumeSubscriptionRequest, "SubscriptionService/ResumeSubscription", about |r| Some(&r.name), without request_id, etag;
     SetupLockerRequest, "SubscriptionService/SetupLocker", about |_| None, without request_id;
     SetStepUpRequest, "StepUpService/SetStepUp", about |_| None, without request_id, etag;
 }
 
 impl Core {
-    /// The action token of a call, if one came; one that does not fit is refused.
-    pub(super) fn shown_token<M: Guarded>(&self, caller: &Caller, message: &M) -> Result<Option<Token>, Refusal> {
+    /// The key of a call of `method` that was `parsed`, and the action token that came with it; one that does not fit is
+    /// refused. Of what was done already the token is not asked: it may be over, of a session that is over, or another one,
+    /// and no repeat uses one up.
+    pub(super) async fn proved<M: Guarded, T>(
+        &self,
+        caller: &Caller,
+        method: &str,
+        message: &M,
+        parsed: Result<T, Refusal>,
+    ) -> Result<(RequestKey, T, Option<Token>), Refusal> {
+        let key = self.request_key(caller, method, message.request_id(), &message.unproved());
         let token = message.action_token();
-        if token.is_empty() {
-            return Ok(None);
-        }
         let mut v = Violations::new();
-        check_text(&mut v, "action_token", token, 1, MAX_TOKEN);
-        v.check()?;
+        if !token.is_empty() {
+            check_text(&mut v, "action_token", token, 1, MAX_TOKEN);
+        }
+        let (key, (parsed, ())) = Refusal::both(key, Refusal::both(parsed, v.check()))?;
+        if token.is_empty() || self.store.known(&key).await?.is_some() {
+            return Ok((key, parsed, None));
+        }
+        let token = self.shown_token(caller, message)?;
+        Ok((key, parsed, Some(token)))
+    }
+
+    fn shown_token<M: Guarded>(&self, caller: &Caller, message: &M) -> Result<Token, Refusal> {
         let resource = match message.resource() {
             Some(resource) => resource.to_owned(),
             None => person(caller)?.name(),
@@ -85,7 +120,7 @@ impl Core {
         };
         // A key may be unknown only because identity was not heard of for too long.
         self.directory.fresh()?;
-        let claims = call.read(token, |kid| self.directory.token_key(kid))?;
-        Ok(Some(claims.into()))
+        let claims = call.read(message.action_token(), |kid| self.directory.token_key(kid))?;
+        Ok(claims.into())
     }
 }

@@ -242,13 +242,11 @@ impl Core {
         caller: &Caller,
         message: api::ApproveConsentRequestRequest,
     ) -> Result<api::ApproveConsentRequestResponse, Refusal> {
-        let key = self.request_key(caller, "consent.approve", &message.request_id, &message);
         let mut v = Violations::new();
         let request: Option<ConsentRequestId> = wire::name(&mut v, "name", &message.name);
         let grants = parse_grants(&mut v, &message.grants);
         let notice = parse_notice(&mut v, message.notice.clone());
-        let token = Refusal::both(v.check(), self.shown_token(caller, &message));
-        let (key, ((), token)) = Refusal::both(key, token)?;
+        let (key, (), token) = self.proved(caller, "consent.approve", &message, v.check()).await?;
         let request = request.ok_or(Reason::FieldInvalid)?;
         let command = ApproveRequest {
             caller: caller.clone(),

@@ -44,12 +44,10 @@ impl PolicyService for Rpc {
     async fn enable_policy(&self, request: Request<api::EnablePolicyRequest>) -> Result<Response<api::Policy>, Status> {
         let caller = authz::caller(&request)?.clone();
         let message = request.into_inner();
-        let key = self
-            .0
-            .request_key(&caller, "policy.enable", &message.request_id, &message);
-        let asked = Refusal::both(key, self.0.shown_token(&caller, &message));
+        let id = parse_policy(&message.name);
+        let asked = self.0.proved(&caller, "policy.enable", &message, id).await;
         self.0
-            .switch_policy(&caller, asked, (&message.name, message.etag, Verb::Enable))
+            .switch_policy(&caller, asked, message.etag, Verb::Enable)
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -64,12 +62,9 @@ impl PolicyService for Rpc {
         let key = self
             .0
             .request_key(&caller, "policy.disable", &message.request_id, &message);
+        let asked = Refusal::both(key, parse_policy(&message.name)).map(|(key, id)| (key, id, None));
         self.0
-            .switch_policy(
-                &caller,
-                key.map(|key| (key, None)),
-                (&message.name, message.etag, Verb::Disable),
-            )
+            .switch_policy(&caller, asked, message.etag, Verb::Disable)
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -78,11 +73,9 @@ impl PolicyService for Rpc {
 
 impl Core {
     async fn create_policy(&self, caller: &Caller, message: api::CreatePolicyRequest) -> Result<api::Policy, Refusal> {
-        let key = self.request_key(caller, "policy.create", &message.request_id, &message);
         let account = person(caller)?;
         let wanted = parse(&message, account, &self.lookup);
-        let wanted = Refusal::both(wanted, self.shown_token(caller, &message));
-        let (key, (wanted, token)) = Refusal::both(key, wanted)?;
+        let (key, wanted, token) = self.proved(caller, "policy.create", &message, wanted).await?;
         let command = CreatePolicy {
             caller: caller.clone(),
             account,
@@ -97,15 +90,14 @@ impl Core {
     async fn switch_policy(
         &self,
         caller: &Caller,
-        asked: Result<(RequestKey, Option<Token>), Refusal>,
-        (name, etag, verb): (&str, String, Verb),
+        asked: Result<(RequestKey, PolicyId, Option<Token>), Refusal>,
+        etag: String,
+        verb: Verb,
     ) -> Result<api::Policy, Refusal> {
-        let mut v = Violations::new();
-        let id: Option<PolicyId> = wire::name(&mut v, "name", name);
-        let ((key, token), ()) = Refusal::both(asked, v.check())?;
+        let (key, policy, token) = asked?;
         let command = SwitchPolicy {
             caller: caller.clone(),
-            policy: id.ok_or(Reason::FieldInvalid)?,
+            policy,
             verb,
             etag,
             token,
@@ -163,4 +155,11 @@ impl Core {
             next_page_token,
         })
     }
+}
+
+fn parse_policy(name: &str) -> Result<PolicyId, Refusal> {
+    let mut v = Violations::new();
+    let id: Option<PolicyId> = wire::name(&mut v, "name", name);
+    v.check()?;
+    id.ok_or_else(|| Reason::FieldInvalid.into())
 }

@@ -3,8 +3,7 @@
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::step_up::Action;
 use sammati_api::consent::v1::step_up_service_server::StepUpService;
-use sammati_kernel::jws::MAX_TOKEN;
-use sammati_kernel::{AccountId, Caller, Reason, Refusal, Violations};
+use sammati_kernel::{AccountId, Caller, Refusal, Violations};
 use sammati_server::event::timestamp;
 use sammati_server::{authz, error};
 use tonic::{Request, Response, Status};
@@ -13,7 +12,6 @@ use super::request::person;
 use super::{Core, Rpc, head};
 use crate::rows::{self, StepUpRow};
 use crate::step_up::set::{SetStepUp, name};
-use crate::wire::check_text;
 
 #[tonic::async_trait]
 impl StepUpService for Rpc {
@@ -52,19 +50,26 @@ impl Core {
     }
 
     async fn set_step_up(&self, caller: &Caller, message: api::SetStepUpRequest) -> Result<api::StepUp, Refusal> {
-        let key = self.request_key(caller, "consent.set_step_up", &message.request_id, &message);
         let mut v = Violations::new();
         let actions = actions(&mut v, &message.actions);
-        check_text(&mut v, "action_token", &message.action_token, 1, MAX_TOKEN);
-        let (key, ()) = Refusal::both(key, v.check())?;
+        if message.action_token.is_empty() {
+            v.add(
+                "action_token",
+                "the token of AuthorizeAction at identity, made for this call",
+            );
+        }
         let account = person(caller)?;
-        let token = self.shown_token(caller, &message)?;
+        let (key, (), token) = self.proved(caller, "consent.set_step_up", &message, v.check()).await?;
+        let Some(token) = token else {
+            // A repeat.
+            return self.step_up(account).await;
+        };
         let command = SetStepUp {
             caller: caller.clone(),
             account,
             actions,
             etag: message.etag,
-            token: token.ok_or(Reason::StepUpRequired)?,
+            token,
         };
         self.store.run(command, Some(key)).await?;
         self.step_up(account).await

@@ -25,7 +25,7 @@ use crate::wire;
 use crate::wire::subscription::{parse, parse_given, parse_locker, render};
 
 /// Which subscription, what she gives, and what she showed for it.
-type Asked = (RequestKey, ((SubscriptionId, Option<SourcesRow>), Option<Token>));
+type Asked = (RequestKey, (SubscriptionId, Option<SourcesRow>), Option<Token>);
 
 /// The same of what needs no PIN.
 fn unproved(
@@ -33,7 +33,7 @@ fn unproved(
     parsed: Result<(SubscriptionId, Option<SourcesRow>), Refusal>,
 ) -> Result<Asked, Refusal> {
     let (key, parsed) = Refusal::both(key, parsed)?;
-    Ok((key, (parsed, None)))
+    Ok((key, parsed, None))
 }
 
 #[tonic::async_trait]
@@ -79,13 +79,10 @@ impl SubscriptionService for Rpc {
     ) -> Result<Response<api::Subscription>, Status> {
         let caller = authz::caller(&request)?.clone();
         let message = request.into_inner();
-        let key = self
-            .0
-            .request_key(&caller, "subscription.approve", &message.request_id, &message);
         let parsed = parse_given(&message.name, message.sources.as_ref(), false);
-        let asked = Refusal::both(parsed, self.0.shown_token(&caller, &message));
+        let asked = self.0.proved(&caller, "subscription.approve", &message, parsed).await;
         self.0
-            .decide_subscription(&caller, Refusal::both(key, asked), Verb::Approve, message.etag)
+            .decide_subscription(&caller, asked, Verb::Approve, message.etag)
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -114,12 +111,10 @@ impl SubscriptionService for Rpc {
     ) -> Result<Response<api::Subscription>, Status> {
         let caller = authz::caller(&request)?.clone();
         let message = request.into_inner();
-        let key = self
-            .0
-            .request_key(&caller, "subscription.update", &message.request_id, &message);
         let parsed = parse_given(&message.name, message.sources.as_ref(), true);
+        let asked = self.0.proved(&caller, "subscription.update", &message, parsed).await;
         self.0
-            .decide_subscription(&caller, unproved(key, parsed), Verb::Update, message.etag)
+            .decide_subscription(&caller, asked, Verb::Update, message.etag)
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -148,13 +143,10 @@ impl SubscriptionService for Rpc {
     ) -> Result<Response<api::Subscription>, Status> {
         let caller = authz::caller(&request)?.clone();
         let message = request.into_inner();
-        let key = self
-            .0
-            .request_key(&caller, "subscription.resume", &message.request_id, &message);
         let parsed = parse_given(&message.name, None, false);
-        let asked = Refusal::both(parsed, self.0.shown_token(&caller, &message));
+        let asked = self.0.proved(&caller, "subscription.resume", &message, parsed).await;
         self.0
-            .decide_subscription(&caller, Refusal::both(key, asked), Verb::Resume, message.etag)
+            .decide_subscription(&caller, asked, Verb::Resume, message.etag)
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -272,7 +264,7 @@ impl Core {
         verb: Verb,
         etag: String,
     ) -> Result<api::Subscription, Refusal> {
-        let (key, ((subscription, given), token)) = asked?;
+        let (key, (subscription, given), token) = asked?;
         let command = Decide {
             caller: caller.clone(),
             subscription,
@@ -334,9 +326,8 @@ impl Core {
         caller: &Caller,
         message: api::SetupLockerRequest,
     ) -> Result<api::SetupLockerResponse, Refusal> {
-        let key = self.request_key(caller, "subscription.locker", &message.request_id, &message);
-        let wanted = Refusal::both(parse_locker(&message), self.shown_token(caller, &message));
-        let (key, (wanted, token)) = Refusal::both(key, wanted)?;
+        let wanted = parse_locker(&message);
+        let (key, wanted, token) = self.proved(caller, "subscription.locker", &message, wanted).await?;
         let account = person(caller)?;
         let ids = match self.store.known(&key).await? {
             Some(ids) => ids,

@@ -100,17 +100,24 @@ impl Command for Decide {
 }
 
 impl Decide {
-    /// Her PIN, if she has set that what gives needs it: a subscription that she grants, and a locker's that she resumes, which
-    /// is granted beforehand again what it asks for.
+    /// Her PIN, if she has set that what gives needs it: a subscription that she grants, one that is to tell more than she gave,
+    /// and a locker's that she resumes, which is granted beforehand again what it asks for.
     fn shown(&self, view: &View<'_>, row: &SubscriptionRow) -> Result<Option<Shown>, Refusal> {
         let gives = match self.verb {
             Verb::Approve => true,
             Verb::Resume => row.locker,
+            Verb::Update => self.widens(row),
             _ => return Ok(None),
         };
         let account = subject(row).ok_or_else(|| rows::broken("a subscription's subject"))?;
         let action = gives.then_some(step_up::APPROVE);
         step_up::check(view, &self.caller, account, action, self.token.as_ref()).map(Some)
+    }
+
+    /// Whether it gives more than she does now.
+    fn widens(&self, row: &SubscriptionRow) -> bool {
+        let given = self.given.as_ref().unwrap_or(&row.asked);
+        row.given.as_ref().is_none_or(|now| wider(now, given).is_some())
     }
 
     fn give(&self, view: &View<'_>, row: &mut SubscriptionRow) -> Result<(), Refusal> {
@@ -158,7 +165,7 @@ pub(crate) fn switch_policy(
 }
 
 /// The policy that came with a locker: where its id is not kept, the one that was made in the same commit.
-fn policy_of(view: &View<'_>, row: &SubscriptionRow) -> Option<PolicyRow> {
+pub(crate) fn policy_of(view: &View<'_>, row: &SubscriptionRow) -> Option<PolicyRow> {
     let came = |policy: &PolicyRow| {
         let same = policy.effect() == Effect::Approve && policy.hiu == row.holder && policy.created == row.created;
         if row.policy.is_empty() {

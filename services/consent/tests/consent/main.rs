@@ -37,6 +37,7 @@ mod signing;
 mod status;
 mod step_up;
 mod step_up_beforehand;
+mod step_up_repeated;
 mod studies;
 mod study_asks;
 mod study_hears;

@@ -102,7 +102,7 @@ pub(crate) fn anew<M: Call>(w: &World, message: &M) -> M {
     message
 }
 
-fn setting(w: &World, actions: &[Action]) -> api::SetStepUpRequest {
+pub(crate) fn setting(w: &World, actions: &[Action]) -> api::SetStepUpRequest {
     api::SetStepUpRequest {
         actions: actions.iter().map(|action| i32::from(*action)).collect(),
         request_id: w.request_id(),
@@ -128,7 +128,7 @@ pub(crate) async fn both(w: &World, she: &Caller) {
     set(w, she, proved(w, she, &message)).await.unwrap();
 }
 
-fn revocation(w: &World, name: &str) -> api::RevokeConsentsRequest {
+pub(crate) fn revocation(w: &World, name: &str) -> api::RevokeConsentsRequest {
     api::RevokeConsentsRequest {
         names: vec![name.to_owned()],
         request_id: w.request_id(),

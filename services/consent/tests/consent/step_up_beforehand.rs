@@ -56,6 +56,12 @@ call!(
     [action_token, request_id, etag]
 );
 call!(
+    UpdateSubscriptionRequest,
+    "SubscriptionService/UpdateSubscription",
+    |r, _| r.name.clone(),
+    [action_token, request_id, etag]
+);
+call!(
     ResumeSubscriptionRequest,
     "SubscriptionService/ResumeSubscription",
     |r, _| r.name.clone(),
@@ -131,6 +137,68 @@ fn what_gives_beforehand_needs_a_token_and_a_token_is_good_once() {
         act(&w, &she, "pause", &granted.name, None).await.unwrap();
         // What is told of it is no more than she granted with her PIN.
         act(&w, &she, "resume", &granted.name, None).await.unwrap();
+    });
+}
+
+#[test]
+fn c3_a_subscription_tells_more_than_she_gave_with_her_pin_alone() {
+    everywhere(|w| async move {
+        let she = w.she(w.person("asha.rao@sbx"));
+        let rpc = w.rpc();
+        let asked = ask(&w, "clinic", asking(&w, "asha.rao@sbx")).await.unwrap();
+        let all = asked.asked.clone().unwrap();
+        // She gives the news of one hospital, and not its reports.
+        let given = api::SubscribedSources {
+            hips: vec!["participants/hospital".into()],
+            excluded: vec![api::ExcludedSource {
+                hip: String::new(),
+                hi_types: vec![all.hi_types[1]],
+            }],
+            ..all.clone()
+        };
+        act(&w, &she, "approve", &asked.name, Some(given.clone()))
+            .await
+            .unwrap();
+        both(&w, &she).await;
+        let less = api::SubscribedSources {
+            categories: vec![1],
+            ..given.clone()
+        };
+        let wider = [
+            all.clone(),
+            api::SubscribedSources {
+                hips: Vec::new(),
+                ..less.clone()
+            },
+            api::SubscribedSources {
+                excluded: Vec::new(),
+                ..less.clone()
+            },
+            given.clone(),
+        ];
+        // Less needs none; and then what she gave before is more.
+        act(&w, &she, "update", &asked.name, Some(less.clone())).await.unwrap();
+        for pause in [false, true] {
+            if pause {
+                act(&w, &she, "pause", &asked.name, None).await.unwrap();
+            }
+            for sources in &wider {
+                let done = act(&w, &she, "update", &asked.name, Some(sources.clone())).await;
+                assert_eq!(reason(done), Reason::StepUpRequired, "{sources:?}");
+            }
+            act(&w, &she, "update", &asked.name, Some(less.clone())).await.unwrap();
+        }
+        let resumed = act(&w, &she, "resume", &asked.name, None).await.unwrap();
+        assert_eq!(resumed.given, Some(less));
+        let updating = |sources: &api::SubscribedSources| api::UpdateSubscriptionRequest {
+            name: asked.name.clone(),
+            sources: Some(sources.clone()),
+            request_id: w.request_id(),
+            ..Default::default()
+        };
+        let messages = (updating(&given), updating(&all));
+        let updated = needs_it(&w, &she, messages, async |m| rpc.update_subscription(by(&she, m)).await);
+        assert_eq!(updated.await.given, Some(given));
     });
 }
 

@@ -85,6 +85,7 @@ pub(crate) async fn act(
                 sources,
                 etag,
                 request_id,
+                action_token: String::new(),
             };
             rpc.update_subscription(by(who, message)).await
         }

@@ -23,6 +23,9 @@ const BATCH: i64 = 256;
 /// From a failure to the next try: whose turn it is not yet is passed over by those who look.
 const RETRY: Duration = Duration::from_secs(10);
 
+/// How long audit may take to erase.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
+
 /// Deletes an account.
 #[derive(Debug)]
 pub(crate) struct Delete {
@@ -197,10 +200,45 @@ impl Command for Note {
     }
 }
 
+/// Takes it on to ask audit for an account: until the answer must be there, and a little longer, nobody else asks. A process
+/// that dies over it leaves it due.
+#[derive(Debug)]
+struct Lease(AccountId);
+
+impl Command for Lease {
+    /// Whether it is ours.
+    type Answer = bool;
+    const NAME: &'static str = "identity.lease_erasure";
+
+    fn slot(&self) -> Slot {
+        self.0.slot()
+    }
+
+    fn is_essential(&self) -> bool {
+        true
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<AccountRow>(self.0.to_vec());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
+        let now = view.now();
+        let row = view.get::<AccountRow>(self.0.as_bytes());
+        let due = |row: &AccountRow| row.asks().is_some_and(|due| due <= now.0);
+        let Some(mut row) = row.filter(due) else {
+            return Ok(false);
+        };
+        row.retry_time = now.plus(PATIENCE).plus(RETRY).0;
+        view.put(&row);
+        Ok(true)
+    }
+}
+
 /// Asks audit to erase the events about an account.
 #[tonic::async_trait]
 pub trait Erases: Send + Sync + 'static {
-    /// Asks; what must be kept is booked there.
+    /// Asks; what must be kept is booked there. Whoever asks gives up before another asks again.
     ///
     /// # Errors
     /// What audit refuses.
@@ -219,6 +257,7 @@ pub(crate) async fn purge(store: &Store) -> Result<(), Refusal> {
 }
 
 /// Has the events of purged accounts erased, of each whatever becomes of the others. It waits for audit, and nothing for it.
+/// Of the replicas that look at once one asks for each: what was read here may have been asked for since.
 pub(crate) async fn have_erased(store: &Store, audit: &dyn Erases) -> Result<(), Refusal> {
     let (due, mut first) = (due(store, "asks").await?, Ok(()));
     if due.is_empty() {
@@ -227,17 +266,26 @@ pub(crate) async fn have_erased(store: &Store, audit: &dyn Erases) -> Result<(),
     // Each time, for whoever purged may not have come so far.
     store.scrub().await?;
     for (account, row) in due {
-        let asked = match row.erase_asked {
-            true => Ok(()),
-            false => audit.erase(account).await,
+        let done = match row.erase_asked {
+            // Older code asked, and did not write when that is due.
+            true => store.apply(Note(account, Done::Asked)).await,
+            false => ask(store, audit, account).await,
         };
-        let done = match asked {
-            Ok(()) => store.apply(Note(account, Done::Asked)).await,
-            Err(refusal) => Err(refusal),
-        };
-        first = first.and(noted(store, account, done).await);
+        first = first.and(done);
     }
     first
+}
+
+/// Asks for one unless another does, and notes what came of it.
+async fn ask(store: &Store, audit: &dyn Erases, account: AccountId) -> Result<(), Refusal> {
+    if !store.apply(Lease(account)).await? {
+        return Ok(());
+    }
+    let done = match audit.erase(account).await {
+        Ok(()) => store.apply(Note(account, Done::Asked)).await,
+        Err(refusal) => Err(refusal),
+    };
+    noted(store, account, done).await
 }
 
 /// The accounts whose `column` is due.

@@ -15,7 +15,7 @@ use sammati_server::event::Draft;
 pub(crate) use address::{CreateAddress, PreferAddress};
 pub(crate) use credential::{ApplyCredential, ConsumeCredential, UpgradeCredential, may_set, time_of};
 pub use delete::Erases;
-pub(crate) use delete::{Delete, have_erased, purge};
+pub(crate) use delete::{Delete, PATIENCE, have_erased, purge};
 pub(crate) use demographics::{Found, compare};
 pub(crate) use enrol::{Enrol, Enrolled};
 pub(crate) use looked::{LookupRefused, Viewed};

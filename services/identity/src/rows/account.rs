@@ -210,7 +210,7 @@ impl AccountRow {
     }
 
     /// When audit is to be asked to erase its events: what waits for audit keeps nothing else waiting.
-    fn asks(&self) -> Option<i64> {
+    pub(crate) fn asks(&self) -> Option<i64> {
         let waits = self.state() == api::account::State::Deleted && self.purged && !self.erase_asked;
         waits.then(|| self.purge_time.max(self.retry_time))
     }

@@ -1,7 +1,7 @@
 //! An account is deleted: at once nobody acts in it, and after 30 days nothing personal of it is left.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::Factor;
@@ -10,7 +10,8 @@ use sammati_api::identity::v1::create_transaction_request::Subject;
 use sammati_api::identity::v1::set_credential_request::Credential;
 use sammati_api::identity::v1::transaction::Purpose;
 use sammati_kernel::{AccountId, Actor, Caller, Micros, Reason, Refusal, Slot};
-use sammati_store::{Command, Keys, Reader, Traces, View};
+use sammati_store::{Command, Keys, Reader, Store, Traces, View};
+use tokio::sync::Notify;
 
 use super::fixture::{Fixture, aadhaar, app, fixtures, mobile, operator, person, reason};
 use super::step_up;
@@ -258,6 +259,70 @@ async fn a3_deletions_that_wait_for_audit_keep_no_later_one_waiting() {
         fixture.pass(10);
         tidy(&fixture, &audit).await.unwrap();
         assert!(audit.of.lock().unwrap().is_empty(), "each was asked for once");
+    }
+}
+
+/// Audit, asked by one replica; meanwhile another looks.
+struct Meanwhile {
+    other: Store,
+    audit: Asked,
+}
+
+#[tonic::async_trait]
+impl Erases for Meanwhile {
+    async fn erase(&self, account: AccountId) -> Result<(), Refusal> {
+        have_erased(&self.other, &self.audit).await?;
+        self.audit.erase(account).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_replicas_one_asks_audit_for_each_account() {
+    for fixture in fixtures().await {
+        let other = fixture.replica().await.unwrap_or_else(|| fixture.clone());
+        let store = &fixture.inner.store;
+        let old = fixture.inner.now().0 - 60_000_000;
+        let waiting = store.apply(Purged(Slot::new(3), old)).await.unwrap();
+        let audit = Meanwhile {
+            other: other.inner.store.clone(),
+            audit: Asked::default(),
+        };
+        have_erased(store, &audit).await.unwrap();
+        let asked = audit.audit.of.lock().unwrap();
+        let each: BTreeSet<_> = asked.iter().copied().collect();
+        assert_eq!((asked.len(), each.len()), (waiting.len(), waiting.len()));
+    }
+}
+
+/// Audit, asked by a replica that dies over it.
+struct Dying(Arc<Notify>);
+
+#[tonic::async_trait]
+impl Erases for Dying {
+    async fn erase(&self, _: AccountId) -> Result<(), Refusal> {
+        self.0.notify_one();
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_what_a_replica_died_over_is_asked_for_when_its_answer_should_be_there() {
+    for fixture in fixtures().await {
+        let store = fixture.inner.store.clone();
+        let old = fixture.inner.now().0 - 60_000_000;
+        let waiting = store.apply(Purged(Slot::new(3), old)).await.unwrap();
+        let begun = Arc::new(Notify::new());
+        let dying = Dying(Arc::clone(&begun));
+        let first = tokio::spawn(async move { have_erased(&store, &dying).await });
+        begun.notified().await;
+        first.abort();
+        let (store, audit) = (&fixture.inner.store, Asked::default());
+        have_erased(store, &audit).await.unwrap();
+        assert_eq!(audit.of.lock().unwrap().len(), waiting.len() - 1);
+        fixture.pass(35);
+        have_erased(store, &audit).await.unwrap();
+        let each: BTreeSet<_> = audit.of.lock().unwrap().drain(..).collect();
+        assert_eq!(each.len(), waiting.len());
     }
 }
 

@@ -88,6 +88,7 @@ impl Stage {
             sources: one.given,
             etag: String::new(),
             request_id: self.story.rid(),
+            action_token: String::new(),
         };
         Ok(made(&person.who, request, |r| r.name = other.name))
     }
