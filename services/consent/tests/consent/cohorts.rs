@@ -64,7 +64,7 @@ async fn count(w: &World, who: &Caller, study: &str) -> Result<api::CountCohortR
 }
 
 /// Consents to a study, as if their people had been asked: many at once.
-struct Seed(Slot, Vec<ConsentRow>);
+pub(crate) struct Seed(pub(crate) Slot, pub(crate) Vec<ConsentRow>);
 
 impl Command for Seed {
     type Answer = ();

@@ -5,6 +5,7 @@ mod asking;
 mod beforehand;
 mod cases;
 mod closing;
+mod cohort_again;
 mod cohort_runs;
 mod cohorts;
 mod deciding;
