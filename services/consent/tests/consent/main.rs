@@ -6,6 +6,7 @@ mod beforehand;
 mod cases;
 mod closing;
 mod cohort_again;
+mod cohort_cells;
 mod cohort_runs;
 mod cohorts;
 mod deciding;
