@@ -46,6 +46,7 @@ impl UseAgain {
                 ..MemberRow::default()
             },
             lost: true,
+            consent: row.id.clone(),
         });
     }
 }

@@ -134,7 +134,8 @@ impl<R: Blank> Command for Clear<R> {
     }
 }
 
-/// Whether the key is destroyed, which is the last of what is done for an account that is purged.
+/// Whether the key is destroyed, which is the last of what is done for an account that is purged. Such a one is gone through
+/// no more: whoever clears another table that rows of hers were in by then must number here what was cleared.
 pub(super) const fn is_destroyed(row: &DataKeyRow) -> bool {
     row.wrapped.is_empty()
 }
@@ -162,21 +163,19 @@ impl Command for Purge {
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
         let empty = StepUpRow::of(self.0.as_bytes());
-        if view.get::<StepUpRow>(self.0.as_bytes()).is_some_and(|row| row != empty) {
-            view.put(&empty);
-        }
+        let has_set = view.get::<StepUpRow>(self.0.as_bytes()).is_some_and(|row| row != empty);
         let row = view.get::<DataKeyRow>(self.0.as_bytes());
-        if row.as_ref().is_some_and(is_destroyed) {
+        if !has_set && row.is_some_and(|row| is_destroyed(&row)) {
             return Ok(());
+        }
+        if has_set {
+            view.put(&empty);
         }
         // Of one who never had a key too: it says that this is done, and lets none be made.
         view.put(&DataKeyRow {
             owner: self.0.to_vec(),
             wrapped: Vec::new(),
         });
-        if row.is_none() {
-            return Ok(());
-        }
         Draft::new(
             "consent.purged",
             Action::Delete,

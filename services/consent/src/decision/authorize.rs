@@ -24,6 +24,8 @@ pub enum Candidates {
     Between([u8; 32]),
     /// Those of them that were given to one study.
     InStudy([u8; 32], StudyId),
+    /// One of them alone.
+    OneOf([u8; 32], ConsentId),
     /// None: the person is nobody.
     None,
 }
@@ -69,7 +71,7 @@ impl Deciding {
                 keys.row::<ConsentRow>(id.to_vec());
                 keys.group::<TransferRow>("open", id.to_vec());
             }
-            Candidates::Between(pair) | Candidates::InStudy(pair, _) => {
+            Candidates::Between(pair) | Candidates::InStudy(pair, _) | Candidates::OneOf(pair, _) => {
                 keys.group::<ConsentRow>("pair", pair.to_vec());
             }
             Candidates::None => {}
@@ -84,7 +86,8 @@ impl Deciding {
 
     /// What else it reads: whatever ends with the consents that time has ended.
     pub fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
-        if let Candidates::Between(pair) | Candidates::InStudy(pair, _) = &self.candidates {
+        if let Candidates::Between(pair) | Candidates::InStudy(pair, _) | Candidates::OneOf(pair, _) = &self.candidates
+        {
             for row in overdue(loaded, pair) {
                 keys.group::<TransferRow>("open", row.id);
             }
@@ -153,20 +156,15 @@ impl Deciding {
                 }
                 Ok(row.into_iter().collect())
             }
-            Candidates::Between(pair) => {
-                for mut row in overdue(view, pair) {
-                    consent::expire(view, &mut row)?;
-                }
-                Ok(view.group::<ConsentRow>("pair", pair))
-            }
+            Candidates::Between(pair) => between(view, pair),
             Candidates::InStudy(pair, study) => {
-                let between = Candidates::Between(*pair);
-                let mut rows = Self {
-                    candidates: between,
-                    ..self.clone()
-                }
-                .load(view)?;
+                let mut rows = between(view, pair)?;
                 rows.retain(|row| row.study == study.as_bytes());
+                Ok(rows)
+            }
+            Candidates::OneOf(pair, id) => {
+                let mut rows = between(view, pair)?;
+                rows.retain(|row| row.id == id.as_bytes());
                 Ok(rows)
             }
             Candidates::None => Ok(Vec::new()),
@@ -232,6 +230,14 @@ impl Deciding {
         draft.emit(view);
         Ok(())
     }
+}
+
+/// The consents of a pair, after what time has done to them is written.
+fn between(view: &mut View<'_>, pair: &[u8; 32]) -> Result<Vec<ConsentRow>, Refusal> {
+    for mut row in overdue(view, pair) {
+        consent::expire(view, &mut row)?;
+    }
+    Ok(view.group::<ConsentRow>("pair", pair))
 }
 
 /// The consents of a pair that time has ended and no command has yet.

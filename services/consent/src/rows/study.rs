@@ -185,7 +185,7 @@ impl Record for StudyAskRow {
     }
 }
 
-/// What a run decided of one person: it is decided once.
+/// What a run decided of one person: its use is taken once.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct CohortUseRow {
     /// Keyed hash of run and person.
@@ -197,6 +197,9 @@ pub struct CohortUseRow {
     /// Whether a restore lost it: of the decision only the use is known, which is counted.
     #[prost(bool, tag = "3")]
     pub lost: bool,
+    /// The consent whose use it took, 16 bytes; empty without one, and in rows of format 1.
+    #[prost(bytes = "vec", tag = "4")]
+    pub consent: Vec<u8>,
 }
 
 impl Record for CohortUseRow {
@@ -204,6 +207,8 @@ impl Record for CohortUseRow {
         name: "cohort_use",
         columns: &[],
     };
+    /// Code that does not know whose use it is would lose that with the next row that it writes.
+    const FORMAT: i64 = 2;
 
     fn key(&self) -> Vec<u8> {
         self.key.clone()

@@ -3,12 +3,12 @@
 use sammati_api::audit::v1::Counts;
 use sammati_api::audit::v1::event::Action;
 use sammati_api::types::v1::RetentionClass;
-use sammati_kernel::{Caller, Micros, ParticipantId, Refusal, Slot};
+use sammati_kernel::{Caller, ConsentId, Micros, ParticipantId, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
 use super::{RunId, about, manifest};
-use crate::decision::authorize::{Deciding, Settled};
-use crate::rows::{CohortChunkRow, CohortUseRow, MemberRow, StudyRow};
+use crate::decision::authorize::{Candidates, Deciding, Settled};
+use crate::rows::{CohortChunkRow, CohortUseRow, ConsentRow, MemberRow, StudyRow};
 
 /// Decides one member of a run. Harmless when repeated.
 pub struct AuthorizeMember {
@@ -37,34 +37,58 @@ impl Command for AuthorizeMember {
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<MemberRow, Refusal> {
-        let before = view.get::<CohortUseRow>(&self.key);
-        let mut deciding = self.deciding.clone();
-        if let Some(before) = before {
-            // It has its use, if it took one: none is taken again, and what has ended since is not permitted for that.
-            deciding.question.has_use = true;
-            if before.lost {
-                let mut decided = self.told(&deciding.look(view)?);
-                if decided.permits() {
-                    decided.r#use = before.decided.r#use;
-                    return Ok(self.keep(view, decided));
-                }
-            } else if !before.decided.permits() || deciding.look(view)?.verdict.permits() {
-                return Ok(before.decided);
+        let Some(before) = view.get::<CohortUseRow>(&self.key) else {
+            return self.settle(view, CohortUseRow::default());
+        };
+        if !before.decided.permits() {
+            return Ok(before.decided);
+        }
+        // It has its use: none is taken again. What is told is what the consent allows as it stands, by no other's strength.
+        if let Some(held) = self.held(view, &before) {
+            let mut told = self.told(&held.look(view)?);
+            if told.permits() {
+                told.r#use = before.decided.r#use;
+                return Ok(told);
             }
         }
-        let settled = deciding.settle_once(view, Some(&self.key))?;
-        Ok(self.keep(view, self.told(&settled)))
+        self.settle(view, before)
     }
 }
 
 impl AuthorizeMember {
-    fn keep(&self, view: &mut View<'_>, decided: MemberRow) -> MemberRow {
+    /// Decides, and keeps what came of it. A use that was taken `before` is told with a denial too, for it was taken.
+    fn settle(&self, view: &mut View<'_>, before: CohortUseRow) -> Result<MemberRow, Refusal> {
+        let settled = self.deciding.settle_once(view, Some(&self.key))?;
+        let (mut decided, mut consent) = (self.told(&settled), before.consent);
+        match settled.consent.filter(|_| decided.permits()) {
+            Some(row) => consent = row.id,
+            None => decided.r#use = before.decided.r#use,
+        }
         view.put(&CohortUseRow {
             key: self.key.to_vec(),
             decided: decided.clone(),
             lost: false,
+            consent,
         });
-        decided
+        Ok(decided)
+    }
+
+    /// The question of the consent whose use the run has, as if she had given no other.
+    fn held(&self, view: &View<'_>, before: &CohortUseRow) -> Option<Deciding> {
+        let Candidates::InStudy(pair, study) = self.deciding.candidates else {
+            return None;
+        };
+        let mut held = self.deciding.clone();
+        let mut consent = ConsentId::from_slice(&before.consent);
+        if before.consent.is_empty() {
+            // The row does not say which, as those of format 1: it is known if there was but one.
+            let mut rows = view.group::<ConsentRow>("pair", &pair);
+            rows.retain(|row| row.study == study.as_bytes());
+            consent = rows.first().filter(|_| rows.len() == 1).and_then(|row| row.id().ok());
+        }
+        held.candidates = Candidates::OneOf(pair, consent?);
+        held.question.has_use = true;
+        Some(held)
     }
 
     fn told(&self, settled: &Settled) -> MemberRow {

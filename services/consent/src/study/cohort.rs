@@ -64,6 +64,16 @@ pub async fn members(store: &Store, known: &Known, node: Option<&ParticipantId>)
     }
 }
 
+/// Leaves out who is of a node at which fewer than `cell` are left: a list of all nodes less those of the others would tell
+/// who they are. Each is once in the list of a node, so that rows of one node are people.
+pub fn drop_small_nodes(seen: &mut Vec<(Member, MemberRow)>, cell: i32) {
+    let mut sizes: BTreeMap<ParticipantId, i32> = BTreeMap::new();
+    for (one, _) in seen.iter() {
+        *sizes.entry(one.hip.clone()).or_default() += 1;
+    }
+    seen.retain(|(one, _)| sizes.get(&one.hip).is_some_and(|size| *size >= cell));
+}
+
 /// What is asked of each member at a node: all that the study asks, or what she gave of it.
 pub fn question(known: &Known, node: &ParticipantId) -> Question {
     let scope = &known.scope;

@@ -42,11 +42,6 @@ impl Told {
         }
     }
 
-    /// How many permit.
-    pub const fn permits(&self) -> i64 {
-        self.permits
-    }
-
     /// How many there are.
     pub const fn members(&self) -> i64 {
         self.members

@@ -15,7 +15,7 @@ use crate::studies::{active, close};
 use crate::world::{World, by, everywhere, operator, participant, reason};
 
 /// Uses that were taken of each consent to a study.
-async fn uses(w: &World, study: &api::Study) -> Vec<i64> {
+pub(crate) async fn uses(w: &World, study: &api::Study) -> Vec<i64> {
     let id = StudyId::parse_name(&study.name).unwrap();
     let read = w
         .store()
@@ -24,7 +24,7 @@ async fn uses(w: &World, study: &api::Study) -> Vec<i64> {
 }
 
 /// That a call of the run took a use of hers, and lost to another when it was to be kept; or that a restore lost all but that.
-struct Taken(AccountId, [u8; 32], bool);
+pub(crate) struct Taken(pub(crate) AccountId, pub(crate) CohortUseRow);
 
 impl Command for Taken {
     type Answer = ();
@@ -34,21 +34,39 @@ impl Command for Taken {
         self.0.slot()
     }
 
-    fn reads(&self, _: &mut Keys) {}
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<CohortUseRow>(self.1.key.clone());
+    }
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
-        view.put(&CohortUseRow {
-            key: self.1.to_vec(),
-            decided: MemberRow {
-                reason: Why::Granted.into(),
-                version: 1,
-                r#use: 1,
-                ..MemberRow::default()
-            },
-            lost: self.2,
-        });
+        view.put(&self.1);
         Ok(())
     }
+}
+
+/// That the first use was taken, of a consent that is not named: as rows of format 1.
+pub(crate) fn taken(key: [u8; 32], lost: bool) -> CohortUseRow {
+    CohortUseRow {
+        key: key.to_vec(),
+        decided: MemberRow {
+            reason: Why::Granted.into(),
+            version: 1,
+            r#use: 1,
+            ..MemberRow::default()
+        },
+        lost,
+        consent: Vec::new(),
+    }
+}
+
+/// The key of what a run of the hospital's decides of somebody.
+pub(crate) fn key_of(study: &api::Study, run: &str, whom: AccountId) -> [u8; 32] {
+    let (lookup, hip) = (
+        Lookup::new(&Key::from_bytes([8; 32])),
+        ParticipantId::parse("hospital").unwrap(),
+    );
+    let run = lookup.run(StudyId::parse_name(&study.name).unwrap(), &hip, run.parse().unwrap());
+    lookup.in_run(&run, whom)
 }
 
 #[test]
@@ -149,14 +167,8 @@ fn c2_a_use_that_was_taken_when_another_call_ended_the_run_is_told() {
         let before = authorized(&w, w.rpc(), "hospital", &study.name, &run).await.unwrap();
         // Two join; of one a call took the use that came before and ends after.
         let joined = seeded_from(&w, &study, 5, 2).await;
-        let id = StudyId::parse_name(&study.name).unwrap();
-        let (lookup, hip) = (
-            Lookup::new(&Key::from_bytes([8; 32])),
-            ParticipantId::parse("hospital").unwrap(),
-        );
-        let hash = lookup.run(id, &hip, run.parse().unwrap());
-        let hers = lookup.in_run(&hash, joined[0]);
-        w.store().apply(Taken(joined[0], hers, false)).await.unwrap();
+        let hers = taken(key_of(&study, &run, joined[0]), false);
+        w.store().apply(Taken(joined[0], hers)).await.unwrap();
         let after = authorized(&w, last, "hospital", &study.name, &run).await.unwrap();
         assert_eq!(
             (after.0.len(), &after.0[..5]),
@@ -184,27 +196,20 @@ fn c2_a_run_that_a_restore_lost_takes_no_second_use() {
         let study = active(&w, "institute").await;
         let people = seeded(&w, &study, 3).await;
         let run = w.request_id();
-        let id = StudyId::parse_name(&study.name).unwrap();
-        let (lookup, hip) = (
-            Lookup::new(&Key::from_bytes([8; 32])),
-            ParticipantId::parse("hospital").unwrap(),
-        );
-        let hash = lookup.run(id, &hip, run.parse().unwrap());
         // The log names each use of a run, so that it is found again.
         let other = w.request_id();
         authorized(&w, w.rpc(), "hospital", &study.name, &other).await.unwrap();
-        let others = lookup.run(id, &hip, other.parse().unwrap());
         let events = w.events().await;
         let told = events.iter().filter(|e| e.event_type == "access.authorized");
         let told: std::collections::BTreeSet<_> = told
             .flat_map(|e| &e.payload.as_ref().unwrap().claims)
             .cloned()
             .collect();
-        let named = people.iter().map(|one| lookup.in_run(&others, *one).to_vec());
+        let named = people.iter().map(|one| key_of(&study, &other, *one).to_vec());
         assert_eq!(told, named.collect());
 
-        let hers = lookup.in_run(&hash, people[0]);
-        w.store().apply(Taken(people[0], hers, true)).await.unwrap();
+        let hers = taken(key_of(&study, &run, people[0]), true);
+        w.store().apply(Taken(people[0], hers)).await.unwrap();
         let first = authorized(&w, w.rpc(), "hospital", &study.name, &run).await.unwrap();
         assert!(
             first
@@ -212,9 +217,9 @@ fn c2_a_run_that_a_restore_lost_takes_no_second_use() {
                 .iter()
                 .all(|m| m.outcome() == Outcome::Permit && m.record_range.is_some())
         );
-        let mut taken = uses(&w, &study).await;
-        taken.sort_unstable();
-        assert_eq!(taken, [1, 2, 2], "of her the one that is known to be taken");
+        let mut used = uses(&w, &study).await;
+        used.sort_unstable();
+        assert_eq!(used, [1, 2, 2], "of her the one that is known to be taken");
         let again = authorized(&w, w.rpc(), "hospital", &study.name, &run).await.unwrap();
         assert_eq!(first, again);
     });

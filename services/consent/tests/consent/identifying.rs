@@ -4,11 +4,14 @@ use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::notification::Kind;
 use sammati_api::consent::v1::study_service_server::StudyService;
-use sammati_kernel::{Reason, StudyId};
+use sammati_consent::closing::Closings;
+use sammati_consent::study::identify::Identify;
+use sammati_consent::study::settle;
+use sammati_kernel::{Caller, Micros, Reason, StudyId};
 use tonic::{Response, Status};
 
-use crate::studies::{active, create, described, member};
-use crate::world::{World, by, everywhere, operator, participant, reason};
+use crate::studies::{active, close, create, described, member};
+use crate::world::{DAY, HOUR, World, by, everywhere, operator, participant, reason};
 
 fn asking(w: &World, study: &str, pseudonym: &str) -> api::IdentifySubjectRequest {
     api::IdentifySubjectRequest {
@@ -104,5 +107,71 @@ fn nobody_is_named_without_a_ground_or_by_what_is_no_pseudonym_of_the_study() {
                 .iter()
                 .all(|n| n.kind() != Kind::StudySubjectIdentified)
         );
+    });
+}
+
+/// How often she was told that somebody asked.
+async fn heard(w: &World, she: &Caller) -> usize {
+    let hers = w.notifications(she).await;
+    hers.iter().filter(|n| n.kind() == Kind::StudySubjectIdentified).count()
+}
+
+#[test]
+fn a3_nobody_is_named_any_more_whose_account_is_deleted_not_to_a_repeat_and_not_to_one_who_waited() {
+    everywhere(|w| async move {
+        let study = active(&w, "institute").await;
+        let (she, consent) = member(&w, &study.name, "asha.rao@sbx", "MRN-1").await;
+        let account = she.account().unwrap();
+        let waiting = |destroy| Identify {
+            caller: operator(),
+            account,
+            study: StudyId::parse_name(&study.name).unwrap(),
+            legal_basis: "order 7".into(),
+            destroy,
+            directory: w.people.clone(),
+        };
+        let message = asking(&w, &study.name, &consent.patient);
+        identify(&w, message.clone()).await.unwrap();
+        // The study's key goes while a command waits.
+        let late = w.store().apply(waiting(Some(w.clock_now()))).await;
+        assert_eq!(late.unwrap_err().reason, Reason::StudyNotActive);
+        w.store().apply(waiting(Some(Micros(i64::MAX)))).await.unwrap();
+        assert_eq!(heard(&w, &she).await, 2);
+
+        *w.people.deleted.lock().unwrap() = vec![(account, false)];
+        assert_eq!(
+            reason(identify(&w, message.clone()).await),
+            Reason::NotFound,
+            "a repeat"
+        );
+        let late = w.store().apply(waiting(None)).await;
+        assert_eq!(late.unwrap_err().reason, Reason::NotFound);
+        *w.people.deleted.lock().unwrap() = vec![(account, true)];
+        w.rpc().close_accounts(&mut Closings::default()).await.unwrap();
+        // Another process may not have heard of it yet.
+        w.people.deleted.lock().unwrap().clear();
+        assert_eq!(reason(identify(&w, message).await), Reason::NotFound);
+        let late = w.store().apply(waiting(None)).await;
+        assert_eq!(late.unwrap_err().reason, Reason::NotFound);
+        assert_eq!(w.count("study.subject_identified").await, 2);
+        assert_eq!(heard(&w, &she).await, 0, "nothing is left of her, and nothing came");
+    });
+}
+
+#[test]
+fn a_repeat_is_told_nothing_once_the_key_of_the_study_is_destroyed() {
+    everywhere(|w| async move {
+        let study = active(&w, "institute").await;
+        let (_, consent) = member(&w, &study.name, "asha.rao@sbx", "MRN-1").await;
+        close(&w, &operator(), &study.name).await.unwrap();
+        settle::sweep(w.store()).await.unwrap();
+        w.advance(7 * 365 * DAY - HOUR);
+        settle::sweep(w.store()).await.unwrap();
+        let message = asking(&w, &study.name, &consent.patient);
+        let told = identify(&w, message.clone()).await.unwrap();
+        assert_eq!(identify(&w, message.clone()).await.unwrap(), told);
+        w.advance(2 * HOUR);
+        settle::sweep(w.store()).await.unwrap();
+        assert_eq!(reason(identify(&w, message).await), Reason::StudyNotActive);
     });
 }

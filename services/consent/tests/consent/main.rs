@@ -5,6 +5,8 @@ mod asking;
 mod beforehand;
 mod cases;
 mod closing;
+mod cohort_again;
+mod cohort_cells;
 mod cohort_runs;
 mod cohorts;
 mod deciding;

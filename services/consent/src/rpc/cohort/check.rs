@@ -17,7 +17,7 @@ use crate::rows::MemberRow;
 use crate::rpc::check::Found;
 use crate::rpc::{Core, Rpc};
 use crate::study::authorize::Noted;
-use crate::study::cohort::{self, CHUNK, Member, members, question};
+use crate::study::cohort::{self, CHUNK, Member, drop_small_nodes, members, question};
 use crate::study::known::Known;
 use crate::study::manifest::{self, Of, TYP, Told};
 use crate::study::{Run, RunId};
@@ -42,17 +42,19 @@ impl Rpc {
         let rows = core.look_at_all(&known, &all).await?;
         let mut seen: Vec<_> = all.into_iter().zip(rows).collect();
         if matches!(looks, Looks::Sponsor(_)) {
-            // Whoever permits nothing, for whatever reason, is to the sponsor as who was never asked: one who denies it by a
-            // policy could be told from her otherwise.
+            // Whoever permits nothing, for whatever reason, is not in the list, so that it does not tell the reason: that one
+            // denies it by a policy is hers to tell.
             seen.retain(|(_, row)| row.permits());
+            drop_small_nodes(&mut seen, known.row.min_cell);
+            if seen.is_empty() {
+                return Err(Refusal::new(Reason::CellTooSmall).saying(
+                    "at no node do as many people permit as the study's min_cell; a sponsor is told nothing of so few",
+                ));
+            }
         }
         let (all, rows): (Vec<_>, Vec<_>) = seen.into_iter().unzip();
         let mut told = Told::default();
         told.add(&rows);
-        if matches!(looks, Looks::Sponsor(_)) && told.permits() < i64::from(known.row.min_cell) {
-            return Err(Refusal::new(Reason::CellTooSmall)
-                .saying("fewer people permit than the study's min_cell; a sponsor is told nothing of so few"));
-        }
         let run = core.new_run(caller)?;
         let noted = Noted {
             event: "access.cohort_checked",

@@ -1,14 +1,16 @@
 //! Telling an operator whose a pseudonym is.
 
+use std::sync::Arc;
+
 use sammati_api::consent::v1 as api;
-use sammati_kernel::{AccountId, Caller, Reason, Refusal, StudyId, Violations};
+use sammati_kernel::{AccountId, Caller, Micros, Reason, Refusal, StudyId, Violations};
 use sammati_store::Outcome;
 
 use crate::policy;
-use crate::rows::broken;
+use crate::rows::{DataKeyRow, broken};
 use crate::rpc::Core;
 use crate::study::cohort::members;
-use crate::study::identify::Identify;
+use crate::study::identify::{Identify, is_gone};
 use crate::study::known::not_active;
 use crate::study::pseudonym;
 use crate::wire;
@@ -27,17 +29,16 @@ impl Core {
         }
         wire::legal_basis(&mut v, caller, &message.legal_basis);
         let (key, ()) = Refusal::both(key, v.check())?;
-        // A repeat is told what was found then.
-        if let Some(answer) = self.store.known(&key).await? {
-            return told(&answer);
-        }
         let study = study.ok_or(Reason::FieldInvalid)?;
-        let account = self.whose(caller, study, &message.pseudonym).await?;
+        // A repeat too is told nothing any more of who is gone, and nothing once the study's key is.
+        let (account, destroy) = self.whose(caller, study, &message.pseudonym).await?;
         let identify = Identify {
             caller: caller.clone(),
             account,
             study,
             legal_basis: message.legal_basis,
+            destroy,
+            directory: Arc::clone(&self.directory),
         };
         match self.store.run(identify, Some(key)).await? {
             Outcome::Fresh(answer) => told(&answer),
@@ -45,7 +46,7 @@ impl Core {
         }
     }
 
-    async fn whose(&self, caller: &Caller, study: StudyId, text: &str) -> Result<AccountId, Refusal> {
+    async fn whose(&self, caller: &Caller, study: StudyId, text: &str) -> Result<(AccountId, Option<Micros>), Refusal> {
         self.directory.fresh()?;
         self.store.confirm().await?;
         let nobody = || policy::unavailable(caller);
@@ -55,8 +56,15 @@ impl Core {
         }
         let all = members(&self.store, &known, None).await?;
         let hers = all.iter().find(|one| one.pseudonym == text).ok_or_else(nobody)?;
-        let is_gone = self.directory.deleted().iter().any(|(gone, _)| *gone == hers.account);
-        if is_gone { Err(nobody()) } else { Ok(hers.account) }
+        let account = hers.account;
+        let read = self
+            .store
+            .read(move |r| r.get::<DataKeyRow>(account.slot(), account.as_bytes()));
+        let key = read.await?.map(|stored| stored.record);
+        if is_gone(self.directory.as_ref(), account, key.as_ref()) {
+            return Err(nobody());
+        }
+        Ok((account, known.row.destroy()))
     }
 }
 
