@@ -126,12 +126,12 @@ impl Restored {
 
     /// Does again what is lost, each by a commit of its own; what is said of it.
     async fn again(&self, lost: &[(&str, String)]) -> Vec<String> {
-        self.commits_again(&lost.iter().map(std::slice::from_ref).collect::<Vec<_>>())
+        self.commits_again(&lost.iter().map(|event| vec![event.clone()]).collect::<Vec<_>>())
             .await
     }
 
     /// The same of several commits.
-    async fn commits_again(&self, lost: &[&[(&str, String)]]) -> Vec<String> {
+    async fn commits_again(&self, lost: &[Vec<(&str, String)>]) -> Vec<String> {
         let commits = lost.iter().zip(START.seconds()..);
         let events = commits.flat_map(|(commit, at)| commit.iter().map(move |event| (at, event)));
         let lost = events.zip(0_i64..).map(|((at, (event, resource)), n)| LogEvent {
@@ -429,26 +429,27 @@ fn c4_a_locker_that_is_held_back_again_is_granted_nothing() {
     );
     let modified = ("subscription.modified", locker);
     // What happened, commit by commit; where the subscription is then, and whether what she resumes brings the policy back.
-    let cases: [(&[&[(&str, String)]], _, bool); 6] = [
+    let cases = [
         // Of a change the log has no word on the policy.
-        (&[&[modified.clone()]], Paused, true),
-        (&[&[disabled.clone(), paused.clone()]], Paused, true),
-        (&[&[disabled.clone(), withdrawn]], Revoked, false),
+        (vec![vec![modified.clone()]], Paused, true),
+        (vec![vec![disabled.clone(), paused.clone()]], Paused, true),
+        (vec![vec![disabled.clone(), withdrawn]], Revoked, false),
         // She disabled it herself before.
-        (&[&[disabled.clone()], &[paused.clone()]], Paused, false),
+        (vec![vec![disabled.clone()], vec![paused.clone()]], Paused, false),
         // She disabled it, and enabled it again, before the pause took it.
         (
-            &[
-                &[disabled.clone()],
-                &[("policy.enabled", its)],
-                &[disabled.clone(), paused.clone()],
+            vec![
+                vec![disabled.clone()],
+                vec![("policy.enabled", its)],
+                vec![disabled.clone(), paused.clone()],
             ],
             Paused,
             true,
         ),
-        (&[&[disabled.clone(), paused], &[modified]], Paused, true),
+        (vec![vec![disabled.clone(), paused], vec![modified]], Paused, true),
     ];
-    for (commits, after, back) in cases {
+    for (commits, after, back) in &cases {
+        let (after, back) = (*after, *back);
         everywhere(|restored| async move {
             restored.put(policy(Effect::Approve, Enabled)).await;
             let locker = SubscriptionRow {
