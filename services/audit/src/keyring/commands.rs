@@ -7,6 +7,14 @@ use super::KeyId;
 use super::name::MONTH;
 use crate::rows::{PayloadKeyRow, SLOT};
 
+/// What is kept of a name; nothing yet is a row without a key.
+fn found(view: &View<'_>, id: &KeyId) -> PayloadKeyRow {
+    view.get::<PayloadKeyRow>(id).unwrap_or_else(|| PayloadKeyRow {
+        id: id.clone(),
+        ..PayloadKeyRow::default()
+    })
+}
+
 /// Destroys a key. Its row says when and why: a log that was restored may have forgotten.
 pub(super) struct DestroyKey {
     pub(super) id: KeyId,
@@ -32,10 +40,7 @@ impl Command for DestroyKey {
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
-        let row = view.get::<PayloadKeyRow>(&self.id).unwrap_or_else(|| PayloadKeyRow {
-            id: self.id.clone(),
-            ..PayloadKeyRow::default()
-        });
+        let row = found(view, &self.id);
         if row.gone() > self.generation {
             return Ok(false);
         }
@@ -106,10 +111,7 @@ impl Command for RetireThrough {
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
-        let mut row = view.get::<PayloadKeyRow>(&self.id).unwrap_or_else(|| PayloadKeyRow {
-            id: self.id.clone(),
-            ..PayloadKeyRow::default()
-        });
+        let mut row = found(view, &self.id);
         if row.generation > self.generation {
             return Ok(false);
         }
