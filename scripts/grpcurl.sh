@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The services as an operator meets them, with real processes and grpcurl 1.8.6: list, describe, health, a refusal that can
-# be read, and by hand the README's ten minutes, docs/ABDM.md and docs/REPRESENTATION.md. The story is not written down here
+# be read, and by hand the README's ten minutes and the documents that go on from there. The story is not written down here
 # a second time: its commands are taken out of these files and run as they stand, with other ports and another folder. Needs
 # `cargo build --workspace --bins`.
 set -euo pipefail
@@ -116,14 +116,24 @@ refusal() {
 # line that ends in "# OUTCOME_…" or another such word must print just that.
 story() {
     chapter 40 'Ten minutes with grpcurl' README.md
-    chapter 35 '' docs/ABDM.md
-    chapter 10 'By hand' docs/RESEARCH.md
+    chapter 50 '' docs/ABDM.md
+    chapter 30 '' docs/DECISIONS.md
+    chapter 18 'By hand' docs/RESEARCH.md
     chapter 15 'By hand' docs/REPRESENTATION.md
     chapter 20 'By hand' docs/BREAK_GLASS.md
     chapter 12 'By hand' docs/STEP_UP.md
     chapter 12 'By hand' docs/NOTICES.md
     # The last: it is about what remains of her.
     chapter 12 'By hand' docs/ERASURE.md
+}
+
+# Whatever consent can be asked has its example in the story.
+complete() {
+    local method
+    for method in $(sed -n 's/^  rpc \([A-Za-z]*\)(.*/\1/p' proto/sammati/consent/v1/*.proto); do
+        grep -qw "$method" "$work/story.sh" || die "no document has an example of $method"
+    done
+    ok "every method of consent has an example in the documents"
 }
 
 chapter() { # how many commands at least, heading (none: all), document
@@ -152,6 +162,7 @@ expect() { # what, command…
 
 by_hand() {
     story >"$work/story.sh"
+    complete
     # The checks of the steps that only set a variable; CONSENT and VKEY are checked by their use.
     cat >>"$work/story.sh" <<'CHECKS'
 [ "$(jq -r .account.state <<<"$ENROLLED")" = STATE_ACTIVE ] || die "she is not enrolled: $ENROLLED"
