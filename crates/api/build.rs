@@ -34,7 +34,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let redacted = redact::find(&compiler.descriptor_pool())?;
     let mut config = tonic_prost_build::Config::new();
     config.skip_debug(redacted.paths());
-    tonic_prost_build::configure().compile_fds_with_config(compiler.file_descriptor_set(), config)?;
+    tonic_prost_build::configure()
+        .codec_path("crate::codec::Contract")
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     for (package, code) in redacted.code() {
         // prost-build names the file like the module: `type` is a keyword.
         let path = out.join(format!("{}.rs", package.replace(".type.", ".r#type.")));

@@ -1,9 +1,10 @@
 //! The contracts as Rust: messages, clients, servers, and the descriptors with their options and comments.
 //!
-//! Everything but [`access`] and [`json`] is generated from `proto/`. The `Debug` of a message leaves out the fields that the
+//! Everything but [`access`], [`codec`] and [`json`] is generated from `proto/`. The `Debug` of a message leaves out the fields that the
 //! contract marks as PII, SECRET or LINKABLE.
 
 pub mod access;
+pub mod codec;
 #[cfg(test)]
 mod contract;
 pub mod json;

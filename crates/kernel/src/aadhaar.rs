@@ -45,15 +45,13 @@ impl AadhaarNumber {
     /// with the right check digit. Digits within a longer run of hexadecimal digits, a UUID or a dashed ABHA number do
     /// not count: one such value in some hundreds would pass by chance.
     pub fn found_in(text: &str) -> bool {
-        let text = text.as_bytes();
-        (0..text.len()).any(|at| starts_number(text, at, 3))
+        holds_number(text.as_bytes(), 3)
     }
 
     /// The same for a virtual id (VID): 16 digits in a row, or grouped 4-4-4-4. One number of 16 digits in ten passes by
     /// chance: ask only where no such number has any business.
     pub fn virtual_id_found_in(text: &str) -> bool {
-        let text = text.as_bytes();
-        (0..text.len()).any(|at| starts_number(text, at, 4))
+        holds_number(text.as_bytes(), 4)
     }
 }
 
@@ -68,6 +66,13 @@ impl fmt::Debug for AadhaarNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// Whether a number of so many groups of four digits is in `text`.
+fn holds_number(text: &[u8], groups: usize) -> bool {
+    // Most texts do not have as many digits, and counting them is all that those cost.
+    let digits = text.iter().filter(|byte| byte.is_ascii_digit()).count();
+    digits >= 4 * groups && (0..text.len()).any(|at| starts_number(text, at, groups))
 }
 
 /// Whether these are the 12 ASCII digits of a possible number.

@@ -103,6 +103,13 @@ struct Heard {
     at: Instant,
 }
 
+impl Heard {
+    /// How old the facts are by now.
+    fn now(&self) -> Duration {
+        self.age.saturating_add(self.at.elapsed())
+    }
+}
+
 impl IdentityFacts {
     /// Begins to follow the service `identity` of `[peers]`, until the shutdown of `start`.
     ///
@@ -139,6 +146,13 @@ impl IdentityFacts {
     /// The participant; `None` when identity has told of none with this id.
     pub fn participant(&self, id: &ParticipantId) -> Option<Arc<ParticipantFacts>> {
         self.read().participants.get(id).cloned()
+    }
+
+    /// Whether a participant takes part now, as `role`. For decisions, which ask often: nothing is shared for it, which two
+    /// processors at once would wait for.
+    pub fn acts_as(&self, id: &ParticipantId, role: Role) -> bool {
+        let facts = self.read();
+        facts.participants.get(id).is_some_and(|facts| facts.acts_as(role))
     }
 
     /// The ACTIVE participant of kind PROFESSIONAL that has this registration at this registry, verified. Of several the
@@ -178,10 +192,7 @@ impl IdentityFacts {
     /// How old the facts are; before the first word, how long it has been waited for.
     pub fn age(&self) -> Duration {
         let heard = self.read().heard;
-        heard.map_or_else(
-            || self.0.began.elapsed(),
-            |heard| heard.age.saturating_add(heard.at.elapsed()),
-        )
+        heard.map_or_else(|| self.0.began.elapsed(), |heard| heard.now())
     }
 
     /// Refuses when the facts are older than `bound`.
@@ -189,7 +200,8 @@ impl IdentityFacts {
     /// # Errors
     /// [`Reason::IdentityStale`].
     pub fn fresh(&self, bound: Duration) -> Result<(), Refusal> {
-        if self.as_of().is_some() && self.age() <= bound {
+        let heard = self.read().heard;
+        if heard.is_some_and(|heard| heard.now() <= bound) {
             Ok(())
         } else {
             Err(Reason::IdentityStale.into())

@@ -306,13 +306,27 @@ impl Drop for Postgres {
     }
 }
 
-/// A folder that its user owns.
+/// A folder that its user owns. It goes when this process ends, however it ends: a server that tests share is never dropped,
+/// and a cluster is 40 MB and more.
 pub(crate) fn new_folder() -> PathBuf {
     let folder = tempfile::tempdir().expect("a temporary folder").keep();
     if is_root() {
         run(Command::new("chown").arg("postgres").arg(&folder));
     }
+    remove_after_us(&folder);
     folder
+}
+
+/// Leaves a shell behind that removes `folder` when the pipe to it closes, which is when this process has ended.
+fn remove_after_us(folder: &Path) {
+    // What is left of a killed server may write for a moment yet.
+    const REMOVE: &str = r#"trap "" INT TERM; cat; for try in 1 2 3 4 5; do rm -rf -- "$1" && exit 0; sleep 1; done"#;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", REMOVE, "sh"]).arg(folder);
+    shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = shell.spawn().expect("a shell");
+    // Held as long as this process is there.
+    drop(child.stdin.map(|pipe| Box::leak(Box::new(pipe))));
 }
 
 /// Postgres refuses to run as root; and it ends when we do.
@@ -378,4 +392,39 @@ fn run(command: &mut Command) {
         "{command:?}: {}",
         String::from_utf8_lossy(&out.stderr)
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says to the process of [`the_folder_goes_with_the_process`] where to tell its folder.
+    const TELL: &str = "SAMMATI_TELL_FOLDER";
+
+    #[test]
+    fn a_process_of_the_test_below() {
+        if let Some(file) = std::env::var_os(TELL) {
+            fs::write(file, new_folder().display().to_string()).unwrap();
+            // As if it were killed: nothing is dropped.
+            std::process::abort();
+        }
+    }
+
+    #[test]
+    fn the_folder_goes_with_the_process() {
+        let told = tempfile::NamedTempFile::new().unwrap();
+        let mut process = Command::new(std::env::current_exe().unwrap());
+        process.args(["--exact", "postgres::tests::a_process_of_the_test_below"]);
+        let out = process.env(TELL, told.path()).output().unwrap();
+        assert!(!out.status.success(), "it aborts");
+        let folder = PathBuf::from(fs::read_to_string(told.path()).unwrap());
+        assert!(folder.is_absolute(), "{folder:?}");
+        for _ in 0..600 {
+            if !folder.exists() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{} is still there", folder.display());
+    }
 }

@@ -75,7 +75,7 @@ impl Directory for Follower {
     }
 
     fn is_active_as(&self, id: &ParticipantId, role: Role) -> bool {
-        self.facts.participant(id).is_some_and(|facts| facts.acts_as(role))
+        self.facts.acts_as(id, role)
     }
 }
 

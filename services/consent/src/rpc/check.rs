@@ -1,6 +1,6 @@
 //! A check: the question answered from memory, after a confirmation that began when it arrived.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,9 +28,9 @@ const CONFIRMED: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(super) struct Seen {
     /// Where a partition stood in this process before anything in it was looked at.
-    revisions: HashMap<i64, String>,
-    subjects: HashMap<AccountId, Arc<Subject>>,
-    persons: HashMap<String, Option<AccountId>>,
+    revisions: BTreeMap<i64, String>,
+    subjects: BTreeMap<AccountId, Arc<Subject>>,
+    persons: BTreeMap<String, Option<AccountId>>,
 }
 
 /// What a check found in memory.

@@ -25,9 +25,9 @@ use crate::wire::decision::{Asked, Target, as_check, parse, render};
 #[tonic::async_trait]
 impl DecisionService for Rpc {
     async fn check_access(&self, request: Request<api::CheckAccessRequest>) -> Result<Response<api::Decision>, Status> {
-        let caller = authz::caller(&request)?.clone();
+        let caller = authz::caller(&request)?;
         self.0
-            .check(&caller, request.get_ref())
+            .check(caller, request.get_ref())
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -49,8 +49,8 @@ impl DecisionService for Rpc {
         &self,
         request: Request<api::BatchCheckAccessRequest>,
     ) -> Result<Response<api::BatchCheckAccessResponse>, Status> {
-        let caller = authz::caller(&request)?.clone();
-        let decided = self.0.check_all(&caller, request.get_ref()).await;
+        let caller = authz::caller(&request)?;
+        let decided = self.0.check_all(caller, request.get_ref()).await;
         decided.map(Response::new).map_err(error::status)
     }
 
@@ -68,8 +68,8 @@ impl DecisionService for Rpc {
         &self,
         request: Request<api::ExplainAccessRequest>,
     ) -> Result<Response<api::ExplainAccessResponse>, Status> {
-        let caller = authz::caller(&request)?.clone();
-        let explained = self.0.explain(&caller, request.get_ref()).await;
+        let caller = authz::caller(&request)?;
+        let explained = self.0.explain(caller, request.get_ref()).await;
         explained.map(Response::new).map_err(error::status)
     }
 
