@@ -15,17 +15,23 @@ use crate::tree::Tree;
 const AT_ONCE: u64 = 4;
 
 impl Log {
-    /// Makes postings whenever the log has grown, until `stop`.
+    /// Makes postings whenever another run of leaves is full, until `stop`.
     pub async fn follow(&self, stop: CancellationToken) {
         let mut grown = self.grown.subscribe();
         loop {
-            if let Err(refusal) = self.post().await {
+            let posted = self.post_all().await.unwrap_or_else(|refusal| {
                 // Nothing is lost by it: what has no postings yet is looked through.
                 tracing::warn!(reason = refusal.reason.as_str(), "cannot make postings; trying again");
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = grown.changed() => {}
+                0
+            });
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = grown.changed() => {}
+                }
+                if *grown.borrow_and_update() / RUN > posted {
+                    break;
+                }
             }
         }
     }
@@ -35,6 +41,11 @@ impl Log {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
     pub async fn post(&self) -> Result<(), Refusal> {
+        self.post_all().await.map(drop)
+    }
+
+    /// The same; tells how many runs have postings then.
+    async fn post_all(&self) -> Result<u64, Refusal> {
         loop {
             let head = self.head().await?;
             let (reach, tree) = (head.reach(), Tree::of(&head).map_err(|_| Reason::Internal)?);
@@ -46,7 +57,7 @@ impl Log {
                 let end = runs.min(reach.posted + AT_ONCE).min(reach.merged + FAN);
                 self.post_runs(reach.posted, end, head.cleared).await?;
             } else {
-                return Ok(());
+                return Ok(reach.posted);
             }
         }
     }
