@@ -119,9 +119,13 @@ fn time_of(key: &[u8]) -> Option<[u8; 6]> {
 mod tests {
     use std::collections::HashSet;
 
+    use futures::future::join_all;
     use proptest::prelude::*;
+    use sammati_kernel::Clock;
 
     use super::*;
+    use crate::rows::event_key;
+    use crate::testing::{logs, received};
 
     fn key(time: u8, id: u8) -> Vec<u8> {
         [[0, 0, 0, 0, 0, time], [7, 0, 0, 0, 0, 0]]
@@ -173,5 +177,25 @@ mod tests {
         let timeless = [&TIMELESS[..], &[0x70; 10]].concat();
         assert!(!seen.is_new(&timeless));
         assert!(seen.is_new(&key(100, 100)), "and it moved nothing");
+    }
+
+    /// However many bring an event at once it is there once, and after a start it is looked for.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a1_an_event_that_several_bring_is_there_once() {
+        for replicas in logs().await {
+            let log = &replicas.logs[0];
+            let received = [received(replicas.clock.now())];
+            let told = (0..20).map(|_| log.append("consent", &received, Vec::new()));
+            for appended in join_all(told).await {
+                assert_eq!(appended.unwrap().placed[0].index, 0);
+            }
+            let key = event_key(&received[0].event.event_id);
+            let fresh = Seen::default();
+            fresh.read(&log.store).await.unwrap();
+            assert!(!fresh.is_new(&key));
+            let mut later = u128::from_be_bytes(key.try_into().unwrap());
+            later += 1 << 80;
+            assert_eq!(fresh.is_new(&later.to_be_bytes()), log.store.path().is_some());
+        }
     }
 }

@@ -194,10 +194,15 @@ impl Merge {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use sammati_kernel::Clock;
+
     use super::super::Tag;
     use super::*;
     use crate::head::Begin;
-    use crate::testing::stores;
+    use crate::testing::{logs, received, stores};
 
     /// The head of the log as it was before there were postings.
     struct Forget;
@@ -255,6 +260,34 @@ mod tests {
                 let leaves: Vec<_> = found.into_iter().map(|(_, leaf)| leaf).collect();
                 assert!(leaves.into_iter().eq((0..FAN).map(|run| run * RUN + first)));
             }
+        }
+    }
+
+    /// Nobody has to ask, and it may become full in the middle of a call.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_run_has_postings_once_it_is_full() {
+        for replicas in logs().await {
+            let (log, stop) = (&replicas.logs[0], CancellationToken::new());
+            let following = tokio::spawn({
+                let (log, stop) = (Arc::clone(log), stop.clone());
+                async move { log.follow(stop).await }
+            });
+            for runs in 1..3 {
+                for _ in 0..2 {
+                    let events: Vec<_> = (0..RUN / 2 + 1).map(|_| received(replicas.clock.now())).collect();
+                    log.append("consent", &events, Vec::new()).await.unwrap();
+                }
+                let posted = async {
+                    while log.head().await.unwrap().posted < runs {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                tokio::time::timeout(Duration::from_secs(30), posted)
+                    .await
+                    .expect("it is posted");
+            }
+            stop.cancel();
+            following.await.unwrap();
         }
     }
 }
