@@ -47,6 +47,16 @@ impl Key {
         self.seal_with(nonce, aad, plain)
     }
 
+    /// Random nonces for [`Self::seal_with`]: the system is asked once for all of them.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn nonces(count: usize) -> Result<Vec<[u8; NONCE_LEN]>, ring::error::Unspecified> {
+        let mut nonces = vec![[0; NONCE_LEN]; count];
+        SystemRandom::new().fill(nonces.as_flattened_mut())?;
+        Ok(nonces)
+    }
+
     /// The same with a given nonce, which must never be used twice with this key.
     ///
     /// # Errors
@@ -59,10 +69,12 @@ impl Key {
     ) -> Result<Vec<u8>, ring::error::Unspecified> {
         let mut out = Vec::with_capacity(NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
         out.extend_from_slice(&nonce);
-        let mut body = plain.to_vec();
-        self.aead()?
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut body)?;
-        out.append(&mut body);
+        out.extend_from_slice(plain);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self
+            .aead()?
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), &mut out[NONCE_LEN..])?;
+        out.extend_from_slice(tag.as_ref());
         Ok(out)
     }
 
@@ -137,5 +149,16 @@ mod tests {
             bent[i] ^= 1;
             assert_eq!(key.open(b"context", &bent), None);
         }
+    }
+
+    #[test]
+    fn nonces_are_drawn_each_by_itself() {
+        let nonces = Key::nonces(100).unwrap();
+        let distinct: std::collections::HashSet<_> = nonces.iter().collect();
+        assert_eq!(distinct.len(), 100);
+        let key = Key::generate().unwrap();
+        let sealed = key.seal_with(nonces[7], b"context", b"plain").unwrap();
+        assert_eq!(sealed[..NONCE_LEN], nonces[7]);
+        assert_eq!(key.open(b"context", &sealed).as_deref(), Some(&b"plain"[..]));
     }
 }

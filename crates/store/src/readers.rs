@@ -116,6 +116,13 @@ fn once<T>(
     result
 }
 
+/// A look-up value by itself.
+#[derive(diesel::QueryableByName)]
+struct Value {
+    #[diesel(sql_type = diesel::sql_types::Binary)]
+    value: Vec<u8>,
+}
+
 /// What can be read.
 pub struct Reader<'a> {
     conn: &'a mut AnyConn,
@@ -202,6 +209,20 @@ impl Reader<'_> {
         let values = [value.into(), before.into(), limit.into()];
         let rows: Vec<Raw> = on_conn!(&mut *self.conn, |c| prepared(&text, &values).load(c))?;
         rows.into_iter().map(stored).collect()
+    }
+
+    /// The greatest value in `column` below a value, of all records of `slot`'s partition.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn last_below<R: Record>(&mut self, slot: Slot, column: &str, value: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let name = R::TABLE.name;
+        let text = format!(
+            "SELECT {column} AS value FROM {name} WHERE {column}<? AND partition=? ORDER BY {column} DESC LIMIT 1"
+        );
+        let values = [value.into(), self.shared.partitions.of(slot).into()];
+        let rows: Vec<Value> = on_conn!(&mut *self.conn, |c| prepared(&text, &values).load(c))?;
+        Ok(rows.into_iter().next().map(|row| row.value))
     }
 
     /// All records of a table, by partition and key, after the given place. For snapshots and checks, not for calls.

@@ -1,5 +1,6 @@
 //! What the lanes, the readers and the confirmation of one store share.
 
+use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) recovers: bool,
     heads: RwLock<HashMap<i64, Known>>,
     caches: Mutex<Vec<Arc<dyn Invalidate>>>,
+    beside: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
     changed: watch::Sender<u64>,
     /// Whether the database serves, as the last confirmation found it.
     pub(crate) readiness: watch::Sender<Result<(), String>>,
@@ -85,6 +87,7 @@ impl Shared {
             recovers: false,
             heads: RwLock::default(),
             caches: Mutex::default(),
+            beside: Mutex::default(),
             changed,
             readiness: watch::channel(Ok(())).0,
             _lock: lock,
@@ -93,6 +96,17 @@ impl Shared {
 
     pub(crate) fn add_cache(&self, cache: Arc<dyn Invalidate>) {
         self.caches.lock().unwrap_or_else(PoisonError::into_inner).push(cache);
+    }
+
+    pub(crate) fn beside<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = beside.get(&TypeId::of::<T>()).cloned();
+        if let Some(known) = known.and_then(|known| known.downcast().ok()) {
+            return known;
+        }
+        let made = Arc::new(make());
+        beside.insert(TypeId::of::<T>(), Arc::clone(&made) as _);
+        made
     }
 
     /// Takes over what a lane committed or a confirmation saw: first the caches, then the heads.

@@ -1,6 +1,7 @@
 //! One statement over many rows, for both databases: the text is the same but for how the rows are spelled.
 //!
-//! SQLite gets `(VALUES (…), …)` padded with NULL rows to a power of two, so that few texts exist and stay prepared.
+//! SQLite gets `(VALUES (…), …)` padded with NULL rows to a power of two, so that few texts exist and stay prepared. Of what
+//! is the same in all rows, as the partition mostly is, the first row's value is named in the others instead of bound again.
 //! Postgres gets `unnest($1, $2, …)`: one text for any number of rows. The rows are called `v`, their columns
 //! `column1`, `column2`, … on both. Where a transaction keeps to one partition, Postgres gets `VALUES` too, and the
 //! partition by itself: whoever plans the statement sees where it runs.
@@ -59,6 +60,8 @@ pub(crate) struct Rows<'a, Sql> {
     arrays: Vec<ColumnOf<'a>>,
     /// The one partition that all rows are of, where the statement is to say so.
     partition: Option<i64>,
+    /// Which columns have one value in all rows, of those that [`COMMON`] names.
+    common: [bool; COMMON.len()],
     _sql: PhantomData<Sql>,
 }
 
@@ -90,9 +93,21 @@ impl<'a, Sql> Rows<'a, Sql> {
             cells,
             arrays: columns.map(|(i, kind)| column(*kind, cells, i)).collect(),
             partition: if one_partition { only_partition(cells) } else { None },
+            common: std::array::from_fn(|i| is_common(head, cells, i)),
             _sql: PhantomData,
         }
     }
+}
+
+/// The names of the first row's values, for the columns that mostly have one value in all rows: partition, version and format.
+const COMMON: [&str; 4] = ["?1", "", "?3", "?4"];
+
+/// Whether the rows have one number in column `i`, and what makes rows different does not hang upon it. The versions of rows
+/// that are changed are alike by chance only, and each case has a text of its own.
+fn is_common(head: &str, cells: &[Vec<Cell>], i: usize) -> bool {
+    let may_be = !COMMON[i].is_empty() && (i != 2 || head.starts_with("INSERT"));
+    let first = cells.first().and_then(|row| row.get(i));
+    may_be && matches!(first, Some(Cell::Int(Some(_)))) && cells.iter().all(|row| row.get(i) == first)
 }
 
 /// The partition that all rows are of, if it is one.
@@ -141,13 +156,17 @@ impl<Sql> QueryFragment<Sqlite> for Rows<'_, Sql> {
                 if i > 0 {
                     out.push_sql(",");
                 }
-                bind(&mut out, *kind, self.cells.get(n).map(|row| &row[i]))?;
+                match self.common.get(i) {
+                    Some(true) if n > 0 => out.push_sql(COMMON[i]),
+                    _ => bind(&mut out, *kind, self.cells.get(n).map(|row| &row[i]))?,
+                }
             }
             out.push_sql(")");
         }
         out.push_sql(") AS v ");
         if self.inserts() {
-            out.push_sql(NOT_PADDED);
+            // A key: it is bound in every row.
+            out.push_sql("WHERE column2 IS NOT NULL ");
         }
         out.push_sql(self.tail);
         self.tells(out);
@@ -318,6 +337,42 @@ mod tests {
             spelled("INSERT INTO x(partition,id) ", "", &three, true),
             "INSERT INTO x(partition,id) VALUES ($1::bigint,$2::bytea),($3,$4),($5,$6),($7,$8) ON CONFLICT DO NOTHING"
         );
+    }
+
+    /// What SQLite is asked, and how many values are bound in it.
+    fn spelled_for_sqlite(head: &str, tail: &str, rows: &[[Cell; 4]]) -> (String, usize) {
+        let cells: Vec<Vec<Cell>> = rows.iter().map(|row| row.to_vec()).collect();
+        let kinds = [Kind::Int, Kind::Bytes, Kind::Int, Kind::Int];
+        let rows = Rows::<(BigInt, Binary)>::new(head, tail, &kinds, &cells, false);
+        let text = diesel::debug_query::<Sqlite, _>(&rows).to_string();
+        let (text, binds) = text.split_once(" -- binds: ").unwrap();
+        (
+            text.to_owned(),
+            binds.matches("Some").count() + binds.matches("None").count(),
+        )
+    }
+
+    #[test]
+    fn what_all_rows_have_is_bound_once_on_sqlite() {
+        let row = |partition: i64, id: &[u8], version: i64, format: i64| -> [Cell; 4] {
+            [partition.into(), id.into(), version.into(), format.into()]
+        };
+        let insert = |rows: &[[Cell; 4]]| spelled_for_sqlite("INSERT INTO x ", "", rows);
+        let three = [row(3, b"a", 1, 2), row(3, b"b", 1, 2), row(3, b"c", 1, 2)];
+        assert_eq!(
+            insert(&three),
+            (
+                "INSERT INTO x SELECT * FROM (VALUES (?,?,?,?),(?1,?,?3,?4),(?1,?,?3,?4),(?1,?,?3,?4)) AS v \
+                 WHERE column2 IS NOT NULL "
+                    .to_owned(),
+                7
+            )
+        );
+        let (several, _) = insert(&[row(3, b"a", 1, 2), row(4, b"b", 1, 2)]);
+        assert!(several.contains("VALUES (?,?,?,?),(?,?,?3,?4))"), "{several}");
+        let (changed, binds) = spelled_for_sqlite("UPDATE x FROM ", "WHERE x.id=v.column2", &three[..2]);
+        assert!(changed.contains("VALUES (?,?,?,?),(?1,?,?,?4))"), "{changed}");
+        assert_eq!(binds, 6);
     }
 
     #[test]

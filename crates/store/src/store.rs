@@ -386,6 +386,11 @@ impl Store {
         cache
     }
 
+    /// What this process knows of the database beside it: one of each type, whoever asks, for as long as the database is open.
+    pub fn beside<T: std::any::Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        self.shared.beside(make)
+    }
+
     /// Where the feed of a slot's partition stands, as far as this process knows.
     pub fn head(&self, slot: Slot) -> Option<Head> {
         self.shared.head(self.shared.partitions.of(slot))

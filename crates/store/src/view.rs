@@ -223,6 +223,18 @@ impl<'a> View<'a> {
         row.body.as_deref().and_then(|body| self.read(body))
     }
 
+    /// Whether the record with this key was asked for: a command may leave out what it knows that it need not read.
+    pub fn is_loaded<R: Record>(&self, key: &[u8]) -> bool {
+        let rows = self.loaded.rows.get(&(R::TABLE.name, self.partition));
+        rows.is_some_and(|rows| rows.contains_key(key))
+    }
+
+    /// The same for a group.
+    pub fn is_group_loaded<R: Record>(&self, column: &'static str, value: &[u8]) -> bool {
+        let groups = self.loaded.groups.get(&(R::TABLE.name, column, self.partition));
+        groups.is_some_and(|groups| groups.contains_key(value))
+    }
+
     /// The records of a group that was asked for, in the order of their keys.
     pub fn group<R: Record>(&self, column: &'static str, value: &[u8]) -> Vec<R> {
         let groups = self.loaded.groups.get(&(R::TABLE.name, column, self.partition));

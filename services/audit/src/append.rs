@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use sammati_api::audit::v1::EventSource;
 use sammati_kernel::{Fact, Micros, Reason, Refusal, Slot};
-use sammati_store::{Command, Keys, Record, View};
+use sammati_store::{Command, Keys, Record, Store, View};
 
-use crate::entry::Entry;
+use crate::entry::{Accepted, Entry};
+use crate::erase::Ended;
 use crate::keyring;
 use crate::rows::{ErasureRow, LeafRow, LogRow, SLOT, SourceRow, SubjectRow};
 use crate::sealing::late;
+use crate::seen::Seen;
 use crate::succession::{SuccessionRow, sealed};
 use crate::tree::{Tree, frozen};
 
@@ -136,6 +138,28 @@ pub(crate) struct Append {
     pub entries: Vec<Entry>,
     /// Where they come from, if from a feed: each partition once, one stretch's entries after the other's.
     pub stretches: Arc<Vec<Stretch>>,
+    /// What need not be read.
+    pub known: Arc<Known>,
+}
+
+/// What is known without reading: it spares an append most of what it would look for.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Whose keys may have ended.
+    pub ended: Ended,
+    /// Which events may be there.
+    pub seen: Seen,
+}
+
+impl Known {
+    /// Begins with what is in the log in `store`.
+    ///
+    /// # Errors
+    /// `STORAGE_UNAVAILABLE`.
+    pub(crate) async fn read(&self, store: &Store) -> Result<(), Refusal> {
+        self.ended.read(store).await?;
+        self.seen.read(store).await
+    }
 }
 
 /// Does `what`, and appends the event that says so if it did something: both or neither.
@@ -201,6 +225,13 @@ pub struct Appended {
     pub next_positions: Vec<i64>,
 }
 
+impl Appended {
+    /// The size of the smallest tree that has all of them.
+    pub(crate) fn size(&self) -> u64 {
+        self.placed.iter().map(|placed| placed.index + 1).max().unwrap_or(0)
+    }
+}
+
 impl Command for Append {
     type Answer = Appended;
     const NAME: &'static str = "audit.append";
@@ -223,9 +254,13 @@ impl Command for Append {
         keys.row::<LogRow>(LogRow::KEY);
         keys.row::<SuccessionRow>(SuccessionRow::SEALED);
         for entry in &self.entries {
-            keys.group::<LeafRow>("event_id", entry.key());
+            if !self.known.seen.is_new(entry.key()) {
+                keys.group::<LeafRow>("event_id", entry.key());
+            }
             if !entry.subject.is_empty() {
                 keys.row::<SubjectRow>(entry.subject.clone());
+            }
+            if !entry.subject.is_empty() && self.known.ended.may_have(&entry.sealed_under) {
                 keys.row::<ErasureRow>(entry.sealed_under.clone());
             }
         }
@@ -262,7 +297,11 @@ impl Append {
     fn find(&self, view: &View<'_>) -> Result<Vec<Option<Placed>>, Refusal> {
         let mut found = Vec::with_capacity(self.entries.len());
         for entry in &self.entries {
-            let known = view.group::<LeafRow>("event_id", entry.key()).pop();
+            let known = match view.is_group_loaded::<LeafRow>("event_id", entry.key()) {
+                true => view.group::<LeafRow>("event_id", entry.key()).pop(),
+                // It is new, and whoever brings it again in this batch looks for it.
+                false => None,
+            };
             found.push(known.map(|row| entry.same_as(&row)).transpose()?);
         }
         Ok(found)
@@ -286,19 +325,20 @@ impl Append {
         let mut tree = Tree::of(log).map_err(damaged)?;
         log.accept_time = log.accept_time.max(view.now().0);
         let accepted = Micros(log.accept_time);
-        let month = keyring::month(accepted);
+        let (month, time) = (keyring::month(accepted), Accepted::at(accepted));
         let mut hashes = Vec::with_capacity(placed.len());
         for (entry, place) in self.entries.iter().zip(placed).filter(|(_, place)| place.is_none()) {
             // The clearing of her rows goes by what was there when it began: nothing comes after it under the key of before.
-            let erasure = match entry.subject.is_empty() {
-                true => None,
-                false => view.get::<ErasureRow>(&entry.sealed_under),
+            let erasure = match view.is_loaded::<ErasureRow>(&entry.sealed_under) {
+                true => view.get::<ErasureRow>(&entry.sealed_under),
+                // What ends one marks it before it is loaded itself: until then there is none.
+                false => None,
             };
             if entry.is_late(erasure.as_ref(), &month) {
                 return Err(late());
             }
             let index = tree.size() + hashes.len() as u64;
-            let row = entry.row(index, accepted, chain(view, entry, index));
+            let row = entry.row(index, &time, chain(view, entry, index));
             let hash = row.hash();
             hashes.push(hash);
             view.put(&row);

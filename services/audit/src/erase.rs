@@ -8,6 +8,7 @@
 
 mod again;
 mod book;
+mod ended;
 mod execute;
 mod rounds;
 mod survey;
@@ -23,6 +24,7 @@ use sammati_server::event::{Draft, system};
 use sammati_store::RequestKey;
 
 use self::book::{Asked, Book, BookMonth};
+pub(crate) use self::ended::Ended;
 pub use self::rounds::Rounds;
 use crate::keyring::{self, MONTH, SUBJECT};
 use crate::log::{Log, SERVICE};

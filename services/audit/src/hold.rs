@@ -56,7 +56,7 @@ impl Log {
     ) -> Result<HoldRow, Refusal> {
         match self.store.run(command, Some(key)).await? {
             Outcome::Fresh(row) => {
-                self.has_grown();
+                self.has_grown(0);
                 Ok(row)
             }
             Outcome::Known(id) => {

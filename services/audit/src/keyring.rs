@@ -5,6 +5,7 @@
 //! destroyed, or retired because she is to be erased, is sealed under a key of the next generation, which the leaf names.
 
 mod commands;
+mod known;
 mod name;
 #[cfg(test)]
 mod tests;
@@ -13,19 +14,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use prost::Message;
-use quick_cache::sync::Cache;
 use ring::digest::{SHA256, digest};
 use sammati_api::audit::v1::{Leaf, Payload};
 use sammati_kernel::{Key, Micros, Reason, Refusal};
 use sammati_store::{Reader, Store};
 
 use self::commands::{CreateKeys, DestroyKey, Retire, RetireThrough};
+use self::known::Known;
 pub(crate) use self::name::{MONTH, SUBJECT, generation, month, month_key, month_of, subject_key, subject_key_of};
 use self::name::{class_name, key_ids};
 use crate::rows::{PayloadKeyRow, SLOT};
-
-/// How many unwrapped keys are kept in memory.
-const CACHED: usize = 64 * 1024;
 
 /// What a key is the key of.
 type KeyId = Vec<u8>;
@@ -37,7 +35,7 @@ type LiveKeys = BTreeMap<KeyId, Arc<[Held]>>;
 pub struct Keyring {
     store: Store,
     wrap: Key,
-    cache: Cache<KeyId, Arc<[Held]>>,
+    known: Arc<Known>,
 }
 
 /// A key that lives, and how many of its name were before it.
@@ -62,9 +60,9 @@ impl Keyring {
     /// The keys in `store`, wrapped under `kek`.
     pub fn new(store: Store, kek: &Key) -> Self {
         Self {
+            known: store.beside(|| Known::of(&store)),
             store,
             wrap: kek.derive("audit payload keys"),
-            cache: Cache::new(CACHED),
         }
     }
 
@@ -74,23 +72,24 @@ impl Keyring {
     /// # Errors
     /// `STORAGE_UNAVAILABLE` when the key database is away.
     pub async fn seal(&self, now: Micros, events: &mut [(Leaf, &Payload)]) -> Result<Vec<Vec<u8>>, Refusal> {
+        let month = month(now);
         for (leaf, _) in events.iter_mut() {
-            leaf.key_id = format!("{}/{}", class_name(leaf.class), month(now));
+            leaf.key_id = [class_name(leaf.class), "/", month.as_str()].concat();
         }
-        let ids: BTreeSet<KeyId> = events.iter().flat_map(|(leaf, _)| key_ids(leaf)).collect();
-        let keys = self.keys(ids, true).await?;
-        for (leaf, _) in events.iter_mut() {
-            let [subject, _] = key_ids(leaf);
-            let present = keys.get(&subject).and_then(|held| held.last());
-            if let Some(held) = present.filter(|held| held.generation > 0) {
-                leaf.key_id = format!("{}/{}", leaf.key_id, held.generation);
-            }
-        }
+        let names: Vec<_> = events.iter().map(|(leaf, _)| key_ids(leaf)).collect();
+        let keys = self.keys(names.iter().flatten().cloned().collect(), true).await?;
+        let nonces = Key::nonces(events.len()).map_err(|_| Reason::Internal)?;
         let mut sealed = Vec::with_capacity(events.len());
-        for (leaf, payload) in events {
-            let key = key_of(leaf, &keys).ok_or(Reason::Internal)?;
-            let bytes = key
-                .seal(&bound(leaf), &payload.encode_to_vec())
+        for (((leaf, payload), [subject, month]), nonce) in events.iter_mut().zip(&names).zip(nonces) {
+            let present = |id| keys.get(id)?.last();
+            let (Some(subject), Some(month)) = (present(subject), present(month)) else {
+                return Err(Reason::Internal.into());
+            };
+            if subject.generation > 0 {
+                leaf.key_id = format!("{}/{}", leaf.key_id, subject.generation);
+            }
+            let bytes = key_under(subject, month)
+                .seal_with(nonce, &bound(leaf), &payload.encode_to_vec())
                 .map_err(|_| Reason::Internal)?;
             leaf.payload_hash = digest(&SHA256, &bytes).as_ref().to_vec();
             sealed.push(bytes);
@@ -108,9 +107,13 @@ impl Keyring {
         Ok(sealed.iter().map(|(leaf, bytes)| open(leaf, bytes, &keys)).collect())
     }
 
-    /// The keys of `ids`; with `create` all of them, else those that there are. Which there are the database says each time,
-    /// for another replica may have destroyed one: memory only saves the unwrapping.
+    /// The keys of `ids`; with `create` all of them, else those that there are.
     async fn keys(&self, mut ids: BTreeSet<KeyId>, create: bool) -> Result<LiveKeys, Refusal> {
+        let changes = self.known.changes();
+        let mut keys = self.known.take(&mut ids);
+        if ids.is_empty() {
+            return Ok(keys);
+        }
         let asked: Vec<_> = ids.iter().map(|id| (SLOT, id.clone())).collect();
         let mut rows: Vec<_> = self
             .store
@@ -126,14 +129,17 @@ impl Keyring {
             }
             rows.extend(self.create(ids.into_iter().collect()).await?);
         }
-        let held = rows.into_iter().map(|row| (row.id.clone(), self.held(&row)));
-        Ok(held.collect())
+        for row in rows {
+            let held = self.held(&row, changes);
+            keys.insert(row.id, held);
+        }
+        Ok(keys)
     }
 
-    /// The keys of a row that live, the present one last.
-    fn held(&self, row: &PayloadKeyRow) -> Arc<[Held]> {
+    /// The keys of a row that live, the present one last; it was read after so many `changes`.
+    fn held(&self, row: &PayloadKeyRow, changes: u64) -> Arc<[Held]> {
         let live = row.live().map(|(generation, _)| generation);
-        let known = self.cache.get(&row.id);
+        let known = self.known.get(&row.id);
         if let Some(held) = known.filter(|held| held.iter().map(|held| held.generation).eq(live)) {
             return held;
         }
@@ -142,9 +148,10 @@ impl Keyring {
             Some(Held { key, generation })
         });
         let held: Arc<[Held]> = unwrapped.collect();
-        match held.is_empty() {
-            true => drop(self.cache.remove(&row.id)),
-            false => self.cache.insert(row.id.clone(), Arc::clone(&held)),
+        match held.last() {
+            Some(last) if last.generation == row.generation => self.known.keep(&row.id, &held, changes),
+            // Without a present key there is another row as soon as something is sealed.
+            _ => self.known.remove(&row.id),
         }
         held
     }
@@ -180,7 +187,7 @@ impl Keyring {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
     pub(crate) async fn retire(&self, id: &[u8]) -> Result<i64, Refusal> {
-        self.store.apply(Retire(id.to_vec())).await
+        self.known.change(&self.store, id, Retire(id.to_vec())).await
     }
 
     /// Has nothing sealed any more under the keys of this name up to the generation, as it was before a restore; tells
@@ -189,8 +196,11 @@ impl Keyring {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
     pub(crate) async fn retire_through(&self, id: &[u8], generation: i64) -> Result<bool, Refusal> {
-        let id = id.to_vec();
-        self.store.apply(RetireThrough { id, generation }).await
+        let retire = RetireThrough {
+            id: id.to_vec(),
+            generation,
+        };
+        self.known.change(&self.store, id, retire).await
     }
 
     /// How many keys of this name were before the present one.
@@ -215,9 +225,7 @@ impl Keyring {
             at: gone.at,
             basis: gone.basis.to_owned(),
         };
-        let destroyed = self.store.apply(destroy).await?;
-        self.cache.remove(id);
-        Ok(destroyed)
+        self.known.change(&self.store, id, destroy).await
     }
 
     /// Lets nothing of what was destroyed stay behind in the files of the key database.
@@ -304,8 +312,12 @@ fn key_of(leaf: &Leaf, keys: &LiveKeys) -> Option<Key> {
     let mut live = keys.get(&subject)?.iter();
     let subject = live.find(|held| held.generation == generation(leaf))?;
     let month = keys.get(&month)?.last()?;
-    let bytes = subject.key.mac("payload key", month.key.bytes());
-    Some(Key::from_bytes(bytes))
+    Some(key_under(subject, month))
+}
+
+/// The key of a payload: of its subject's and its month's.
+fn key_under(subject: &Held, month: &Held) -> Key {
+    Key::from_bytes(subject.key.mac("payload key", month.key.bytes()))
 }
 
 /// What a sealed payload is bound to: it opens beside its own leaf alone.

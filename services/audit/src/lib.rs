@@ -25,6 +25,7 @@ mod retention;
 pub mod rows;
 mod rpc;
 mod sealing;
+mod seen;
 mod service;
 mod sources;
 mod stats;

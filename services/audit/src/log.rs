@@ -13,7 +13,7 @@ use sammati_store::{Command, Location, Store};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
-use crate::append::{Append, Appended, Stretch, Told, sources};
+use crate::append::{Append, Appended, Known, Stretch, Told, sources};
 use crate::entry::Entry;
 use crate::head::{Begin, Freeze};
 use crate::keyring::{self, Keyring, Opened};
@@ -21,7 +21,7 @@ use crate::keys::{self, LogKeys, Replace};
 use crate::rows::{LeafRow, LogKeyRow, LogRow, SLOT, event_key};
 use crate::sealing::Sealings;
 use crate::stats::Stats;
-use crate::tags::Tagger;
+use crate::tags::{Made, Tagger};
 use crate::tree::frozen;
 use crate::witnesses::Witnesses;
 
@@ -44,7 +44,10 @@ pub struct Log {
     origin: String,
     pub(crate) keyring: Keyring,
     tags: Tagger,
-    pub(crate) grown: watch::Sender<()>,
+    /// How many leaves there are at least, as far as this process knows.
+    pub(crate) grown: watch::Sender<u64>,
+    /// Whose keys may have ended.
+    pub(crate) known: Arc<Known>,
     /// Wakes when this process signs.
     pub(crate) newly_signed: watch::Sender<()>,
     pub(crate) stats: Stats,
@@ -118,10 +121,12 @@ impl Log {
         if replaced {
             log.replaced(history.len() as u64).await?;
         }
+        log.known.read(&log.store).await.map_err(OpenError::Head)?;
         Ok(log)
     }
 
     fn of(store: Store, keyring: Keyring, keys: LogKeys, (id, origin): (&str, &str), lookup: &Key) -> Self {
+        let known = store.beside(Known::default);
         Self {
             store,
             keys,
@@ -130,7 +135,8 @@ impl Log {
             origin: origin.to_owned(),
             keyring,
             tags: Tagger::new(lookup, origin),
-            grown: watch::channel(()).0,
+            grown: watch::channel(0).0,
+            known,
             newly_signed: watch::channel(()).0,
             stats: Stats::default(),
             witnesses: Witnesses::default(),
@@ -221,13 +227,17 @@ impl Log {
             let entries = self
                 .sealed(service, events, &stretches, None, sealings.is_again())
                 .await?;
-            let stretches = Arc::clone(&stretches);
-            match self.store.apply(Append { entries, stretches }).await {
+            let append = Append {
+                entries,
+                stretches: Arc::clone(&stretches),
+                known: Arc::clone(&self.known),
+            };
+            match self.store.apply(append).await {
                 Err(refusal) if sealings.another_after(&refusal) => {}
                 appended => break appended?,
             }
         };
-        self.grown.send_replace(());
+        self.has_grown(appended.size());
         for (placed, received) in appended.placed.iter().zip(events) {
             // The id was made in the commit at the source.
             let made = received
@@ -253,6 +263,7 @@ impl Log {
         Ok(Append {
             entries,
             stretches: Arc::default(),
+            known: Arc::clone(&self.known),
         })
     }
 
@@ -276,9 +287,9 @@ impl Log {
         }
     }
 
-    /// Tells who waits that something was appended.
-    pub(crate) fn has_grown(&self) {
-        self.grown.send_replace(());
+    /// Tells who waits that something was appended: there are so many leaves at least.
+    pub(crate) fn has_grown(&self, size: u64) {
+        self.grown.send_modify(|known| *known = size.max(*known));
     }
 
     /// Seals events and makes them ready to be appended; `careful`ly, so that they are not late but for what happens now.
@@ -291,13 +302,17 @@ impl Log {
         careful: bool,
     ) -> Result<Vec<Entry>, Refusal> {
         let nothing = audit::Payload::default();
+        let mut made = Made::default();
         let mut leaves: Vec<_> = events
             .iter()
             .zip(sources(service, stretches))
             .map(|(received, source)| {
                 let payload = received.event.payload.as_ref().unwrap_or(&nothing);
                 let mut leaf = header(&received.event, source);
-                leaf.subject_tag = tag.clone().unwrap_or_else(|| self.tags.subject(&payload.subject));
+                leaf.subject_tag = match &tag {
+                    Some(tag) => tag.clone(),
+                    None => self.tags.subject_of(payload, &mut made),
+                };
                 (leaf, payload)
             })
             .collect();
@@ -307,12 +322,12 @@ impl Log {
         };
         let sealed = self.keyring.seal(now, &mut leaves).await?;
         let entries = leaves
-            .iter()
+            .into_iter()
             .zip(sealed)
             .zip(events)
             .map(|(((header, payload), sealed), received)| {
                 let digest = self.tags.digest(&received.body);
-                Entry::new(header, sealed, digest, self.tags.of(payload))
+                Entry::new(header, sealed, digest, self.tags.of(payload, &mut made))
             });
         Ok(entries.collect())
     }
@@ -341,8 +356,8 @@ impl Log {
             what: what.clone(),
             append,
         };
-        if self.apply_with(&event, &tag, told).await?.is_some() {
-            self.has_grown();
+        if let Some(appended) = self.apply_with(&event, &tag, told).await? {
+            self.has_grown(appended.size());
             self.stats.appended(Duration::ZERO);
         }
         Ok(())

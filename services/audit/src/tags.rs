@@ -1,5 +1,7 @@
 //! Keyed hashes: what events are looked up by, without keeping what they are about.
 
+use std::collections::HashMap;
+
 use sammati_api::audit::v1 as audit;
 use sammati_kernel::{Key, Mac};
 
@@ -7,6 +9,14 @@ use crate::rows::{Name, role};
 
 /// Bytes of an event's digest.
 const DIGEST: usize = 16;
+
+/// Look-up values that are made already: events that are told together name the same participants, and mostly what their
+/// subjects did themselves.
+#[derive(Default)]
+pub(crate) struct Made<'a>(HashMap<&'a str, Name>);
+
+/// What names of accounts begin with.
+const ACCOUNTS: &str = "accounts/";
 
 /// Makes the keyed hashes that events are looked up by.
 pub struct Tagger {
@@ -32,10 +42,19 @@ impl Tagger {
         }
     }
 
+    /// The tag of a payload's subject in the leaf.
+    pub(crate) fn subject_of<'a>(&self, payload: &'a audit::Payload, made: &mut Made<'a>) -> Vec<u8> {
+        let (name, tag) = (payload.subject.as_str(), self.subject(&payload.subject));
+        if let Some(begin) = tag.first_chunk().filter(|_| name.starts_with(ACCOUNTS)) {
+            made.0.insert(name, *begin);
+        }
+        tag
+    }
+
     /// The look-up value of a name, whatever it is the name of. An account's begins as the subject's tag does, so that what
     /// she did herself is found as one thing.
     pub(crate) fn name(&self, name: &str) -> Name {
-        let hash = match name.starts_with("accounts/") {
+        let hash = match name.starts_with(ACCOUNTS) {
             true => self.subject.mac("subject", name.as_bytes()),
             false => self.other.mac("name", name.as_bytes()),
         };
@@ -48,7 +67,7 @@ impl Tagger {
     }
 
     /// All look-up values of an event but its subject's, as a leaf's row has them: each name once, after its roles.
-    pub(crate) fn of(&self, payload: &audit::Payload) -> Vec<u8> {
+    pub(crate) fn of<'a>(&self, payload: &'a audit::Payload, made: &mut Made<'a>) -> Vec<u8> {
         let actor = payload.actor.as_ref().map_or("", |actor| &actor.id);
         let app = payload.client.as_ref().map_or("", |client| &client.app);
         let mut named: Vec<(&str, u8)> = Vec::with_capacity(6);
@@ -71,7 +90,7 @@ impl Tagger {
         let mut out = Vec::with_capacity(named.len() * 9);
         for (name, roles) in named {
             out.push(roles);
-            out.extend_from_slice(&self.name(name));
+            out.extend_from_slice(made.0.entry(name).or_insert_with(|| self.name(name)));
         }
         out
     }
@@ -86,4 +105,40 @@ fn consent_of(payload: &audit::Payload) -> &str {
         .map(String::as_str)
         .find(|name| name.starts_with("consents/"))
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is made once for several events is what is made for each.
+    #[test]
+    fn names_are_hashed_alike_together_and_alone() {
+        let tagger = Tagger::new(&Key::from_bytes([5; 32]), "sammati.test/audit/1");
+        let payload = |subject: &str, actor: &str, resource: &str| audit::Payload {
+            actor: Some(audit::Actor {
+                id: actor.to_owned(),
+                ..audit::Actor::default()
+            }),
+            subject: subject.to_owned(),
+            resource: resource.to_owned(),
+            object_refs: vec!["participants/hospital".to_owned(), "accounts/two".to_owned()],
+            ..audit::Payload::default()
+        };
+        let payloads = [
+            payload("accounts/one", "accounts/one", "consents/one"),
+            payload("accounts/two", "accounts/one", "consents/two"),
+            payload("", "services/consent", "accounts/one"),
+            // No account: its name is hashed as any other, its tag as a subject's.
+            payload("somebody", "somebody", "consents/one"),
+        ];
+        let mut made = Made::default();
+        for payload in &payloads {
+            assert_eq!(tagger.subject_of(payload, &mut made), tagger.subject(&payload.subject));
+            assert_eq!(tagger.of(payload, &mut made), tagger.of(payload, &mut Made::default()));
+        }
+        let one = tagger.of(&payloads[0], &mut Made::default());
+        assert_eq!(one[1..9], tagger.subject("accounts/one")[..8]);
+        assert_eq!(one[1..9], tagger.name("accounts/one"));
+    }
 }

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use prost::Message;
 use ring::signature::Ed25519KeyPair;
-use sammati_kernel::{Key, ManualClock, Micros};
+use sammati_api::audit::v1 as audit;
+use sammati_kernel::{Key, ManualClock, Micros, Seed};
 use sammati_store::{EmbeddedMigrations, Location, Options, Store};
 use sammati_testkit::databases::{Database, databases};
 
 use crate::keyring::Keyring;
-use crate::log::Log;
-use crate::rows::{KEY_MIGRATIONS, MIGRATIONS};
+use crate::log::{Log, Own, Received};
+use crate::rows::{KEY_MIGRATIONS, MIGRATIONS, SLOT};
 
 /// A database with these tables on every kind of database, empty.
 pub(crate) fn stores(migrations: fn() -> EmbeddedMigrations) -> Vec<(Database, Store)> {
@@ -62,4 +64,17 @@ pub(crate) async fn logs() -> Vec<Replicas> {
         });
     }
     all
+}
+
+/// An event with nothing in it but its id, as it is received.
+pub(crate) fn received(now: Micros) -> Received {
+    let id = Seed::draw().unwrap().id::<Own>("event", now, SLOT);
+    let event = audit::Event {
+        event_id: id.to_string(),
+        ..audit::Event::default()
+    };
+    Received {
+        body: event.encode_to_vec(),
+        event,
+    }
 }

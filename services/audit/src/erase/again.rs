@@ -4,11 +4,14 @@
 //! log brings keys back that the log knows were destroyed; a log that is older brings payloads and look-ups back, and
 //! forgets the record, of keys that are gone. What was only booked identity remembers, which never forgets a deleted account.
 
+use std::sync::Arc;
+
 use sammati_kernel::{AccountId, Micros, Reason, Refusal, Seed, Slot};
 use sammati_server::event::system;
 use sammati_store::{Command, Keys, View};
 
 use super::number;
+use crate::append::Known;
 use crate::keyring;
 use crate::log::{Log, Own, SERVICE};
 use crate::retention::CLASSES;
@@ -125,6 +128,7 @@ impl Log {
         let resume = Resume {
             key: key.id.clone(),
             basis: key.basis.clone(),
+            known: Arc::clone(&self.known),
             running: Running {
                 event_id,
                 at: key.destroyed,
@@ -168,6 +172,7 @@ struct Resume {
     key: Vec<u8>,
     basis: String,
     running: Running,
+    known: Arc<Known>,
 }
 
 impl Command for Resume {
@@ -183,6 +188,7 @@ impl Command for Resume {
     }
 
     fn reads(&self, keys: &mut Keys) {
+        self.known.ended.mark(&self.key);
         keys.row::<ErasureRow>(self.key.clone());
     }
 

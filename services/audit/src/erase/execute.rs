@@ -1,5 +1,7 @@
 //! Executing: an erasure is begun once nothing holds it back, and then comes to its end.
 
+use std::sync::Arc;
+
 use sammati_api::audit::v1::event;
 use sammati_api::types::v1::RetentionClass;
 use sammati_kernel::{Micros, Reason, Refusal, Seed, Slot};
@@ -9,7 +11,7 @@ use sammati_store::{Command, Keys, View};
 use super::book::Postpone;
 use super::survey::Kept;
 use super::{HELD, Standing, class_of, is_of_subject, name_of, tag_of};
-use crate::append::Append;
+use crate::append::{Append, Known};
 use crate::keyring;
 use crate::log::{Log, Own, SERVICE};
 use crate::posting::Clear;
@@ -105,6 +107,7 @@ impl Log {
             looked: row.clone(),
             events: look.events,
             running,
+            known: Arc::clone(&self.known),
         };
         match self.store.apply(begin).await {
             Ok(running) => Ok(running.map_or(Begun::Again, Begun::Running)),
@@ -175,7 +178,7 @@ impl Log {
             running: running.clone(),
         };
         self.apply_with(&event, tag_of(&row.key), close).await?;
-        self.has_grown();
+        self.has_grown(0);
         Ok(())
     }
 }
@@ -208,6 +211,7 @@ pub(super) struct Begin {
     pub(super) looked: ErasureRow,
     pub(super) events: Option<u64>,
     pub(super) running: Running,
+    pub(super) known: Arc<Known>,
 }
 
 impl Command for Begin {
@@ -223,6 +227,7 @@ impl Command for Begin {
     }
 
     fn reads(&self, keys: &mut Keys) {
+        self.known.ended.mark(&self.looked.key);
         keys.row::<ErasureRow>(self.looked.key.clone());
         keys.group::<HoldRow>("active", HoldRow::ACTIVE);
         if self.events.is_some() {

@@ -1,5 +1,6 @@
 //! Erasures between appends and one another. What may come in between is held, or left to chance.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -10,7 +11,7 @@ use sammati_kernel::{AccountId, Clock, Micros, Refusal, Seed, Slot};
 use sammati_server::event::{micros, system, timestamp};
 
 use super::execute::Begin;
-use super::{Asked, Book, Standing};
+use super::{Asked, Book, Ended, Standing};
 use crate::append::Append;
 use crate::keyring;
 use crate::log::{Log, Own, Received, SERVICE};
@@ -94,6 +95,7 @@ impl Replicas {
             looked: self.row().await,
             events: Some(events),
             running,
+            known: Arc::clone(&self.logs[0].known),
         }
     }
 
@@ -125,7 +127,8 @@ async fn sealed(log: &Log, received: Received) -> Append {
     let entries = log.sealed("consent", &[received], &[], None, false).await;
     Append {
         entries: entries.unwrap(),
-        stretches: std::sync::Arc::default(),
+        stretches: Arc::default(),
+        known: Arc::clone(&log.known),
     }
 }
 
@@ -160,6 +163,24 @@ async fn a3_what_was_sealed_before_her_key_was_destroyed_is_not_taken_afterwards
         assert!(matches!(replicas.erase(log).await, Ok(Standing::Erased(_))));
         let known = other.store.apply(repeat).await.unwrap();
         assert_eq!(known.placed[0].index, again);
+    }
+}
+
+/// Whose key has ended is known after a start, and of whom nothing need be read: where no other process ends one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_whose_keys_have_ended_is_known_after_a_start() {
+    for replicas in logs().await {
+        let (log, nobody) = (&replicas.logs[0], keyring::subject_key(1, &[9; 32]));
+        let is_embedded = log.store.path().is_some();
+        append(log, replicas.event(General)).await;
+        assert_eq!(log.known.ended.may_have(&replicas.key()), !is_embedded);
+        replicas.begin(log).await;
+        assert!(log.known.ended.may_have(&replicas.key()));
+        let fresh = Ended::default();
+        assert!(fresh.may_have(&nobody), "nothing is known yet");
+        fresh.read(&log.store).await.unwrap();
+        assert!(fresh.may_have(&replicas.key()));
+        assert_eq!(fresh.may_have(&nobody), !is_embedded);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Several keyrings over one key database, as several replicas have them.
 
+use diesel::connection::SimpleConnection;
 use sammati_api::types::v1::RetentionClass;
+use sammati_store::{Location, on_conn};
 
 use super::*;
 use crate::rows::KEY_MIGRATIONS;
@@ -126,4 +128,67 @@ async fn a3_keys_that_a_restore_lost_are_retired_with_those_that_it_left() {
         assert!(keyring.destroy(&subject, gone).await.unwrap());
         assert_eq!(keyring.gone(None, 9).await.unwrap()[0].gone(), 2);
     }
+}
+
+/// An embedded database is not asked for what is known, until it changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_of_an_embedded_database_is_not_read_again() {
+    let (_database, store) = stores(|| KEY_MIGRATIONS).remove(0);
+    let path = store.path().expect("the first is embedded").to_owned();
+    let keyring = Keyring::new(store, &Key::from_bytes([7; 32]));
+    let now = keyring.store.clock().now();
+    let before = sealed(&keyring, now).await;
+    let mut conn = Location::Sqlite(path).connect().unwrap();
+    on_conn!(&mut conn, |c| c.batch_execute("DELETE FROM payload_key")).unwrap();
+    let after = sealed(&keyring, now).await;
+    let opened = keyring.open(&[before, after]).await.unwrap();
+    assert!(matches!(opened[..], [Opened::Readable(_), Opened::Readable(_)]));
+}
+
+/// Whoever destroys a key may go away before it is destroyed: then, too, it is not known any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_a_key_is_forgotten_though_nobody_waits_for_its_end() {
+    for (_database, store) in stores(|| KEY_MIGRATIONS) {
+        let keyring = Keyring::new(store, &Key::from_bytes([7; 32]));
+        let now = keyring.store.clock().now();
+        let told = sealed(&keyring, now).await;
+        let [subject, _] = key_ids(&told.0);
+        let gone = Gone {
+            generation: 0,
+            at: now,
+            basis: "her letter",
+        };
+        {
+            let mut destroying = std::pin::pin!(keyring.destroy(&subject, gone));
+            assert!(futures::poll!(destroying.as_mut()).is_pending());
+        }
+        let erased = async {
+            while keyring.open(std::slice::from_ref(&told)).await.unwrap() != [Opened::Erased] {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), erased)
+            .await
+            .expect("its key is gone");
+    }
+}
+
+/// What was read before a key ended is not known after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_what_was_read_before_a_key_ended_is_not_kept() {
+    let (_database, store) = stores(|| KEY_MIGRATIONS).remove(0);
+    let known = Arc::new(Known::of(&store));
+    let held: Arc<[Held]> = Arc::new([Held {
+        key: Key::from_bytes([1; 32]),
+        generation: 0,
+    }]);
+    let before = known.changes();
+    known.keep(b"one", &held, before);
+    assert!(known.get(b"one").is_some());
+    known.change(&store, b"one", Retire(b"one".to_vec())).await.unwrap();
+    assert!(known.get(b"one").is_none());
+    known.keep(b"one", &held, before);
+    assert!(known.get(b"one").is_none(), "it was read before");
+    known.keep(b"one", &held, known.changes());
+    assert!(known.get(b"one").is_some());
 }

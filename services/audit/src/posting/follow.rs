@@ -15,17 +15,23 @@ use crate::tree::Tree;
 const AT_ONCE: u64 = 4;
 
 impl Log {
-    /// Makes postings whenever the log has grown, until `stop`.
+    /// Makes postings whenever another run of leaves is full, until `stop`.
     pub async fn follow(&self, stop: CancellationToken) {
         let mut grown = self.grown.subscribe();
         loop {
-            if let Err(refusal) = self.post().await {
+            let posted = self.post_all().await.unwrap_or_else(|refusal| {
                 // Nothing is lost by it: what has no postings yet is looked through.
                 tracing::warn!(reason = refusal.reason.as_str(), "cannot make postings; trying again");
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = grown.changed() => {}
+                0
+            });
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = grown.changed() => {}
+                }
+                if *grown.borrow_and_update() / RUN > posted {
+                    break;
+                }
             }
         }
     }
@@ -35,6 +41,11 @@ impl Log {
     /// # Errors
     /// `STORAGE_UNAVAILABLE`.
     pub async fn post(&self) -> Result<(), Refusal> {
+        self.post_all().await.map(drop)
+    }
+
+    /// The same; tells how many runs have postings then.
+    async fn post_all(&self) -> Result<u64, Refusal> {
         loop {
             let head = self.head().await?;
             let (reach, tree) = (head.reach(), Tree::of(&head).map_err(|_| Reason::Internal)?);
@@ -46,7 +57,7 @@ impl Log {
                 let end = runs.min(reach.posted + AT_ONCE).min(reach.merged + FAN);
                 self.post_runs(reach.posted, end, head.cleared).await?;
             } else {
-                return Ok(());
+                return Ok(reach.posted);
             }
         }
     }
@@ -183,10 +194,15 @@ impl Merge {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use sammati_kernel::Clock;
+
     use super::super::Tag;
     use super::*;
     use crate::head::Begin;
-    use crate::testing::stores;
+    use crate::testing::{logs, received, stores};
 
     /// The head of the log as it was before there were postings.
     struct Forget;
@@ -244,6 +260,34 @@ mod tests {
                 let leaves: Vec<_> = found.into_iter().map(|(_, leaf)| leaf).collect();
                 assert!(leaves.into_iter().eq((0..FAN).map(|run| run * RUN + first)));
             }
+        }
+    }
+
+    /// Nobody has to ask, and it may become full in the middle of a call.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_run_has_postings_once_it_is_full() {
+        for replicas in logs().await {
+            let (log, stop) = (&replicas.logs[0], CancellationToken::new());
+            let following = tokio::spawn({
+                let (log, stop) = (Arc::clone(log), stop.clone());
+                async move { log.follow(stop).await }
+            });
+            for runs in 1..3 {
+                for _ in 0..2 {
+                    let events: Vec<_> = (0..RUN / 2 + 1).map(|_| received(replicas.clock.now())).collect();
+                    log.append("consent", &events, Vec::new()).await.unwrap();
+                }
+                let posted = async {
+                    while log.head().await.unwrap().posted < runs {
+                        tokio::task::yield_now().await;
+                    }
+                };
+                tokio::time::timeout(Duration::from_secs(30), posted)
+                    .await
+                    .expect("it is posted");
+            }
+            stop.cancel();
+            following.await.unwrap();
         }
     }
 }

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Rpc;
 use super::stream::Answers;
-use crate::append::{Appended, Placed};
+use crate::append::Placed;
 use crate::keyring::Opened;
 use crate::log::{queried, watched};
 use crate::policy;
@@ -122,7 +122,7 @@ impl Rpc {
         let appended = self.log.append(service, &batch.events, batch.stretches).await?;
         self.log.stats.mended(service, &batch.mended);
         let checkpoint = match request.with_checkpoint || request.with_proofs {
-            true => Some(self.log.covering(covers(&appended)).await?),
+            true => Some(self.log.covering(appended.size()).await?),
             false => None,
         };
         let mut events = Vec::new();
@@ -311,11 +311,6 @@ impl Rpc {
             next_page_token: String::new(),
         })
     }
-}
-
-/// The size of the smallest tree that has all of them.
-fn covers(appended: &Appended) -> u64 {
-    appended.placed.iter().map(|placed| placed.index + 1).max().unwrap_or(0)
 }
 
 pub(super) fn placed_event(event_id: String, placed: &Placed) -> audit::AppendedEvent {

@@ -79,14 +79,17 @@ pub(crate) fn direct_events(sent: Vec<audit::Event>, field: &'static str) -> Res
     }
     check_count(field, sent.len())?;
     let (mut wrong, mut large, mut found) = (Violations::new(), Violations::new(), Violations::new());
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::with_capacity(sent.len());
+    for (at, event) in sent.iter().enumerate() {
+        if !seen.insert(event.event_id.as_str()) {
+            wrong.add(format!("{field}[{at}].event_id"), "each id once in a call");
+        }
+    }
     let mut events = Vec::with_capacity(sent.len());
     for (at, mut event) in sent.into_iter().enumerate() {
-        let path = format!("{field}[{at}]");
+        // Spelled where something is wrong alone.
+        let path = format_args!("{field}[{at}]");
         let body = event.encode_to_vec();
-        if !seen.insert(event.event_id.clone()) {
-            wrong.add(format!("{path}.event_id"), "each id once in a call");
-        }
         event::check(&mut event, &mut Judge::Refuse(&path, &mut wrong));
         if !event.payload.as_ref().is_none_or(fits) {
             large.add(format!("{path}.payload"), "at most 32 KiB, encoded");

@@ -2,6 +2,8 @@
 
 mod payload;
 
+use std::fmt::Display;
+
 use sammati_api::audit::v1::{self as audit, event};
 use sammati_api::types::v1 as types;
 use sammati_kernel::{TransactionId, TransferId, Violations};
@@ -17,7 +19,7 @@ const UNREADABLE: &str = "audit.unreadable";
 /// What becomes of a field that is not as it must be.
 pub(super) enum Judge<'a> {
     /// The appender is told: the event's path in the request, and what is wrong so far.
-    Refuse(&'a str, &'a mut Violations),
+    Refuse(&'a dyn Display, &'a mut Violations),
     /// The field is emptied and noted: what is in a feed cannot be changed any more, and must not hold up what follows.
     Mend(&'a mut Vec<&'static str>),
 }

@@ -1,6 +1,5 @@
 //! Several bookings of one key, the lines between them, and looks that something came between.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sammati_kernel::Reason;

@@ -7,7 +7,7 @@ use super::*;
 /// The fields that a direct appender is told of.
 fn refused(event: &audit::Event) -> Vec<String> {
     let mut wrong = Violations::new();
-    check(&mut event.clone(), &mut Judge::Refuse("direct.events[3]", &mut wrong));
+    check(&mut event.clone(), &mut Judge::Refuse(&"direct.events[3]", &mut wrong));
     let bare = |v: &sammati_kernel::Violation| v.field.trim_start_matches("direct.events[3].").to_owned();
     wrong.iter().map(bare).collect()
 }
