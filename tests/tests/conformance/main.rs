@@ -7,6 +7,7 @@ mod coverage;
 mod deadlines;
 mod dynamic;
 mod fields;
+mod guardians;
 mod limits;
 mod mutations;
 mod outsider;
