@@ -12,6 +12,7 @@ mod limits;
 mod mutations;
 mod outsider;
 mod poison;
+mod rates;
 mod raw;
 mod reflection;
 mod sample;
