@@ -1,17 +1,18 @@
 //! Who is asking? The peer by its certificate, the actor by the bearer token, together a [`Caller`].
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, Request, Response, header};
 use quick_cache::sync::Cache;
 use sammati_kernel::jws::{Bad, PublicKey};
-use sammati_kernel::{Actor, Caller, Clock, Peer, Reason, Refusal, Secret};
+use sammati_kernel::{Actor, Caller, Clock, ParticipantId, Peer, Reason, Refusal, Secret};
 use tonic::body::Body;
 
 use crate::authz::{Rule, same_participant};
 use crate::body;
 use crate::error;
 use crate::layer::{Around, Inner};
+use crate::rate::{Allowance, Rates};
 use crate::tls::Connection;
 use crate::token::{self, Claims};
 
@@ -37,6 +38,11 @@ pub trait TokenFacts: Send + Sync + 'static {
     /// [`Reason::IdentityStale`].
     fn fresh(&self) -> Result<(), Refusal> {
         Ok(())
+    }
+
+    /// How often this participant may call, as far as its row says.
+    fn rates(&self, _: &ParticipantId) -> Rates {
+        Rates::default()
     }
 }
 
@@ -64,6 +70,18 @@ pub struct AccessToken {
     actor: Actor,
     /// The key that it was verified with.
     kid: String,
+    /// What its participant may still ask, once it has called.
+    pub(crate) allowance: OnceLock<Arc<Allowance>>,
+}
+
+impl AccessToken {
+    /// Whose own it is, if it is a participant's.
+    pub(crate) const fn participant(&self) -> Option<&ParticipantId> {
+        match &self.actor {
+            Actor::Participant { id, .. } => Some(id),
+            Actor::Person { .. } | Actor::Representative(_) => None,
+        }
+    }
 }
 
 /// The layer.
@@ -170,6 +188,7 @@ impl Judge {
             claims,
             actor,
             kid,
+            allowance: OnceLock::new(),
         });
         if token.claims.is_live(self.clock.now()) {
             self.verified.insert(hash, token.clone());

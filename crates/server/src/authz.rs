@@ -14,6 +14,7 @@ use tonic::body::Body;
 use crate::authn::AccessToken;
 use crate::error;
 use crate::layer::{Around, Inner};
+use crate::rate::{Allowance, Limiter};
 use crate::tls::Connection;
 
 /// The caller of a request, as the authentication layer found it.
@@ -30,6 +31,12 @@ pub fn caller<T>(request: &tonic::Request<T>) -> Result<&Caller, Status> {
 /// The access token that the request carries, if any: what a service gives to `ExchangeToken`.
 pub fn access_token<T>(request: &tonic::Request<T>) -> Option<&AccessToken> {
     request.extensions().get::<Arc<AccessToken>>().map(AsRef::as_ref)
+}
+
+/// What the participant who calls may still ask, if one does and it is bounded: for a call that asks several things.
+pub fn allowance<T>(request: &tonic::Request<T>) -> Option<Arc<Allowance>> {
+    let token = request.extensions().get::<Arc<AccessToken>>()?;
+    token.allowance.get().cloned()
 }
 
 /// The connection that the request came over.
@@ -251,7 +258,10 @@ const fn kind(caller: api::CallerKind) -> Option<CallerKind> {
 
 /// The outer gate.
 #[derive(Clone)]
-pub(crate) struct Authorize;
+pub(crate) struct Authorize {
+    /// Counts participants' calls, those that do not pass too.
+    pub(crate) limiter: Limiter,
+}
 
 impl Around for Authorize {
     async fn around<S: Inner>(self, mut inner: S, request: Request<Body>) -> Response<Body> {
@@ -259,7 +269,11 @@ impl Around for Authorize {
             .extensions()
             .get::<Arc<Rule>>()
             .zip(request.extensions().get::<Caller>());
-        let admitted = found.map_or(Err(Reason::Internal.into()), |(rule, caller)| rule.admit(caller));
+        let token = request.extensions().get::<Arc<AccessToken>>();
+        let admitted = found.map_or(Err(Reason::Internal.into()), |(rule, caller)| {
+            self.limiter.pass(rule, token.map(AsRef::as_ref))?;
+            rule.admit(caller)
+        });
         match admitted {
             Ok(()) => error::ours(inner.ask(request).await),
             Err(refusal) => error::answer(refusal),

@@ -103,8 +103,8 @@ impl TlsConfig {
     }
 }
 
-/// `[server.limits]`: the most calls in work at once, by class, of which one peer gets half; and how long a caller may
-/// keep us waiting. Of a class's calls 512 are let in at first, more once they are asked for and answered quickly; while
+/// `[server.limits]`: the most calls in work at once, by class, of which one peer gets half; how often a participant may
+/// call; and how long a caller may keep us waiting. Of a class's calls 512 are let in at first, more once they are asked for and answered quickly; while
 /// they wait for each other for more than 10 ms, fewer, down to 128. Open streams may be as many as this says at any time.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -121,6 +121,11 @@ pub struct Limits {
     pub anonymous: usize,
     /// Open streams, of whatever class.
     pub stream: usize,
+    /// Calls in a second of the class check that a participant may make, of this replica, unless its row says another number;
+    /// twice as many at once after a rest. 0: there is no bound.
+    pub participant_checks: u32,
+    /// The same of all other calls.
+    pub participant_requests: u32,
     /// Connections; one above the bound is closed at once, one of a peer that has half of them after its handshake.
     pub connections: usize,
     /// How long a TLS handshake may take; then the connection is closed.
@@ -139,6 +144,8 @@ impl Default for Limits {
             admin: 64,
             anonymous: 64,
             stream: 1024,
+            participant_checks: 1000,
+            participant_requests: 50,
             connections: 4096,
             handshake_seconds: 10,
             unread_seconds: 60,

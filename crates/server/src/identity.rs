@@ -21,6 +21,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::authn::TokenFacts;
+use crate::rate::Rates;
 use crate::run::{Readiness, Start, StartError};
 use crate::token::Claims;
 
@@ -340,6 +341,12 @@ impl TokenFacts for IdentityFacts {
 
     fn fresh(&self) -> Result<(), Refusal> {
         Self::fresh(self, BOUND)
+    }
+
+    fn rates(&self, id: &ParticipantId) -> Rates {
+        let facts = self.read();
+        let row = facts.participants.get(id).map(|known| &known.message);
+        row.map(Rates::in_row).unwrap_or_default()
     }
 }
 

@@ -28,6 +28,7 @@ pub mod page;
 mod places;
 pub mod plain;
 pub mod post;
+pub mod rate;
 pub mod relay;
 mod run;
 mod secrets;

@@ -31,6 +31,7 @@ use crate::gate::Gate;
 use crate::life::Life;
 use crate::metrics::Metrics;
 use crate::plain::listen;
+use crate::rate::{Limiter, Rates};
 use crate::served::Served;
 use crate::stack::{Parts, stack};
 use crate::tls::Peers;
@@ -290,9 +291,16 @@ pub async fn serve_on<S: Service>(
     let built = S::build(start).await?;
     let names = built.served.names().to_vec();
     let meter = Meter::new(&metrics);
+    let limiter = Limiter::new(
+        Rates::of(&server.limits),
+        clock.clone(),
+        built.token_facts.clone(),
+        &metrics,
+    );
     let parts = Parts {
         name: S::NAME,
         meter: meter.clone(),
+        limiter,
         clock,
         facts: built.token_facts,
         draining: life.draining.clone(),

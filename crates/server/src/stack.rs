@@ -16,6 +16,7 @@ use crate::authz::Authorize;
 use crate::deadline::Deadlines;
 use crate::error;
 use crate::layer::{Around, Inner, With};
+use crate::rate::Limiter;
 use crate::trace::{Meter, Trace};
 
 /// What the stack of a service is made from.
@@ -25,6 +26,7 @@ pub(crate) struct Parts {
     pub(crate) meter: Meter,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) facts: Arc<dyn TokenFacts>,
+    pub(crate) limiter: Limiter,
     pub(crate) draining: CancellationToken,
 }
 
@@ -46,7 +48,7 @@ pub(crate) fn stack(parts: Parts, routes: Routes) -> impl Inner + Sync {
         // Makes the `Caller`. Everything within may trust it.
         .layer(With(Authenticate::new(parts.name, parts.clock, parts.facts)))
         // Innermost, as it needs the caller: nothing reaches a handler that its contract does not name.
-        .layer(With(Authorize))
+        .layer(With(Authorize { limiter: parts.limiter }))
         .service(routes.prepare())
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn appender<'a>(caller: &'a Caller, source: Option<&str>) -> Result<&
     }
 }
 
-/// Whether `caller` may see this event: its subject, a participant in it, or an operator.
+/// Whether `caller` may see this event: its subject or who acts for her, a participant in it, or an operator.
 pub(crate) fn may_see(caller: &Caller, tags: &Tagger, row: &LeafRow) -> bool {
     if let Some(account) = caller.account() {
         return row.header().subject_tag == tags.subject(&account.name());

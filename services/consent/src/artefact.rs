@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 
 use crate::consent::State;
 use crate::request::ask::Ask;
-use crate::rows::{ConsentRow, broken};
+use crate::rows::{self, ConsentRow, broken};
 use crate::scope::Scope;
 use crate::status_list::{self, ENTRIES};
 
@@ -215,11 +215,14 @@ impl Claims<'_> {
         let scope = consent.scope.read()?;
         let (granted, made) = (Micros(consent.granted), Micros(consent.made()));
         let origin = Origin::try_from(consent.origin).unwrap_or_default();
-        // A policy is her own word, given beforehand; an emergency is nobody's of hers, whoever narrows it later.
+        let under = rows::representation(&consent.granted_under);
+        // A policy is her own word, or that of who acted for her, given beforehand; an emergency is nobody's of hers, whoever
+        // narrows it later.
         let granted_by = match (self.caller.representing(), self.caller.account()) {
             _ if origin == Origin::BreakGlass => json!({ "kind": "HIU" }),
             (Some(acting), _) => json!({ "kind": "REPRESENTATIVE", "representation": acting.representation.name() }),
             (None, None) if origin != Origin::Policy => json!({ "kind": "UNKNOWN" }),
+            (None, None) if !under.is_empty() => json!({ "kind": "REPRESENTATIVE", "representation": under }),
             (None, _) => json!({ "kind": "PERSON" }),
         };
         let mut claims = json!({

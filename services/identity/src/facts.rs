@@ -7,6 +7,7 @@ use std::time::Duration;
 use sammati_kernel::jws::PublicKey;
 use sammati_kernel::{AccountId, Actor, Clock, Micros, ParticipantId, Reason, Refusal, SessionId};
 use sammati_server::authn::TokenFacts;
+use sammati_server::rate::Rates;
 use sammati_server::token::Claims;
 use sammati_store::Store;
 use tokio::time::{Instant, timeout};
@@ -38,6 +39,8 @@ struct State {
     /// Sessions that ended, until when that matters.
     ended: HashMap<SessionId, Micros>,
     stopped: HashSet<ParticipantId>,
+    /// Of the participants whose rows say any.
+    rates: HashMap<ParticipantId, Rates>,
     inactive: HashSet<AccountId>,
 }
 
@@ -132,6 +135,7 @@ impl State {
             as_of,
             ended: HashMap::new(),
             stopped: HashSet::new(),
+            rates: HashMap::new(),
             inactive: HashSet::new(),
         };
         snapshot.participants.iter().for_each(|row| state.participant(row));
@@ -147,6 +151,10 @@ impl State {
 
     fn participant(&mut self, row: &ParticipantRow) {
         let Some(id) = row.id() else { return };
+        match row.resource.as_ref().map(Rates::in_row).unwrap_or_default() {
+            none if none == Rates::default() => self.rates.remove(&id),
+            rates => self.rates.insert(id.clone(), rates),
+        };
         if row.is_active() {
             self.stopped.remove(&id);
         } else {
@@ -175,6 +183,11 @@ impl TokenFacts for Facts {
 
     fn fresh(&self) -> Result<(), Refusal> {
         self.fresh_at(Instant::now())
+    }
+
+    fn rates(&self, id: &ParticipantId) -> Rates {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.rates.get(id).copied().unwrap_or_default()
     }
 
     fn ended(&self, claims: &Claims) -> bool {

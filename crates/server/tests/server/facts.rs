@@ -82,6 +82,10 @@ fn hospital(state: api::participant::State, etag: &str) -> Kind {
         roles: vec![1],
         state: state.into(),
         etag: etag.into(),
+        rates: Some(api::CallRates {
+            checks_per_second: 7,
+            requests_per_second: 0,
+        }),
         ..Default::default()
     };
     Kind::Participant(api::ParticipantState {
@@ -122,6 +126,8 @@ async fn facts_follow_the_feed_and_resume_where_it_broke() {
     first.send(heartbeat("3", 1_000_000)).unwrap();
     ready.wait_for(|ready| *ready == Readiness::Ready).await.unwrap();
     assert!(facts.participant(&id).unwrap().acts_as(Role::Hip));
+    let rates = facts.rates(&id);
+    assert_eq!((rates.checks, rates.requests), (7, 0));
     assert_eq!(facts.key(&public.kid), Some(public));
     assert!(facts.fresh(Duration::from_secs(30)).is_ok());
     assert!(!facts.ended(&host.claims()));

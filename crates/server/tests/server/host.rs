@@ -16,8 +16,9 @@ use sammati_api::identity::v1::feed_service_server::{FeedService, FeedServiceSer
 use sammati_api::identity::v1::session_service_client::SessionServiceClient;
 use sammati_api::identity::v1::session_service_server::{SessionService, SessionServiceServer};
 use sammati_kernel::jws::{PublicKey, SigningKey};
-use sammati_kernel::{ManualClock, Micros, Refusal};
+use sammati_kernel::{ManualClock, Micros, ParticipantId, Refusal};
 use sammati_server::authn::TokenFacts;
+use sammati_server::rate::Rates;
 use sammati_server::token::{self, Claims};
 use sammati_server::{Built, Config, Running, Served, Service, Start, StartError, authz, error, serve_on};
 use sammati_testkit::{Authority, Identity};
@@ -45,6 +46,8 @@ pub(crate) struct Controls {
     pub(crate) resumed: Arc<Mutex<Vec<String>>>,
     pub(crate) ended: Arc<Mutex<HashSet<String>>>,
     pub(crate) key: Option<PublicKey>,
+    /// What every participant's row says.
+    pub(crate) rates: Arc<Mutex<Rates>>,
     pub(crate) storage: Source,
     pub(crate) feed: Source,
 }
@@ -102,6 +105,10 @@ impl TokenFacts for Controls {
             .sid
             .as_ref()
             .is_some_and(|sid| self.ended.lock().unwrap().contains(sid))
+    }
+
+    fn rates(&self, _: &ParticipantId) -> Rates {
+        *self.rates.lock().unwrap()
     }
 }
 

@@ -5,4 +5,5 @@ mod calls;
 mod facts;
 mod host;
 mod overload;
+mod rates;
 mod sockets;

@@ -90,6 +90,10 @@ fn beginning(service: &str, port: Port) -> String {
          certificate = \"{service}.pem\"\n\
          key = \"{service}-key.pem\"\n\
          client_ca = \"ca.pem\"\n\n\
+         [server.limits]\n\
+         # One hospital and one clinic stand for a country's, in tests and measurements too.\n\
+         participant_checks = 0\n\
+         participant_requests = 0\n\n\
          [log]\n\
          format = \"human\"\n\
          level = \"info\"\n\n",

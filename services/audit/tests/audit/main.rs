@@ -12,6 +12,7 @@ mod proving;
 mod reading;
 mod relay;
 mod relaying;
+mod representing;
 mod rounds;
 mod sealed;
 mod serving;

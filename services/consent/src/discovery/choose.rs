@@ -7,6 +7,7 @@ use sammati_store::{Command, Keys, View};
 use super::{To, Verb, draft, next, tell};
 use crate::lookup::Lookup;
 use crate::policy;
+use crate::representative;
 use crate::rows::{self, DiscoveryRow, Known};
 use crate::vault::{Vault, open_as, seal};
 
@@ -45,6 +46,7 @@ impl Command for Select {
     fn decide(&self, view: &mut View<'_>) -> Result<DiscoveryRow, Refusal> {
         let row = view.get::<DiscoveryRow>(self.discovery.as_bytes());
         let mut row = policy::may_choose(&self.caller, row)?;
+        representative::within(&self.caller, None, [row.hip.as_str()])?;
         rows::check_etag(&self.etag, row.version)?;
         let to = next(view, &mut row, Verb::Select)?;
         let key = self.vault.key(view, &row.subject)?;
@@ -130,6 +132,7 @@ impl Command for Confirm {
     fn decide(&self, view: &mut View<'_>) -> Result<DiscoveryRow, Refusal> {
         let row = view.get::<DiscoveryRow>(self.discovery.as_bytes());
         let mut row = policy::may_choose(&self.caller, row)?;
+        representative::within(&self.caller, None, [row.hip.as_str()])?;
         rows::check_etag(&self.etag, row.version)?;
         let to = next(view, &mut row, Verb::Confirm)?;
         // Another challenge came between: what was sealed to the key before is no answer to this one.

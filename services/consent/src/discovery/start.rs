@@ -9,6 +9,7 @@ use super::{A_DAY, ANSWER_WITHIN, LIFE, State, To, draft, tell};
 use crate::daily;
 use crate::directory::Directory;
 use crate::lookup::Lookup;
+use crate::representative;
 use crate::rows::{DiscoveryRow, Known, LinkTryRow};
 use crate::vault::{Vault, seal};
 
@@ -45,6 +46,7 @@ impl Command for Start {
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<DiscoveryRow, Refusal> {
+        representative::within(&self.caller, None, [self.hip.as_str()])?;
         available(self.directory.as_ref(), &self.hip)?;
         self.count(view)?;
         let id: DiscoveryId = view.id("discovery");

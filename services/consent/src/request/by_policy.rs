@@ -2,7 +2,6 @@
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
-use sammati_api::types::v1::CallerKind;
 use sammati_kernel::{AccountId, ParticipantId, Reason, Refusal};
 use sammati_server::event::system;
 use sammati_store::{Keys, View};
@@ -90,8 +89,8 @@ impl CreateRequest {
     ) -> Result<RequestRow, Refusal> {
         self.count(view)?;
         advance(view, &mut row, Verb::Deny)?;
-        row.decided_by = CallerKind::Person.into();
         row.policy = policy;
+        decided(view, &mut row)?;
         view.put(&row);
         let told = draft("consent.denied", Action::Update, &system("consent"), &row)?.emit(view);
         let asker = Recipients::new().participant(&row.hiu);
@@ -121,15 +120,17 @@ impl CreateRequest {
         self.count(view)?;
         advance(view, &mut row, Verb::Approve)?;
         row.policy = policy;
+        decided(view, &mut row)?;
         let asked = row.scope.read()?;
         let mut consents = Vec::with_capacity(given.len());
         for given in &given {
             let (mut consent, private) = approval.row(view, &row, given, None, &key)?;
+            consent.granted_by = row.decided_by;
+            consent.granted_under.clone_from(&row.decided_under);
             approval.grant(view, &mut consent, &private, &key)?;
             consents.push(consent.id);
         }
         row.narrowed = given.iter().any(|g| g.scope != asked) || given.len() < row.hips.len();
-        row.decided_by = CallerKind::Person.into();
         row.consents = consents;
         view.put(&row);
         applied(view, &row, account)?;
@@ -164,11 +165,23 @@ impl CreateRequest {
     }
 }
 
+/// The policy that decided a request.
+fn policy_of(view: &View<'_>, request: &RequestRow) -> Result<PolicyRow, Refusal> {
+    let policy = view.get::<PolicyRow>(&request.policy);
+    policy.ok_or_else(|| broken("a policy"))
+}
+
+/// It is the word of whoever put the policy into force.
+fn decided(view: &View<'_>, request: &mut RequestRow) -> Result<(), Refusal> {
+    let policy = policy_of(view, request)?;
+    request.decided_by = policy.decider();
+    request.decided_under = policy.decided_under;
+    Ok(())
+}
+
 /// Counts it with the policy, and tells her.
 fn applied(view: &mut View<'_>, request: &RequestRow, account: AccountId) -> Result<(), Refusal> {
-    let mut policy = view
-        .get::<PolicyRow>(&request.policy)
-        .ok_or_else(|| broken("a policy"))?;
+    let mut policy = policy_of(view, request)?;
     policy.uses += 1;
     view.put(&policy);
     let name = request.id()?.name();

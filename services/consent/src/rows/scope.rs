@@ -66,6 +66,16 @@ impl ScopeRow {
         PurposeCode::from_number(self.purpose)
     }
 
+    /// When it ends.
+    pub const fn erase_time(&self) -> i64 {
+        self.erase
+    }
+
+    /// Ends it at `time`.
+    pub const fn end_at(&mut self, time: i64) {
+        self.erase = time;
+    }
+
     /// Reads it back.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Policies as they are kept.
 
+use sammati_api::types::v1::CallerKind;
 use sammati_kernel::{Micros, PolicyId, Refusal};
 use sammati_store::{Cell, Column, Record, Table};
 
@@ -54,6 +55,12 @@ pub struct PolicyRow {
     /// 1, and one more with each change but uses.
     #[prost(int64, tag = "15")]
     pub version: i64,
+    /// `CallerKind` of who put it into force last; 0 where that was not kept: she did.
+    #[prost(int32, tag = "16")]
+    pub decided_by: i32,
+    /// The representation it was put into force under, 16 bytes; empty: by herself.
+    #[prost(bytes = "vec", tag = "17")]
+    pub decided_under: Vec<u8>,
 }
 
 /// What a policy leaves out.
@@ -79,6 +86,14 @@ impl PolicyRow {
     /// What it does.
     pub const fn effect(&self) -> Effect {
         Effect::from_number(self.effect)
+    }
+
+    /// `CallerKind` of whose word it is.
+    pub fn decider(&self) -> i32 {
+        match self.decided_by {
+            0 => CallerKind::Person.into(),
+            kind => kind,
+        }
     }
 
     /// The state.

@@ -63,6 +63,12 @@ pub struct SubscriptionRow {
     /// Whether its pause took that policy out of force.
     #[prost(bool, tag = "18")]
     pub policy_paused: bool,
+    /// `CallerKind` of who decided last what is given of it; 0 before, and where that was not kept.
+    #[prost(int32, tag = "19")]
+    pub decided_by: i32,
+    /// The representation that was decided under, 16 bytes; empty: by herself.
+    #[prost(bytes = "vec", tag = "20")]
+    pub decided_under: Vec<u8>,
 }
 
 /// What a subscription is about.

@@ -50,6 +50,11 @@ impl DecisionService for Rpc {
         request: Request<api::BatchCheckAccessRequest>,
     ) -> Result<Response<api::BatchCheckAccessResponse>, Status> {
         let caller = authz::caller(&request)?;
+        if let Some(allowance) = authz::allowance(&request) {
+            // It was counted as one call.
+            let more = request.get_ref().checks.len().saturating_sub(1);
+            allowance.more_checks(more).map_err(error::status)?;
+        }
         let decided = self.0.check_all(caller, request.get_ref()).await;
         decided.map(Response::new).map_err(error::status)
     }
@@ -61,7 +66,12 @@ impl DecisionService for Rpc {
         request: Request<Streaming<api::StreamCheckAccessRequest>>,
     ) -> Result<Response<Answers>, Status> {
         let caller = authz::caller(&request)?.clone();
-        Ok(Response::new(self.answer(caller, request.into_inner())))
+        let allowance = authz::allowance(&request);
+        Ok(Response::new(self.answer_within(
+            allowance,
+            caller,
+            request.into_inner(),
+        )))
     }
 
     async fn explain_access(

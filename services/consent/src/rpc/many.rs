@@ -11,6 +11,7 @@ use futures::{Stream, StreamExt};
 use sammati_api::consent::v1 as api;
 use sammati_kernel::{Caller, Reason, Refusal};
 use sammati_server::error;
+use sammati_server::rate::Allowance;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tonic::Status;
 
@@ -88,10 +89,21 @@ impl Core {
 impl Rpc {
     /// Answers the questions of a stream until it ends or one of its messages is refused, which ends it.
     pub fn answer(&self, caller: Caller, asked: impl Asking) -> Answers {
+        self.answer_within(None, caller, asked)
+    }
+
+    /// The same, where each question counts towards what the participant who asks may.
+    pub(super) fn answer_within(
+        &self,
+        allowance: Option<Arc<Allowance>>,
+        caller: Caller,
+        asked: impl Asking,
+    ) -> Answers {
         let (to, answers) = unbounded_channel();
         let unanswered = Arc::new(AtomicUsize::new(0));
+        let who = (caller, allowance);
         // It ends with the client, and the client's stream with the connection: nothing outlives a drain.
-        tokio::spawn(run(Arc::clone(&self.0), caller, asked, to, Arc::clone(&unanswered)));
+        tokio::spawn(run(Arc::clone(&self.0), who, asked, to, Arc::clone(&unanswered)));
         Answers { answers, unanswered }
     }
 }
@@ -103,7 +115,7 @@ impl<S: Stream<Item = Result<api::StreamCheckAccessRequest, Status>> + Send + Un
 
 async fn run(
     core: Arc<Core>,
-    caller: Caller,
+    (caller, allowance): (Caller, Option<Arc<Allowance>>),
     mut asked: impl Asking,
     to: UnboundedSender<Answer>,
     unanswered: Arc<AtomicUsize>,
@@ -124,6 +136,11 @@ async fn run(
                     let checks = message.checks.len();
                     if unanswered.fetch_add(checks, Ordering::AcqRel) + checks > WINDOW {
                         let _ = to.send(Err(error::status(too_many())));
+                        return;
+                    }
+                    let allowed = allowance.as_ref().map_or(Ok(()), |allowance| allowance.more_checks(checks));
+                    if let Err(refusal) = allowed {
+                        let _ = to.send(Err(error::status(refusal)));
                         return;
                     }
                     working.push(core.numbered(&caller, message));

@@ -15,6 +15,7 @@ use crate::directory::Directory;
 use crate::discovery::start::available;
 use crate::notification::{Recipients, notify};
 use crate::policy;
+use crate::representative;
 use crate::rows::{self, ProfileShareRow, broken};
 use crate::vault::{Vault, seal};
 
@@ -115,6 +116,7 @@ impl Command for CreateShare {
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<ProfileShareRow, Refusal> {
+        representative::within(&self.caller, None, [self.hip.as_str()])?;
         available(self.directory.as_ref(), &self.hip)?;
         let id: ProfileShareId = view.id("profile share");
         let now = view.now();

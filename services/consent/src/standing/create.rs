@@ -6,8 +6,9 @@ use sammati_kernel::{AccountId, Caller, PolicyId, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
 use super::switch::switch;
-use super::{Effect, MAX, State, Verb, draft};
+use super::{Effect, MAX, State, Verb, decided, draft, within};
 use crate::policy;
+use crate::representative;
 use crate::rows::PolicyRow;
 use crate::step_up::{self, Shown, Token};
 use crate::vault::{Private, Vault, seal};
@@ -91,10 +92,10 @@ pub fn reads(keys: &mut Keys, account: AccountId) {
     Vault::reads(keys, account.as_bytes());
 }
 
-/// Makes a policy of hers.
+/// Makes a policy of hers. One that a representative makes gives no longer than his mandate lasts.
 ///
 /// # Errors
-/// POLICY_DUPLICATE, OPEN_LIMIT, FIELD_INVALID; INTERNAL when a row is damaged.
+/// POWER_MISSING, POLICY_DUPLICATE, OPEN_LIMIT, FIELD_INVALID; INTERNAL when a row is damaged.
 pub fn create(
     view: &mut View<'_>,
     caller: &Caller,
@@ -103,7 +104,9 @@ pub fn create(
     vault: &Vault,
 ) -> Result<PolicyRow, Refusal> {
     let now = view.now();
-    let scope = wanted.content.scope.as_ref().map(|scope| scope.read()).transpose()?;
+    within(caller, &wanted.content)?;
+    let content = ending(caller, &wanted.content);
+    let scope = content.scope.as_ref().map(|scope| scope.read()).transpose()?;
     if scope.is_some_and(|scope| scope.erase_time <= now) {
         return Err(Refusal::field(
             "scope.erase_time",
@@ -111,7 +114,7 @@ pub fn create(
         ));
     }
     let all = view.group::<PolicyRow>("subject", account.as_bytes());
-    if all.iter().any(|row| is_same(row, &wanted.content)) {
+    if all.iter().any(|row| is_same(row, &content)) {
         return Err(Refusal::new(Reason::PolicyDuplicate)
             .saying("there is such a policy already; read the list, and enable it if it is disabled"));
     }
@@ -124,8 +127,9 @@ pub fn create(
         created: now.0,
         updated: now.0,
         version: 1,
-        ..wanted.content.clone()
+        ..content
     };
+    decided(caller, &mut row);
     if !wanted.references.is_empty() {
         let key = vault.key(view, account.as_bytes())?;
         let context = |reference: &String| CareContextRef {
@@ -155,13 +159,24 @@ pub fn ensure(
     vault: &Vault,
 ) -> Result<PolicyRow, Refusal> {
     let all = view.group::<PolicyRow>("subject", account.as_bytes());
-    let Some(mut row) = all.into_iter().find(|row| is_same(row, &wanted.content)) else {
+    let content = ending(caller, &wanted.content);
+    let Some(mut row) = all.into_iter().find(|row| is_same(row, &content)) else {
         return create(view, caller, account, wanted, vault);
     };
+    within(caller, &row)?;
     if row.state() == State::Disabled {
         switch(view, caller, &mut row, Verb::Enable, "")?;
     }
     Ok(row)
+}
+
+/// The content as `caller` may decide it: nothing that is granted by it outlives a mandate.
+fn ending(caller: &Caller, content: &PolicyRow) -> PolicyRow {
+    let mut content = content.clone();
+    if let Some(bound) = &mut content.scope {
+        bound.end_at(representative::ends(caller, bound.erase_time()));
+    }
+    content
 }
 
 /// Whether one more may be in force beside `all` of hers: those that are not take no room.

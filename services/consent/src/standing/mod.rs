@@ -13,6 +13,7 @@ use sammati_server::event::Draft;
 
 use crate::decision::Granted;
 use crate::lookup::ContextKey;
+use crate::representative;
 use crate::rows::{self, PolicyRow, broken};
 
 /// Policies of one person in force: more than anybody looks through, and few enough to be read by each decision.
@@ -181,6 +182,29 @@ impl Block {
         let purposes = self.purposes.is_empty() || self.purposes.contains(&purpose);
         purposes && self.hiu.as_ref().is_none_or(|id| id == hiu)
     }
+}
+
+/// Refuses a representative a policy that reaches beyond his limits.
+///
+/// # Errors
+/// POWER_MISSING; INTERNAL when the row is damaged.
+fn within(caller: &Caller, row: &PolicyRow) -> Result<(), Refusal> {
+    let purposes: Option<Vec<_>> = match &row.scope {
+        Some(bound) => bound.purpose().map(|purpose| vec![purpose]),
+        None => row
+            .purposes
+            .iter()
+            .map(|number| PurposeCode::from_number(*number))
+            .collect(),
+    };
+    let purposes = purposes.ok_or_else(|| broken("a policy's purpose"))?;
+    representative::within_standing(caller, &purposes, &row.hiu, &row.hips)
+}
+
+/// Notes who puts it into force.
+fn decided(caller: &Caller, row: &mut PolicyRow) {
+    row.decided_by = representative::kind(caller);
+    row.decided_under = representative::representation(caller);
 }
 
 /// An event about a policy. Her cached state ends with it: decisions read it. Whom it is towards stands in no event: that

@@ -1,12 +1,13 @@
 //! Putting a policy into force and out of it, at once.
 
 use sammati_api::audit::v1::event::Action;
-use sammati_kernel::{Caller, Fact, PolicyId, Reason, Refusal, Slot};
+use sammati_kernel::{Caller, Fact, PolicyId, Power, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
 use super::create::{check_room, may_enable};
-use super::{State, Verb, draft};
+use super::{Effect, State, Verb, decided, draft, within};
 use crate::policy;
+use crate::representative;
 use crate::rows::{self, PolicyRow};
 use crate::step_up::{self, Shown, Token};
 
@@ -54,6 +55,11 @@ impl Command for SwitchPolicy {
     fn decide(&self, view: &mut View<'_>) -> Result<PolicyRow, Refusal> {
         let row = view.get::<PolicyRow>(self.policy.as_bytes());
         let mut row = policy::may_switch(&self.caller, row)?;
+        within(&self.caller, &row)?;
+        if (self.verb, row.effect()) == (Verb::Disable, Effect::Deny) {
+            // What she denied is allowed again as far as she has granted it.
+            representative::needs(&self.caller, Power::Decide)?;
+        }
         let shown = self.shown(view, &row)?;
         rows::check_etag(&self.etag, row.version)?;
         switch(view, &self.caller, &mut row, self.verb, "")?;
@@ -82,7 +88,7 @@ impl SwitchPolicy {
 /// Puts one of hers into force or out of it, because of the event `cause` if there is one. Needs the group of all of them.
 ///
 /// # Errors
-/// STATE_CONFLICT; OPEN_LIMIT; INTERNAL when the row is damaged.
+/// POWER_MISSING for what would outlive a representative's mandate; STATE_CONFLICT; OPEN_LIMIT; INTERNAL when the row is damaged.
 pub fn switch(
     view: &mut View<'_>,
     caller: &Caller,
@@ -96,7 +102,11 @@ pub fn switch(
         State::Disabled => "policy.disabled",
     };
     if to == State::Enabled {
+        if let Some(bound) = &row.scope {
+            representative::lasts(caller, bound.erase_time())?;
+        }
         check_room(&view.group::<PolicyRow>("subject", &row.subject))?;
+        decided(caller, row);
     }
     row.settle(to, view.now());
     view.put(row);

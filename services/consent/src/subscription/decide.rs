@@ -2,12 +2,13 @@
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::notification::Kind;
-use sammati_kernel::{Caller, Fact, Reason, Refusal, Slot, SubscriptionId};
+use sammati_kernel::{Caller, Fact, PurposeCode, Reason, Refusal, Slot, SubscriptionId};
 use sammati_store::{Command, Keys, View};
 
 use super::{State, Verb, draft, expire, subject, wider};
 use crate::notification::{Recipients, notify};
 use crate::policy;
+use crate::representative;
 use crate::rows::{self, PolicyRow, SourcesRow, SubscriptionRow};
 use crate::standing::switch::switch;
 use crate::standing::{self, Effect};
@@ -62,6 +63,9 @@ impl Command for Decide {
             Verb::Revoke => policy::may_end_subscription(&self.caller, row)?,
             _ => policy::may_decide_subscription(&self.caller, row)?,
         };
+        if self.verb != Verb::Approve {
+            within(&self.caller, &row, row.given.as_ref().unwrap_or(&row.asked))?;
+        }
         let shown = self.shown(view, &row)?;
         rows::check_etag(&self.etag, row.version)?;
         if expire(view, &mut row)? {
@@ -73,6 +77,10 @@ impl Command for Decide {
         }
         if matches!(self.verb, Verb::Approve | Verb::Deny) {
             row.decided = view.now().0;
+        }
+        if matches!(self.verb, Verb::Approve | Verb::Deny | Verb::Update) {
+            row.decided_by = representative::kind(&self.caller);
+            row.decided_under = representative::representation(&self.caller);
         }
         if row.locker && self.verb != Verb::Update {
             switch_policy(view, &self.caller, &mut row, self.verb, "")?;
@@ -121,7 +129,12 @@ impl Decide {
     }
 
     fn give(&self, view: &View<'_>, row: &mut SubscriptionRow) -> Result<(), Refusal> {
-        let given = self.given.clone().unwrap_or_else(|| row.asked.clone());
+        let mut given = self.given.clone().unwrap_or_else(|| row.asked.clone());
+        within(&self.caller, row, &given)?;
+        // What is given for her ends with the mandate; what she gave, and is made less, ends when she said.
+        if self.widens(row) {
+            given.to = representative::ends(&self.caller, given.to);
+        }
         if let Some(field) = wider(&row.asked, &given) {
             return Err(Refusal::new(Reason::GrantWider)
                 .saying("more than was asked for; narrow the field that is named")
@@ -135,11 +148,17 @@ impl Decide {
     }
 }
 
+/// Refuses a representative what reaches beyond his limits.
+fn within(caller: &Caller, row: &SubscriptionRow, sources: &SourcesRow) -> Result<(), Refusal> {
+    let purpose = PurposeCode::from_number(row.purpose);
+    representative::within_standing(caller, purpose.as_slice(), &row.holder, &sources.hips)
+}
+
 /// A locker that is told nothing is granted nothing either: the policy that came with it goes the same way, because of the
 /// event `cause` if there is one. Needs the group of all of hers.
 ///
 /// # Errors
-/// STEP_UP_REQUIRED, OPEN_LIMIT; INTERNAL when a row is damaged.
+/// STEP_UP_REQUIRED, POWER_MISSING, OPEN_LIMIT; INTERNAL when a row is damaged.
 pub(crate) fn switch_policy(
     view: &mut View<'_>,
     caller: &Caller,

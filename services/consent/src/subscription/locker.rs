@@ -15,6 +15,7 @@ use super::{State, draft};
 use crate::directory::Directory;
 use crate::notification::{Recipients, notify};
 use crate::policy;
+use crate::representative;
 use crate::rows::{PolicyRow, SourcesRow, SubscriptionRow};
 use crate::scope::{Frequency, Range, Scope, Unit};
 use crate::standing::Effect;
@@ -119,13 +120,14 @@ impl SetupLocker {
             patient: self.patient.clone(),
             ..Private::default()
         };
+        let to = representative::ends(&self.caller, self.expire.0);
         let categories = [SubscriptionCategory::Link, SubscriptionCategory::Data];
         let sources = SourcesRow {
             categories: categories.map(i32::from).to_vec(),
             hips: self.hips.clone(),
             hi_types: self.hi_types.iter().map(|kind| kind.number()).collect(),
             from: now.0,
-            to: self.expire.0,
+            to,
             excluded: Vec::new(),
         };
         let row = SubscriptionRow {
@@ -145,6 +147,8 @@ impl SetupLocker {
             version: 1,
             sealed: seal(&key, view, "subscription", id.as_bytes(), &private)?,
             policy: policy.id.clone(),
+            decided_by: representative::kind(&self.caller),
+            decided_under: representative::representation(&self.caller),
             ..SubscriptionRow::default()
         };
         view.put(&row);

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::break_glass::Outcome;
-use sammati_kernel::{Caller, ConsentId, ConsentRequestId, Micros, ParticipantId, Reason, Refusal, Violations};
+use sammati_kernel::{
+    Caller, ConsentId, ConsentRequestId, Micros, ParticipantId, Reason, Refusal, StudyId, Violations,
+};
 
 use super::{name, optional_name, optional_participant, request, scope, stamp};
 use crate::artefact::Audience;
@@ -57,6 +59,7 @@ pub struct Filter {
     hiu: Option<ParticipantId>,
     states: Vec<i32>,
     purpose: i32,
+    study: Option<StudyId>,
 }
 
 impl Filter {
@@ -69,6 +72,7 @@ impl Filter {
             hiu: optional_participant(v, "hiu", &request.hiu),
             states: super::states::<api::consent::State>(v, "states", &request.states),
             purpose: request.purpose,
+            study: optional_name(v, "study", &request.study),
         }
     }
 
@@ -79,6 +83,7 @@ impl Filter {
             && self.hiu.as_ref().is_none_or(|hiu| hiu.as_str() == row.hiu)
             && (self.states.is_empty() || self.states.contains(&row.state_at(now).number()))
             && (self.purpose == 0 || row.scope.purpose().is_some_and(|p| p.number() == self.purpose))
+            && self.study.is_none_or(|study| study.as_bytes().as_slice() == row.study)
     }
 }
 

@@ -7,7 +7,7 @@ use sammati_kernel::{AccountId, PurposeCode, Reason, Refusal, Violations};
 
 use super::{optional_participant, participant, scope, stamp};
 use crate::lookup::{ContextKey, Lookup};
-use crate::rows::{ExcludedRow, PolicyRow, account, broken, etag};
+use crate::rows::{self, ExcludedRow, PolicyRow, account, broken, etag};
 use crate::standing::create::Wanted;
 use crate::standing::{Effect, State};
 use crate::vault::Ring;
@@ -90,7 +90,7 @@ fn keys(
         let why = "HIP is mandatory when care contexts are specified: name the one that holds them";
         return Err(alone(Reason::HipRequired, "hips", why));
     };
-    let hip = crate::rows::participant(hip)?;
+    let hip = rows::participant(hip)?;
     let key = |reference: &String| lookup.context(subject.as_bytes(), &hip, reference);
     let mut keys: Vec<_> = references.iter().map(key).collect();
     keys.sort_unstable();
@@ -248,6 +248,10 @@ pub fn render(row: &PolicyRow, ring: &Ring, revision: String) -> Result<api::Pol
         care_context_references: references.collect(),
         state: row.state().number(),
         use_count: row.uses,
+        decided_by: Some(api::Decider {
+            kind: row.decider(),
+            representation: rows::representation(&row.decided_under),
+        }),
         create_time: stamp(row.created),
         update_time: stamp(row.updated),
         etag: etag(row.version),

@@ -11,7 +11,7 @@ use sammati_server::event::timestamp;
 
 use super::standing::{excluded, hips};
 use super::{name, participant, range, scope, stamp, time};
-use crate::rows::{SourcesRow, SubscriptionRow, etag, time as maybe};
+use crate::rows::{self, SourcesRow, SubscriptionRow, etag, time as maybe};
 use crate::vault::Ring;
 
 /// A subscription to ask for, well formed.
@@ -191,6 +191,10 @@ pub fn render(
         locker: row.locker,
         expire_time: stamp(row.expire).filter(|_| requested),
         decide_time: maybe(decided).map(timestamp),
+        decided_by: (row.decided_by != 0).then(|| api::Decider {
+            kind: row.decided_by,
+            representation: rows::representation(&row.decided_under),
+        }),
         create_time: stamp(row.created),
         update_time: stamp(row.updated),
         etag: etag(row.version),

@@ -52,7 +52,7 @@ pub(crate) async fn read(w: &World, who: &Caller, name: &str) -> Result<api::Dis
     read.map(Response::into_inner)
 }
 
-fn found(references: &[&str]) -> Answer {
+pub(crate) fn found(references: &[&str]) -> Answer {
     let context = |reference: &&str| types::CareContextRef {
         patient_reference: "MRN-17".into(),
         care_context_reference: (*reference).to_owned(),
@@ -66,7 +66,7 @@ fn found(references: &[&str]) -> Answer {
 }
 
 /// A challenge of the hospital's, and its half of the key that she answers to.
-fn challenge(w: &World, seconds: i64) -> (Answer, EphemeralPrivateKey) {
+pub(crate) fn challenge(w: &World, seconds: i64) -> (Answer, EphemeralPrivateKey) {
     let own = EphemeralPrivateKey::generate(&X25519, &SystemRandom::new()).unwrap();
     let challenge = api::DiscoveryChallenge {
         medium: Medium::Mobile.into(),
@@ -77,7 +77,7 @@ fn challenge(w: &World, seconds: i64) -> (Answer, EphemeralPrivateKey) {
     (Answer::Challenge(challenge), own)
 }
 
-async fn answer(w: &World, who: &str, name: &str, answer: Answer) -> Result<api::Discovery, Status> {
+pub(crate) async fn answer(w: &World, who: &str, name: &str, answer: Answer) -> Result<api::Discovery, Status> {
     let message = api::AnswerDiscoveryRequest {
         name: name.to_owned(),
         answer: Some(answer),
@@ -88,7 +88,7 @@ async fn answer(w: &World, who: &str, name: &str, answer: Answer) -> Result<api:
     answered.map(Response::into_inner)
 }
 
-async fn choose(w: &World, she: &Caller, name: &str, references: &[&str]) -> Result<api::Discovery, Status> {
+pub(crate) async fn choose(w: &World, she: &Caller, name: &str, references: &[&str]) -> Result<api::Discovery, Status> {
     let message = api::SelectCareContextsRequest {
         name: name.to_owned(),
         care_context_references: references.iter().map(|r| (*r).to_owned()).collect(),
@@ -99,7 +99,7 @@ async fn choose(w: &World, she: &Caller, name: &str, references: &[&str]) -> Res
     chosen.map(Response::into_inner)
 }
 
-async fn confirm(w: &World, she: &Caller, name: &str, token: &str) -> Result<api::Discovery, Status> {
+pub(crate) async fn confirm(w: &World, she: &Caller, name: &str, token: &str) -> Result<api::Discovery, Status> {
     let message = api::ConfirmCareContextsRequest {
         name: name.to_owned(),
         token: token.to_owned(),

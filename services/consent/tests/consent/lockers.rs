@@ -31,7 +31,11 @@ pub(crate) fn setting_up(w: &World) -> api::SetupLockerRequest {
     }
 }
 
-async fn set_up(w: &World, she: &Caller, message: api::SetupLockerRequest) -> Result<(String, String), Status> {
+pub(crate) async fn set_up(
+    w: &World,
+    she: &Caller,
+    message: api::SetupLockerRequest,
+) -> Result<(String, String), Status> {
     let set = w.rpc().setup_locker(by(she, message)).await.map(Response::into_inner)?;
     Ok((set.subscription.unwrap().name, set.policy.unwrap().name))
 }

@@ -36,6 +36,7 @@ mod restored;
 mod rights;
 mod sharing;
 mod signing;
+mod standing_in;
 mod status;
 mod step_up;
 mod step_up_beforehand;

@@ -1,6 +1,7 @@
 //! Whom a node may ask for a study, and how often.
 
 use sammati_api::consent::v1 as api;
+use sammati_api::consent::v1::consent_service_server::ConsentService;
 use sammati_api::consent::v1::invitation::Outcome;
 use sammati_api::consent::v1::notification::Kind;
 use sammati_api::consent::v1::policy::Effect;
@@ -9,7 +10,7 @@ use sammati_api::consent::v1::study_service_server::StudyService;
 use sammati_api::types::v1 as types;
 use sammati_kernel::{Caller, Reason};
 
-use crate::studies::{activate, active, create, described, get, invite, inviting, patient, requests, send};
+use crate::studies::{activate, active, create, described, get, invite, inviting, member, patient, requests, send};
 use crate::world::{DAY, by, everywhere, operator, participant, reason};
 
 #[test]
@@ -92,5 +93,37 @@ fn a_node_asks_patients_of_its_own_and_each_once_in_half_a_year() {
             reason(invite(&w, "hospital-9", &long.name, &["MRN-1"]).await),
             Reason::NodeNotInStudy
         );
+    });
+}
+
+#[test]
+fn a_list_of_consents_is_narrowed_to_those_of_one_study() {
+    everywhere(async |w| {
+        let study = active(&w, "institute").await;
+        let (she, given) = member(&w, &study.name, "asha.rao@sbx", "MRN-1").await;
+        let request = w.create(w.asks("asha.rao@sbx")).await.unwrap();
+        let other = w.approve(&she, w.approval(&request)).await.unwrap().consents.remove(0);
+        let listed = async |who: &Caller, study: &str| {
+            let message = api::ListConsentsRequest {
+                study: study.to_owned(),
+                ..Default::default()
+            };
+            let listed = w.rpc().list_consents(by(who, message)).await;
+            let listed = listed.map(|listed| listed.into_inner().consents);
+            listed.map(|consents| consents.into_iter().map(|consent| consent.name).collect::<Vec<_>>())
+        };
+        let all = listed(&she, "").await.unwrap();
+        assert!(all.len() == 2 && all.contains(&other.name) && all.contains(&given.name));
+        for who in [&she, &participant("hospital")] {
+            assert_eq!(listed(who, &study.name).await.unwrap(), [given.name.clone()]);
+        }
+        // One that nobody is in, and whoever is no party, learn nothing by it.
+        let empty = active(&w, "university").await;
+        assert_eq!(listed(&she, &empty.name).await.unwrap(), Vec::<String>::new());
+        for who in ["institute", "lab", "clinic"] {
+            let found = listed(&participant(who), &study.name).await.unwrap();
+            assert_eq!(found, Vec::<String>::new(), "{who}");
+        }
+        assert_eq!(reason(listed(&she, "studies/7").await), Reason::FieldInvalid);
     });
 }

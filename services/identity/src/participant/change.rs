@@ -88,6 +88,7 @@ impl Change {
                 "transfer_origins" => resource.transfer_origins.clone_from(&values.transfer_origins),
                 "grievance_contact" => resource.grievance_contact.clone_from(&values.grievance_contact),
                 "languages" => resource.languages.clone_from(&values.languages),
+                "rates" => resource.rates = values.rates,
                 _ => return Err(Reason::Internal.into()),
             }
         }

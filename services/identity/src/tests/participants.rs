@@ -7,7 +7,7 @@ use ring::signature::Ed25519KeyPair;
 use sammati_api::identity::v1 as api;
 use sammati_api::types::v1::{Demographics, Identifier, ParticipantRole, identifier};
 use sammati_kernel::jws::SigningKey;
-use sammati_kernel::{Caller, Clock, Peer, Reason, Role};
+use sammati_kernel::{Caller, Clock, ParticipantId, Peer, Reason, Role};
 use sammati_server::authn::TokenFacts;
 use sammati_server::token;
 
@@ -234,6 +234,61 @@ async fn a_participant_updates_itself_where_it_may() {
             .await
             .unwrap();
         assert!(shown.keys.is_empty() && shown.transfer_origins.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_often_a_participant_may_call_is_an_operators_to_say() {
+    for fixture in fixtures().await {
+        let created = create(&fixture, hospital()).await;
+        let update = |checks: i32, requests: i32| api::UpdateParticipantRequest {
+            request_id: fixture.request_id(),
+            participant: Some(api::Participant {
+                name: created.name.clone(),
+                rates: Some(api::CallRates {
+                    checks_per_second: checks,
+                    requests_per_second: requests,
+                }),
+                ..Default::default()
+            }),
+            update_mask: None,
+            etag: String::new(),
+        };
+        let itself = participant("IN27001", &[Role::Hip]);
+        let own = fixture.inner.update_participant(&itself, update(9, 9)).await;
+        assert_eq!(reason(own), Reason::NotAvailable);
+        let wrong = fixture
+            .inner
+            .update_participant(&operator(), update(-1, 1_000_001))
+            .await
+            .unwrap_err();
+        let fields: Vec<_> = wrong.violations.iter().map(|v| v.field.to_string()).collect();
+        assert_eq!(
+            fields,
+            ["checks", "requests"].map(|rate| format!("participant.rates.{rate}_per_second"))
+        );
+        let set = fixture.inner.update_participant(&operator(), update(2000, 0)).await;
+        assert_eq!(set.unwrap().rates.unwrap().checks_per_second, 2000);
+        let (facts, store) = (&fixture.inner.facts, &fixture.inner.store);
+        let known = async || {
+            while !facts.catch_up(store, &fixture.clock).await.unwrap() {}
+            let rates = facts.rates(&ParticipantId::parse("IN27001").unwrap());
+            (rates.checks, rates.requests)
+        };
+        assert_eq!(known().await, (2000, 0));
+        for (caller, shown) in [(itself, true), (participant("IN27002", &[Role::Hip]), false)] {
+            let name = created.name.clone();
+            let read = fixture
+                .inner
+                .get_participant(&caller, api::GetParticipantRequest { name });
+            assert_eq!(read.await.unwrap().rates.is_some(), shown);
+        }
+        fixture
+            .inner
+            .update_participant(&operator(), update(0, 0))
+            .await
+            .unwrap();
+        assert_eq!(known().await, (0, 0));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sammati_api::identity::v1::participant::Kind;
-use sammati_api::identity::v1::{Participant, ParticipantKey, Registration};
+use sammati_api::identity::v1::{CallRates, Participant, ParticipantKey, Registration};
 use sammati_kernel::jws::PublicKey;
 use sammati_kernel::{Micros, Violations};
 use sammati_server::event::{micros, timestamp};
@@ -13,7 +13,7 @@ use super::roles;
 use crate::rows::{ParticipantRow, etag};
 
 /// The fields that can be changed.
-const MUTABLE: [&str; 8] = [
+const MUTABLE: [&str; 9] = [
     "display_name",
     "roles",
     "registrations",
@@ -22,7 +22,11 @@ const MUTABLE: [&str; 8] = [
     "transfer_origins",
     "grievance_contact",
     "languages",
+    "rates",
 ];
+
+/// The most calls in a second that a row may say.
+const MOST_CALLS: i32 = 1_000_000;
 
 /// Fields that a mask may name without effect.
 const OUTPUT: [&str; 5] = ["name", "state", "create_time", "update_time", "etag"];
@@ -71,6 +75,9 @@ pub(crate) fn resource(v: &mut Violations, given: &Participant, fields: &[String
             known,
             "\"en\" or a language of the Eighth Schedule",
         );
+    }
+    if has("rates") {
+        rates(v, given.rates.as_ref());
     }
     let registrations = given
         .registrations
@@ -136,6 +143,7 @@ fn set_fields(given: &Participant) -> Vec<String> {
         !given.transfer_origins.is_empty(),
         !given.grievance_contact.is_empty(),
         !given.languages.is_empty(),
+        given.rates.is_some(),
     ];
     MUTABLE
         .iter()
@@ -152,6 +160,18 @@ fn registrations(v: &mut Violations, given: &[Registration]) {
     for registration in given {
         text(v, "participant.registrations.registry", &registration.registry, 1, 64);
         text(v, "participant.registrations.id", &registration.id, 1, 64);
+    }
+}
+
+fn rates(v: &mut Violations, given: Option<&CallRates>) {
+    let given = given.copied().unwrap_or_default();
+    for (field, rate) in [
+        ("participant.rates.checks_per_second", given.checks_per_second),
+        ("participant.rates.requests_per_second", given.requests_per_second),
+    ] {
+        if !(0..=MOST_CALLS).contains(&rate) {
+            v.add(field, "0 to 1000000; 0: as the service is configured");
+        }
     }
 }
 
@@ -212,7 +232,7 @@ fn is_origin(text: &str) -> bool {
     good_host && port.is_none_or(|p| p.parse::<u16>().is_ok_and(|n| n > 0 && n.to_string() == p))
 }
 
-/// The participant as the contract has it; keys and origins are for parties.
+/// The participant as the contract has it; keys, origins and rates are for parties.
 pub(crate) fn participant(row: &ParticipantRow, with_keys: bool) -> Participant {
     let mut shown = row.resource.clone().unwrap_or_default();
     shown.name = row.id().map(|id| id.name()).unwrap_or_default();
@@ -222,6 +242,7 @@ pub(crate) fn participant(row: &ParticipantRow, with_keys: bool) -> Participant 
     if !with_keys {
         shown.keys.clear();
         shown.transfer_origins.clear();
+        shown.rates = None;
     }
     shown
 }
