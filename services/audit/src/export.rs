@@ -14,8 +14,10 @@ pub(crate) struct Told<'a> {
     pub name: &'a str,
     /// The leaf, decoded.
     pub header: &'a Leaf,
-    /// The payload, unless it is erased.
+    /// The payload, unless it is erased or archived.
     pub payload: Option<&'a Payload>,
+    /// Whether it is archived.
+    pub archived: bool,
     /// The leaf as it was hashed.
     pub leaf: &'a [u8],
     /// Its proof.

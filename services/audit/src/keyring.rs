@@ -50,6 +50,8 @@ struct Held {
 pub enum Opened {
     /// Here it is.
     Readable(Box<Payload>),
+    /// Here it is, in the archive: for an operator with a legal basis alone.
+    Archived(Box<Payload>),
     /// Its keys are gone.
     Erased,
     /// It is not what the leaf committed to, or none of its keys opens it.

@@ -8,7 +8,7 @@ use prost::Message;
 use sammati_api::audit::v1::{self as audit, Leaf};
 use sammati_kernel::{Caller, Key, Micros, Reason, Refusal, Seed};
 use sammati_log::checkpoint::Signer;
-use sammati_server::event::{Draft, timestamp};
+use sammati_server::event::{Draft, micros, timestamp};
 use sammati_store::{Command, Location, Store};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use crate::entry::Entry;
 use crate::head::{Begin, Freeze};
 use crate::keyring::{self, Keyring, Opened};
 use crate::keys::{self, LogKeys, Replace};
+use crate::retention;
 use crate::rows::{LeafRow, LogKeyRow, LogRow, SLOT, event_key};
 use crate::sealing::Sealings;
 use crate::stats::Stats;
@@ -464,7 +465,12 @@ impl Log {
         for at in locked {
             opened[at] = Opened::Erased;
         }
-        Ok(sealed.into_iter().map(|(leaf, _)| leaf).zip(opened).collect())
+        let (now, leaves) = (self.store.clock().now(), sealed.into_iter().map(|(leaf, _)| leaf));
+        let in_archive = |(leaf, opened): (Leaf, Opened)| match opened {
+            Opened::Readable(payload) if is_archived(&leaf, now) => (leaf, Opened::Archived(payload)),
+            opened => (leaf, opened),
+        };
+        Ok(leaves.zip(opened).map(in_archive).collect())
     }
 
     /// Freezes the log: from here on it takes nothing and signs nothing. Returns what callers are told.
@@ -482,6 +488,12 @@ impl Log {
             Err(refusal) => refusal,
         }
     }
+}
+
+/// Whether the payload of a leaf lies in the archive.
+fn is_archived(leaf: &Leaf, now: Micros) -> bool {
+    let accepted = leaf.accept_time.as_ref().and_then(micros);
+    accepted.is_some_and(|at| retention::is_archived(leaf.class(), at, now))
 }
 
 /// The public part of an event. What is known only when it is sealed or appended is set there.

@@ -3,6 +3,7 @@
 use sammati_api::audit::v1::Payload;
 use sammati_kernel::{Caller, Peer, Reason, Refusal, Violations};
 
+use crate::keyring::Opened;
 use crate::rows::{LeafRow, role};
 use crate::tags::Tagger;
 use crate::wire::Filter;
@@ -100,6 +101,17 @@ pub(crate) fn show(caller: &Caller, mut payload: Payload) -> Payload {
     hide(&mut payload.subject);
     hide(&mut payload.resource);
     payload
+}
+
+/// What `caller` gets of what was opened. What lies in the archive is for an operator who says on what ground.
+pub(crate) fn shown(caller: &Caller, legal_basis: &str, opened: Opened) -> Opened {
+    match opened {
+        Opened::Readable(payload) => Opened::Readable(Box::new(show(caller, *payload))),
+        Opened::Archived(payload) if caller.is_operator() && !legal_basis.is_empty() => {
+            Opened::Readable(Box::new(show(caller, *payload)))
+        }
+        other => other,
+    }
 }
 
 /// What somebody gets who asks for what is not there, or is not his: the same, but for operators.

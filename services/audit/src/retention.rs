@@ -32,6 +32,14 @@ const fn years(class: RetentionClass) -> u32 {
     }
 }
 
+/// The years that what Aadhaar's regulations have kept may be read as anything else; then it lies in the archive until its floor.
+const READABLE: u32 = 2;
+
+/// Whether an event of this class that was taken in then lies in the archive.
+pub(crate) fn is_archived(class: RetentionClass, accepted: Micros, now: Micros) -> bool {
+    class == RetentionClass::AadhaarAuth && now >= plus_years(accepted, READABLE)
+}
+
 /// When the floor of one person's events in a class has passed: counted from the newest; with a consent in force, from the
 /// latest end that it can have.
 pub(crate) fn floor(class: RetentionClass, newest: Micros, in_force: bool) -> Micros {
@@ -103,6 +111,11 @@ mod tests {
             month_floor(AadhaarAuth, "2026-12"),
             month_ceiling(AadhaarAuth, "2026-12")
         );
+        for class in CLASSES {
+            let two = at("2028-11-22T10:00:00Z");
+            assert!(!is_archived(class, newest, Micros(two.0 - 1)), "{class:?}");
+            assert_eq!(is_archived(class, newest, two), class == AadhaarAuth, "{class:?}");
+        }
         for wrong in ["", "2026", "2026-13", "26-01", "2026-1", "2026-01-01", "+026-01"] {
             assert_eq!(month_floor(Access, wrong), None, "{wrong}");
         }

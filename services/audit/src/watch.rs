@@ -10,7 +10,6 @@ use sammati_kernel::{Caller, Fact, Reason, Refusal};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::keyring::Opened;
 use crate::log::Log;
 use crate::policy;
 use crate::rows::{CheckpointRow, LeafRow, SLOT};
@@ -94,10 +93,7 @@ impl Watcher {
         let rows = self.log.leaves(self.next..end).await?;
         let payloads = self.log.payloads(&rows).await?;
         for (row, (header, opened)) in rows.iter().zip(payloads) {
-            let shown = match opened {
-                Opened::Readable(payload) => Opened::Readable(Box::new(policy::show(&self.caller, *payload))),
-                other => other,
-            };
+            let shown = policy::shown(&self.caller, "", opened);
             let event = wire::log_event(&self.log.name(), row, header, shown);
             self.ready.push_back(item(&self.log, row.index + 1, Item::Event(event)));
         }

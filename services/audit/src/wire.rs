@@ -19,7 +19,7 @@ pub(crate) use list::{Filter, filter};
 pub(crate) use proof::{Leaves, inclusion, which_leaves};
 pub(crate) use retention::{class_erasure, erased_subject, expired_class, hold, lifted_hold};
 pub(crate) use sources::{feeds, index_of, position};
-pub(crate) use subject::{occurred, subject};
+pub(crate) use subject::{archive_basis, occurred, subject};
 
 use sammati_log::subject::Head;
 pub(crate) use tile::{Asked, which_tile};
@@ -211,6 +211,7 @@ pub(crate) fn log_event(log: &str, row: &LeafRow, header: audit::Leaf, opened: O
     use audit::log_event::PayloadState;
     let (state, payload) = match opened {
         Opened::Readable(payload) => (PayloadState::Readable, Some(*payload)),
+        Opened::Archived(_) => (PayloadState::Archived, None),
         Opened::Erased | Opened::Damaged => (PayloadState::Erased, None),
     };
     audit::LogEvent {

@@ -5,16 +5,20 @@ use std::time::Duration;
 
 use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::change::Kind;
+use sammati_api::identity::v1::session_service_client::SessionServiceClient;
+use sammati_api::identity::v1::session_service_server::SessionServiceServer;
 use sammati_api::identity::v1::watch_changes_response::Item;
+use sammati_kernel::jws::SigningKey;
 use sammati_kernel::{AccountId, Micros, ParticipantId, Role, Slot};
-use sammati_server::authn::{NoTokens, TokenFacts};
+use sammati_server::authn::TokenFacts;
+use sammati_server::token::{self, Claims};
 use sammati_server::{Built, Config, IdentityFacts, Readiness, Running, Served, Service, Start, StartError, serve_on};
 use serde::Deserialize;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::host::{Host, config, port, signing_key};
+use crate::host::{Controls, Fake, Host, bearing, config, keys, port, reason, signing_key};
 
-/// A service that follows identity and hands its facts to the test.
+/// A service that follows identity, hands its facts to the test, and judges tokens by them.
 struct Follower;
 
 #[derive(Deserialize)]
@@ -30,14 +34,15 @@ impl Service for Follower {
     async fn build(mut start: Start<FollowerSettings>) -> Result<Built, StartError> {
         let facts = IdentityFacts::follow(&start)?;
         let ready = facts.ready();
-        let _ = start.config.service.out.take().map(|out| out.send(facts));
-        Ok(Built::new(Served::new(), Arc::new(NoTokens)).ready(ready))
+        let served = Served::new().add(SessionServiceServer::new(Fake(Controls::default())));
+        let _ = start.config.service.out.take().map(|out| out.send(facts.clone()));
+        Ok(Built::new(served, Arc::new(facts)).ready(ready))
     }
 }
 
 async fn follower(host: &Host) -> (Running, IdentityFacts) {
     host.authority
-        .issue("service/consent", &[])
+        .issue("service/consent", &["127.0.0.1"])
         .unwrap()
         .write(host.directory.path(), "c")
         .unwrap();
@@ -257,5 +262,55 @@ async fn facts_that_come_late_are_stale() {
     feed.send(heartbeat("2", 1_000_000)).unwrap();
     as_of(&facts, 1_000_000).await;
     assert!(TokenFacts::fresh(&facts).is_ok());
+    running.shutdown().await;
+}
+
+fn key_set(keys: &[(&SigningKey, api::signing_key::State)]) -> Kind {
+    let told = |(key, state): &(&SigningKey, api::signing_key::State)| api::SigningKey {
+        kid: key.kid().to_owned(),
+        jwk: key.public().to_jwk(),
+        state: (*state).into(),
+        ..Default::default()
+    };
+    Kind::KeySet(api::KeySet {
+        keys: keys.iter().map(told).collect(),
+    })
+}
+
+/// Identity gets a new key, and later the old one is found out: what is signed with the new one is taken from then on, and with
+/// the old one no more, by a process that has run all the while.
+#[tokio::test]
+async fn tokens_follow_the_keys_of_identity_without_a_restart() {
+    use api::signing_key::State::{Active, Compromised, Retired};
+    let host = Host::tls("").await;
+    let (feed, receiver) = mpsc::unbounded_channel();
+    host.controls.feeds.lock().unwrap().push(receiver);
+    let (running, facts) = follower(&host).await;
+    let (old, new) = (signing_key(), signing_key());
+    let claims = Claims {
+        aud: "consent".into(),
+        ..host.claims()
+    };
+    let [by_old, by_new] = [&old, &new].map(|key| token::issue(key, &claims).unwrap());
+    let mut client = SessionServiceClient::new(host.channel_to(running.address, None).await);
+    let rotations = [
+        (key_set(&[(&old, Active)]), [true, false]),
+        (key_set(&[(&old, Retired), (&new, Active)]), [true, true]),
+        (key_set(&[(&old, Compromised), (&new, Active)]), [false, true]),
+        (key_set(&[(&new, Active)]), [false, true]),
+    ];
+    for (seconds, (set, taken)) in (1_000_000..).zip(rotations) {
+        feed.send(change("1", set)).unwrap();
+        feed.send(heartbeat("2", seconds)).unwrap();
+        as_of(&facts, seconds).await;
+        for (token, taken) in [&by_old, &by_new].into_iter().zip(taken) {
+            let answer = client.list_keys(bearing(keys(0), token)).await;
+            if taken {
+                assert_eq!(answer.unwrap().into_inner().next_page_token, "participants/IN27001");
+            } else {
+                assert_eq!(reason(answer), (tonic::Code::Unauthenticated, "TOKEN_MISSING"));
+            }
+        }
+    }
     running.shutdown().await;
 }

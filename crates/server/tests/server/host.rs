@@ -1,6 +1,7 @@
 //! A service whose handlers do what the test says, and clients for it.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
@@ -75,7 +76,7 @@ pub(crate) struct Settings {
     controls: Controls,
 }
 
-pub(crate) struct Fake(Controls);
+pub(crate) struct Fake(pub(crate) Controls);
 
 impl Service for Fake {
     const NAME: &'static str = "identity";
@@ -261,6 +262,11 @@ impl Host {
 
     /// A TLS channel that shows `identity`, if any.
     pub(crate) async fn channel(&self, identity: Option<&Identity>) -> Channel {
+        self.channel_to(self.running.address, identity).await
+    }
+
+    /// The same to another service with a certificate of the host's authority.
+    pub(crate) async fn channel_to(&self, address: SocketAddr, identity: Option<&Identity>) -> Channel {
         let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.authority.pem()));
         if let Some(identity) = identity {
             tls = tls.identity(tonic::transport::Identity::from_pem(
@@ -268,7 +274,7 @@ impl Host {
                 &identity.key_pem,
             ));
         }
-        let url = format!("https://{}", self.running.address);
+        let url = format!("https://{address}");
         Endpoint::from_shared(url)
             .unwrap()
             .tls_config(tls)

@@ -1,5 +1,6 @@
-//! A process that keeps an SQLite file dies at any step of any list of commands; whoever opens the file after it finds
-//! what was acknowledged, and of what was not, each command whole or not at all.
+//! A process dies at any step of any list of commands: where it decides, before or after any statement of a batch, between a
+//! COMMIT and its answers, between two batches. Whoever opens the database after it finds what was acknowledged, and of what
+//! was not, each command whole or not at all.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -7,11 +8,13 @@ use std::process::{Command as Program, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 use sammati_kernel::{ManualClock, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, Outcome, RequestKey, Store, View};
-use sammati_testkit::Database;
+use sammati_testkit::databases::psql;
+use sammati_testkit::{Database, databases};
 
 use crate::model::FAILED;
 use crate::world::{Count, Mood, START, World, account, open, request_id};
@@ -26,16 +29,57 @@ struct Plan {
     deciding: i64,
     /// Between two: when it has told the `n`th answer.
     answered: usize,
+    /// At the `n`th step to or from the database: just before a lane sends a statement, or when one is done.
+    step: i64,
+    /// The groups before those whose steps count.
+    spared: usize,
 }
 
 fn plans() -> impl Strategy<Value = Plan> {
     let mood = prop_oneof![4 => Just(Mood::Plain), 1 => Just(Mood::RefusesRecorded), 1 => Just(Mood::Refuses)];
     let groups = prop::collection::vec(prop::collection::vec((0_u64..5, mood), 1..8), 1..8);
-    (groups, 1_i64..40, 1_usize..40).prop_map(|(groups, deciding, answered)| Plan {
+    (groups, 1_i64..40, 1_usize..40, 1_i64..200).prop_map(|(groups, deciding, answered, step)| Plan {
         groups,
         deciding,
         answered,
+        step,
+        spared: 0,
     })
+}
+
+/// Dies at one step alone of a batch that has every kind of statement.
+fn at_step(step: i64) -> Plan {
+    Plan {
+        groups: vec![vec![(CLAIMS, Mood::Plain)], vec![(CLAIMS, Mood::RefusesRecorded)]],
+        deciding: i64::MAX,
+        answered: usize::MAX,
+        step,
+        spared: 1,
+    }
+}
+
+/// Who claims something with each command.
+const CLAIMS: u64 = 5;
+
+/// The steps that a child has left.
+static STEPS: AtomicI64 = AtomicI64::new(i64::MAX);
+
+/// Counts the steps of lanes, and ends the process at its last, with word of where that was.
+fn counting() -> Option<Box<dyn Instrumentation>> {
+    Some(Box::new(|event: InstrumentationEvent<'_>| {
+        let (when, statement) = match &event {
+            InstrumentationEvent::StartQuery { query, .. } => ("before", query),
+            InstrumentationEvent::FinishQuery { query, .. } => ("after", query),
+            _ => return,
+        };
+        let thread = std::thread::current();
+        let is_lane = thread.name().is_some_and(|name| name.starts_with("lane-"));
+        if is_lane && STEPS.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let text = statement.to_string().replace('\n', " ");
+            println!("died {when} {}", text.split(" -- binds").next().unwrap_or_default());
+            std::process::abort();
+        }
+    }))
 }
 
 /// Counts, unless the process dies over it.
@@ -79,8 +123,11 @@ struct Call {
 
 impl Call {
     fn command(&self) -> Count {
+        // Nobody else wants it.
+        let claim = (self.who == CLAIMS).then(|| self.request.as_bytes()[..32].try_into().unwrap());
         Count {
             mood: self.mood,
+            claim,
             ..Count::up(account(u16::try_from(self.who).unwrap(), self.who))
         }
     }
@@ -112,6 +159,8 @@ fn a_child_that_dies() {
     let Some(url) = lines.next() else { return };
     let left = Arc::new(AtomicI64::new(lines.next().unwrap().parse().unwrap()));
     let mut answers: usize = lines.next().unwrap().parse().unwrap();
+    let steps = lines.next().unwrap().parse().unwrap();
+    let spared: usize = lines.next().unwrap().parse().unwrap();
     let groups: Vec<Vec<(usize, Call)>> = lines.map(read_group).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -119,9 +168,13 @@ fn a_child_that_dies() {
         .build()
         .unwrap();
     let _entered = runtime.enter();
+    set_default_instrumentation(counting).unwrap();
     let store = open(url, &ManualClock::at(START));
     runtime.block_on(async {
-        for group in groups {
+        for (at, group) in groups.into_iter().enumerate() {
+            if at == spared {
+                STEPS.store(steps, Ordering::SeqCst);
+            }
             let runs = group.iter().map(|(_, call)| {
                 let left = Arc::clone(&left);
                 store.run(
@@ -166,8 +219,17 @@ fn write_group(from: usize, group: &[Call]) -> String {
     calls.collect::<Vec<_>>().join(" ")
 }
 
-/// Lets a child run the plan; tells what it said it was answered, by the number of the call.
-fn die(url: &str, plan: &Plan, groups: &[Vec<Call>]) -> BTreeMap<usize, String> {
+/// What a child said before it ended.
+#[derive(Default)]
+struct Said {
+    /// What it was answered, by the number of the call.
+    told: BTreeMap<usize, String>,
+    /// At which statement it died, if at one.
+    died: Option<String>,
+}
+
+/// Lets a child run the plan.
+fn die(url: &str, plan: &Plan, groups: &[Vec<Call>]) -> Said {
     let mut child = Program::new(std::env::current_exe().unwrap())
         .args(["--exact", "aborts::a_child_that_dies", "--ignored", "--nocapture"])
         .stdin(Stdio::piped())
@@ -175,7 +237,14 @@ fn die(url: &str, plan: &Plan, groups: &[Vec<Call>]) -> BTreeMap<usize, String> 
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let mut text = format!("{url}\n{}\n{}\n", plan.deciding, plan.answered);
+    let Plan {
+        deciding,
+        answered,
+        step,
+        spared,
+        ..
+    } = plan;
+    let mut text = format!("{url}\n{deciding}\n{answered}\n{step}\n{spared}\n");
     let mut from = 0;
     for group in groups {
         text += &write_group(from, group);
@@ -186,20 +255,53 @@ fn die(url: &str, plan: &Plan, groups: &[Vec<Call>]) -> BTreeMap<usize, String> 
     let lines = BufReader::new(child.stdout.take().unwrap())
         .lines()
         .map_while(Result::ok);
-    let told = lines.filter_map(|line| {
-        // The first comes behind what the test harness says.
-        let (_, told) = line.split_once("told ")?;
-        let (n, answer) = told.split_once(' ')?;
-        Some((n.parse().ok()?, answer.to_owned()))
-    });
-    let told: BTreeMap<usize, String> = told.collect();
+    let mut said = Said::default();
+    // The first comes behind what the test harness says.
+    for line in lines {
+        if let Some((_, place)) = line.split_once("died ") {
+            said.died = Some(place.to_owned());
+        } else if let Some((n, answer)) = line.split_once("told ").and_then(|(_, told)| told.split_once(' ')) {
+            said.told.insert(n.parse().unwrap(), answer.to_owned());
+        }
+    }
     child.wait().unwrap();
-    assert!(told.len() <= plan.answered);
-    told
+    assert!(said.told.len() <= plan.answered);
+    said
 }
 
-async fn survives(plan: &Plan) {
-    let (database, clock) = (Database::sqlite(), ManualClock::at(START));
+/// Waits until a server has noticed that the process is gone which had these connections, for ten seconds at most.
+fn wait_for_the_end_of_connections(database: &Database) {
+    let Some((server, name)) = database
+        .url
+        .rsplit_once('/')
+        .filter(|(server, _)| !server.starts_with("sqlite:"))
+    else {
+        return;
+    };
+    let count = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'");
+    for _ in 0..1000 {
+        if psql(server, "postgres", &count) == "0" {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("the connections of a process that is gone are there after ten seconds");
+}
+
+/// A database that is used up.
+fn drop_database(database: &Database) {
+    if let Some((server, name)) = database
+        .url
+        .rsplit_once('/')
+        .filter(|(server, _)| !server.starts_with("sqlite:"))
+    {
+        psql(server, "postgres", &format!("DROP DATABASE {name} WITH (FORCE)"));
+    }
+}
+
+/// Tells at which statement it died, if at one.
+async fn survives(plan: &Plan, database: Database) -> Option<String> {
+    let clock = ManualClock::at(START);
     let call = |&(who, mood): &(u64, Mood)| Call {
         who,
         mood,
@@ -210,7 +312,11 @@ async fn survives(plan: &Plan) {
         .iter()
         .map(|group| group.iter().map(call).collect())
         .collect();
-    let acknowledged = die(&database.url, plan, &groups);
+    let Said {
+        told: acknowledged,
+        died,
+    } = die(&database.url, plan, &groups);
+    wait_for_the_end_of_connections(&database);
     let world = World {
         replicas: vec![open(&database.url, &clock)],
         clock,
@@ -219,7 +325,7 @@ async fn survives(plan: &Plan) {
     let calls: Vec<&Call> = groups.iter().flatten().collect();
     // One event for each count: nothing is there by half.
     let mut found = 0;
-    for who in 0..5 {
+    for who in 0..=CLAIMS {
         found += world.count(0, &account(u16::try_from(who).unwrap(), who)).await;
     }
     assert_eq!(i64::try_from(world.check_feed().await).unwrap(), found);
@@ -238,6 +344,8 @@ async fn survives(plan: &Plan) {
     }
     let effects = (0..calls.len()).filter(has_effect).count();
     assert_eq!(world.check_feed().await, effects, "each had its effect once");
+    drop_database(&world.database);
+    died
 }
 
 #[test]
@@ -250,8 +358,59 @@ fn a1_i1_o1_a_process_that_dies_at_any_step_loses_nothing_acknowledged_and_leave
         ..Config::default()
     };
     let tried = TestRunner::new(config).run(&plans(), |plan| {
-        runtime.block_on(survives(&plan));
+        runtime.block_on(survives(&plan, Database::sqlite()));
         Ok(())
     });
     tried.unwrap();
+}
+
+/// The statements of a batch that a process died before and after, each by what is in its text.
+const SQLITE: [&str; 9] = [
+    "BEGIN IMMEDIATE",
+    "JOIN head",
+    "JOIN counter",
+    "INSERT INTO claim",
+    "INSERT INTO request",
+    "UPDATE counter",
+    "INSERT INTO feed",
+    "UPDATE head",
+    "COMMIT",
+];
+const POSTGRES: [&str; 9] = [
+    "BEGIN",
+    "FOR UPDATE",
+    "JOIN counter",
+    "INSERT INTO claim",
+    "INSERT INTO request",
+    "UPDATE counter",
+    "INSERT INTO feed",
+    "UPDATE head",
+    "COMMIT",
+];
+
+/// The process dies at each step of a batch, in turn, until there is none left. On Postgres what a batch sends at
+/// once goes before any of it is answered: to die before one of its statements is to die before the first arrives.
+#[test]
+fn a1_i1_o1_a_process_may_die_before_and_after_every_statement_of_a_batch() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _entered = runtime.enter();
+    for database in databases() {
+        let is_sqlite = database.url.starts_with("sqlite:");
+        let fresh = || {
+            if is_sqlite {
+                Some(Database::sqlite())
+            } else {
+                Database::postgres()
+            }
+        };
+        let places: Vec<String> = (1..)
+            .map_while(|step| runtime.block_on(survives(&at_step(step), fresh().unwrap())))
+            .collect();
+        for statement in if is_sqlite { SQLITE } else { POSTGRES } {
+            for when in ["before", "after"] {
+                let is_it = |place: &String| place.starts_with(when) && place.contains(statement);
+                assert!(places.iter().any(is_it), "never {when} {statement}: {places:#?}");
+            }
+        }
+    }
 }

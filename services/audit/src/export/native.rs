@@ -18,6 +18,7 @@ pub(super) fn event(told: &Told<'_>) -> Value {
     event.insert("header".to_owned(), message("sammati.audit.v1.Leaf", told.header));
     match told.payload {
         Some(payload) => event.insert("payload".to_owned(), message("sammati.audit.v1.Payload", payload)),
+        None if told.archived => event.insert("payloadState".to_owned(), "PAYLOAD_STATE_ARCHIVED".into()),
         None => event.insert("payloadState".to_owned(), "PAYLOAD_STATE_ERASED".into()),
     };
     json!({

@@ -152,7 +152,8 @@ impl Rpc {
     }
 
     async fn get(&self, caller: &Caller, request: audit::GetEventRequest) -> Result<audit::LogEvent, Refusal> {
-        let (log, which) = wire::which_event(request)?;
+        let basis = wire::archive_basis(caller, &request.legal_basis);
+        let (basis, (log, which)) = Refusal::both(basis, wire::which_event(request))?;
         if log.is_some_and(|log| log != self.log.name()) {
             return Err(policy::unavailable(caller));
         }
@@ -169,15 +170,17 @@ impl Rpc {
             .pop()
             .ok_or(Reason::Internal)?;
         let mut read = queried(caller, &wire::event_name(&self.log.name(), row.index));
-        if let Opened::Readable(payload) = &opened {
+        if let Opened::Readable(payload) | Opened::Archived(payload) = &opened {
             read.payload().subject.clone_from(&payload.subject);
         }
+        read.payload().legal_basis.clone_from(&basis);
         self.log.record(read).await?;
         let erasure = match opened {
             Opened::Erased => self.erasure(&header).await?,
-            Opened::Readable(_) | Opened::Damaged => None,
+            Opened::Readable(_) | Opened::Archived(_) | Opened::Damaged => None,
         };
-        let event = wire::log_event(&self.log.name(), &row, header, shown(caller, opened));
+        let shown = policy::shown(caller, &basis, opened);
+        let event = wire::log_event(&self.log.name(), &row, header, shown);
         Ok(audit::LogEvent { erasure, ..event })
     }
 
@@ -276,7 +279,11 @@ impl Rpc {
         let name = self.log.name();
         let rows = own.rows.iter().zip(payloads);
         // It gets what it wrote, all of it.
-        let events = rows.map(|(row, (header, opened))| wire::log_event(&name, row, header, opened));
+        let all = |opened| match opened {
+            Opened::Archived(payload) => Opened::Readable(payload),
+            opened => opened,
+        };
+        let events = rows.map(|(row, (header, opened))| wire::log_event(&name, row, header, all(opened)));
         Ok(audit::ListSourceEventsResponse {
             events: events.collect(),
             next_page_token,
@@ -324,8 +331,5 @@ pub(super) fn placed_event(event_id: String, placed: &Placed) -> audit::Appended
 }
 
 pub(super) fn shown(caller: &Caller, opened: Opened) -> Opened {
-    match opened {
-        Opened::Readable(payload) => Opened::Readable(Box::new(policy::show(caller, *payload))),
-        other => other,
-    }
+    policy::shown(caller, "", opened)
 }

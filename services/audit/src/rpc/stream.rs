@@ -29,8 +29,13 @@ impl Rpc {
             if let Ok(message) = &message {
                 before = Some(message.client_seq);
             }
+            // By itself, whether or not the answers are read: what stood still while it waits in a line, as for a connection,
+            // would keep everybody behind it waiting too.
+            let begun = message
+                .map(|message| tokio::spawn(async move { rpc.append_message(&caller, message, expected).await }));
             async move {
-                let answer = rpc.append_message(&caller, message?, expected).await;
+                let ended = begun?.await;
+                let answer = ended.map_err(|_| error::internal("the append of a message ended"))?;
                 answer.map_err(error::status)
             }
         });

@@ -12,6 +12,7 @@ use super::Rpc;
 use crate::export::{self, Told};
 use crate::keyring::Opened;
 use crate::log::queried;
+use crate::policy;
 use crate::rows::LeafRow;
 use crate::subject::Walk;
 use crate::summary::Summary;
@@ -119,9 +120,10 @@ impl Rpc {
             for ((row, (header, opened)), proof) in found.rows.iter().zip(&payloads).zip(&proofs) {
                 let payload = match opened {
                     Opened::Readable(payload) => Some(payload.as_ref()),
-                    Opened::Erased | Opened::Damaged => None,
+                    Opened::Archived(_) | Opened::Erased | Opened::Damaged => None,
                 };
                 let told = Told {
+                    archived: matches!(opened, Opened::Archived(_)),
                     name: &wire::event_name(&self.log.name(), row.index),
                     header,
                     payload,
@@ -200,7 +202,12 @@ impl Rpc {
         let name = self.log.name();
         let mut proofs = proofs.into_iter();
         let event = |(row, (header, opened)): (&LeafRow, _)| audit::SubjectEvent {
-            event: Some(wire::log_event(&name, row, header, super::log::shown(caller, opened))),
+            event: Some(wire::log_event(
+                &name,
+                row,
+                header,
+                policy::shown(caller, &request.legal_basis, opened),
+            )),
             leaf: row.leaf.clone(),
             proof: proofs.next().map(|proof| proof.bundle.to_string()).unwrap_or_default(),
         };

@@ -31,6 +31,23 @@ pub(crate) fn subject(caller: &Caller, subject: &str, legal_basis: &str) -> Resu
     }
 }
 
+/// On what ground an operator reads what lies in the archive; empty where nobody asks for that.
+///
+/// # Errors
+/// `FIELD_INVALID`.
+pub(crate) fn archive_basis(caller: &Caller, legal_basis: &str) -> Result<String, Refusal> {
+    let mut wrong = Violations::new();
+    if !legal_basis.is_empty() {
+        if caller.is_operator() {
+            check_basis("legal_basis", legal_basis, &mut wrong);
+        } else {
+            wrong.add("legal_basis", "for operators only");
+        }
+    }
+    wrong.check()?;
+    Ok(legal_basis.to_owned())
+}
+
 /// Why something is done.
 pub(crate) fn check_basis(field: &'static str, text: &str, wrong: &mut Violations) {
     let count = text.chars().count();

@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use prost::Message;
 use ring::signature::Ed25519KeyPair;
 use sammati_api::audit::v1::append_events_request::Batch;
@@ -263,6 +265,16 @@ impl Audit {
         Some((Rpc::new(Arc::clone(&log), &lookup), log))
     }
 
+    /// What a metric of the log reads, as it is scraped.
+    pub(crate) fn metric(&self, name: &str) -> String {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        self.log.register_metrics(&mut registry);
+        encode(&mut text, &registry).unwrap();
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        let (_, read) = lines.find(|(metric, _)| *metric == name).unwrap();
+        read.to_owned()
+    }
+
     pub(crate) fn verifier(&self) -> Verifier {
         Verifier::parse(&self.log.vkey()).unwrap()
     }
@@ -341,7 +353,13 @@ impl Audit {
         let event = Some(audit::get_event_request::Event::EventId(event_id.to_owned()));
         said(
             self.rpc
-                .get_event(of(caller, audit::GetEventRequest { event, wait: None }))
+                .get_event(of(
+                    caller,
+                    audit::GetEventRequest {
+                        event,
+                        ..Default::default()
+                    },
+                ))
                 .await,
         )
     }

@@ -1,6 +1,7 @@
 //! What the audit log promises, on both databases.
 
 mod appending;
+mod archived;
 mod erasing;
 mod exporting;
 mod fixture;

@@ -187,7 +187,7 @@ async fn o1_a_poisoned_event_gets_its_leaf_and_does_not_stop_the_next() {
     let operator = channel(&world.running, &world.authority, Some("operator/asha"));
     let request = audit::GetEventRequest {
         event: Some(get_event_request::Event::EventId(first)),
-        wait: None,
+        ..Default::default()
     };
     let read = LogServiceClient::new(operator).get_event(request).await.unwrap();
     let payload = read.into_inner().payload.unwrap();

@@ -21,7 +21,7 @@ use sammati_server::event::{Draft, system};
 use sammati_server::relay::Relay;
 use sammati_server::{Config, Running, serve_on};
 use sammati_store::{Command, EmbeddedMigrations, Keys, Location, Options, Store, View, embed_migrations};
-use sammati_testkit::Authority;
+use sammati_testkit::{Authority, Database};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -75,7 +75,19 @@ pub(crate) async fn serve(folder: &Path) -> Running {
 
 /// The same on the port that it had before.
 pub(crate) async fn serve_at(folder: &Path, address: std::net::SocketAddr) -> Running {
-    let config: Config<_> = Config::parse(CONFIG, &folder.join("audit.toml")).unwrap();
+    serve_as(folder, CONFIG, address).await
+}
+
+/// The same with the log and its keys in these databases.
+pub(crate) async fn serve_over(folder: &Path, log: &Database, keys: &Database) -> Running {
+    let config = CONFIG
+        .replace("sqlite:audit.db", &log.url)
+        .replace("sqlite:audit-keys.db", &keys.url);
+    serve_as(folder, &config, ([127, 0, 0, 1], 0).into()).await
+}
+
+async fn serve_as(folder: &Path, config: &str, address: std::net::SocketAddr) -> Running {
+    let config: Config<_> = Config::parse(config, &folder.join("audit.toml")).unwrap();
     let bind = |address| async move { TcpListener::bind(address).await.unwrap() };
     let admin = bind(([127, 0, 0, 1], 0).into()).await;
     let clock = ManualClock::at(Micros::from_seconds(1_795_305_600));
@@ -86,13 +98,18 @@ pub(crate) async fn serve_at(folder: &Path, address: std::net::SocketAddr) -> Ru
 
 /// A channel that shows the certificate of `path`, if any.
 pub(crate) fn channel(running: &Running, authority: &Authority, path: Option<&str>) -> Channel {
+    endpoint(running, authority, path).connect_lazy()
+}
+
+/// What such a channel goes to.
+pub(crate) fn endpoint(running: &Running, authority: &Authority, path: Option<&str>) -> Endpoint {
     let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
     if let Some(path) = path {
         let identity = authority.issue(path, &[]).unwrap();
         tls = tls.identity(Identity::from_pem(&identity.cert_pem, &identity.key_pem));
     }
     let endpoint = Endpoint::from_shared(format!("https://{}", running.address)).unwrap();
-    endpoint.tls_config(tls).unwrap().connect_lazy()
+    endpoint.tls_config(tls).unwrap()
 }
 
 /// Something that a service did; tells the event's id.

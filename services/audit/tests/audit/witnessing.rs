@@ -369,6 +369,7 @@ async fn a2_a_log_that_was_set_back_freezes_before_it_signs() {
             audit.log.cosign().await.unwrap();
             audit = audit.restart_from(backup, all_of(&[&one], 1)).await;
             assert_eq!(signed(&audit.log).await, Some(2), "the backup");
+            assert_eq!(audit.metric("audit_frozen"), "0");
             if grown {
                 // It grows past what the witness saw, by other leaves.
                 let events = (0..9).map(some_event).collect();
@@ -390,9 +391,11 @@ async fn a2_a_log_that_was_set_back_freezes_before_it_signs() {
                 Reason::LogFrozen
             );
             assert_eq!(audit.checkpoint(0).await.unwrap_err().reason, Reason::LogFrozen);
+            assert_eq!(audit.metric("audit_frozen"), "1", "somebody is woken");
             // It stays frozen, whether the witness is asked or not.
             let audit = audit.restart().await;
             assert_eq!(audit.log.newest().await.unwrap_err().reason, Reason::LogFrozen);
+            assert_eq!(audit.metric("audit_frozen"), "1", "who finds it frozen says so too");
             one.stop.cancel();
         }
     }

@@ -11,11 +11,12 @@ use sammati_api::consent::v1::notification::Kind;
 use sammati_api::consent::v1::transfer::State as Flow;
 use sammati_api::consent::v1::transfer_report::Outcome;
 use sammati_api::types::v1 as types;
+use sammati_consent::closing::Closings;
 use sammati_consent::sweep;
 use sammati_kernel::{Caller, Reason};
 
 use crate::reports::{report, say};
-use crate::transfers::{open, take_on, taking, wanted};
+use crate::transfers::{open, state, take_on, taking, wanted};
 use crate::world::{DAY, World, by, everywhere, participant, reason};
 
 async fn requests(w: &World, who: &Caller, states: &[Asked]) -> Vec<api::ConsentRequest> {
@@ -152,12 +153,39 @@ fn hiu_flow_106_what_she_edited_is_what_the_asker_sees() {
     });
 }
 
+/// The hospital takes a transfer on and delivers a visit; both ends say so.
+async fn carry(w: &World, who: &str, opened: &api::Transfer, visit: &str) {
+    assert_eq!(
+        take_on(w, "hospital", taking(w, opened)).await.unwrap().state(),
+        Flow::Acknowledged
+    );
+    let pushed = report(w, opened, Outcome::Transferred, &[(visit, true)]);
+    assert_eq!(say(w, "hospital", pushed).await.unwrap().state(), Flow::Transferred);
+    let received = report(w, opened, Outcome::Received, &[(visit, true)]);
+    assert_eq!(say(w, who, received).await.unwrap().state(), Flow::Received);
+}
+
+/// What the events of both ends say of what was delivered under a consent, and for what purpose.
+async fn delivered(w: &World, consent: &str) -> Vec<(String, types::PurposeCode)> {
+    let mut events = w.events().await;
+    events.retain(|event| ["data.disclosed", "data.received"].contains(&event.event_type.as_str()));
+    events.retain(|event| event.payload.as_ref().unwrap().consent == consent);
+    let told = events
+        .iter()
+        .map(|event| (event.event_type.clone(), event.payload.as_ref().unwrap().purpose()));
+    told.collect()
+}
+
 #[test]
-fn hiu_flow_107_to_113_each_kind_that_she_granted_flows_and_no_other() {
+fn hiu_flow_107_to_113_each_kind_that_she_granted_is_delivered_and_no_other() {
     everywhere(|w| async move {
         for kind in types::HiType::Prescription.into()..=i32::from(types::HiType::Invoice) {
-            let address = format!("kindred{kind}.x@sbx");
+            let (address, visit) = (format!("kindred{kind}.x@sbx"), format!("visit-{kind}"));
             let (_, consent) = w.granted(&address, |scope| scope.hi_types = vec![kind]).await;
+            let token = w.link_token(&address, 1990).await.unwrap().link_token;
+            let mut links = w.links(&token, &[&visit]);
+            links.care_contexts[0].hi_type = kind;
+            w.link_of("hospital", links).await.unwrap();
             let other = if kind == 1 { 2 } else { 1 };
             let of = |hi_type| api::CreateTransferRequest {
                 hi_types: vec![hi_type],
@@ -166,7 +194,68 @@ fn hiu_flow_107_to_113_each_kind_that_she_granted_flows_and_no_other() {
             assert_eq!(reason(open(&w, "clinic", of(other)).await), Reason::HiTypeNotGranted);
             let transfer = open(&w, "clinic", of(kind)).await.unwrap();
             assert_eq!(transfer.hi_types, [kind]);
+            carry(&w, "clinic", &transfer, &visit).await;
+            let both = ["data.disclosed", "data.received"].map(|end| (end.to_owned(), types::PurposeCode::Caremgt));
+            assert_eq!(delivered(&w, &consent.name).await, both, "kind {kind}");
         }
+    });
+}
+
+#[test]
+fn user_init_link_607_and_p2_2_she_pulls_what_is_linked_into_her_own_app() {
+    everywhere(|w| async move {
+        let she = w.she(w.person("asha.rao@sbx"));
+        w.linked("asha.rao@sbx", &["visit-1"]).await;
+        // Her app asks for her, on her request; she says yes, and her records come to the app, to be kept.
+        let mut scope = w.scope();
+        scope.purpose.as_mut().unwrap().code = types::PurposeCode::Patrqt.into();
+        scope.access_mode = types::AccessMode::Store.into();
+        let ask = api::CreateConsentRequestRequest {
+            scope: Some(scope),
+            ..w.asks("asha.rao@sbx")
+        };
+        let app = participant("locker");
+        let asked = w
+            .rpc()
+            .create_consent_request(by(&app, ask))
+            .await
+            .unwrap()
+            .into_inner();
+        let approved = w.approve(&she, w.approval(&asked)).await.unwrap();
+        let consent = &approved.consents[0].name;
+        w.acknowledge_all("hospital").await;
+        // Nobody else pulls with it.
+        let others = open(&w, "clinic", wanted(&w, consent)).await;
+        assert_eq!(reason(others), Reason::NoConsent);
+        let opened = open(&w, "locker", wanted(&w, consent)).await.unwrap();
+        carry(&w, "locker", &opened, "visit-1").await;
+        let both = ["data.disclosed", "data.received"].map(|end| (end.to_owned(), types::PurposeCode::Patrqt));
+        assert_eq!(delivered(&w, consent).await, both);
+    });
+}
+
+#[test]
+fn hip_init_abha_optout_deactivate_nothing_flows_and_the_end_reaches_the_hip() {
+    everywhere(|w| async move {
+        let (_, consent) = w.granted("asha.rao@sbx", |_| {}).await;
+        let asha = w.account("asha.rao@sbx");
+        // Deactivated: nothing flows until she is back.
+        w.people.inactive.lock().unwrap().insert(asha);
+        let away = open(&w, "clinic", wanted(&w, &consent.name)).await;
+        assert_eq!(reason(away), Reason::SubjectInactive);
+        w.people.inactive.lock().unwrap().clear();
+        let back = open(&w, "clinic", wanted(&w, &consent.name)).await.unwrap();
+        // Opted out for good: what she gave is taken back, both parties are told, and what was on its way is over.
+        w.people.deleted.lock().unwrap().push((asha, false));
+        w.rpc().close_accounts(&mut Closings::default()).await.unwrap();
+        for who in ["hospital", "clinic"] {
+            let told = told(&w, &participant(who), &consent.name).await;
+            assert_eq!(told.last(), Some(&Kind::ConsentRevoked), "{who}");
+            let seen = state(&w, &participant(who), &back).await;
+            assert_eq!(seen, Flow::Cancelled, "{who}");
+        }
+        let gone = open(&w, "clinic", wanted(&w, &consent.name)).await;
+        assert_eq!(reason(gone), Reason::ConsentRevoked);
     });
 }
 
@@ -209,33 +298,32 @@ fn hip_init_grant_revoke_and_expire_consent_reach_the_hip() {
     everywhere(|w| async move {
         let hospital = participant("hospital");
         let (she, first) = w.unacknowledged("asha.rao@sbx", |_| {}).await;
-        // It saves the grant: its own copy, signed.
-        let copy = api::GetArtefactRequest {
-            consent: first.name.clone(),
-            ..Default::default()
+        let copy = async |consent: &api::Consent| {
+            let message = api::GetArtefactRequest {
+                consent: consent.name.clone(),
+                ..Default::default()
+            };
+            let got = w.rpc().get_artefact(by(&hospital, message)).await;
+            got.unwrap().into_inner().jws
         };
-        assert!(
-            !w.rpc()
-                .get_artefact(by(&hospital, copy))
-                .await
-                .unwrap()
-                .into_inner()
-                .jws
-                .is_empty()
-        );
+        // It saves the grant: its own copy, signed.
+        assert!(!copy(&first).await.is_empty());
         w.revoke(&she, &[&first.name]).await.unwrap();
         assert_eq!(
             told(&w, &hospital, &first.name).await,
             [Kind::ConsentGranted, Kind::ConsentRevoked]
         );
+        assert_eq!(copy(&first).await, "", "nor is there one here any more for it to read");
         let end = w.at(DAY);
         let (_, second) = w.unacknowledged("ravi.kumar@sbx", |scope| scope.erase_time = end).await;
+        assert!(!copy(&second).await.is_empty());
         w.advance(DAY);
         sweep::sweep(w.store()).await.unwrap();
         assert_eq!(
             told(&w, &hospital, &second.name).await,
             [Kind::ConsentGranted, Kind::ConsentExpired]
         );
+        assert_eq!(copy(&second).await, "");
     });
 }
 

@@ -196,6 +196,8 @@ fn z1_nobody_learns_why_the_glass_does_not_break() {
         let tried: Vec<_> = tried.iter().filter(|e| e.event_type == "access.break_glass").collect();
         assert_eq!(tried.len(), 5);
         assert!(tried.iter().all(|e| e.reason_code == "BREAK_GLASS_REFUSED"));
+        // There is no consent that they would be part of: they are kept as long as any access that was refused.
+        assert!(tried.iter().all(|e| e.class() == types::RetentionClass::Access));
         for (account, times) in [(known, 2), (shy, 1)] {
             let hers = tried
                 .iter()

@@ -47,6 +47,7 @@ mod study_hears;
 mod subscriptions;
 mod time;
 mod transfers;
+mod uses;
 mod verbs;
 mod why;
 mod widening;

@@ -13,7 +13,7 @@ use crate::world::{DAY, World, everywhere};
 const EACH: usize = 3;
 
 /// Where an event leads, in a formulation of its own; `None` where it is no legal move.
-fn follow(from: State, event: &str) -> Option<State> {
+pub(crate) fn follow(from: State, event: &str) -> Option<State> {
     let open = [State::Granted, State::Paused].contains(&from);
     match event {
         "consent.paused" if from == State::Granted => Some(State::Paused),

@@ -90,6 +90,47 @@ fn c1_of_64_racing_decisions_exactly_one_wins() {
     });
 }
 
+/// One request is sent 32 times at once under one id, on all replicas, and so is another under the same: one of them is made,
+/// once, whoever sent it gets that, and the other is told that the id is used.
+#[test]
+fn i1_of_64_racing_creates_with_one_request_id_one_makes_a_request() {
+    everywhere(|w| async move {
+        w.person("asha.rao@sbx");
+        let asks = w.asks("asha.rao@sbx");
+        let other = api::CreateConsentRequestRequest {
+            hips: vec!["participants/lab".into()],
+            ..asks.clone()
+        };
+        let racers = (0..64).map(|n| {
+            let (w, message) = (Arc::clone(&w), if n % 2 == 0 { asks.clone() } else { other.clone() });
+            tokio::spawn(async move { (n % 2, w.create(message).await) })
+        });
+        let done: Vec<_> = join_all(racers).await.into_iter().map(Result::unwrap).collect();
+        let (made, not_made): (Vec<_>, Vec<_>) = done.into_iter().partition(|(_, done)| done.is_ok());
+        // Where in the feed each answer was read is no part of it.
+        let told = |(body, done): (i32, Result<api::ConsentRequest, _>)| {
+            let mut made = done.unwrap();
+            made.revision.clear();
+            (body, made)
+        };
+        let made: Vec<_> = made.into_iter().map(told).collect();
+        assert_eq!((made.len(), not_made.len()), (32, 32));
+        assert!(
+            made.iter().all(|one| *one == made[0]),
+            "every repeat gets the first answer"
+        );
+        for (body, refusal) in not_made {
+            assert_ne!(body, made[0].0);
+            assert_eq!(refused(refusal).reason, Reason::RequestIdReused);
+        }
+        assert_eq!(w.count("consent.requested").await, 1);
+        let all = api::ListConsentRequestsRequest::default();
+        let listed = w.rpc().list_consent_requests(by(&participant("clinic"), all)).await;
+        let listed = listed.unwrap().into_inner().consent_requests;
+        assert_eq!((listed.len(), &listed[0].name), (1, &made[0].1.name));
+    });
+}
+
 #[test]
 fn c1_at_the_end_of_the_window_nobody_wins_but_the_clock() {
     everywhere(|w| async move {

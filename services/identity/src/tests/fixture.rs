@@ -183,7 +183,8 @@ fn keys(pkcs8: &[u8]) -> KeyRing {
 }
 
 impl Fixture {
-    async fn on(database: Database) -> Self {
+    /// The service on this database.
+    pub(super) async fn on(database: Database) -> Self {
         let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
             .unwrap()
             .as_ref()

@@ -12,3 +12,4 @@ mod representations;
 mod restored;
 mod sessions;
 mod step_up;
+mod tries;

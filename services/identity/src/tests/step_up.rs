@@ -14,10 +14,10 @@ use sammati_server::action::{ActionClaims, TYP};
 use super::fixture::{Fixture, app, fixtures, mobile, person, reason};
 
 const METHOD: &str = "sammati.consent.v1.ConsentService/RevokeConsents";
-const PIN: &str = "2580";
+pub(super) const PIN: &str = "2580";
 
 /// Person `n`, logged in.
-async fn she(fixture: &Fixture, n: u64) -> (Caller, String) {
+pub(super) async fn she(fixture: &Fixture, n: u64) -> (Caller, String) {
     let session = fixture.enrol(n).await.session.unwrap();
     (person(&session), session.account)
 }
@@ -78,7 +78,7 @@ async fn verify(fixture: &Fixture, her: &Caller, name: &str, pin: &str) -> Resul
     fixture.inner.verify_transaction(her, request).await
 }
 
-async fn guess(fixture: &Fixture, her: &Caller, pin: &str) -> Result<api::Transaction, Refusal> {
+pub(super) async fn guess(fixture: &Fixture, her: &Caller, pin: &str) -> Result<api::Transaction, Refusal> {
     let begun = begin(fixture, her).await?;
     verify(fixture, her, &begun.name, pin).await
 }

@@ -354,23 +354,46 @@ fn grants() -> impl Strategy<Value = Granted> {
         )
 }
 
-/// How many random cases: PROPTEST_CASES, or as many as a build without optimization decides in seconds.
-fn cases() -> u32 {
+/// How many random cases: PROPTEST_CASES, or `usually`.
+fn cases(usually: u32) -> u32 {
     let told = ProptestConfig::default().cases;
     // What it is when nobody says otherwise.
-    if told == 256 { 100_000 } else { told }
+    if told == 256 { usually } else { told }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(cases()))]
-    #[test]
-    fn both_formulations_of_the_rules_agree(question in questions(), world in world(), consents in prop::collection::vec(grants(), 0..4)) {
-        let refs: Vec<&Granted> = consents.iter().collect();
-        let verdict = decide(&question, &world, &refs, NOW);
-        let told = (verdict.reason, verdict.by.map(|place| consents[place].id));
-        prop_assert_eq!(told, naive(&question, &world, &consents), "{:?}", consents);
-    }
+/// Of each case below: each question is asked in each world of each list of consents. Making them takes far longer than
+/// deciding, most of all in a build without optimization.
+const QUESTIONS: usize = 8;
+const WORLDS: usize = 4;
+const LISTS: usize = 8;
 
+/// So many that a million decisions are compared.
+const MILLION: u32 = 1_000_000_u32.div_ceil((QUESTIONS * WORLDS * LISTS) as u32);
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases(MILLION)))]
+    #[test]
+    fn both_formulations_of_the_rules_agree_in_a_million_cases(
+        questions in prop::collection::vec(questions(), QUESTIONS),
+        worlds in prop::collection::vec(world(), WORLDS),
+        lists in prop::collection::vec(prop::collection::vec(grants(), 0..4), LISTS),
+    ) {
+        for consents in &lists {
+            let refs: Vec<&Granted> = consents.iter().collect();
+            for (question, world) in questions.iter().flat_map(|q| worlds.iter().map(move |w| (q, w))) {
+                let verdict = decide(question, world, &refs, NOW);
+                let told = (verdict.reason, verdict.by.map(|place| consents[place].id));
+                prop_assert_eq!(told, naive(question, world, consents), "{:?} {:?} {:?}", question, world, consents);
+            }
+        }
+    }
+}
+
+/// As many as such a build decides in seconds.
+const SOME: u32 = 100_000;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases(SOME)))]
     #[test]
     fn an_explanation_is_the_decision_with_every_rule_told(question in questions(), world in world(), consents in prop::collection::vec(grants(), 0..4)) {
         let refs: Vec<&Granted> = consents.iter().collect();
