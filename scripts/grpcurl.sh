@@ -123,7 +123,7 @@ story() {
     chapter 12 'By hand' docs/STEP_UP.md
     chapter 12 'By hand' docs/NOTICES.md
     # The last: it is about what remains of her.
-    chapter 12 'By hand' docs/ERASURE.md
+    chapter 20 'By hand' docs/ERASURE.md
 }
 
 chapter() { # how many commands at least, heading (none: all), document

@@ -1,6 +1,7 @@
 //! What the audit log promises, on both databases.
 
 mod appending;
+mod balp;
 mod erasing;
 mod exporting;
 mod fixture;
@@ -14,6 +15,7 @@ mod relay;
 mod relaying;
 mod rounds;
 mod sealed;
+mod selected;
 mod serving;
 mod skew;
 mod sources;
