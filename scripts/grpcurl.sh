@@ -124,7 +124,7 @@ story() {
     chapter 12 'By hand' docs/STEP_UP.md
     chapter 12 'By hand' docs/NOTICES.md
     # The last: it is about what remains of her.
-    chapter 12 'By hand' docs/ERASURE.md
+    chapter 20 'By hand' docs/ERASURE.md
 }
 
 # Whatever consent can be asked has its example in the story.

@@ -1,4 +1,4 @@
-//! All events of one person as a file of her own: one JSON object a line, each with the proof that it is in the log.
+//! Events as a file, of one person or of a time: one JSON object a line, each with the proof that it is in the log.
 
 mod fhir;
 mod native;
@@ -34,7 +34,7 @@ pub(crate) fn line(format: ExportFormat, told: &Told<'_>) -> String {
     format!("{value}\n")
 }
 
-/// The last line: what the log states of the whole. FHIR and OCSF have no word for it.
+/// The last line of all events of one person: what the log states of the whole. FHIR and OCSF have no word for it.
 pub(crate) fn end(format: ExportFormat, note: &str, checkpoint: &str) -> Option<String> {
     let is_native = matches!(format, ExportFormat::Native | ExportFormat::Unspecified);
     is_native.then(|| format!("{}\n", native::head(note, checkpoint)))

@@ -18,6 +18,7 @@ pub mod keyring;
 mod keys;
 mod list;
 pub mod log;
+mod onward;
 mod policy;
 mod posting;
 mod proof;

@@ -60,7 +60,7 @@ impl Place {
 
 /// The rows that are looked at.
 #[derive(Debug, Clone, Copy)]
-enum By {
+pub(crate) enum By {
     /// Those with one tag.
     Tag(Tag),
     /// Those of some days, the last first.
@@ -69,15 +69,16 @@ enum By {
 
 /// A filter, as the rows have it.
 #[derive(Debug, Clone)]
-struct Wanted {
+pub(crate) struct Wanted {
     filter: Filter,
     subject: Vec<u8>,
     named: Vec<(Name, u8)>,
-    by: By,
+    /// By which look-up.
+    pub(crate) by: By,
 }
 
 impl Wanted {
-    fn new(filter: &Filter, tags: &Tagger) -> Self {
+    pub(crate) fn new(filter: &Filter, tags: &Tagger) -> Self {
         let subject = tags.subject(&filter.subject);
         let name = |name: &str, role| (!name.is_empty()).then(|| (tags.name(name), role));
         let consent = name(&filter.consent, role::CONSENT);
@@ -146,7 +147,8 @@ impl Wanted {
         Ok(listed)
     }
 
-    fn matches(&self, row: &LeafRow, header: &Leaf) -> bool {
+    /// Whether the filter lets a row pass.
+    pub(crate) fn matches(&self, row: &LeafRow, header: &Leaf) -> bool {
         let same = |wanted: &[u8], has: &[u8]| wanted.is_empty() || wanted == has;
         let time = header
             .occurred_time

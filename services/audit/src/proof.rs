@@ -140,7 +140,8 @@ fn with_tiles<T>(
     Ok(tree.load(r, needs)?.and_then(|tiles| make(&tiles)))
 }
 
-fn beyond(size: u64) -> Refusal {
+/// There is no such leaf in the tree of this size.
+pub(crate) fn beyond(size: u64) -> Refusal {
     Refusal::new(Reason::IndexBeyondTree)
         .saying("the tree has fewer leaves than that; tree_size says how many it has")
         .with(Fact::TreeSize, size)

@@ -1,5 +1,6 @@
 //! What can be asked? One short function per RPC, in a file per proto service.
 
+mod export;
 mod log;
 mod proof;
 mod retention;

@@ -96,6 +96,7 @@ impl Log {
     /// `LOG_FROZEN` when the checkpoint is gone.
     pub(crate) async fn subject_head(&self, tag: &[u8], walk: Walk) -> Result<(Head, String, CheckpointRow), Refusal> {
         let checkpoint = self.checkpoint(walk.size).await?.ok_or(Reason::Internal)?;
+        let checkpoint = self.noted(checkpoint).await?;
         let signed = self.state(tag, walk, &checkpoint);
         let (head, note) = signed.map_err(|error| {
             tracing::error!(%error, "a subject head cannot be signed");

@@ -87,7 +87,7 @@ impl Summary {
 /// Who was to see the data. Who breaks the glass sees it. A transfer names the HIP, then the HIU; a decision the requester
 /// first, but for two: one that a HIP asked about a consent alone begins with the HIP, and whom it would have sent the data
 /// to is not known when there was no such consent; and one of a requester whom she blocks does not name it as a party.
-fn recipient(header: &Leaf, payload: &Payload) -> String {
+pub(crate) fn recipient(header: &Leaf, payload: &Payload) -> String {
     // What a study was told of it learned under a pseudonym: its sponsor is no party to the event, its name stands there.
     if let Some(study) = payload.object_refs.iter().find(|name| name.starts_with("studies/")) {
         return study.clone();

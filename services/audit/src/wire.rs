@@ -2,6 +2,7 @@
 
 mod append;
 mod event;
+mod export;
 mod list;
 mod proof;
 mod retention;
@@ -15,6 +16,7 @@ use sammati_api::audit::v1 as audit;
 use sammati_kernel::{Refusal, Violations};
 
 pub(crate) use append::{Mended, batch, direct_events};
+pub(crate) use export::{export_format, exported, how};
 pub(crate) use list::{Filter, filter};
 pub(crate) use proof::{Leaves, inclusion, which_leaves};
 pub(crate) use retention::{class_erasure, erased_subject, expired_class, hold, lifted_hold};

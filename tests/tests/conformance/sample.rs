@@ -8,7 +8,8 @@ use sammati_kernel::{Clock, Micros, Seed, Slot, TransactionId};
 use crate::contract::{self, Need, collection, need, oneof};
 
 /// Fields that the contract requires under a condition which the samples meet.
-const ALSO: [&str; 10] = [
+const ALSO: [&str; 11] = [
+    "ExportEventsRequest.subject",
     "CreatePolicyRequest.hiu",
     "CreatePolicyRequest.scope",
     "CreateTransactionRequest.subject",

@@ -5,6 +5,7 @@ mod checkpoint;
 mod cli;
 mod edge;
 mod entries;
+mod export;
 mod fixture;
 mod parsers;
 mod proof;

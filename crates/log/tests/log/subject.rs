@@ -63,7 +63,7 @@ impl People {
         Self::with(leaves.map(|leaf| leaf.encode_to_vec()).collect())
     }
 
-    fn with(leaves: Vec<Vec<u8>>) -> Self {
+    pub(crate) fn with(leaves: Vec<Vec<u8>>) -> Self {
         let mut log = Log::of(0);
         log.edge = RightEdge::empty();
         for leaf in &leaves {
@@ -95,7 +95,7 @@ impl People {
         self.hers(who, size).into_iter().map(|n| self.proved(n, size)).collect()
     }
 
-    fn proved(&self, index: usize, size: usize) -> Proved {
+    pub(crate) fn proved(&self, index: usize, size: usize) -> Proved {
         let bundle = Bundle {
             index: index as u64,
             path: inclusion(index as u64, size as u64, &self.log.hashes).unwrap(),

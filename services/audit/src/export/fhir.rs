@@ -1,11 +1,19 @@
-//! FHIR R4 AuditEvents by IHE's Basic Audit Log Patterns: decisions as AuthZconsent, sharing as PrivacyDisclosure.Source and
-//! .Recipient, everything else as the REST pattern of its action with the patient in it.
+//! FHIR R4 AuditEvents by IHE's Basic Audit Log Patterns (BALP 1.1.4): decisions as AuthZconsent, sharing as
+//! PrivacyDisclosure.Source and .Recipient, everything else as the REST pattern of its action, that with a patient if it is
+//! about somebody.
+//!
+//! An event claims a profile only when it has all that the profile demands. What is erased claims none, for who did it is
+//! gone; nor does what failed and is no decision, what was executed and is none, and a decision without a consent: the REST
+//! patterns are of successes, that of queries demands the query's text, AuthZconsent a consent. They are AuditEvents all
+//! the same, in the same words.
+
+mod agents;
+mod entities;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sammati_api::audit::v1::{Leaf, Payload, event};
 use sammati_api::types::v1::PurposeCode;
-use sammati_kernel::hex;
 use serde_json::{Value, json};
 
 use super::{Told, instant, parties};
@@ -13,20 +21,14 @@ use super::{Told, instant, parties};
 const DCM: &str = "http://dicom.nema.org/resources/ontology/DCM";
 const PROFILES: &str = "https://profiles.ihe.net/ITI/BALP/StructureDefinition";
 const AUDIT_EVENT_TYPE: &str = "http://terminology.hl7.org/CodeSystem/audit-event-type";
-const BALP_CODES: &str = "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType";
-const ROLE_TYPE: &str = "http://terminology.hl7.org/CodeSystem/object-role";
-const ENTITY_TYPE: &str = "http://terminology.hl7.org/CodeSystem/audit-entity-type";
-const EXTRA_ROLES: &str = "http://terminology.hl7.org/CodeSystem/extra-security-role-type";
-const PARTICIPATION: &str = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType";
+const LIFECYCLE: &str = "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle";
 const ACT_REASON: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
 const INDIA: &str = "https://nrces.in/ndhm/fhir/r4/CodeSystem/ndhm-consent-purpose";
-/// Ours: the proof of the leaf, which FHIR has no element for.
-const LOG_PROOF: &str = "https://sammati.dev/fhir/StructureDefinition/log-proof";
-
-/// Ours: the keyed hash of a subject that a leaf has.
-const TAGS: &str = "https://sammati.dev/subject-tags";
+/// Ours: what FHIR has no element for.
+const EXTENSIONS: &str = "https://sammati.dev/fhir/StructureDefinition";
 
 /// What kind of event it is to BALP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pattern {
     /// A decision under a consent.
     Authorization,
@@ -48,50 +50,72 @@ impl Pattern {
         }
     }
 
-    /// The profile; none where BALP has none: what was executed is no query, whose text its profile demands.
-    fn profile(&self, header: &Leaf) -> Option<String> {
+    /// The profile, if the event has all that it demands.
+    fn profile(self, told: &Told<'_>) -> Option<String> {
+        let (header, payload) = (told.header, told.payload?);
+        let is_of_somebody = !payload.subject.is_empty();
+        let has_data = entities::data(self, payload).is_some();
+        let has_consent = !payload.consent.is_empty();
+        let patient = if is_of_somebody { "Patient" } else { "" };
         let name = match self {
-            Self::Authorization => "IHE.BasicAudit.AuthZconsent",
-            Self::Source => "IHE.BasicAudit.PrivacyDisclosure.Source",
-            Self::Recipient => "IHE.BasicAudit.PrivacyDisclosure.Recipient",
+            Self::Authorization => {
+                let decided = is_of_somebody && has_consent && agents::organization(header, payload).is_some();
+                decided.then(|| "AuthZconsent".to_owned())
+            }
+            Self::Source => shared(payload, has_data || has_consent).then(|| "PrivacyDisclosure.Source".to_owned()),
+            Self::Recipient => {
+                shared(payload, has_data || has_consent).then(|| "PrivacyDisclosure.Recipient".to_owned())
+            }
+            Self::Rest if !has_data || outcome(header) != "0" => None,
             Self::Rest => match header.action() {
-                event::Action::Create => "IHE.BasicAudit.PatientCreate",
-                event::Action::Update => "IHE.BasicAudit.PatientUpdate",
-                event::Action::Delete => "IHE.BasicAudit.PatientDelete",
-                event::Action::Execute => return None,
-                event::Action::Read | event::Action::Unspecified => "IHE.BasicAudit.PatientRead",
+                event::Action::Create => Some(format!("{patient}Create")),
+                event::Action::Update => Some(format!("{patient}Update")),
+                event::Action::Delete => Some(format!("{patient}Delete")),
+                event::Action::Execute => None,
+                event::Action::Read | event::Action::Unspecified => Some(format!("{patient}Read")),
             },
         };
-        Some(format!("{PROFILES}/{name}"))
+        name.map(|name| format!("{PROFILES}/IHE.BasicAudit.{name}"))
     }
 
-    fn kind(&self) -> Value {
+    fn kind(self) -> Value {
         match self {
             Self::Authorization => coding(DCM, "110113", "Security Alert"),
             Self::Source => coding(DCM, "110106", "Export"),
             Self::Recipient => coding(DCM, "110107", "Import"),
-            Self::Rest => coding(AUDIT_EVENT_TYPE, "rest", "Restful Operation"),
+            Self::Rest => json!({"system": AUDIT_EVENT_TYPE, "code": "rest"}),
         }
     }
 
-    fn subtypes(&self, header: &Leaf) -> Vec<Value> {
+    /// The pattern's, and where it lets others stand beside it our own.
+    fn subtypes(self, header: &Leaf) -> Vec<Value> {
         let own = json!({"system": "https://sammati.dev/fhir/CodeSystem/event-type", "code": header.event_type});
         let given = match self {
             Self::Authorization => json!({
                 "system": "https://profiles.ihe.net/ITI/BALP/CodeSystem/AuthZsubType",
                 "code": "AuthZ-Consent",
             }),
-            Self::Source | Self::Recipient => json!({
-                "system": "https://profiles.ihe.net/ITI/BALP/CodeSystem/DisclosureSubType",
-                "code": "disclose",
-            }),
-            Self::Rest => json!({
-                "system": "http://hl7.org/fhir/restful-interaction",
-                "code": interaction(header),
-            }),
+            Self::Source | Self::Recipient => json!({"system": LIFECYCLE, "code": "disclose"}),
+            Self::Rest => json!({"system": "http://hl7.org/fhir/restful-interaction", "code": interaction(header)}),
         };
-        vec![given, own]
+        let is_closed = self == Self::Authorization || (self == Self::Rest && header.action() == event::Action::Delete);
+        if is_closed { vec![given] } else { vec![given, own] }
     }
+
+    fn action(self, header: &Leaf) -> &'static str {
+        match (self, header.action()) {
+            (Self::Authorization, _) | (Self::Rest, event::Action::Execute) => "E",
+            (Self::Source, _) | (Self::Rest, event::Action::Read | event::Action::Unspecified) => "R",
+            (Self::Recipient, _) | (Self::Rest, event::Action::Create) => "C",
+            (Self::Rest, event::Action::Update) => "U",
+            (Self::Rest, event::Action::Delete) => "D",
+        }
+    }
+}
+
+/// Whether data passed between two who are known, about somebody and something.
+fn shared(payload: &Payload, has_something: bool) -> bool {
+    !payload.subject.is_empty() && parties(payload).nth(1).is_some() && has_something
 }
 
 fn interaction(header: &Leaf) -> &'static str {
@@ -107,41 +131,31 @@ fn interaction(header: &Leaf) -> &'static str {
 pub(super) fn audit_event(told: &Told<'_>) -> Value {
     let header = told.header;
     let pattern = Pattern::of(&header.event_type);
-    let action = match (&pattern, header.action()) {
-        (Pattern::Authorization, _) | (Pattern::Rest, event::Action::Execute) => "E",
-        (Pattern::Source, _) | (Pattern::Rest, event::Action::Read | event::Action::Unspecified) => "R",
-        (Pattern::Recipient, _) | (Pattern::Rest, event::Action::Create) => "C",
-        (Pattern::Rest, event::Action::Update) => "U",
-        (Pattern::Rest, event::Action::Delete) => "D",
-    };
     let mut told_as = json!({
         "resourceType": "AuditEvent",
         "id": header.event_id,
-        "extension": [{
-            "url": LOG_PROOF,
-            "valueAttachment": {
-                "contentType": "text/plain",
-                "title": told.name,
-                "data": STANDARD.encode(told.bundle.to_string()),
-            },
-        }],
+        "extension": extensions(told, pattern),
         "type": pattern.kind(),
         "subtype": pattern.subtypes(header),
-        "action": action,
+        "action": pattern.action(header),
         "recorded": instant(header.accept_time.as_ref()),
         "outcome": outcome(header),
-        "agent": agents(header, told.payload, &pattern),
+        "agent": agents::agents(told, pattern),
         "source": {
-            "observer": {"display": format!("services/{}", header.source.as_ref().map_or("audit", |s| &s.service))},
+            "observer": agents::observer(told, pattern),
             "type": [coding("http://terminology.hl7.org/CodeSystem/security-source-type", "4", "Application Server")],
         },
-        "entity": entities(header, told.payload),
     });
     let Some(object) = told_as.as_object_mut() else {
         return told_as;
     };
-    if let Some(profile) = pattern.profile(header) {
+    if let Some(profile) = pattern.profile(told) {
         object.insert("meta".to_owned(), json!({"profile": [profile]}));
+    }
+    // FHIR knows no empty list.
+    let entities = entities::entities(told, pattern);
+    if !entities.is_empty() {
+        object.insert("entity".to_owned(), entities.into());
     }
     if !header.reason_code.is_empty() {
         object.insert("outcomeDesc".to_owned(), header.reason_code.as_str().into());
@@ -154,6 +168,37 @@ pub(super) fn audit_event(told: &Told<'_>) -> Value {
     told_as
 }
 
+/// The proof and the leaf that it proves, the event's type, and of a decision what its closed entities have no place for.
+fn extensions(told: &Told<'_>, pattern: Pattern) -> Vec<Value> {
+    let header = told.header;
+    let proof = json!({
+        "contentType": "text/plain",
+        "title": told.name,
+        "data": STANDARD.encode(told.bundle.to_string()),
+    });
+    let mut all = vec![
+        json!({"url": format!("{EXTENSIONS}/log-proof"), "valueAttachment": proof}),
+        json!({"url": format!("{EXTENSIONS}/log-leaf"), "valueBase64Binary": STANDARD.encode(told.leaf)}),
+        json!({"url": format!("{EXTENSIONS}/event-type"), "valueCode": header.event_type}),
+    ];
+    if pattern != Pattern::Authorization {
+        return all;
+    }
+    let mut add = |name: &str, text: &str| {
+        if !text.is_empty() {
+            all.push(json!({"url": format!("{EXTENSIONS}/{name}"), "valueString": text}));
+        }
+    };
+    add("trace-id", &header.trace_id);
+    if let Some(payload) = told.payload {
+        add("session", payload.actor.as_ref().map_or("", |actor| &actor.session));
+        if payload.resource != payload.consent {
+            add("resource", &payload.resource);
+        }
+    }
+    all
+}
+
 /// FHIR's grades are ours.
 fn outcome(header: &Leaf) -> &'static str {
     match header.outcome() {
@@ -162,108 +207,6 @@ fn outcome(header: &Leaf) -> &'static str {
         event::Outcome::Serious => "8",
         event::Outcome::Major => "12",
     }
-}
-
-/// Who did it, from where and for whom; one that is erased has its server alone.
-fn agents(header: &Leaf, payload: Option<&Payload>, pattern: &Pattern) -> Vec<Value> {
-    let server = header.source.as_ref().map_or("audit", |source| &source.service);
-    // Whoever decided or let data pass is no receiver of them.
-    let role = match pattern {
-        Pattern::Rest => coding(DCM, "110152", "Destination Role ID"),
-        _ => coding(EXTRA_ROLES, "authserver", "authorization server"),
-    };
-    let mut agents = vec![json!({
-        "type": {"coding": [role]},
-        "who": {"display": format!("services/{server}")},
-        "requestor": payload.is_none(),
-    })];
-    let Some(payload) = payload else { return agents };
-    let actor = payload.actor.clone().unwrap_or_default();
-    let mut user = json!({
-        "type": {"coding": [coding(PARTICIPATION, "IRCP", "information recipient")]},
-        "who": reference(&actor.id),
-        "requestor": true,
-    });
-    if let (Some(user), Some(purpose)) = (user.as_object_mut(), purpose(payload.purpose())) {
-        user.insert("purposeOfUse".to_owned(), json!([purpose]));
-    }
-    agents.push(user);
-    let mut parties = parties(payload);
-    let (first, second) = (parties.next(), parties.next());
-    let disclosed = matches!(pattern, Pattern::Source | Pattern::Recipient);
-    let roles: [(Option<&str>, Value); 2] = match disclosed {
-        true => [
-            (first, coding(DCM, "110153", "Source Role ID")),
-            (second, coding(DCM, "110152", "Destination Role ID")),
-        ],
-        false => [
-            (first, coding(PARTICIPATION, "PROV", "healthcare provider")),
-            (second, coding(PARTICIPATION, "CST", "custodian")),
-        ],
-    };
-    let party = |(name, role): (Option<&str>, Value)| {
-        Some(json!({"type": {"coding": [role]}, "who": reference(name?), "requestor": false}))
-    };
-    agents.extend(roles.into_iter().filter_map(party));
-    if let Some(client) = &payload.client {
-        let mut named = json!({
-            "type": {"coding": [coding(DCM, "110150", "Application")]},
-            "who": reference(&client.app),
-            "requestor": false,
-        });
-        if !client.network.is_empty() {
-            named["network"] = json!({"address": client.network, "type": "2"});
-        }
-        agents.push(named);
-    }
-    agents
-}
-
-/// The patient, the consent, the resource, the session and the call that it belongs to.
-fn entities(header: &Leaf, payload: Option<&Payload>) -> Vec<Value> {
-    let mut entities = Vec::new();
-    let mut add = |what: Value, kind: Value, role: Value| {
-        entities.push(json!({"what": what, "type": kind, "role": role}));
-    };
-    let object = || coding(ENTITY_TYPE, "2", "System Object");
-    // Of what is erased, and of the erasure itself, the tag alone tells whom it was about.
-    let subject = payload.map_or("", |payload| &payload.subject);
-    let patient = match subject.is_empty() {
-        true => json!({"identifier": {"system": TAGS, "value": hex(&header.subject_tag)}}),
-        false => reference(subject),
-    };
-    let person = coding(ENTITY_TYPE, "1", "Person");
-    add(patient, person, coding(ROLE_TYPE, "1", "Patient"));
-    if let Some(payload) = payload {
-        if !payload.consent.is_empty() {
-            add(
-                reference(&payload.consent),
-                object(),
-                coding(ROLE_TYPE, "4", "Domain Resource"),
-            );
-        }
-        if !payload.resource.is_empty() && payload.resource != payload.consent {
-            add(
-                reference(&payload.resource),
-                object(),
-                coding(ROLE_TYPE, "4", "Domain Resource"),
-            );
-        }
-        let session = payload.actor.as_ref().map_or("", |actor| &actor.session);
-        if !session.is_empty() {
-            let jti = json!({"identifier": {"system": "urn:ietf:params:oauth:jti", "value": session}});
-            add(jti, object(), coding(ROLE_TYPE, "13", "Security Resource"));
-        }
-    }
-    if !header.trace_id.is_empty() {
-        let call = json!({"identifier": {"value": header.trace_id}});
-        add(
-            call,
-            coding(BALP_CODES, "XrequestId", "X-Request-Id"),
-            coding(ROLE_TYPE, "20", "Job"),
-        );
-    }
-    entities
 }
 
 fn purpose(code: PurposeCode) -> Option<Value> {

@@ -131,6 +131,11 @@ impl Place {
         self.run * span(self.level) * RUN
     }
 
+    /// The first leaf of the run after it.
+    const fn end(self) -> u64 {
+        (self.run + 1) * span(self.level) * RUN
+    }
+
     fn row(self, postings: &[Posting]) -> PostingRow {
         PostingRow {
             level: self.level,

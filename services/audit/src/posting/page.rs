@@ -96,6 +96,29 @@ pub(super) fn newest(page: &[u8], first: u64, tag: Tag, below: u64, limit: usize
     Ok(kept)
 }
 
+/// The oldest leaves of `tag` from `from` on, ascending, at most `limit`.
+pub(super) fn oldest(page: &[u8], first: u64, tag: Tag, from: u64, limit: usize) -> Result<Vec<u64>, Damaged> {
+    let mut found = Vec::new();
+    for group in groups(page) {
+        let (of, leaves) = group?;
+        if of == tag {
+            for leaf in leaves_of(leaves, first) {
+                let leaf = leaf?;
+                if found.len() == limit {
+                    break;
+                }
+                if leaf >= from {
+                    found.push(leaf);
+                }
+            }
+        }
+        if of >= tag {
+            break;
+        }
+    }
+    Ok(found)
+}
+
 /// The leaves of `tag`, ascending.
 #[cfg(test)]
 pub(super) fn find(page: &[u8], first: u64, tag: Tag) -> Result<Vec<u64>, Damaged> {
@@ -183,6 +206,8 @@ mod tests {
                 let tag = Tag([tag, 0, 0, 0, 7]);
                 let of: Vec<_> = postings.iter().filter(|p| p.0 == tag).map(|p| p.1).collect();
                 prop_assert_eq!(find(&page, 1000, tag), Ok(of.clone()));
+                let from: Vec<_> = of.iter().copied().filter(|leaf| *leaf >= 3000).take(3).collect();
+                prop_assert_eq!(oldest(&page, 1000, tag, 3000, 3), Ok(from));
                 let below: Vec<_> = of.into_iter().filter(|leaf| *leaf < 3000).collect();
                 let last = below[below.len().saturating_sub(3)..].to_vec();
                 prop_assert_eq!(newest(&page, 1000, tag, 3000, 3), Ok(last.into()));
@@ -215,7 +240,7 @@ mod tests {
 
         #[test]
         fn no_bytes_are_too_strange_to_read(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            let _ = (decode(&bytes, 0), find(&bytes, 0, Tag([9; 5])));
+            let _ = (decode(&bytes, 0), find(&bytes, 0, Tag([9; 5])), oldest(&bytes, 0, Tag([9; 5]), 7, 9));
         }
     }
 }

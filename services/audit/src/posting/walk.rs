@@ -1,14 +1,19 @@
-//! Looking: the leaves that have a tag, newest first.
+//! Looking: the leaves that have a tag, newest first, or for exports oldest first.
+
+use std::ops::Range;
 
 use sammati_kernel::Slot;
 use sammati_store::{Error, Reader};
 
-use super::{PostingRow, RUN, Reach, Tag, page};
+use super::{Place, PostingRow, RUN, Reach, Tag, page};
 use crate::rows::{LeafRow, LogRow, SLOT};
 use crate::tree::Tree;
 
 /// Pages of one query.
 const PAGES: usize = 16;
+
+/// Pages of one query where all that a tag has is wanted, beginning with the oldest, which are the largest.
+const LARGE_PAGES: usize = 4;
 
 /// The leaves of one snapshot, and how far their postings have come.
 #[derive(Debug, Clone, Copy)]
@@ -52,13 +57,7 @@ impl Walk {
         let places: Vec<_> = self.reach.pages(tag).filter(|place| place.first() < below).collect();
         let mut leaves: Vec<u64> = Vec::new();
         for places in places.chunks(PAGES) {
-            let keys: Vec<(Slot, _)> = places.iter().map(|place| (SLOT, place.key())).collect();
-            let rows = r.many::<PostingRow>(&keys)?;
-            if rows.len() != places.len() {
-                return Err(Error::Broken("a page of postings is missing".into()));
-            }
-            for row in rows {
-                let row = row.record;
+            for row in pages(r, places)? {
                 let found = page::newest(&row.postings, row.place().first(), tag, below, limit);
                 leaves.extend(found.map_err(|_| Error::Broken("a page of postings cannot be read".into()))?);
             }
@@ -70,4 +69,47 @@ impl Walk {
         leaves.truncate(limit);
         Ok(leaves)
     }
+
+    /// The next leaves among `among`, the oldest first, at most `limit`; none when there are no more. All that have `tag`
+    /// are among them; others may be.
+    pub(crate) fn onward(
+        self,
+        r: &mut Reader<'_>,
+        tag: Tag,
+        among: Range<u64>,
+        limit: usize,
+    ) -> Result<Vec<u64>, Error> {
+        let (posted, end) = (self.reach.posted * RUN, among.end.min(self.size));
+        let mut leaves = Vec::new();
+        let mut places: Vec<_> = self.reach.pages(tag).collect();
+        places.retain(|place| place.end() > among.start && place.first() < end);
+        places.reverse();
+        for places in places.chunks(LARGE_PAGES) {
+            for row in pages(r, places)? {
+                let more = limit - leaves.len();
+                let found = page::oldest(&row.postings, row.place().first(), tag, among.start, more);
+                leaves.extend(found.map_err(|_| Error::Broken("a page of postings cannot be read".into()))?);
+            }
+            if leaves.len() == limit {
+                break;
+            }
+        }
+        leaves.retain(|leaf| *leaf < end);
+        // What has no postings yet is looked through.
+        let rest = limit - leaves.len();
+        leaves.extend((among.start.max(posted)..end).take(rest));
+        Ok(leaves)
+    }
+}
+
+/// Pages, in the order of their leaves.
+fn pages(r: &mut Reader<'_>, places: &[Place]) -> Result<Vec<PostingRow>, Error> {
+    let keys: Vec<(Slot, _)> = places.iter().map(|place| (SLOT, place.key())).collect();
+    let rows = r.many::<PostingRow>(&keys)?;
+    if rows.len() != places.len() {
+        return Err(Error::Broken("a page of postings is missing".into()));
+    }
+    let mut rows: Vec<_> = rows.into_iter().map(|row| row.record).collect();
+    rows.sort_unstable_by_key(|row| row.place().first());
+    Ok(rows)
 }

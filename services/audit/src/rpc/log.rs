@@ -12,6 +12,7 @@ use sammati_server::{authz, error};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Rpc;
+use super::export::Parts;
 use super::stream::Answers;
 use crate::append::Placed;
 use crate::keyring::Opened;
@@ -59,6 +60,19 @@ impl LogService for Rpc {
     ) -> Result<Response<audit::ListEventsResponse>, Status> {
         let caller = authz::caller(&request)?.clone();
         self.list(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
+    type ExportEventsStream = Parts<audit::ExportEventsResponse>;
+
+    async fn export_events(
+        &self,
+        request: Request<audit::ExportEventsRequest>,
+    ) -> Result<Response<Self::ExportEventsStream>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.export_selected(caller, request.into_inner())
             .await
             .map(Response::new)
             .map_err(error::status)

@@ -146,7 +146,7 @@ impl Rpc {
         })
     }
 
-    async fn signed_at(&self, size: u64) -> Result<CheckpointRow, Refusal> {
+    pub(super) async fn signed_at(&self, size: u64) -> Result<CheckpointRow, Refusal> {
         self.log.checkpoint(size).await?.ok_or_else(unknown)
     }
 }

@@ -3,14 +3,13 @@
 use sammati_api::audit::v1 as audit;
 use sammati_api::audit::v1::subject_service_server::SubjectService;
 use sammati_kernel::{AccountId, Caller, Reason, Refusal};
+use sammati_server::event::micros;
 use sammati_server::{authz, error};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::Rpc;
-use crate::export::{self, Told};
-use crate::keyring::Opened;
+use super::export::{AT_ONCE, File, Parts, poured};
+use crate::export;
 use crate::log::queried;
 use crate::policy;
 use crate::rows::LeafRow;
@@ -48,14 +47,14 @@ impl SubjectService for Rpc {
             .map_err(error::status)
     }
 
-    type ExportSubjectStream = ReceiverStream<Result<audit::ExportSubjectResponse, Status>>;
+    type ExportSubjectStream = Parts<audit::ExportSubjectResponse>;
 
     async fn export_subject(
         &self,
         request: Request<audit::ExportSubjectRequest>,
     ) -> Result<Response<Self::ExportSubjectStream>, Status> {
         let caller = authz::caller(&request)?.clone();
-        self.export(&caller, request.into_inner())
+        self.export(caller, request.into_inner())
             .await
             .map(Response::new)
             .map_err(error::status)
@@ -76,70 +75,33 @@ impl SubjectService for Rpc {
 impl Rpc {
     async fn export(
         &self,
-        caller: &Caller,
+        caller: Caller,
         request: audit::ExportSubjectRequest,
-    ) -> Result<ReceiverStream<Result<audit::ExportSubjectResponse, Status>>, Refusal> {
-        let format = audit::ExportFormat::try_from(request.format);
-        let format = format.map_err(|_| Refusal::field("format", "EXPORT_FORMAT_NATIVE, _FHIR or _OCSF"));
-        let subject = wire::subject(caller, &request.subject, &request.legal_basis);
-        let (subject, format) = Refusal::both(subject, format)?;
+    ) -> Result<Parts<audit::ExportSubjectResponse>, Refusal> {
+        let format = wire::export_format(request.format);
+        let occurred = wire::occurred(request.occurred_range.as_ref());
+        let subject = wire::subject(&caller, &request.subject, &request.legal_basis);
+        let (format, (subject, occurred)) = Refusal::both(format, Refusal::both(subject, occurred))?;
         let tag = self.log.tags().subject(&subject.name());
         let walk = self.log.begin_walk(&tag, self.log.newest().await?.size).await?;
-        let records = usize::try_from(walk.top.0).unwrap_or(usize::MAX);
-        self.read_subject("audit.exported", caller, subject, &request.legal_basis, records)
+        // Of a part it is not known yet how many they are.
+        let records = match occurred {
+            None => usize::try_from(walk.top.0).unwrap_or(usize::MAX),
+            Some(_) => 0,
+        };
+        self.read_subject("audit.exported", &caller, subject, &request.legal_basis, records)
             .await?;
-        // The next part is made when the one before is taken.
-        let (parts, stream) = mpsc::channel(1);
         let rpc = self.clone();
-        tokio::spawn(async move {
-            let done = rpc.parts(&tag, walk, format, &parts).await;
-            if let Err(refusal) = done {
-                // Whoever has gone needs no refusal.
-                drop(parts.send(Err(error::status(refusal))).await);
-            }
-        });
-        Ok(ReceiverStream::new(stream))
-    }
-
-    /// Sends all of an export, or as much as is taken.
-    async fn parts(
-        &self,
-        tag: &[u8],
-        mut walk: Walk,
-        format: audit::ExportFormat,
-        parts: &mpsc::Sender<Result<audit::ExportSubjectResponse, Status>>,
-    ) -> Result<(), Refusal> {
-        let (_, note, checkpoint) = self.log.subject_head(tag, walk).await?;
-        while !walk.is_over() {
-            let found = self.log.walk(tag, walk, PART).await?;
-            walk = found.walk;
-            let indexes: Vec<_> = found.rows.iter().map(|row| row.index).collect();
-            let proofs = self.log.prove_inclusion(&indexes, &checkpoint).await?;
-            let payloads = self.log.payloads(&found.rows).await?;
-            let mut content = String::new();
-            for ((row, (header, opened)), proof) in found.rows.iter().zip(&payloads).zip(&proofs) {
-                let payload = match opened {
-                    Opened::Readable(payload) => Some(payload.as_ref()),
-                    Opened::Archived(_) | Opened::Erased | Opened::Damaged => None,
-                };
-                let told = Told {
-                    archived: matches!(opened, Opened::Archived(_)),
-                    name: &wire::event_name(&self.log.name(), row.index),
-                    header,
-                    payload,
-                    leaf: &row.leaf,
-                    bundle: &proof.bundle,
-                };
-                content.push_str(&export::line(format, &told));
-            }
-            if parts.send(Ok(part(content))).await.is_err() {
-                return Ok(());
-            }
-        }
-        if let Some(end) = export::end(format, &note, &checkpoint.note) {
-            drop(parts.send(Ok(part(end))).await);
-        }
-        Ok(())
+        Ok(poured(|out| async move {
+            let (_, note, checkpoint) = rpc.log.subject_head(&tag, walk).await?;
+            // It states how many there are in all, which a part cannot show.
+            let end = match occurred {
+                None => export::end(format, &note, &checkpoint.note),
+                Some(_) => None,
+            };
+            let file = File::new(rpc, caller, format, checkpoint, out);
+            hers(file, &tag, walk, occurred, end).await
+        }))
     }
 
     async fn erase(
@@ -238,8 +200,7 @@ impl Rpc {
         while !walk.is_over() {
             let found = self.log.walk(&tag, walk, CHUNK).await?;
             walk = found.walk;
-            // Nothing was taken in before it occurred, but for what a clock that is fast wrote: a day is enough for it.
-            if occurred.is_some_and(|(from, _)| accepted_before(found.rows.first(), from - DAY)) {
+            if occurred.is_some_and(|(from, _)| accepted_before(found.rows.first(), from.saturating_sub(DAY))) {
                 break;
             }
             seen += found.rows.len() as u64;
@@ -283,24 +244,40 @@ impl Rpc {
     }
 }
 
-/// Events of one part of an export: with payloads of the largest size it still fits into a message.
-const PART: usize = 50;
-
-fn part(content: String) -> audit::ExportSubjectResponse {
-    audit::ExportSubjectResponse {
-        content: content.into_bytes(),
+/// Writes one person's events of a time, or all of them, into a file, as many as are taken.
+async fn hers(
+    mut file: File<audit::ExportSubjectResponse>,
+    tag: &[u8],
+    mut walk: Walk,
+    occurred: Option<(i64, i64)>,
+    end: Option<String>,
+) -> Result<(), Refusal> {
+    while !walk.is_over() {
+        let found = file.log().walk(tag, walk, AT_ONCE).await?;
+        walk = found.walk;
+        if occurred.is_some_and(|(from, _)| accepted_before(found.rows.first(), from.saturating_sub(DAY))) {
+            break;
+        }
+        let is_within = |row: &LeafRow| {
+            let at = row.header().occurred_time.as_ref().and_then(micros);
+            occurred.is_none_or(|(from, to)| at.is_some_and(|at| (from..to).contains(&at.0)))
+        };
+        let rows: Vec<_> = found.rows.into_iter().filter(is_within).collect();
+        if !file.add(&rows).await? {
+            return Ok(());
+        }
     }
+    file.end(end).await;
+    Ok(())
 }
 
-/// Microseconds of a day.
+/// Microseconds of a day. Nothing was taken in before it occurred, but for what a clock that is fast wrote: a day is enough
+/// for it.
 const DAY: i64 = 86_400_000_000;
 
 fn accepted_before(newest: Option<&LeafRow>, time: i64) -> bool {
     let accepted = newest.and_then(|row| row.header().accept_time);
-    accepted
-        .as_ref()
-        .and_then(sammati_server::event::micros)
-        .is_some_and(|at| at.0 < time)
+    accepted.as_ref().and_then(micros).is_some_and(|at| at.0 < time)
 }
 
 fn too_wide() -> Refusal {

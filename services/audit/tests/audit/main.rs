@@ -2,6 +2,7 @@
 
 mod appending;
 mod archived;
+mod balp;
 mod erasing;
 mod exporting;
 mod fixture;
@@ -16,6 +17,7 @@ mod relaying;
 mod representing;
 mod rounds;
 mod sealed;
+mod selected;
 mod serving;
 mod skew;
 mod sources;

@@ -3,6 +3,7 @@
 //! trusted where the server is not.
 
 mod archive;
+mod export;
 mod input;
 mod source;
 mod subject;
@@ -108,6 +109,12 @@ enum Command {
     /// Not checked is that the log gave no place twice and shows another list to others: a head that was kept binds it
     /// (--since), witnesses see one tree (--witness), and `archive` follows the events of everybody through the whole log.
     Subject(subject::Subject),
+    /// Check each line of an export: its leaf is in the log, in the one checkpoint of the file, and no line is there twice.
+    ///
+    /// Not checked is that no line is missing: the headers are public, and whoever reads the whole log (`archive`) can count
+    /// them; all events about one person have `subject`. What a payload says is as the log read it: its leaf commits to the
+    /// ciphertext.
+    Export(export::Export),
     /// Watch a log: keep its last checkpoint, and shout when it does not continue.
     Watch {
         #[command(flatten)]
@@ -203,6 +210,7 @@ fn run(cli: &Cli) -> Answer {
         Command::Consistency { trust, old, later } => consistency(trust, old, later),
         Command::Archive { trust, log } => archive::check(&Source::parse(log)?, &trust.keys()?),
         Command::Subject(asked) => subject::run(asked),
+        Command::Export(asked) => export::run(asked),
         Command::Watch {
             trust,
             log,
