@@ -42,7 +42,8 @@ pub struct Config<S> {
     pub log: LogConfig,
     /// `[database]`: where it keeps things. A service without storage has none.
     pub database: Option<DatabaseConfig>,
-    /// `[peers]`: the URL of each service it calls, as `identity = "https://identity:7101"`.
+    /// `[peers]`: the URL of each service it calls, as `identity = "https://identity:7101"`; and as `audit_next` the one of
+    /// the log that goes on when the one at `audit` is sealed.
     #[serde(default)]
     pub peers: BTreeMap<String, String>,
     /// `[secrets]`: where its keys lie.

@@ -70,7 +70,11 @@ pub(crate) fn run<S>(config: &Config<S>, keeps: Keeps) -> ExitCode {
             add(&about, primary(&database.location, &settings.needs()));
         }
     }
-    for (about, remark) in keeps.remarks {
+    for (about, remark) in keeps
+        .remarks
+        .into_iter()
+        .chain(keeps.looks.into_iter().flat_map(|look| look()))
+    {
         add(about, vec![remark]);
     }
     add("peers", peers(config, credentials.as_ref()));

@@ -56,4 +56,4 @@ pub use secrets::Secrets;
 pub use served::Served;
 pub use tls::Peers;
 pub use upkeep::upkeep;
-pub use verbs::{Again, Archive, At, Database, Keeps, Verb, operate};
+pub use verbs::{Again, Archive, At, Database, Keeps, Looks, Verb, operate};

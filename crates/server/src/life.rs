@@ -47,7 +47,8 @@ impl Life {
     /// The admin port comes first, so that what takes long to start can be watched starting.
     pub(crate) fn begin<T>(start: &Start<T>, listener: TcpListener, drain: Duration) -> Self {
         let (health, health_server) = tonic_health::server::health_reporter();
-        let (readiness, ready) = watch::channel(Readiness::NotReady("starting".to_owned()));
+        let readiness = start.readiness.clone();
+        let ready = readiness.subscribe();
         let admin = CancellationToken::new();
         let page = Admin {
             metrics: start.metrics.clone(),

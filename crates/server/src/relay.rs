@@ -3,7 +3,11 @@
 //! It keeps no cursor of its own: the log knows, for each partition, the position and chain hash it has reached, and is
 //! asked for them before anything is sent. Several replicas may relay the same feed; the log answers the later ones from
 //! what it has. Partitions go each at its own pace: one that fails waits, and the others do not wait for it.
+//!
+//! A log ends with its half-year, and another one goes on in each partition where it ended: the relay asks which of the two
+//! takes events before it asks where that one stands.
 
+mod logs;
 mod stretch;
 
 use std::collections::{HashMap, VecDeque};
@@ -15,13 +19,13 @@ use futures::stream::FuturesUnordered;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use sammati_api::audit::v1::log_service_client::LogServiceClient;
 use sammati_kernel::Micros;
 use sammati_store::{Head, Store};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+use self::logs::Logs;
 use self::stretch::{Failure, Next, Sender, Sent};
 
 /// The log, as a consumer of the feed: nothing that it has not got is pruned.
@@ -143,14 +147,21 @@ impl Relay {
     pub fn new(store: Store, channel: Channel, service: &'static str, registry: &mut Registry) -> Self {
         let stats = Stats::default();
         stats.register(registry);
-        let audit = LogServiceClient::new(channel);
+        let logs = Logs::new(channel);
         Self {
-            sender: Sender { store, audit, service },
+            sender: Sender { store, logs, service },
             places: HashMap::new(),
             stats,
             begun: Instant::now(),
             served: -1,
         }
+    }
+
+    /// And to the log behind `next` once that has begun, where the first one ended.
+    #[must_use]
+    pub fn then(mut self, next: Option<Channel>) -> Self {
+        self.sender.logs.extend(next);
+        self
     }
 
     /// Runs until `shutdown`, waking at each commit.

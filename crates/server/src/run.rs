@@ -78,6 +78,15 @@ pub struct Start<T> {
     pub tasks: TaskTracker,
     /// The services it calls.
     pub peers: Peers,
+    /// What `/readyz` says until it serves.
+    pub(crate) readiness: watch::Sender<Readiness>,
+}
+
+impl<T> Start<T> {
+    /// Tells `/readyz` why building takes as long as it does.
+    pub fn not_ready(&self, why: &str) {
+        self.readiness.send_replace(Readiness::NotReady(why.to_owned()));
+    }
 }
 
 /// Whether the service can do its work.
@@ -274,6 +283,7 @@ pub async fn serve_on<S: Service>(
     let metrics = Metrics::default();
     let start = Start {
         peers: Peers::new(config.peers.clone(), credentials.clone()),
+        readiness: watch::Sender::new(Readiness::NotReady("starting".to_owned())),
         clock: clock.clone(),
         metrics: metrics.clone(),
         shutdown: CancellationToken::new(),

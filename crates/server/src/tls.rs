@@ -117,6 +117,15 @@ impl Peers {
         if self.knows(name) { name } else { "sandbox" }
     }
 
+    /// A channel to the service that goes on where `name` ends, if `[peers]` has one under `{name}_next`.
+    ///
+    /// # Errors
+    /// When its URL is none.
+    pub fn next(&self, name: &str) -> Result<Option<Channel>, ConfigError> {
+        let next = format!("{name}_next");
+        self.knows(&next).then(|| self.channel(&next)).transpose()
+    }
+
     /// A channel to the service `name`, over which this service shows its own certificate. It does not connect yet.
     ///
     /// # Errors
@@ -222,6 +231,14 @@ mod tests {
             let ((), peer) = tokio::join!(call(), shown());
             assert_eq!(peer, Peer::Service(name.to_owned()));
         }
+    }
+
+    #[tokio::test]
+    async fn who_goes_on_is_named_beside_the_one_before() {
+        let url = |name: &str| (name.to_owned(), "http://127.0.0.1:1".to_owned());
+        let peers = Peers::new(["identity", "audit", "audit_next"].map(url).into(), None);
+        assert!(peers.next("audit").unwrap().is_some());
+        assert!(peers.next("identity").unwrap().is_none());
     }
 
     fn of(path: &str) -> Holder {

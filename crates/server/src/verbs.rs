@@ -136,7 +136,12 @@ pub struct Keeps {
     pub has_feed: bool,
     /// What `doctor` says beside what it looks at itself.
     pub remarks: Vec<(&'static str, Remark)>,
+    /// The same, of what it has to read for that.
+    pub looks: Option<Looks>,
 }
+
+/// Looks, and says what it found. It blocks.
+pub type Looks = Box<dyn FnOnce() -> Vec<(&'static str, Remark)>>;
 
 /// A database of a service.
 pub struct Database {

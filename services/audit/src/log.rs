@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::append::{Append, Appended, Known, Stretch, Told, sources};
 use crate::entry::Entry;
+use crate::half_year;
 use crate::head::{Begin, Freeze};
 use crate::keyring::{self, Keyring, Opened};
 use crate::keys::{self, LogKeys, Replace};
@@ -22,6 +23,7 @@ use crate::retention;
 use crate::rows::{LeafRow, LogKeyRow, LogRow, SLOT, event_key};
 use crate::sealing::Sealings;
 use crate::stats::Stats;
+use crate::succession::Ended;
 use crate::tags::{Made, Tagger};
 use crate::tree::frozen;
 use crate::witnesses::Witnesses;
@@ -81,7 +83,7 @@ pub enum OpenError {
 impl Log {
     /// Opens the log of `store`, beginning one when there is none: its origin is `prefix/{half-year}`. `der` is the
     /// signing key, `previous` the one that it replaces, `lookup` the key of its keyed hashes. With `before`, the database
-    /// of a log that has ended, it goes on where that one was.
+    /// of a log that has ended, it goes on where that one was, under the name that its seal says.
     ///
     /// # Errors
     /// When the log was begun under another prefix, with another key or not after that one: what was signed would not verify.
@@ -94,7 +96,11 @@ impl Log {
         lookup: &Key,
         before: Option<Location>,
     ) -> Result<Self, OpenError> {
-        let id = half_year(store.clock().now());
+        let follows = before.is_some();
+        let ended = Ended::before(&store, before).await?;
+        // All replicas take the same name, whatever their clocks say.
+        let named = ended.as_ref().and_then(Ended::named);
+        let id = named.unwrap_or_else(|| half_year::of(store.clock().now()));
         let fresh = Signer::from_pkcs8(&format!("{prefix}/{id}"), der)?;
         let begin = Begin {
             id,
@@ -102,10 +108,10 @@ impl Log {
             vkey: fresh.vkey(),
         };
         let mut keyring = keyring;
-        if let Some(before) = before {
+        if follows {
             let keys = LogKeys::of(&begin.origin, der, previous)?;
             let fresh = Self::of(store.clone(), keyring, keys, (&begin.id, &begin.origin), lookup);
-            fresh.begin_after(begin.clone(), before).await?;
+            fresh.begin_after(begin.clone(), ended).await?;
             keyring = fresh.keyring;
         }
         let row = store.apply(begin).await.map_err(OpenError::Head)?;
@@ -124,6 +130,15 @@ impl Log {
         }
         log.known.read(&log.store).await.map_err(OpenError::Head)?;
         Ok(log)
+    }
+
+    /// Whether a log under this prefix can be signed with these keys.
+    ///
+    /// # Errors
+    /// When not.
+    pub fn check(prefix: &str, der: &[u8], previous: Option<&[u8]>) -> Result<(), OpenError> {
+        LogKeys::of(&format!("{prefix}/{}", half_year::of(Micros(0))), der, previous)?;
+        Ok(())
     }
 
     fn of(store: Store, keyring: Keyring, keys: LogKeys, (id, origin): (&str, &str), lookup: &Key) -> Self {
@@ -514,13 +529,6 @@ fn header(event: &audit::Event, source: audit::EventSource) -> Leaf {
         resource_type: event.resource_type.clone(),
         ..Leaf::default()
     }
-}
-
-/// `2026h2`: the half-year that a log is of.
-fn half_year(now: Micros) -> String {
-    use chrono::{DateTime, Datelike};
-    let date = DateTime::from_timestamp(now.seconds(), 0).unwrap_or_default();
-    format!("{}h{}", date.year(), if date.month() <= 6 { 1 } else { 2 })
 }
 
 /// Marks the ids of the log's own events.

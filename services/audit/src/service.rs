@@ -28,6 +28,8 @@ use crate::keyring::Keyring;
 use crate::log::{Log, SERVICE};
 use crate::rows::{self, KEY_MIGRATIONS, MIGRATIONS};
 use crate::rpc::Rpc;
+use crate::turn::{self, Turn};
+use crate::waiting::Waiting;
 use crate::witnesses::Witnesses;
 
 /// How often the log is signed while it grows.
@@ -56,9 +58,12 @@ pub struct Settings {
     /// How many of them the log's readers ask for: it signs nothing after a start before it has heard from so many.
     #[serde(default)]
     pub witnesses_required: usize,
-    /// The database of the log that this one goes on from, sealed or frozen, as `sqlite:{path}` or `postgres://…` with the
-    /// password and authority of `[database]`. Read once, when this one begins.
+    /// The database of the log that this one goes on from, as `sqlite:{path}` or `postgres://…` with the password and
+    /// authority of `[database]`. This one waits until that is sealed, and begins where it ended.
     pub follows: Option<String>,
+    /// The database of the log that goes on from this one, said in the same way. This one is sealed when its half-year is over,
+    /// if that one waits for it.
+    pub followed_by: Option<String>,
     /// The file, among the secrets, of the authorities (PEM) that the certificates of witnesses are of.
     #[serde(default = "Settings::witness_authorities")]
     pub witness_authorities: String,
@@ -147,7 +152,8 @@ impl Service for Audit {
             ..Database::of(database, "log", MIGRATIONS, rows::log_tables())?
         };
         config.service.witnesses(config)?;
-        follows(config)?;
+        let ends = (follows(config)?, followed_by(config)?);
+        let own = log.location.clone();
         let unseen = Remark::warn(
             "no witness cosigns the log: a rollback of its database would not be seen by it, only by whoever kept a checkpoint",
             "name witnesses that others run under service.witnesses, and service.witnesses_required",
@@ -174,6 +180,10 @@ impl Service for Audit {
             // The log tells nobody of itself.
             has_feed: false,
             remarks: vec![("witnesses", remark)],
+            looks: Some(Box::new(move || {
+                let remarks = turn::remarks(&own, ends.0.as_ref(), ends.1.as_ref());
+                remarks.into_iter().map(|remark| ("half-year", remark)).collect()
+            })),
         })
     }
 
@@ -198,10 +208,25 @@ impl Service for Audit {
             previous_key,
             follows: follows(&start.config)?,
         };
+        let tiles = match start.config.service.tiles_listen {
+            Some(address) => Some(plain::listen("service.tiles_listen", address).await?),
+            None => None,
+        };
+        if let Some(before) = &beside.follows {
+            // What would keep it from beginning is told now, and not when events wait for it.
+            let previous = beside.previous_key.as_ref().map(|der| der.as_slice());
+            Log::check(&parts.origin, &parts.log_key, previous).map_err(StartError::other)?;
+            let waiting = Waiting::new(parts.store.clone(), before.clone());
+            let begins = waiting.until_it_can_begin(|why| start.not_ready(why)).await;
+            begins.map_err(StartError::other)?;
+        }
         let log = open_with(&parts, beside).await?;
         start.metrics.with(|registry| log.register_metrics(registry));
-        if let Some(address) = start.config.service.tiles_listen {
-            let listener = plain::listen("service.tiles_listen", address).await?;
+        // Before it takes anything: another log may have begun to.
+        let mut turn = Turn::new(Arc::clone(&log), followed_by(&start.config)?);
+        turn.try_round().await;
+        start.tasks.spawn(turn.keep(start.shutdown.clone()));
+        if let Some(listener) = tiles {
             start
                 .tasks
                 .spawn(http::serve(Arc::clone(&log), listener, start.shutdown.clone()));
@@ -352,14 +377,25 @@ fn parts(start: &Start<Settings>) -> Result<Parts, StartError> {
 
 /// The database that this log goes on from.
 fn follows(config: &Config<Settings>) -> Result<Option<Location>, ConfigError> {
-    let Some(url) = &config.service.follows else {
-        return Ok(None);
-    };
+    another(config, "service.follows", config.service.follows.as_ref())
+}
+
+/// The database of the log that goes on from this one.
+fn followed_by(config: &Config<Settings>) -> Result<Option<Location>, ConfigError> {
+    let (before, next) = (&config.service.follows, &config.service.followed_by);
+    if next.is_some() && before == next {
+        let what = "service.followed_by must be another database than service.follows";
+        return Err(ConfigError(what.to_owned()));
+    }
+    another(config, "service.followed_by", next.as_ref())
+}
+
+/// The database of another log.
+fn another(config: &Config<Settings>, key: &str, url: Option<&String>) -> Result<Option<Location>, ConfigError> {
+    let Some(url) = url else { return Ok(None) };
     let database = config.database()?;
     if *url == database.url {
-        return Err(ConfigError(
-            "service.follows must be another database than database.url".to_owned(),
-        ));
+        return Err(ConfigError(format!("{key} must be another database than database.url")));
     }
     database.location_at(url).map(Some)
 }

@@ -42,6 +42,9 @@ pub(crate) struct Stats {
     cosigned_size: Gauge,
     /// 1 once this process froze the log, or found it frozen.
     pub(crate) frozen: Gauge,
+    sealed: Gauge,
+    left: Gauge,
+    successor: Gauge,
 }
 
 impl Default for Stats {
@@ -56,6 +59,9 @@ impl Default for Stats {
             witness_failures: Family::default(),
             cosigned_size: Gauge::default(),
             frozen: Gauge::default(),
+            sealed: Gauge::default(),
+            left: Gauge::default(),
+            successor: Gauge::default(),
         }
     }
 }
@@ -115,6 +121,18 @@ impl Stats {
             .set(size.and_then(|size| i64::try_from(size).ok()).unwrap_or(0));
     }
 
+    /// The log's half-year ends in so many seconds, and whether another log goes on then.
+    pub(crate) fn turns(&self, left: i64, goes_on: bool) {
+        self.left.set(left);
+        self.successor.set(i64::from(goes_on));
+    }
+
+    /// The log is sealed.
+    pub(crate) fn turned(&self) {
+        self.turns(0, true);
+        self.sealed.set(1);
+    }
+
     /// Adds them to `registry`.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register(
@@ -157,6 +175,21 @@ impl Stats {
             "audit_frozen",
             "1: the log contradicts itself and takes nothing",
             self.frozen.clone(),
+        );
+        registry.register(
+            "audit_sealed",
+            "1: the log has ended, and another one takes the events",
+            self.sealed.clone(),
+        );
+        registry.register(
+            "audit_half_year_left_seconds",
+            "Until the log's half-year is over, below 0 when it is; 0 once the log is sealed",
+            self.left.clone(),
+        );
+        registry.register(
+            "audit_successor_waits",
+            "1: a log waits to go on when the half-year is over, or does; 0: this one would take events beyond it",
+            self.successor.clone(),
         );
     }
 }

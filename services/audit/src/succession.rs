@@ -7,8 +7,9 @@ use sammati_api::audit::v1 as audit;
 use sammati_api::types::v1::RetentionClass;
 use sammati_kernel::{Caller, Fact, Reason, Refusal, Slot};
 use sammati_server::event::{Draft, system};
-use sammati_store::{Command, Error, Keys, Location, Record, Table, View, verbs};
+use sammati_store::{Command, Error, Keys, Location, Record, Store, Table, View, verbs};
 
+use crate::half_year;
 use crate::head::Begin;
 use crate::log::{Log, OpenError, SERVICE};
 use crate::rows::{CheckpointRow, LogRow, MIGRATIONS, PARTITION, SLOT, SourceRow};
@@ -20,12 +21,15 @@ pub(crate) struct SuccessionRow {
     /// Which end: its key.
     #[prost(string, tag = "1")]
     pub end: String,
-    /// Sealed: the log that takes the events, `logs/{id}`. Follows: the origin of the log before.
+    /// Sealed: the log that takes the events, `logs/{id}`. Follows, waits: the origin of the log before.
     #[prost(string, tag = "2")]
     pub other: String,
     /// Sealed: how many leaves there were. Follows: how many of the log before were signed.
     #[prost(uint64, tag = "3")]
     pub size: u64,
+    /// Waits: when it last did, microseconds.
+    #[prost(int64, tag = "4")]
+    pub at: i64,
 }
 
 impl SuccessionRow {
@@ -33,12 +37,23 @@ impl SuccessionRow {
     pub(crate) const SEALED: &'static [u8] = b"sealed";
     /// The key of the row that says which log it follows.
     pub(crate) const FOLLOWS: &'static [u8] = b"follows";
+    /// The key of the row that says for which log's end it waits, or did before it began.
+    pub(crate) const WAITS: &'static [u8] = b"waits";
+
+    /// That a log waits for the one with this origin.
+    pub(crate) fn waits(origin: &str, at: i64) -> Self {
+        Self {
+            at,
+            ..Self::of(Self::WAITS, origin, 0)
+        }
+    }
 
     fn of(end: &[u8], other: &str, size: u64) -> Self {
         Self {
             end: String::from_utf8_lossy(end).into_owned(),
             other: other.to_owned(),
             size,
+            at: 0,
         }
     }
 }
@@ -75,6 +90,8 @@ pub(crate) fn sealed(row: &SuccessionRow) -> Refusal {
 #[derive(Clone)]
 struct Seal {
     successor: String,
+    /// Not before the half-year is over, by the time of the commit.
+    by_clock: bool,
 }
 
 impl Command for Seal {
@@ -100,10 +117,11 @@ impl Command for Seal {
             return Err(frozen());
         }
         match view.get::<SuccessionRow>(SuccessionRow::SEALED) {
-            Some(row) if row.other == self.successor => Ok(false),
+            Some(row) if self.by_clock || row.other == self.successor => Ok(false),
             Some(row) => Err(Refusal::new(Reason::StateConflict)
                 .saying(format!("the log is sealed already, and {} follows it", row.other))
                 .with(Fact::State, "SEALED")),
+            None if self.by_clock && half_year::end(&log.id).is_none_or(|end| view.now() < end) => Ok(false),
             None => {
                 let size = Tree::of(&log).map_err(|_| Reason::Internal)?.size();
                 view.put(&SuccessionRow::of(SuccessionRow::SEALED, &self.successor, size));
@@ -119,6 +137,23 @@ impl Log {
     /// # Errors
     /// `STATE_CONFLICT` when another one does, `LOG_FROZEN`, `STORAGE_UNAVAILABLE`.
     pub(crate) async fn seal(&self, caller: &Caller, successor: &str) -> Result<(), Refusal> {
+        self.seal_for(caller, successor, false).await
+    }
+
+    /// Seals it if its half-year is over and nobody has: the log of the present one takes the events.
+    ///
+    /// # Errors
+    /// `LOG_FROZEN`, `STORAGE_UNAVAILABLE`.
+    pub(crate) async fn seal_when_over(&self) -> Result<(), Refusal> {
+        let now = half_year::of(self.store.clock().now());
+        let successor = format!("logs/{now}");
+        if successor == self.name() {
+            return Ok(());
+        }
+        self.seal_for(&system(SERVICE), &successor, true).await
+    }
+
+    async fn seal_for(&self, caller: &Caller, successor: &str, by_clock: bool) -> Result<(), Refusal> {
         let draft = Draft::new(
             "audit.sealed",
             audit::event::Action::Update,
@@ -127,7 +162,7 @@ impl Log {
         );
         let told = draft.resource(&self.name(), 0).object(successor);
         let successor = successor.to_owned();
-        self.tell(Seal { successor }, told).await
+        self.tell(Seal { successor, by_clock }, told).await
     }
 
     /// How it ended and what it follows.
@@ -146,17 +181,12 @@ impl Log {
         read.await
     }
 
-    /// Begins it after the log in `before`, unless it has begun.
+    /// Begins it after the log that has `ended`, unless it has begun.
     ///
     /// # Errors
-    /// When that log cannot be read or has not ended, or this one has begun without it.
-    pub(crate) async fn begin_after(&self, begin: Begin, before: Location) -> Result<(), OpenError> {
-        let other = |why: String| OpenError::Other(format!("service.follows: {why}"));
-        let head = self.store.read(|r| r.get::<LogRow>(SLOT, LogRow::KEY)).await;
-        if head.map_err(OpenError::Head)?.is_none() {
-            let ended = tokio::task::spawn_blocking(move || Ended::read(&before)).await;
-            let ended = ended.map_err(|error| other(error.to_string()))?;
-            let ended = ended.map_err(|error| other(error.to_string()))?;
+    /// When this one has that one's origin, or has begun without it.
+    pub(crate) async fn begin_after(&self, begin: Begin, ended: Option<Ended>) -> Result<(), OpenError> {
+        if let Some(ended) = ended {
             if ended.origin == begin.origin {
                 return Err(other(format!(
                     "that log is {} too, and no log begins another history under the name of one before: change \
@@ -189,16 +219,43 @@ impl Log {
     }
 }
 
+fn other(why: String) -> OpenError {
+    OpenError::Other(format!("service.follows: {why}"))
+}
+
 /// What the log before left: what it signed last, and how far it had come in every feed.
 #[derive(Debug, Clone)]
-struct Ended {
+pub(crate) struct Ended {
     id: String,
     origin: String,
+    /// The log that takes its events, as its seal says; empty if it was frozen.
+    successor: String,
     checkpoint: Option<CheckpointRow>,
     sources: Vec<SourceRow>,
 }
 
 impl Ended {
+    /// Reads it from the database `before`, for a log that has not begun yet.
+    ///
+    /// # Errors
+    /// When it cannot be read, or may still take events.
+    pub(crate) async fn before(store: &Store, before: Option<Location>) -> Result<Option<Self>, OpenError> {
+        let Some(before) = before else { return Ok(None) };
+        let head = store.read(|r| r.get::<LogRow>(SLOT, LogRow::KEY)).await;
+        if head.map_err(OpenError::Head)?.is_some() {
+            return Ok(None);
+        }
+        let ended = tokio::task::spawn_blocking(move || Self::read(&before)).await;
+        let ended = ended.map_err(|error| other(error.to_string()))?;
+        ended.map(Some).map_err(|error| other(error.to_string()))
+    }
+
+    /// The half-year that its seal names, if it is one after its own.
+    pub(crate) fn named(&self) -> Option<String> {
+        let name = self.successor.strip_prefix("logs/")?;
+        (half_year::end(name)? > half_year::end(&self.id)?).then(|| name.to_owned())
+    }
+
     /// Reads it from the database of a log that has ended. It blocks.
     ///
     /// # Errors
@@ -223,6 +280,7 @@ impl Ended {
             Ok(Self {
                 id: log.id,
                 origin: log.origin,
+                successor: sealed.map(|row| row.other).unwrap_or_default(),
                 checkpoint: checkpoint.flatten(),
                 sources: looking.all::<SourceRow>(PARTITION)?,
             })

@@ -180,10 +180,10 @@ impl Service for Consent {
         let facts = IdentityFacts::follow(&start)?;
         let parts = parts(&start, &facts)?;
         let store = parts.store.clone();
-        let audit = start.peers.channel("audit")?;
+        let (audit, next) = (start.peers.channel("audit")?, start.peers.next("audit")?);
         let relay = start.metrics.with(|registry| {
             store.register_metrics(registry);
-            Relay::new(store.clone(), audit, Self::NAME, registry)
+            Relay::new(store.clone(), audit, Self::NAME, registry).then(next)
         });
         start.tasks.spawn(relay.run(start.shutdown.clone()));
         let pruning = upkeep(store.clone(), &[CONSUMER], start.shutdown.clone());

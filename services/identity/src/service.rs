@@ -276,10 +276,11 @@ impl Service for Identity {
             .spawn(identity.clone().follow(async move { shutdown.cancelled().await }));
         if start.peers.knows("audit") {
             let (store, channel) = (identity.store().clone(), start.peers.channel("audit")?);
+            let next = start.peers.next("audit")?;
             let relay = start
                 .metrics
                 .with(|registry| Relay::new(store, channel, Self::NAME, registry));
-            start.tasks.spawn(relay.run(start.shutdown.clone()));
+            start.tasks.spawn(relay.then(next).run(start.shutdown.clone()));
         } else {
             tracing::warn!("peers.audit is not set: events stay in the feed until it is");
         }

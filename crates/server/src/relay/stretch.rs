@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use sammati_api::audit::v1::append_events_request::Batch;
-use sammati_api::audit::v1::log_service_client::LogServiceClient;
 use sammati_api::audit::v1::{
     AppendEventsRequest, AppendEventsResponse, RelayedEvent, RelayedEvents, RelayedStretches, SourceRange,
 };
 use sammati_kernel::{Code, Micros, Reason, Refusal};
 use sammati_store::{FeedEvent, Head, Store};
 use tokio::time::timeout;
-use tonic::transport::Channel;
 
+use super::logs::Logs;
 use crate::error::refusal_or;
 
 /// The most events of one call, as the contract bounds them.
@@ -85,17 +84,18 @@ impl Failure {
             Self::Lost => ("LOST", &nothing, RESTORED),
             Self::Refused(refusal) => (refusal.reason.as_str(), refusal, todo(refusal.reason)),
         };
+        let said = refusal.message.as_ref();
         if self.passes() {
             tracing::warn!(
                 service,
                 partition,
                 position,
                 reason,
+                said,
                 "cannot relay events; trying again"
             );
             return;
         }
-        let said = refusal.message.as_ref();
         let fields: Vec<_> = refusal.violations.iter().map(|v| v.field.as_ref()).collect();
         tracing::error!(
             service,
@@ -124,7 +124,7 @@ const fn todo(reason: Reason) -> &'static str {
     match reason {
         Reason::EventConflict => RESTORED,
         Reason::LogFrozen => "the audit log is frozen; see the audit service's own log",
-        Reason::LogSealed => "the audit log is sealed; open its successor",
+        Reason::LogSealed => "the audit log is sealed; open its successor, and name it under peers.audit_next",
         _ => match reason.code() {
             Code::Unauthenticated | Code::PermissionDenied => {
                 "the audit service does not take events from this certificate; check [server.tls] and [peers]"
@@ -138,7 +138,7 @@ const fn todo(reason: Reason) -> &'static str {
 #[derive(Clone)]
 pub(super) struct Sender {
     pub(super) store: Store,
-    pub(super) audit: LogServiceClient<Channel>,
+    pub(super) logs: Logs,
     pub(super) service: &'static str,
 }
 
@@ -146,6 +146,7 @@ impl Sender {
     /// Asks where the log stands in a partition: a stretch without events. In the first epoch that is where the head is,
     /// and nothing of the feed is read, however much of it was pruned; in a later one, where the epoch begins.
     pub(super) async fn ask(&self, partition: i64, head: Head) -> Result<Sent, Failure> {
+        self.logs.look().await;
         let (first, chain) = match head.epoch {
             ..=1 => (head.next, head.chain.clone()),
             epoch => self.beginning(partition, epoch).await?,
@@ -317,10 +318,10 @@ impl Sender {
             without_events: true,
             ..AppendEventsRequest::default()
         };
-        let mut audit = self.audit.clone();
+        let mut audit = self.logs.current();
         match timeout(DEADLINE, audit.append_events(request)).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) => Err(refusal_or(&status, Reason::StorageUnavailable)),
+            Ok(Err(status)) => Err(self.logs.after(refusal_or(&status, Reason::StorageUnavailable))),
             Err(_) => Err(Refusal::from(Reason::Deadline)),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use sammati_api::audit::v1::log::State;
 use sammati_api::audit::v1::log_service_client::LogServiceClient;
 use sammati_api::audit::v1::{self as audit};
 use sammati_store::Error;
@@ -36,18 +37,37 @@ pub(super) struct Found {
     pub(super) lost: Vec<audit::LogEvent>,
 }
 
-/// Asks the log behind `channel`.
-pub(super) fn find(runtime: &Runtime, channel: Channel, recovery: &mut Recovery) -> Result<Found, Error> {
+/// Asks the logs behind `channels`, the oldest first. One that goes on from another is not asked while that one takes
+/// events: it has not begun.
+pub(super) fn find(
+    runtime: &Runtime,
+    channels: impl Iterator<Item = Channel>,
+    recovery: &mut Recovery,
+) -> Result<Found, Error> {
     let mut found = Found::default();
-    // So many payloads of 32 KiB may come in one page.
-    let log = LogServiceClient::new(channel).max_decoding_message_size(16 << 20);
+    let mut logs = Vec::new();
+    let mut channels = channels.peekable();
+    while let Some(channel) = channels.next() {
+        // So many payloads of 32 KiB may come in one page.
+        let log = LogServiceClient::new(channel).max_decoding_message_size(16 << 20);
+        let is_last = channels.peek().is_none() || runtime.block_on(takes_events(log.clone()))?;
+        logs.push(log);
+        if is_last {
+            break;
+        }
+    }
     let standings = recovery.standings()?;
     for some in standings.chunks(AT_ONCE) {
         let mut feeds = Vec::new();
         for standing in some {
             feeds.push(end_of(recovery, standing)?);
         }
-        let (events, positions) = runtime.block_on(list(log.clone(), feeds))?;
+        let (mut events, mut positions) = Listed::default();
+        for log in &logs {
+            let (more, at) = runtime.block_on(list(log.clone(), feeds.clone()))?;
+            events.extend(more);
+            positions.extend(at);
+        }
         found.epoch = positions.iter().map(|at| at.epoch).fold(found.epoch, i64::max);
         for standing in some {
             compare(recovery, standing, &events, &mut found)?;
@@ -79,6 +99,18 @@ fn id(bytes: &[u8]) -> Option<String> {
 
 type Listed = (Vec<audit::LogEvent>, Vec<audit::SourcePosition>);
 
+async fn takes_events(mut log: LogServiceClient<Channel>) -> Result<bool, Error> {
+    match timeout(PATIENCE, log.list_logs(audit::ListLogsRequest::default())).await {
+        Ok(Ok(answer)) => Ok(answer.into_inner().logs.iter().any(|log| log.state() == State::Active)),
+        Ok(Err(status)) => Err(refused(&status)),
+        Err(_) => Err(unreachable("it does not answer")),
+    }
+}
+
+fn refused(status: &tonic::Status) -> Error {
+    unreachable(&format!("{:?}: {}", status.code(), status.message()))
+}
+
 async fn list(mut log: LogServiceClient<Channel>, feeds: Vec<audit::FeedEnd>) -> Result<Listed, Error> {
     let mut listed = Listed::default();
     let mut page_token = String::new();
@@ -90,7 +122,7 @@ async fn list(mut log: LogServiceClient<Channel>, feeds: Vec<audit::FeedEnd>) ->
         };
         let page = match timeout(PATIENCE, log.list_source_events(request)).await {
             Ok(Ok(page)) => page.into_inner(),
-            Ok(Err(status)) => return Err(unreachable(&format!("{:?}: {}", status.code(), status.message()))),
+            Ok(Err(status)) => return Err(refused(&status)),
             Err(_) => return Err(unreachable("it does not answer")),
         };
         listed.0.extend(page.events);

@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 
 use super::lost::{self, Found};
 use super::{Database, How, say};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::credentials::Credentials;
 use crate::event::{Draft, system, timestamp};
 use crate::run::Service;
@@ -92,8 +92,9 @@ fn database<S: Service>(config: &Config<S::Settings>) -> Result<Database, Error>
 fn ask<S: Service>(runtime: &Runtime, config: &Config<S::Settings>, recovery: &mut Recovery) -> Result<Found, Error> {
     let credentials = config.server.tls.as_ref().map(Credentials::load).transpose();
     let peers = Peers::new(config.peers.clone(), credentials.map_err(failed)?);
-    let channel = runtime.block_on(async { peers.channel("audit") }).map_err(failed)?;
-    lost::find(runtime, channel, recovery)
+    let logs = runtime.block_on(async { Ok((peers.channel("audit")?, peers.next("audit")?)) });
+    let (first, next) = logs.map_err(|error: ConfigError| failed(error))?;
+    lost::find(runtime, std::iter::once(first).chain(next), recovery)
 }
 
 /// Opens the epoch in every partition.

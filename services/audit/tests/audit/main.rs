@@ -24,6 +24,7 @@ mod sources;
 mod streaming;
 mod subject;
 mod succession;
+mod turning;
 mod verifying;
 mod watching;
 mod witnessing;

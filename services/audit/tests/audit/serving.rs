@@ -29,7 +29,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 /// A source has tables of its own; these will do.
 pub(crate) const SOURCE: EmbeddedMigrations = embed_migrations!("migrations/keys");
 
-const CONFIG: &str = r#"
+pub(crate) const CONFIG: &str = r#"
 [server]
 listen = "127.0.0.1:0"
 admin_listen = "127.0.0.1:0"
@@ -58,15 +58,20 @@ pub(crate) fn lay_out(folder: &Path) -> Authority {
         .unwrap()
         .write(folder, "audit")
         .unwrap();
+    write_log_key(folder);
+    std::fs::write(folder.join("kek"), [1; 32]).unwrap();
+    std::fs::write(folder.join("lookup"), [2; 32]).unwrap();
+    authority
+}
+
+/// A new key of a log.
+pub(crate) fn write_log_key(folder: &Path) {
     let key = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).unwrap();
     let pem = format!(
         "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
         STANDARD.encode(key.as_ref())
     );
     std::fs::write(folder.join("log_key.pem"), pem).unwrap();
-    std::fs::write(folder.join("kek"), [1; 32]).unwrap();
-    std::fs::write(folder.join("lookup"), [2; 32]).unwrap();
-    authority
 }
 
 pub(crate) async fn serve(folder: &Path) -> Running {
@@ -98,17 +103,26 @@ async fn serve_as(folder: &Path, config: &str, address: std::net::SocketAddr) ->
 
 /// A channel that shows the certificate of `path`, if any.
 pub(crate) fn channel(running: &Running, authority: &Authority, path: Option<&str>) -> Channel {
-    endpoint(running, authority, path).connect_lazy()
+    channel_to(running.address, authority, path)
+}
+
+/// The same to whoever is there.
+pub(crate) fn channel_to(address: std::net::SocketAddr, authority: &Authority, path: Option<&str>) -> Channel {
+    endpoint_at(address, authority, path).connect_lazy()
 }
 
 /// What such a channel goes to.
 pub(crate) fn endpoint(running: &Running, authority: &Authority, path: Option<&str>) -> Endpoint {
+    endpoint_at(running.address, authority, path)
+}
+
+fn endpoint_at(address: std::net::SocketAddr, authority: &Authority, path: Option<&str>) -> Endpoint {
     let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
     if let Some(path) = path {
         let identity = authority.issue(path, &[]).unwrap();
         tls = tls.identity(Identity::from_pem(&identity.cert_pem, &identity.key_pem));
     }
-    let endpoint = Endpoint::from_shared(format!("https://{}", running.address)).unwrap();
+    let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
     endpoint.tls_config(tls).unwrap()
 }
 

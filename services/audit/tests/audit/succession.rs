@@ -24,13 +24,14 @@ use sammati_testkit::databases::Database;
 use crate::fixture::{Audit, Feed, account, everywhere, of, operator, person, said, service, some_event};
 
 /// A log that goes on from another one, on databases of its own.
-struct Next {
-    rpc: Rpc,
-    log: Arc<Log>,
-    databases: [Database; 2],
+pub(crate) struct Next {
+    pub(crate) rpc: Rpc,
+    pub(crate) log: Arc<Log>,
+    pub(crate) databases: [Database; 2],
 }
 
-async fn start(before: &Audit, databases: [Database; 2], origin: &str, follows: bool) -> Result<Next, String> {
+/// What the next log is made of.
+pub(crate) fn parts(before: &Audit, databases: &[Database; 2], origin: &str) -> Parts {
     let store = |database: &Database, migrations: fn() -> EmbeddedMigrations| {
         let options = Options {
             lanes: 1,
@@ -46,25 +47,33 @@ async fn start(before: &Audit, databases: [Database; 2], origin: &str, follows: 
             }
         }
     };
-    let lookup = Key::from_bytes([8; 32]);
-    let parts = Parts {
+    Parts {
         store: store(&databases[0], || MIGRATIONS),
         keys: store(&databases[1], || KEY_MIGRATIONS),
         origin: origin.to_owned(),
         log_key: before.log_key().into(),
         kek: Key::from_bytes([4; 32]),
-        lookup: lookup.clone(),
-    };
+        lookup: Key::from_bytes([8; 32]),
+    }
+}
+
+pub(crate) async fn start(
+    before: &Audit,
+    databases: [Database; 2],
+    origin: &str,
+    follows: bool,
+) -> Result<Next, String> {
+    let parts = parts(before, &databases, origin);
     let beside = Beside {
         follows: follows.then(|| before.location()),
         ..Beside::default()
     };
     let log = open_with(&parts, beside).await.map_err(|error| error.to_string())?;
-    let rpc = Rpc::new(Arc::clone(&log), &lookup);
+    let rpc = Rpc::new(Arc::clone(&log), &parts.lookup);
     Ok(Next { rpc, log, databases })
 }
 
-fn empty(before: &Audit) -> [Database; 2] {
+pub(crate) fn empty(before: &Audit) -> [Database; 2] {
     let one = || match before.is_postgres() {
         true => Database::postgres().unwrap(),
         false => Database::sqlite(),
@@ -72,7 +81,7 @@ fn empty(before: &Audit) -> [Database; 2] {
     [one(), one()]
 }
 
-async fn relay(rpc: &Rpc, stretch: audit::RelayedEvents) -> Result<i64, Refusal> {
+pub(crate) async fn relay(rpc: &Rpc, stretch: audit::RelayedEvents) -> Result<i64, Refusal> {
     let request = audit::AppendEventsRequest {
         batch: Some(Batch::Relayed(stretch)),
         ..Default::default()
@@ -89,7 +98,7 @@ pub(crate) async fn seal(audit: &Audit, successor: &str) -> Result<audit::Log, R
     said(audit.rpc.seal_log(of(operator(), request)).await)
 }
 
-async fn listed(rpc: &Rpc) -> audit::Log {
+pub(crate) async fn listed(rpc: &Rpc) -> audit::Log {
     let request = audit::ListLogsRequest::default();
     let mut logs = said(rpc.list_logs(of(Caller::ANYONE, request)).await).unwrap().logs;
     logs.pop().unwrap()
