@@ -3,6 +3,7 @@
 pub mod caller;
 pub mod history;
 pub mod journal;
+pub mod named;
 pub mod power;
 pub mod proofs;
 pub mod retry;

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use sammati_tests::named::has_test;
+
 /// What is wrong there; the file and the test here.
-const TABLE: [(&str, &str, &[&str]); 18] = [
+const TABLE: [(&str, &str, &[&str]); 24] = [
     (
         "approve looks, then acts: two approvals make two sets, and a denied request is granted",
         "services/consent/tests/consent/races.rs",
@@ -14,8 +16,8 @@ const TABLE: [(&str, &str, &[&str]); 18] = [
     ),
     (
         "create selects, then inserts: one request id makes two requests",
-        "tests/tests/conformance/mutations.rs",
-        &["every_mutation_keeps_its_promises"],
+        "services/consent/tests/consent/races.rs",
+        &["i1_of_64_racing_creates_with_one_request_id_one_makes_a_request"],
     ),
     (
         "artefacts are signed over a serialised object with SHA-1, the HIP's row with the HIU's signature, without a key id",
@@ -33,22 +35,37 @@ const TABLE: [(&str, &str, &[&str]); 18] = [
         &["a_hip_that_has_acknowledged_has_for_as_long_as_the_consent_lives"],
     ),
     (
-        "the lock of the PIN opens for good after the first, and parallel guesses all pass",
+        "the lock of the PIN opens for good after the first",
+        "services/identity/src/tests/tries.rs",
+        &["a_lock_closes_again_on_every_day_after_the_first"],
+    ),
+    (
+        "parallel guesses all pass: at the PIN",
+        "services/identity/src/tests/step_up.rs",
+        &["of_a_hundred_wrong_pins_on_two_replicas_five_are_compared_and_the_next_day_is_another"],
+    ),
+    (
+        "parallel guesses all pass: at an OTP",
         "services/identity/src/tests/guesses.rs",
         &[
-            "a_password_is_set_used_and_locked_after_five_wrong_ones",
             "of_a_hundred_wrong_guesses_at_our_otp_five_are_compared",
+            "of_a_hundred_wrong_guesses_at_an_agencys_otp_five_are_compared",
         ],
     ),
     (
-        "a one-time token works twice in a race",
-        "services/identity/src/tests/sessions.rs",
-        &["of_many_refreshes_with_one_token_one_wins"],
+        "a one-time token of the PIN works twice in a race",
+        "services/consent/tests/consent/step_up.rs",
+        &["of_32_calls_with_one_token_on_two_replicas_one_goes_through"],
     ),
     (
-        "the check against replays is dropped where it matters",
-        "tests/tests/conformance/coverage.rs",
-        &["a_request_id_is_a_recent_uuid_v7"],
+        "the check against replays keeps nothing where it matters",
+        "tests/tests/conformance/mutations.rs",
+        &["every_mutation_keeps_its_promises"],
+    ),
+    (
+        "of two that repeat at once the check against replays sees neither",
+        "services/consent/tests/consent/races.rs",
+        &["i1_of_64_racing_creates_with_one_request_id_one_makes_a_request"],
     ),
     (
         "any token reads another's consents",
@@ -71,12 +88,22 @@ const TABLE: [(&str, &str, &[&str]); 18] = [
         &["an_access_token_lives_five_minutes_and_its_session_fifteen_days"],
     ),
     (
+        "an account is told of that could not be made",
+        "services/identity/src/tests/tries.rs",
+        &["an_account_is_told_of_when_it_is_there_and_not_before"],
+    ),
+    (
         "log-in tells who exists",
         "services/identity/src/tests/guesses.rs",
         &["unknown_mobiles_and_addresses_look_like_known_ones"],
     ),
     (
-        "keys are read once, issuer and audience never, and a log-out is forgotten",
+        "keys are read once, at the start",
+        "crates/server/tests/server/facts.rs",
+        &["tokens_follow_the_keys_of_identity_without_a_restart"],
+    ),
+    (
+        "issuer and audience are never looked at, and a log-out is forgotten",
         "crates/server/tests/server/callers.rs",
         &[
             "a_bad_token_is_refused_even_where_none_is_needed",
@@ -94,9 +121,14 @@ const TABLE: [(&str, &str, &[&str]); 18] = [
         &["c2_of_racing_authorizes_each_window_permits_exactly_its_uses"],
     ),
     (
-        "OTPs come from a plain random, lie in the clear and are not consumed",
+        "OTPs come from a plain random and lie in the clear",
         "tests/tests/conformance/secrets.rs",
         &["nothing_secret_is_kept_or_told_in_clear"],
+    ),
+    (
+        "an OTP is not consumed",
+        "services/identity/src/tests/tries.rs",
+        &["an_otp_of_ours_is_good_once", "an_agencys_otp_is_good_once"],
     ),
     (
         "there is no audit",
@@ -104,41 +136,6 @@ const TABLE: [(&str, &str, &[&str]); 18] = [
         &["c1_o1_of_racing_transitions_exactly_one_wins_and_each_is_one_event_and_one_leaf"],
     ),
 ];
-
-/// Whether `code` has a test of this name, one that is run: `#[test]` or `#[tokio::test…]` right above the function.
-fn has_test(code: &str, name: &str) -> bool {
-    let (sync, asynchronous) = (format!("fn {name}("), format!("async fn {name}("));
-    let lines: Vec<&str> = code.lines().map(str::trim).collect();
-    let is_it = |line: &&str| line.starts_with(&sync) || line.starts_with(&asynchronous);
-    let Some(at) = lines.iter().position(is_it) else {
-        return false;
-    };
-    let above = lines[..at]
-        .iter()
-        .rev()
-        .take_while(|line| line.starts_with("#[") || line.starts_with("//"));
-    let above: Vec<_> = above.collect();
-    let is_test = |line: &&&str| **line == "#[test]" || line.starts_with("#[tokio::test");
-    above.iter().any(is_test) && !above.iter().any(|line| line.starts_with("#[ignore"))
-}
-
-#[test]
-fn only_what_is_run_counts_as_a_test() {
-    assert!(has_test("#[test]\nfn a() {}", "a"));
-    assert!(has_test(
-        "    #[tokio::test(flavor = \"multi_thread\")]\n    async fn a() {}",
-        "a"
-    ));
-    for code in [
-        "fn a() {}",
-        "// fn a() {}",
-        "#[test]\n#[ignore = \"slow\"]\nfn a() {}",
-        "#[test]\nfn b() {}\n\nfn a() {}",
-        "#[test]\nfn a_b() {}",
-    ] {
-        assert!(!has_test(code, "a"), "{code}");
-    }
-}
 
 #[test]
 fn each_known_weakness_has_its_test() {
