@@ -41,7 +41,8 @@ const AT_ONCE: usize = 8;
 const TOGETHER: usize = 256;
 
 /// How often partitions are sent that have events all the time: the first event after a while goes at once, and those that
-/// then come fast go together, with those of other partitions. A call costs about as much as a dozen events.
+/// then come fast go together, with those of other partitions, as many as there are by the next beat. A call costs about as
+/// much as a dozen events; only what one call had no room for goes before.
 const PACE: Duration = Duration::from_millis(200);
 
 /// How long a partition waits after a failure that passes, and everybody at most between two looks.
@@ -299,8 +300,9 @@ impl Relay {
                 // That it told where it stands is not that it takes what comes then.
                 place.stuck &= !place.told;
                 place.reached(sent.next, sent.last, self.sender.store.clock().now());
-                let caught_up = sent.events > 0 && !place.is_behind();
-                place.not_before = caught_up.then_some(beat);
+                // What was committed since waits for the next beat, however much it is: a call of its own for a few
+                // events would be taken from those who commit them.
+                place.not_before = (sent.events > 0 && !sent.more).then_some(beat);
                 if went_back {
                     self.ask_again();
                 }

@@ -10,6 +10,7 @@ use crate::command::Job;
 use crate::error::Error;
 use crate::heads::{self, HeadRow};
 use crate::keys::Keys;
+use crate::later::{self, Task};
 use crate::request::{self, RequestRow};
 use crate::shared::{Reached, Shared};
 use crate::sql;
@@ -48,7 +49,10 @@ pub(crate) fn run(conn: &mut AnyConn, shared: &Shared, jobs: &mut [Box<dyn Job>]
         loaded: Loaded::default(),
         heads: BTreeMap::new(),
         requests: BTreeMap::new(),
+        later: Vec::new(),
     };
+    // Postgres sees by itself what an update leaves as it is.
+    batch.loaded.notes_moves = matches!(batch.conn, AnyConn::Sqlite(_));
     let prepared = batch.prepare(jobs);
     let committed = prepared.and_then(|prepared| commit(conn).map(|()| prepared));
     match committed {
@@ -111,6 +115,8 @@ struct Batch<'a> {
     heads: BTreeMap<i64, Head>,
     /// Request rows by key: loaded, then also those of this batch.
     requests: BTreeMap<Vec<u8>, (RequestRow, bool)>,
+    /// What the commands left for later, in their order.
+    later: Vec<Task>,
 }
 
 impl Batch<'_> {
@@ -120,7 +126,25 @@ impl Batch<'_> {
         for job in jobs.iter_mut() {
             self.settle(job.as_mut());
         }
+        self.finish_later()?;
         self.write()
+    }
+
+    /// Does what the commands left for later.
+    fn finish_later(&mut self) -> Result<(), Error> {
+        let tasks = std::mem::take(&mut self.later);
+        let partitions: Vec<_> = tasks.iter().map(|task| task.partition).collect();
+        for (partition, done) in partitions.into_iter().zip(later::all(tasks)) {
+            let mut changes = done?;
+            if !changes.is_new_to(&self.loaded, partition) {
+                return Err(Error::Broken("what is done later must be new".into()));
+            }
+            if let Some(head) = self.heads.get_mut(&partition) {
+                head.events.append(&mut changes.events);
+            }
+            self.loaded.apply(partition, changes);
+        }
+        Ok(())
     }
 
     /// Locks what the jobs touch, then loads what they read.
@@ -277,6 +301,16 @@ impl Batch<'_> {
         if kept && let Some(head) = self.heads.get_mut(&partition) {
             head.events.append(&mut changes.events);
             head.dirty = true;
+            let (now, later) = (head.now, std::mem::take(&mut changes.later));
+            self.later
+                .extend(later.into_iter().enumerate().map(|(part, later)| Task {
+                    later,
+                    part,
+                    slot: job.slot(),
+                    partition,
+                    now,
+                    seed: job.seed().clone(),
+                }));
             self.loaded.apply(partition, changes);
         }
         if let Some(row) = record {
@@ -297,8 +331,8 @@ impl Batch<'_> {
         let heads = prepared.heads.iter().map(|reached| &reached.head);
         let mut statements = vec![sql::insert(RequestRow::TABLE, requests)];
         statements.extend(created.into_iter().map(|(table, rows)| sql::create(table, rows)));
-        for (table, rows) in changed {
-            statements.push(sql::update(table, sql::update_in_place(self.conn, table, rows)?));
+        for ((table, moved), rows) in changed {
+            statements.push(sql::update(table, sql::update_moved(self.conn, table, moved, rows)?));
         }
         statements.extend([sql::feed(events), heads::advance(heads)]);
         let done = sql::write_all(self.conn, &statements).map_err(sql::missed)?;
@@ -338,18 +372,23 @@ impl Batch<'_> {
         }
     }
 
-    /// The rows to create and to replace, each in its last state, in the order of their keys.
+    /// The rows to create and to replace, each in its last state, in the order of their keys; those to replace by which of
+    /// their look-up values moved.
     #[expect(clippy::type_complexity, reason = "two lists of rows by table")]
-    fn written(&mut self) -> (BTreeMap<Table, Vec<Vec<Cell>>>, BTreeMap<Table, Vec<Vec<Cell>>>) {
+    fn written(&mut self) -> (BTreeMap<Table, Vec<Vec<Cell>>>, BTreeMap<(Table, u32), Vec<Vec<Cell>>>) {
         let (mut created, mut changed) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::<_, Vec<_>>::new());
         for ((_, partition), rows) in std::mem::take(&mut self.loaded.rows) {
             for (id, row) in rows {
                 let (Some(look_up), Some(body)) = (row.changed, row.body) else {
                     continue;
                 };
-                let into = if row.version == 0 { &mut created } else { &mut changed };
                 let cells = cells(partition, id, row.version.max(1), row.format, body, &look_up);
-                into.entry(row.table).or_default().push(cells);
+                let into = if row.version == 0 {
+                    created.entry(row.table).or_default()
+                } else {
+                    changed.entry((row.table, row.moved)).or_default()
+                };
+                into.push(cells);
             }
         }
         (created, changed)

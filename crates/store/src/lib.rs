@@ -22,6 +22,7 @@ mod gate;
 mod heads;
 mod keys;
 mod lane;
+mod later;
 mod partitions;
 mod postgres;
 mod prepared;

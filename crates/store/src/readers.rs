@@ -1,8 +1,10 @@
 //! Reads outside the lanes: a few connections, each used by one blocking task at a time.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use diesel::RunQueryDsl;
+use diesel::sql_types::{BigInt, Binary, Nullable};
 use sammati_kernel::{Reason, Refusal, Slot};
 use tokio::sync::Semaphore;
 
@@ -13,7 +15,9 @@ use crate::keys::ClaimKey;
 use crate::prepared::prepared;
 use crate::request::{self, RequestKey, RequestRow};
 use crate::shared::Shared;
-use crate::table::{Raw, Record};
+use crate::sql::over_once;
+use crate::statement::Rows;
+use crate::table::{Cell, Kind, Raw, Record};
 use crate::{AnyConn, on_conn};
 use crate::{heads, sql};
 
@@ -334,6 +338,54 @@ impl Reader<'_> {
     pub fn feed(&mut self, partition: i64, from: i64, limit: i64) -> Result<Vec<FeedEvent>, Error> {
         feed(self.conn, partition, from, limit)
     }
+
+    /// The same of several partitions in one statement, at most `limit` of each: of every one of `places`, a partition and a
+    /// position, in their order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn feeds(&mut self, places: &[(i64, i64)], limit: i64) -> Result<Vec<Vec<FeedEvent>>, Error> {
+        let mut found: BTreeMap<i64, Vec<FeedEvent>> = BTreeMap::new();
+        for event in feeds(self.conn, places, limit)? {
+            found.entry(event.partition).or_default().push(event);
+        }
+        let mut all = Vec::with_capacity(places.len());
+        for (partition, from) in places {
+            all.push(match found.remove(partition) {
+                Some(events) => events,
+                // There is nothing, or it begins later: what was pruned leaves a gap.
+                None => self.feed(*partition, *from, limit)?,
+            });
+        }
+        Ok(all)
+    }
+}
+
+type FeedSql = (BigInt, BigInt, BigInt, BigInt, Binary, Nullable<Binary>, Binary, Binary);
+
+type FeedRow = (i64, i64, i64, i64, Vec<u8>, Option<Vec<u8>>, Vec<u8>, Vec<u8>);
+
+/// Events from each of `places` on, as far as positions go on without a gap for `limit` of them; partition by partition, in
+/// commit order.
+fn feeds(conn: &mut AnyConn, places: &[(i64, i64)], limit: i64) -> Result<Vec<FeedEvent>, Error> {
+    let cell =
+        |(partition, from): &(i64, i64)| vec![(*partition).into(), (*from).into(), from.saturating_add(limit).into()];
+    let cells: Vec<Vec<Cell>> = places.iter().map(cell).collect();
+    let head = "SELECT t.partition,t.position,t.epoch,t.time,t.event_id,t.subject,t.chain,t.body FROM ";
+    let tail = "JOIN feed t ON t.partition=v.column1 AND t.position>=v.column2 AND t.position<v.column3 \
+                ORDER BY t.partition,t.position";
+    let rows: Vec<FeedRow> = over_once!(conn, FeedSql, head, tail, &[Kind::Int; 3], &cells);
+    let event = |(partition, position, epoch, time, event_id, subject, chain, body): FeedRow| FeedEvent {
+        partition,
+        position,
+        epoch,
+        time,
+        event_id,
+        subject,
+        chain,
+        body,
+    };
+    Ok(rows.into_iter().map(event).collect())
 }
 
 /// Events of a partition's feed from `from` on, in commit order.

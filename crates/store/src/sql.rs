@@ -233,19 +233,22 @@ pub(crate) fn update(table: Table, rows: Vec<Written>) -> Statement {
     }
 }
 
-/// What replaces the body alone of rows whose look-up values are as they are in the table, `NULL` included.
-fn update_body(table: Table, rows: Vec<Written>) -> Statement {
+/// What replaces the body, and of the look-up values those in `moved`, a bit for each column, of rows whose others are as they
+/// are in the table, `NULL` included.
+fn update_only(table: Table, moved: u32, rows: Vec<Written>) -> Statement {
     let name = table.name;
-    // By its `+` a column chooses no index: a row is found by its key.
-    let same: String = table
-        .columns
-        .iter()
-        .enumerate()
-        .map(|(i, c)| format!(" AND +{name}.{} IS v.column{}", c.name, i + 6))
-        .collect();
+    let (mut sets, mut same) = (String::new(), String::new());
+    for (i, c) in table.columns.iter().enumerate() {
+        if moved & 1 << i == 0 {
+            // By its `+` a column chooses no index: a row is found by its key.
+            same.push_str(&format!(" AND +{name}.{} IS v.column{}", c.name, i + 6));
+        } else {
+            sets.push_str(&format!(",{}=v.column{}", c.name, i + 6));
+        }
+    }
     Statement {
         table: name,
-        head: format!("UPDATE {name} SET version={name}.version+1,format=v.column4,body=v.column5 FROM "),
+        head: format!("UPDATE {name} SET version={name}.version+1,format=v.column4,body=v.column5{sets} FROM "),
         tail: format!("WHERE {name}.partition=v.column1 AND {name}.id=v.column2 AND {name}.version=v.column3{same}"),
         returning: format!("{name}.partition,{name}.id"),
         kinds: kinds(table),
@@ -253,13 +256,20 @@ fn update_body(table: Table, rows: Vec<Written>) -> Statement {
     }
 }
 
-/// Replaces the rows whose look-up values are what they were, and tells the others. SQLite writes each index anew whose
-/// columns a statement sets, whatever they are set to; so these are not named. Postgres looks by itself: nothing is done.
-pub(crate) fn update_in_place(conn: &mut AnyConn, table: Table, rows: Vec<Written>) -> Result<Vec<Written>, Error> {
-    if table.columns.is_empty() || matches!(conn, AnyConn::Pg(_)) {
+/// Replaces the rows whose look-up values are what they were but for those in `moved`, and tells the others. SQLite writes
+/// each index anew whose columns a statement sets, whatever they are set to; so what did not move is not named. Postgres looks
+/// by itself: nothing is done.
+pub(crate) fn update_moved(
+    conn: &mut AnyConn,
+    table: Table,
+    moved: u32,
+    rows: Vec<Written>,
+) -> Result<Vec<Written>, Error> {
+    let all_move = moved.count_ones() as usize == table.columns.len();
+    if all_move || matches!(conn, AnyConn::Pg(_)) {
         return Ok(rows);
     }
-    let statements = [update_body(table, rows)];
+    let statements = [update_only(table, moved, rows)];
     let done: BTreeSet<Key> = written(conn, &statements)?.into_iter().flatten().collect();
     let [Statement { mut cells, .. }] = statements;
     cells.retain(|row| match row.as_slice() {
@@ -471,7 +481,7 @@ mod tests {
             now - std::mem::replace(&mut before, now)
         };
         assert!(
-            update_in_place(&mut conn, OWNED, vec![owned(1, b"she")])
+            update_moved(&mut conn, OWNED, 0, vec![owned(1, b"she")])
                 .unwrap()
                 .is_empty()
         );
@@ -482,9 +492,29 @@ mod tests {
         );
         assert_eq!(since(), 3, "the row and both indexes");
         for not_the_same in [owned(3, b"he"), owned(2, b"she")] {
-            let left = update_in_place(&mut conn, OWNED, vec![not_the_same.clone()]).unwrap();
+            let left = update_moved(&mut conn, OWNED, 0, vec![not_the_same.clone()]).unwrap();
             assert_eq!(left, [not_the_same], "another value, or a version that is gone");
         }
+        assert_eq!(since(), 0);
+        // The owner is another, and that alone.
+        assert!(
+            update_moved(&mut conn, OWNED, 0b01, vec![owned(3, b"he")])
+                .unwrap()
+                .is_empty()
+        );
+        assert_eq!(since(), 2, "the row and the index of owners");
+        let due_too = vec![owned(4, b"he")];
+        assert_eq!(
+            update_moved(&mut conn, OWNED, 0b11, due_too.clone()).unwrap(),
+            due_too,
+            "where all move it is the usual update"
+        );
+        let left = update_moved(&mut conn, OWNED, 0b10, vec![owned(4, b"she")]).unwrap();
+        assert_eq!(
+            left,
+            [owned(4, b"she")],
+            "the owner moved though the body did not say so"
+        );
         assert_eq!(since(), 0);
     }
 }

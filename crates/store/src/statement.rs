@@ -148,7 +148,7 @@ impl<Sql, C: Connection> RunQueryDsl<C> for Rows<'_, Sql> {}
 
 impl<Sql> QueryFragment<Sqlite> for Rows<'_, Sql> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        out.push_sql(self.head);
+        self.or_fail(&mut out);
         out.push_sql(if self.inserts() { "SELECT * FROM (" } else { "(" });
         for n in 0..self.cells.len().next_power_of_two() {
             out.push_sql(if n == 0 { "VALUES (" } else { ",(" });
@@ -171,6 +171,21 @@ impl<Sql> QueryFragment<Sqlite> for Rows<'_, Sql> {
         out.push_sql(self.tail);
         self.tells(out);
         Ok(())
+    }
+}
+
+impl<Sql> Rows<'_, Sql> {
+    /// The head for SQLite. A write that fails is rolled back with its whole transaction, so SQLite need not keep beforehand
+    /// what it would take to undo the statement alone.
+    fn or_fail(&self, out: &mut AstPass<'_, '_, Sqlite>) {
+        match self.head.split_once(' ') {
+            Some((verb @ ("INSERT" | "UPDATE"), rest)) => {
+                out.push_sql(verb);
+                out.push_sql(" OR FAIL ");
+                out.push_sql(rest);
+            }
+            _ => out.push_sql(self.head),
+        }
     }
 }
 

@@ -3,9 +3,10 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
-use sammati_kernel::{Id, IdKind, Micros, Seed, Slot};
+use sammati_kernel::{Id, IdKind, Micros, Refusal, Seed, Slot};
 
 use crate::keys::ClaimKey;
+use crate::later::Later;
 use crate::table::{self, Raw, Record, Table};
 
 /// A table's name and a partition.
@@ -27,11 +28,37 @@ pub(crate) struct Row {
     pub(crate) body: Option<Vec<u8>>,
     /// The look-up values, once it was changed here.
     pub(crate) changed: Option<Vec<table::Cell>>,
+    /// Which of them are others than as loaded, a bit for each column: as far as the body tells, and where that is asked for.
+    pub(crate) moved: u32,
+}
+
+impl Row {
+    const fn absent(table: Table) -> Self {
+        Self {
+            table,
+            version: 0,
+            format: 0,
+            body: None,
+            changed: None,
+            moved: 0,
+        }
+    }
+
+    /// Which look-up values a change moves.
+    fn moved_by(&self, change: &Change) -> u32 {
+        let loaded = || (change.look_up)(self.body.as_deref()?);
+        let before = self.changed.clone().or_else(loaded).unwrap_or_default();
+        let differ = before.iter().zip(&change.cells).enumerate();
+        let differ = differ.filter(|(_, (old, new))| old != new);
+        differ.fold(0, |moved, (column, _)| moved | 1 << column)
+    }
 }
 
 /// Everything a batch loaded, with the changes of the commands decided so far.
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
+    /// Whether it is noted which look-up values a change moves: who writes rows wants to know.
+    pub(crate) notes_moves: bool,
     pub(crate) rows: HashMap<Place, BTreeMap<Vec<u8>, Row>>,
     groups: HashMap<GroupPlace, Members>,
     claims: BTreeMap<ClaimKey, Option<Vec<u8>>>,
@@ -41,18 +68,11 @@ pub(crate) struct Loaded {
 impl Loaded {
     /// Notes that a key was asked for; without a row it stays absent.
     pub(crate) fn asked(&mut self, table: Table, partition: i64, id: Vec<u8>) {
-        let absent = Row {
-            table,
-            version: 0,
-            format: 0,
-            body: None,
-            changed: None,
-        };
         self.rows
             .entry((table.name, partition))
             .or_default()
             .entry(id)
-            .or_insert(absent);
+            .or_insert_with(|| Row::absent(table));
     }
 
     pub(crate) fn asked_group(&mut self, table: Table, column: &'static str, partition: i64, value: Vec<u8>) {
@@ -69,7 +89,7 @@ impl Loaded {
             version: raw.version,
             format: raw.format,
             body: Some(raw.body),
-            changed: None,
+            ..Row::absent(table)
         };
         self.rows
             .entry((table.name, raw.partition))
@@ -97,13 +117,10 @@ impl Loaded {
         for ((table, id), change) in changes.rows {
             self.join_groups(table, partition, &id, &change.cells);
             let rows = self.rows.entry((table.name, partition)).or_default();
-            let row = rows.entry(id).or_insert(Row {
-                table,
-                version: 0,
-                format: 0,
-                body: None,
-                changed: None,
-            });
+            let row = rows.entry(id).or_insert_with(|| Row::absent(table));
+            if self.notes_moves && row.version > 0 && !table.columns.is_empty() {
+                row.moved |= row.moved_by(&change);
+            }
             row.format = change.format;
             row.body = Some(change.body);
             row.changed = Some(change.cells);
@@ -130,6 +147,19 @@ pub(crate) struct Changes {
     rows: BTreeMap<(Table, Vec<u8>), Change>,
     claims: BTreeMap<ClaimKey, Vec<u8>>,
     pub(crate) events: Vec<NewEvent>,
+    /// What is left to be done once the batch is decided.
+    pub(crate) later: Vec<Later>,
+}
+
+impl Changes {
+    /// Whether it makes new rows alone, which nobody could have looked up, and takes nothing that is unique.
+    pub(crate) fn is_new_to(&self, loaded: &Loaded, partition: i64) -> bool {
+        let is_known = |(table, id): &(Table, Vec<u8>)| {
+            let rows = loaded.rows.get(&(table.name, partition));
+            !table.columns.is_empty() || rows.is_some_and(|rows| rows.contains_key(id))
+        };
+        self.claims.is_empty() && self.later.is_empty() && !self.rows.keys().any(is_known)
+    }
 }
 
 #[derive(Debug)]
@@ -137,6 +167,8 @@ struct Change {
     format: i64,
     body: Vec<u8>,
     cells: Vec<table::Cell>,
+    /// The look-up values of what was encoded before.
+    look_up: fn(&[u8]) -> Option<Vec<table::Cell>>,
 }
 
 /// An event to be appended to the feed in the same commit.
@@ -159,6 +191,8 @@ pub struct View<'a> {
     now: Micros,
     next: i64,
     seed: &'a Seed,
+    /// Which part of what its command left for later it is for.
+    part: Option<usize>,
     /// Set when the command breaks the store's rules: it is refused then, whatever it answers.
     fault: Cell<Option<&'static str>>,
 }
@@ -173,7 +207,23 @@ impl<'a> View<'a> {
             now,
             next,
             seed,
+            part: None,
             fault: Cell::new(None),
+        }
+    }
+
+    /// For what a command left for later, its `part`th: positions in the feed are not known there.
+    pub(crate) fn later_part(
+        nothing: &'a Loaded,
+        slot: Slot,
+        partition: i64,
+        now: Micros,
+        seed: &'a Seed,
+        part: usize,
+    ) -> Self {
+        Self {
+            part: Some(part),
+            ..Self::new(nothing, slot, partition, now, 0, seed)
         }
     }
 
@@ -289,14 +339,27 @@ impl<'a> View<'a> {
             format: R::FORMAT,
             body: record.encode_to_vec(),
             cells,
+            look_up: |body| R::decode(body).ok().map(|record| record.cells()),
         };
         self.changes.rows.insert((R::TABLE, id), change);
     }
 
     /// The id for the next event of this command.
     pub fn next_event_id(&self) -> [u8; 16] {
-        let id: Id<AnyEvent> = self.id(&format!("event {}", self.changes.events.len()));
+        let n = self.changes.events.len();
+        let label = match self.part {
+            None => format!("event {n}"),
+            Some(part) => format!("later {part} event {n}"),
+        };
+        let id: Id<AnyEvent> = self.id(&label);
         *id.as_bytes()
+    }
+
+    /// Leaves `work` to be done once all commands of the batch are decided, beside what others left, and before it commits.
+    /// It sees no rows; it makes new ones that nobody else in the batch can know of, in tables without look-up columns, and
+    /// events, which come after those of the batch. What it would refuse must be refused before.
+    pub fn later(&mut self, work: impl FnOnce(&mut View<'_>) -> Result<(), Refusal> + Send + 'static) {
+        self.changes.later.push(Later::new(work));
     }
 
     /// Appends an event; tells the position it will have in the partition's feed.
@@ -342,4 +405,81 @@ pub(crate) struct AnyEvent;
 
 impl IdKind for AnyEvent {
     const COLLECTION: &'static str = "events";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Column;
+
+    #[derive(Clone, PartialEq, Eq, prost::Message)]
+    struct Owned {
+        #[prost(bytes = "vec", tag = "1")]
+        owner: Vec<u8>,
+        #[prost(int64, tag = "2")]
+        due: i64,
+        #[prost(int64, tag = "3")]
+        uses: i64,
+    }
+
+    impl Record for Owned {
+        const TABLE: Table = Table {
+            name: "owned",
+            columns: &[Column::bytes("owner"), Column::int("due")],
+        };
+
+        fn key(&self) -> Vec<u8> {
+            b"key".to_vec()
+        }
+
+        fn cells(&self) -> Vec<table::Cell> {
+            vec![self.owner.clone().into(), self.due.into()]
+        }
+    }
+
+    fn loaded(notes_moves: bool) -> Loaded {
+        let mut loaded = Loaded {
+            notes_moves,
+            ..Loaded::default()
+        };
+        let record = Owned {
+            owner: b"she".to_vec(),
+            due: 5,
+            uses: 0,
+        };
+        let raw = Raw {
+            partition: 0,
+            id: record.key(),
+            version: 1,
+            format: 1,
+            body: prost::Message::encode_to_vec(&record),
+        };
+        loaded.found(Owned::TABLE, raw);
+        loaded
+    }
+
+    /// One command after another, each of which makes a change.
+    fn moved(mut loaded: Loaded, changes: &[fn(&mut Owned)]) -> u32 {
+        for change in changes {
+            let seed = Seed::from_bytes([1; 32]);
+            let mut view = View::new(&loaded, Slot::new(0), 0, Micros(1), 0, &seed);
+            let mut row = view.get::<Owned>(b"key").unwrap();
+            change(&mut row);
+            view.put(&row);
+            let changes = view.into_changes();
+            loaded.apply(0, changes);
+        }
+        loaded.rows[&("owned", 0)][b"key".as_slice()].moved
+    }
+
+    #[test]
+    fn a_change_tells_which_look_up_values_it_moves() {
+        let uses: fn(&mut Owned) = |row| row.uses += 1;
+        let due: fn(&mut Owned) = |row| row.due += 1;
+        let owner: fn(&mut Owned) = |row| row.owner = b"he".to_vec();
+        assert_eq!(moved(loaded(true), &[uses]), 0);
+        assert_eq!(moved(loaded(true), &[uses, due, uses]), 0b10);
+        assert_eq!(moved(loaded(true), &[due, owner]), 0b11, "of all commands of a batch");
+        assert_eq!(moved(loaded(false), &[due]), 0, "where nobody asks");
+    }
 }

@@ -1,29 +1,27 @@
 //! The signed form of a consent: claims as RFC 8785 JSON, one copy for each audience.
 
+mod claims;
 pub mod issue;
 mod keys;
 pub mod verify;
 
+pub use claims::Claims;
 pub use keys::{ArtefactKey, ArtefactKeys};
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, SecondsFormat};
 use ring::digest::{SHA256, digest};
-use sammati_api::consent::v1::consent::Origin;
-use sammati_api::types::v1::CareContextRef;
 use sammati_kernel::jws::{MAX_TOKEN, signing_input};
 use sammati_kernel::{
     AccountId, Actor, Caller, ConsentId, Micros, ParticipantId, Refusal, RepresentationId, RepresentationKind,
     Representing, SessionId, Slot,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::consent::State;
 use crate::request::ask::Ask;
-use crate::rows::{self, ConsentRow, broken};
-use crate::scope::Scope;
-use crate::status_list::{self, ENTRIES};
+use crate::rows::ConsentRow;
+use crate::status_list::ENTRIES;
 
 /// The `typ` of an artefact.
 pub const TYP: &str = "consent-artefact+jwt";
@@ -64,39 +62,13 @@ impl Audience {
     }
 }
 
-/// What both copies are made of.
-pub struct Claims<'a> {
-    /// The consent manager, as `sbx`.
-    pub manager: &'a str,
-    /// The log that holds the grant's event.
-    pub log_origin: &'a str,
-    /// The consent.
-    pub consent: &'a ConsentRow,
-    /// Her address; in a study her pseudonym.
-    pub patient: &'a str,
-    /// Care contexts that are named.
-    pub care_contexts: &'a [CareContextRef],
-    /// What people read for the HIP.
-    pub hip_name: &'a str,
-    /// What people read for the HIU.
-    pub hiu_name: &'a str,
-    /// The event of the grant.
-    pub event_id: &'a str,
-    /// The version whose place it takes: of this consent, or of the one it renews.
-    pub supersedes: Option<(ConsentId, i32)>,
-    /// Who granted.
-    pub caller: &'a Caller,
-}
-
 /// The signing inputs of both copies under the key `kid`, in the order of [`Audience::ALL`].
 ///
 /// # Errors
 /// FIELD_INVALID when so many care contexts are named that the artefact would be longer than anybody accepts.
 pub fn inputs(kid: &str, claims: &Claims<'_>) -> Result<[String; 2], Refusal> {
-    let mut value = claims.common()?;
-    let mut one = |audience| {
-        claims.address(&mut value, audience)?;
-        let input = signing_input(kid, TYP, canonical(&value).as_bytes());
+    let one = |claims_of_it: &String| {
+        let input = signing_input(kid, TYP, claims_of_it.as_bytes());
         if input.len() + SIGNATURE > MAX_TOKEN {
             // Of a grant there may be several; a narrowing is one scope.
             let field = match claims.consent.grant_version {
@@ -110,7 +82,8 @@ pub fn inputs(kid: &str, claims: &Claims<'_>) -> Result<[String; 2], Refusal> {
         }
         Ok(input)
     };
-    Ok([one(Audience::Hip)?, one(Audience::Hiu)?])
+    let [hip, hiu] = &claims.copies()?;
+    Ok([one(hip)?, one(hiu)?])
 }
 
 /// SHA-256 of a signed artefact, as events carry it.
@@ -207,130 +180,12 @@ fn representative() -> Caller {
     }
 }
 
-impl Claims<'_> {
-    /// What is the same in both copies.
-    fn common(&self) -> Result<Value, Refusal> {
-        let consent = self.consent;
-        let id: ConsentId = consent.id()?;
-        let scope = consent.scope.read()?;
-        let (granted, made) = (Micros(consent.granted), Micros(consent.made()));
-        let origin = Origin::try_from(consent.origin).unwrap_or_default();
-        let under = rows::representation(&consent.granted_under);
-        // A policy is her own word, or that of who acted for her, given beforehand; an emergency is nobody's of hers, whoever
-        // narrows it later.
-        let granted_by = match (self.caller.representing(), self.caller.account()) {
-            _ if origin == Origin::BreakGlass => json!({ "kind": "HIU" }),
-            (Some(acting), _) => json!({ "kind": "REPRESENTATIVE", "representation": acting.representation.name() }),
-            (None, None) if origin != Origin::Policy => json!({ "kind": "UNKNOWN" }),
-            (None, None) if !under.is_empty() => json!({ "kind": "REPRESENTATIVE", "representation": under }),
-            (None, _) => json!({ "kind": "PERSON" }),
-        };
-        let mut claims = json!({
-            "iss": self.manager,
-            "iat": made.seconds(),
-            "nbf": made.seconds(),
-            "exp": Micros(consent.expire).seconds(),
-            "schema_version": "v3",
-            "consent_id": id.to_string(),
-            "version": consent.grant_version,
-            "created_at": text(granted)?,
-            "last_updated": text(made)?,
-            "patient": { "id": self.patient },
-            "hip": { "id": consent.hip, "name": self.hip_name, "type": "HIP" },
-            "hiu": { "id": consent.hiu, "name": self.hiu_name, "type": "HIU" },
-            "consent_manager": { "id": self.manager },
-            "purpose": { "code": scope.purpose.code(), "text": scope.purpose.text(), "refUri": scope.purpose.ref_uri() },
-            "hi_types": scope.hi_types.iter().map(|t| t.as_str()).collect::<Vec<_>>(),
-            "permission": permission(&scope)?,
-            "granted_by": granted_by,
-            "notice": { "notice": consent.notice.notice, "version": consent.notice.version, "language": consent.notice.language, "sha256": consent.notice.sha256 },
-            "origin": match origin {
-                Origin::Policy => "POLICY",
-                Origin::BreakGlass => "BREAK_GLASS",
-                Origin::Study => "STUDY",
-                Origin::Request | Origin::Unspecified => "REQUEST",
-            },
-            "event_id": self.event_id,
-            "log_origin": self.log_origin,
-        });
-        if let Some(status) = status_list::claim(consent) {
-            claims["status"] = status;
-        }
-        Ok(claims)
-    }
-
-    /// Puts in what is of one audience alone.
-    fn address(&self, value: &mut Value, audience: Audience) -> Result<(), Refusal> {
-        let (consent, id) = (self.consent, self.consent.id()?);
-        let to = match audience {
-            Audience::Hip => &consent.hip,
-            Audience::Hiu => &consent.hiu,
-        };
-        let contexts = self.care_contexts.iter().map(|c| context(c, audience)).collect();
-        value["jti"] = format!("{id}.{}.{}", consent.grant_version, audience.as_str()).into();
-        value["aud"] = format!("participants/{to}").into();
-        value["requester"] = self.requester(audience);
-        value["care_contexts"] = Value::Array(contexts);
-        if let Some((id, version)) = self.supersedes {
-            value["supersedes"] = format!("{id}.{version}.{}", audience.as_str()).into();
-        }
-        Ok(())
-    }
-
-    fn requester(&self, audience: Audience) -> Value {
-        let requester = &self.consent.requester;
-        let who = requester.identifier.clone().unwrap_or_default();
-        let identifier = json!({ "type": who.r#type, "value": who.value, "system": who.system });
-        match audience {
-            Audience::Hip => json!({ "identifier": identifier }),
-            Audience::Hiu => json!({ "name": requester.name, "identifier": identifier }),
-        }
-    }
-}
-
-fn context(context: &CareContextRef, audience: Audience) -> Value {
-    match audience {
-        Audience::Hip => json!({
-            "patient_reference": context.patient_reference,
-            "care_context_reference": context.care_context_reference,
-        }),
-        Audience::Hiu => json!({ "care_context_reference": context.care_context_reference }),
-    }
-}
-
-fn permission(scope: &Scope) -> Result<Value, Refusal> {
-    let mut permission = json!({
-        "accessMode": scope.access_mode.as_str(),
-        "dateRange": { "from": text(scope.record_range.from)?, "to": text(scope.record_range.to)? },
-        "dataEraseAt": text(scope.erase_time)?,
-        "frequency": { "unit": scope.frequency.unit.as_str(), "value": scope.frequency.value, "repeats": scope.frequency.repeats },
-        "maxUses": scope.max_uses,
-    });
-    if scope.bind_requester
-        && let Value::Object(members) = &mut permission
-    {
-        members.insert("bindRequester".to_owned(), Value::Bool(true));
-    }
-    Ok(permission)
-}
-
 /// A time as artefacts and receipts write it.
 ///
 /// # Errors
 /// INTERNAL for a time that no calendar has.
 pub fn iso(at: Micros) -> Result<String, Refusal> {
-    text(at)
-}
-
-/// RFC 3339 in UTC, to the millisecond or, where that would widen an interval, to the microsecond.
-fn text(at: Micros) -> Result<String, Refusal> {
-    let time = DateTime::from_timestamp_micros(at.0).ok_or_else(|| broken("a time"))?;
-    let form = if at.0 % 1000 == 0 {
-        SecondsFormat::Millis
-    } else {
-        SecondsFormat::Micros
-    };
-    Ok(time.to_rfc3339_opts(form, true))
+    claims::text(at)
 }
 
 /// JSON in the form of RFC 8785: members in the order of their UTF-16 names, no blanks. Numbers here are integers, for
@@ -398,7 +253,8 @@ pub const fn is_shown_to_parties(state: State) -> bool {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use sammati_api::types::v1::{NoticeRef, Requester, RequesterIdentifier};
+    use sammati_api::types::v1::{CareContextRef, NoticeRef, Requester, RequesterIdentifier};
+    use serde_json::json;
 
     use super::*;
 
@@ -473,7 +329,7 @@ mod tests {
                 supersedes: None,
                 caller,
             };
-            canonical(&claims.common().unwrap())
+            claims.copies().unwrap().concat()
         };
         let (longest, other) = (spelled(&representative()), spelled(&Caller::ANYONE));
         assert!(longest.contains("REPRESENTATIVE") && longest.len() > other.len());

@@ -7,7 +7,6 @@ use miniz_oxide::deflate::compress_to_vec_zlib;
 use sammati_kernel::{Micros, Refusal, StatusListId};
 use sammati_store::{Keys, View};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::artefact::ArtefactKeys;
 use crate::consent::State;
@@ -75,10 +74,9 @@ pub fn give(view: &mut View<'_>, lookup: &Lookup, row: &mut ConsentRow) {
     view.put(&list);
 }
 
-/// The claim `status` of an artefact; `None` of a consent that is older than the lists.
-pub fn claim(consent: &ConsentRow) -> Option<Value> {
-    let list = StatusListId::from_slice(&consent.status_list)?;
-    Some(json!({ "status_list": { "idx": consent.status_index, "uri": list.name() } }))
+/// Where a consent's entry stands, and in which list; `None` of a consent that is older than the lists.
+pub fn entry(consent: &ConsentRow) -> Option<(u32, StatusListId)> {
+    StatusListId::from_slice(&consent.status_list).map(|list| (consent.status_index, list))
 }
 
 /// Where the `n`th entry of a list stands: each place once, in an order that only the key tells.

@@ -38,6 +38,8 @@ pub(super) struct Sent {
     pub events: u64,
     /// When the last of them was committed.
     pub last: Option<Micros>,
+    /// Whether the feed had more of them than the call had room for.
+    pub more: bool,
 }
 
 impl Sent {
@@ -46,6 +48,7 @@ impl Sent {
             next,
             events: 0,
             last: None,
+            more: false,
         }
     }
 }
@@ -168,15 +171,14 @@ impl Sender {
 
     /// Sends the next stretch of each of these partitions, in one call: of each as many events of one epoch as fit in.
     pub(super) async fn send(&self, places: Vec<Next>) -> Vec<(i64, Result<Sent, Failure>)> {
-        let asked = places.clone();
+        let asked: Vec<_> = places
+            .iter()
+            .map(|next| (next.partition, (next.from - 1).max(0)))
+            .collect();
         let mut room = Room::of(places.len());
         // No more than is sent, and the event before.
         let limit = room.share + 1;
-        let read = self.store.read(move |r| {
-            let feed = |next: &Next| r.feed(next.partition, (next.from - 1).max(0), limit);
-            asked.iter().map(feed).collect::<Result<Vec<_>, _>>()
-        });
-        let feeds = match read.await {
+        let feeds = match self.store.read(move |r| r.feeds(&asked, limit)).await {
             Ok(feeds) => feeds,
             Err(refusal) => return all(places.iter().map(|next| next.partition), &refusal),
         };
@@ -232,6 +234,7 @@ impl Sender {
             next,
             events: u64::try_from(stretch.end - stretch.next.from).unwrap_or(0),
             last: stretch.last,
+            more: stretch.more,
         })
     }
 
@@ -253,9 +256,12 @@ impl Sender {
         let epoch = first.epoch;
         let source = self.source(next.partition, epoch, next.from, chain);
         let (mut last, mut end, mut fitting) = (None, next.from, Vec::new());
+        // As many as were asked for are not all.
+        let mut more = i64::try_from(feed.len()).unwrap_or(i64::MAX) >= room.share;
         room.next_partition();
         for event in feed {
             if event.epoch != epoch || !room.takes(event.body.len()) {
+                more = true;
                 break;
             }
             (last, end) = (Some(Micros(event.time)), event.position + 1);
@@ -273,6 +279,7 @@ impl Sender {
             is_older: epoch != next.epoch,
             end,
             last,
+            more,
             relayed: RelayedEvents {
                 source: Some(source),
                 events: fitting,
@@ -387,6 +394,8 @@ struct Stretch {
     end: i64,
     /// When its last event was committed.
     last: Option<Micros>,
+    /// As [`Sent::more`].
+    more: bool,
     relayed: RelayedEvents,
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sammati_kernel::{AccountId, Reason, Refusal, Slot};
-use sammati_store::{Command, Keys, Outcome, View};
+use sammati_store::{Command, Keys, NewEvent, Outcome, View};
 
 use crate::interleavings::held;
 use crate::world::{Count, Counter, Mood, OWNER, World, account};
@@ -38,6 +38,62 @@ async fn o1_each_change_is_one_event_and_every_count_is_given_once() {
             assert_eq!(world.count(0, &account(u16::try_from(n).unwrap(), n)).await, 320);
         }
         assert_eq!(world.check_feed().await, 64 * 20);
+    }
+}
+
+/// Tells of something now, and of something when its batch is decided.
+struct Leaves {
+    id: AccountId,
+    works: bool,
+}
+
+impl Command for Leaves {
+    type Answer = ();
+    const NAME: &'static str = "test.leaves";
+
+    fn slot(&self) -> Slot {
+        self.id.slot()
+    }
+
+    fn reads(&self, _: &mut Keys) {}
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        fn tell(view: &mut View<'_>, body: &[u8]) {
+            let event = NewEvent {
+                id: view.next_event_id(),
+                subject: None,
+                body: body.to_vec(),
+            };
+            view.emit(event);
+        }
+        tell(view, b"now");
+        let works = self.works;
+        view.later(move |view| {
+            tell(view, b"later");
+            if works { Ok(()) } else { Err(Reason::Internal.into()) }
+        });
+        Ok(())
+    }
+}
+
+/// O1: what a command leaves for later is in its commit, and whoever's fails has done nothing, alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn o1_what_is_left_for_later_is_in_the_same_commit() {
+    for world in World::all() {
+        let left = (0..64_u16).map(|n| {
+            let (id, works) = (account(n % 4, 1), n % 16 != 7);
+            let store = world.replica(0);
+            async move { (works, store.apply(Leaves { id, works }).await) }
+        });
+        for (works, result) in futures::future::join_all(left).await {
+            let expected = if works { Ok(()) } else { Err(Reason::Internal) };
+            assert_eq!(result.map_err(|refusal| refusal.reason), expected);
+        }
+        assert_eq!(world.check_feed().await, 60 * 2);
+        let read = |r: &mut sammati_store::Reader<'_>| (0..4).map(|p| r.feed(p, 0, 100)).collect::<Result<Vec<_>, _>>();
+        let feeds = world.replica(0).read(read).await.unwrap();
+        let ids: BTreeSet<_> = feeds.iter().flatten().map(|event| &event.event_id).collect();
+        assert_eq!(ids.len(), 60 * 2);
     }
 }
 

@@ -48,6 +48,35 @@ async fn o1_an_event_stays_until_every_consumer_has_it_and_it_is_old() {
     }
 }
 
+/// O1: who reads several partitions at once reads what each of them has: from its beginning, from within, pruned, and none.
+#[tokio::test(flavor = "multi_thread")]
+async fn o1_feeds_that_are_read_together_are_those_of_each() {
+    for world in World::all() {
+        let store = world.replica(0);
+        for _ in 0..5 {
+            for slot in [1, 2, 4] {
+                store.apply(Count::up(account(slot, 1))).await.unwrap();
+            }
+        }
+        world.clock.advance(KEPT + Duration::from_secs(1));
+        store.advance_cursor("log", vec![(1, 1, 4)]).await.unwrap();
+        assert_eq!(store.prune(LOG).await.unwrap().events, 3);
+        let places = [(4, 0), (1, 0), (2, 2), (3, 0), (7, 9)];
+        for limit in [1, 2, 100] {
+            let read = store.read(move |r| {
+                let each = places.iter().map(|(partition, from)| r.feed(*partition, *from, limit));
+                Ok((each.collect::<Result<Vec<_>, _>>()?, r.feeds(&places, limit)?))
+            });
+            let (each, together) = read.await.unwrap();
+            assert_eq!(each, together, "at most {limit} of each");
+            assert_eq!(
+                each.iter().map(Vec::len).sum::<usize>(),
+                [3, 6, 10][usize::min(limit as usize - 1, 2)]
+            );
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_a_request_id_stays_for_its_window() {
     for world in World::all() {

@@ -132,7 +132,7 @@ impl<M: From<Part>> File<M> {
         for ((row, (header, opened)), proof) in rows.iter().zip(payloads).zip(&proofs) {
             // What lies in the archive is shown one by one, to whoever says on what ground.
             let archived = matches!(opened, Opened::Archived(_));
-            let payload = match shown(&self.caller, "", opened) {
+            let payload = match shown(&self.caller, opened) {
                 Opened::Readable(payload) => Some(payload),
                 Opened::Archived(_) | Opened::Erased | Opened::Damaged => None,
             };

@@ -1,5 +1,6 @@
 //! O1: the relay brings every event to the log, whatever is in it, wherever the log stands, whatever became of the feed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -264,6 +265,29 @@ async fn o1_a_relay_begins_where_the_log_stands() {
         let proof = world.proved(&id).await;
         assert_eq!(proof.index, 20 + i64::from(n));
     }
+    world.end(stop, relay).await;
+}
+
+/// Who commits all the time is not sent all the time: what comes while a call is on its way goes together with the next beat.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_come_fast_go_together() {
+    let world = World::new().await;
+    let (_, stop, relay) = world.relay();
+    let first = world.did(1).await;
+    world.proved(&first).await;
+    let (begun, mut ids) = (Instant::now(), Vec::new());
+    for n in 0..300 {
+        ids.push(world.did(n % 4).await);
+    }
+    let mut taken_in = BTreeSet::new();
+    for id in &ids {
+        let leaf = audit::Leaf::decode(world.proved(id).await.leaf.as_slice()).unwrap();
+        let at = leaf.accept_time.unwrap();
+        taken_in.insert((at.seconds, at.nanos));
+    }
+    // Five beats a second, and before the first beat each partition's first event at once.
+    let most = 5 + usize::try_from(begun.elapsed().as_millis()).unwrap() / 200 + 1;
+    assert!(taken_in.len() <= most, "{} calls for {most} beats", taken_in.len());
     world.end(stop, relay).await;
 }
 

@@ -39,42 +39,75 @@ pub struct Version<'a> {
     pub caller: &'a Caller,
 }
 
-impl Issuer {
+/// The two copies of a version, made and not signed yet: that takes longer than all else, and is of no concern to anybody
+/// before the commit.
+pub struct Copies {
+    inputs: Vec<(Audience, String)>,
+    row: ConsentRow,
+    caller: Caller,
+    keys: Arc<ArtefactKeys>,
+    key: Key,
+}
+
+impl Copies {
     /// Keeps what is signed for both audiences, and says so in the feed.
     ///
     /// # Errors
-    /// FIELD_INVALID when an artefact would be longer than anybody accepts.
-    pub fn issue(&self, view: &mut View<'_>, version: &Version<'_>, key: &Key) -> Result<(), Refusal> {
-        let (row, kid) = (version.row, self.keys.active().kid());
-        for (audience, input) in self.inputs(version)? {
+    /// INTERNAL; it cannot fail for what was made.
+    pub fn keep(self, view: &mut View<'_>) -> Result<(), Refusal> {
+        let (row, active) = (&self.row, self.keys.active());
+        for (audience, input) in self.inputs {
             // The signature is the same whenever it is made, so its digest can be told before anybody reads it.
-            let sha256 = sha256(&self.keys.active().sign_input(&input));
+            let sha256 = sha256(&active.sign_input(&input));
             let row_key = ArtefactRow::key_of(&row.id, row.grant_version, audience.number());
             let private = Private {
                 text: input,
                 ..Private::default()
             };
-            let sealed = seal(key, view, "artefact", &row_key, &private)?;
+            let sealed = seal(&self.key, view, "artefact", &row_key, &private)?;
             view.put(&ArtefactRow {
                 key: row_key,
-                kid: kid.to_owned(),
+                kid: active.kid().to_owned(),
                 sealed,
                 created: row.made(),
                 sha256: sha256.clone(),
             });
             let name = name(row.id()?, audience, row.grant_version);
-            let mut issued =
-                consent::draft("consent.artefact_issued", Action::Create, version.caller, row)?.object(name);
+            let mut issued = consent::draft("consent.artefact_issued", Action::Create, &self.caller, row)?.object(name);
             issued.payload().artefact_sha256 = sha256;
             issued.emit(view);
         }
         Ok(())
     }
+}
+
+impl Issuer {
+    /// Makes both copies; whoever keeps them signs and seals them.
+    ///
+    /// # Errors
+    /// FIELD_INVALID when an artefact would be longer than anybody accepts.
+    pub fn copies(&self, version: &Version<'_>, key: &Key) -> Result<Copies, Refusal> {
+        Ok(Copies {
+            inputs: self.inputs(version)?,
+            row: version.row.clone(),
+            caller: version.caller.clone(),
+            keys: Arc::clone(&self.keys),
+            key: key.clone(),
+        })
+    }
+
+    /// Keeps what is signed for both audiences at once: of a consent that somebody may know already.
+    ///
+    /// # Errors
+    /// As [`Self::copies`].
+    pub fn issue(&self, view: &mut View<'_>, version: &Version<'_>, key: &Key) -> Result<(), Refusal> {
+        self.copies(version, key)?.keep(view)
+    }
 
     /// What would be signed for each audience.
     ///
     /// # Errors
-    /// As [`Self::issue`].
+    /// As [`Self::copies`].
     pub fn inputs(&self, version: &Version<'_>) -> Result<Vec<(Audience, String)>, Refusal> {
         let claims = Claims {
             manager: &self.manager,
@@ -95,8 +128,8 @@ impl Issuer {
     /// What people read for a participant.
     pub fn name_of(&self, id: &str) -> String {
         let party = ParticipantId::parse(id).ok();
-        let party = party.and_then(|id| self.directory.participant(&id));
-        party.map_or_else(|| id.to_owned(), |party| party.display_name)
+        let name = party.and_then(|id| self.directory.display_name(&id));
+        name.unwrap_or_else(|| id.to_owned())
     }
 }
 

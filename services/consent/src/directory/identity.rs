@@ -42,6 +42,12 @@ impl Directory for Follower {
         })
     }
 
+    fn display_name(&self, id: &ParticipantId) -> Option<String> {
+        self.facts
+            .participant(id)
+            .map(|facts| facts.message.display_name.clone())
+    }
+
     fn inactive(&self) -> Vec<ParticipantId> {
         self.facts.inactive_participants()
     }

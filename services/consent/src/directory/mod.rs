@@ -61,6 +61,11 @@ pub trait Directory: Send + Sync + 'static {
     /// The ACTIVE professional who has this registration, verified: `value` at the registry `system`.
     fn professional(&self, registration: &types::RequesterIdentifier) -> Option<Professional>;
 
+    /// What people read for a participant, if there is one.
+    fn display_name(&self, id: &ParticipantId) -> Option<String> {
+        self.participant(id).map(|party| party.display_name)
+    }
+
     /// Whether it is an active participant with this role.
     fn is_active_as(&self, id: &ParticipantId, role: Role) -> bool {
         self.participant(id)

@@ -208,7 +208,10 @@ impl ApproveRequest {
         let told = granted.emit(view);
         consent::tell_both(view, row, Kind::ConsentGranted, told)?;
         let event_id = told.id.to_string();
-        self.issuer.issue(view, &self.version(row, private, &event_id)?, key)
+        let copies = self.issuer.copies(&self.version(row, private, &event_id)?, key)?;
+        // Nobody can ask for them before the commit tells of the consent.
+        view.later(move |view| copies.keep(view));
+        Ok(())
     }
 
     fn version<'a>(

@@ -1,0 +1,18 @@
+DELETE FROM needed WHERE version='20261127000123';
+CREATE INDEX consent_by_partition_live ON consent (partition, live);
+CREATE INDEX consent_by_due ON consent (due);
+CREATE INDEX consent_by_review_due ON consent (review_due);
+CREATE INDEX consent_by_study_id ON consent (study, id);
+CREATE INDEX consent_request_by_partition_open_pair ON consent_request (partition, open_pair);
+CREATE INDEX consent_request_by_due ON consent_request (due);
+CREATE INDEX consent_request_by_open_study_id ON consent_request (open_study, id);
+CREATE INDEX notification_by_partition_pending_position ON notification (partition, pending, position);
+CREATE INDEX consent_by_partition_request ON consent (partition, request);
+DROP INDEX consent_live;
+DROP INDEX consent_due;
+DROP INDEX consent_review_due;
+DROP INDEX consent_study;
+DROP INDEX consent_request_open_pair;
+DROP INDEX consent_request_due;
+DROP INDEX consent_request_open_study;
+DROP INDEX notification_pending;
