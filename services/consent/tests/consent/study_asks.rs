@@ -115,7 +115,8 @@ fn a_list_of_consents_is_narrowed_to_those_of_one_study() {
         let all = listed(&she, "").await.unwrap();
         assert!(all.len() == 2 && all.contains(&other.name) && all.contains(&given.name));
         for who in [&she, &participant("hospital")] {
-            assert_eq!(listed(who, &study.name).await.unwrap(), [given.name.clone()]);
+            let found = listed(who, &study.name).await.unwrap();
+            assert_eq!(found, std::slice::from_ref(&given.name));
         }
         // One that nobody is in, and whoever is no party, learn nothing by it.
         let empty = active(&w, "university").await;
