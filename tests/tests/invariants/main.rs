@@ -10,5 +10,4 @@ mod rekeyed;
 mod restored;
 mod retaken;
 mod revoked;
-mod turned;
 mod worlds;
