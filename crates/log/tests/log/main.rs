@@ -7,6 +7,7 @@ mod edge;
 mod entries;
 mod fixture;
 mod parsers;
+mod parts;
 mod proof;
 mod smoke;
 mod subject;
