@@ -9,7 +9,7 @@ use sammati_audit::archive::archive;
 use crate::fixture::{everywhere, some_event};
 
 /// The verifier, beside the test: no code of the log's is in it but `sammati-log`.
-fn verifier() -> PathBuf {
+pub(crate) fn verifier() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let folder = own.parent().and_then(Path::parent).unwrap();
     let path = folder.join("sammati-verify");
