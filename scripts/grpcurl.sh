@@ -123,8 +123,10 @@ story() {
     chapter 20 'By hand' docs/BREAK_GLASS.md
     chapter 12 'By hand' docs/STEP_UP.md
     chapter 12 'By hand' docs/NOTICES.md
-    # The last: it is about what remains of her.
+    # The last but one: it is about what remains of her.
     chapter 20 'By hand' docs/ERASURE.md
+    # The last: the log ends in it.
+    chapter 15 'By hand' docs/ARCHIVE.md
 }
 
 # Whatever consent can be asked has its example in the story.

@@ -115,6 +115,7 @@ reasons! {
     LinkTokenInvalid "LINK_TOKEN_INVALID" FailedPrecondition;
     LinkTokenLimit "LINK_TOKEN_LIMIT" ResourceExhausted;
     LockerActive "LOCKER_ACTIVE" AlreadyExists;
+    LogActive "LOG_ACTIVE" FailedPrecondition;
     LogFrozen "LOG_FROZEN" DataLoss;
     LogSealed "LOG_SEALED" FailedPrecondition;
     MessageUnavailable "MESSAGE_UNAVAILABLE" Unavailable;

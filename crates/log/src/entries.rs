@@ -1,6 +1,8 @@
 //! Entry bundles of `c2sp.org/tlog-tiles`: the leaves under one tile of level 0, each behind its length as a
 //! big-endian 16-bit number.
 
+use std::ops::Range;
+
 use crate::tile::{FULL, TileId};
 use crate::{Error, path};
 
@@ -40,7 +42,7 @@ impl EntriesId {
 
     /// The indexes of its leaves.
     #[must_use]
-    pub fn leaves(&self) -> std::ops::Range<u64> {
+    pub fn leaves(&self) -> Range<u64> {
         let first = self.index * u64::from(FULL);
         first..first + u64::from(self.width)
     }
@@ -65,7 +67,13 @@ impl EntriesId {
 
 /// The bundles of a log of `size` leaves, in order, the last one partial.
 pub fn all(size: u64) -> impl Iterator<Item = EntriesId> {
-    (0..size.div_ceil(u64::from(FULL))).map(move |index| EntriesId {
+    within(size, 0..size)
+}
+
+/// Those of them that have any of these leaves.
+pub(crate) fn within(size: u64, leaves: Range<u64>) -> impl Iterator<Item = EntriesId> {
+    let bundles = leaves.start / u64::from(FULL)..leaves.end.min(size).div_ceil(u64::from(FULL));
+    bundles.map(move |index| EntriesId {
         index,
         // The rest is 256 at most, and then it fits.
         width: (size - index * u64::from(FULL)).min(u64::from(FULL)) as u16,

@@ -153,6 +153,12 @@ pub enum Error {
         /// What is missing or does not fit.
         why: String,
     },
+    /// Part of a tree that does not lead to the hash above it.
+    #[error("{what} does not make the hash that the tree has above it")]
+    Unlike {
+        /// Its path.
+        what: String,
+    },
     /// The store lacks a hash that a tree of this size must have.
     #[error("the hash at level {level}, index {index} is missing from the store")]
     MissingHash {
@@ -195,6 +201,7 @@ impl Error {
             | Self::NotSigned { .. }
             | Self::BadSignature { .. }
             | Self::Incomplete { .. }
+            | Self::Unlike { .. }
             | Self::WrongOrigin { .. } => Fault::Evidence,
             Self::MissingHash { .. } | Self::Damaged { .. } => Fault::Store,
             Self::Key { .. } => Fault::Key,

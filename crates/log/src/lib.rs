@@ -9,6 +9,7 @@
 //! [`proof`] which hashes it needs, loads them, and ships a [`bundle::Bundle`]. A reader verifies with
 //! nothing but the log's public key.
 
+pub mod archive;
 pub mod bundle;
 pub mod checkpoint;
 pub mod cosignature;

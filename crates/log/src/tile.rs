@@ -198,6 +198,12 @@ impl Tile {
         &self.hashes
     }
 
+    /// The hash of the subtree that a full tile is.
+    #[must_use]
+    pub fn above(&self) -> Option<Hash32> {
+        self.id().is_full().then(|| fold(self.hashes.clone())).flatten()
+    }
+
     /// The hashes one after the other: the bytes that `tlog-tiles` serves.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -280,12 +286,16 @@ impl HashReader for TileSet {
         let place = Place::of(level, index).ok_or_else(missing)?;
         let tile = self.0.get(&(place.level, place.tile)).ok_or_else(missing)?;
         let hashes = usize::from(place.offset)..usize::from(place.offset + place.count);
-        let mut row = tile.hashes.get(hashes).ok_or_else(missing)?.to_vec();
-        // A power of two of hashes: halve until one is left.
-        while row.len() > 1 {
-            let (pairs, _) = row.as_chunks::<2>();
-            row = pairs.iter().map(|&[left, right]| node_hash(left, right)).collect();
-        }
-        row.first().copied().ok_or_else(missing)
+        let row = tile.hashes.get(hashes).ok_or_else(missing)?.to_vec();
+        fold(row).ok_or_else(missing)
     }
+}
+
+/// The hash over a power of two of neighbouring hashes: they are halved until one is left.
+fn fold(mut row: Vec<Hash32>) -> Option<Hash32> {
+    while row.len() > 1 {
+        let (pairs, _) = row.as_chunks::<2>();
+        row = pairs.iter().map(|&[left, right]| node_hash(left, right)).collect();
+    }
+    row.first().copied()
 }

@@ -1,5 +1,10 @@
 //! The signed tree of a log as static files, named as `c2sp.org/tlog-tiles` says. Whoever has them needs no service to check
-//! them: `sammati-verify archive` does. Payloads are not in them, so nothing personal is.
+//! them: `sammati-verify archive` does. Payloads are not in them, so nothing personal is. The verb writes a folder of them;
+//! `export` sends them of a log that has ended.
+
+pub(crate) mod export;
+mod pack;
+pub(crate) mod piece;
 
 use std::collections::VecDeque;
 use std::fs;

@@ -1,5 +1,6 @@
 //! What can be asked? One short function per RPC, in a file per proto service.
 
+mod archive;
 mod export;
 mod log;
 mod proof;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use sammati_kernel::{Key, Reason, Refusal};
 use sammati_server::page::PageTokens;
 
+use crate::archive::export::PART;
 use crate::log::Log;
 
 /// Serves all of `sammati.audit.v1`.
@@ -20,6 +22,8 @@ use crate::log::Log;
 pub struct Rpc {
     log: Arc<Log>,
     pages: PageTokens,
+    /// Leaves of a part of an archive.
+    part: u64,
 }
 
 impl Rpc {
@@ -28,6 +32,7 @@ impl Rpc {
         Self {
             log,
             pages: PageTokens::new(key),
+            part: PART,
         }
     }
 

@@ -1,6 +1,7 @@
 //! How is it spelled? Requests into what the log works with, gathering everything that is wrong; rows into answers.
 
 mod append;
+mod archive;
 mod event;
 mod export;
 mod list;
@@ -16,6 +17,7 @@ use sammati_api::audit::v1 as audit;
 use sammati_kernel::{Refusal, Violations};
 
 pub(crate) use append::{Mended, batch, direct_events};
+pub(crate) use archive::{archive, piece};
 pub(crate) use export::{export_format, exported, how};
 pub(crate) use list::{Filter, filter};
 pub(crate) use proof::{Leaves, inclusion, which_leaves};

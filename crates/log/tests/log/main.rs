@@ -8,6 +8,7 @@ mod entries;
 mod export;
 mod fixture;
 mod parsers;
+mod parts;
 mod proof;
 mod smoke;
 mod subject;

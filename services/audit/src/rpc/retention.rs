@@ -1,5 +1,8 @@
 //! `RetentionService`: what is kept for how long, and what holds it back.
 
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt};
 use prost::Message;
 use sammati_api::audit::v1 as audit;
 use sammati_api::audit::v1::retention_service_server::RetentionService;
@@ -24,6 +27,21 @@ impl RetentionService for Rpc {
             .await
             .map(Response::new)
             .map_err(error::status)
+    }
+
+    type ExportArchiveStream = Pin<Box<dyn Stream<Item = Result<audit::ExportArchiveResponse, Status>> + Send>>;
+
+    async fn export_archive(
+        &self,
+        request: Request<audit::ExportArchiveRequest>,
+    ) -> Result<Response<Self::ExportArchiveStream>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        let pieces = self
+            .archive(&caller, request.into_inner())
+            .await
+            .map_err(error::status)?;
+        let pieces = pieces.map(|piece| piece.map(wire::piece).map_err(error::status));
+        Ok(Response::new(Box::pin(pieces)))
     }
 
     async fn create_legal_hold(

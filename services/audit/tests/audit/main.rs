@@ -10,6 +10,7 @@ mod flipping;
 mod fsck;
 mod keys;
 mod mirror;
+mod parts;
 mod proving;
 mod reading;
 mod relay;

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use sammati_api::audit::v1 as audit;
 use sammati_api::audit::v1::proof_service_server::ProofService;
+use sammati_api::audit::v1::{self as audit, ExportArchiveRequest};
 use sammati_audit::http;
 use sammati_audit::log::Log;
 use sammati_audit::rows::CheckpointRow;
@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::fixture::{Audit, everywhere, get, of, post, said, some_event};
+use crate::parts::{Taken, take, unpack, whole};
 
 /// A witness in this process.
 pub(crate) struct Running {
@@ -202,6 +203,52 @@ async fn a2_checkpoints_are_cosigned_and_the_cosignatures_served() {
         let refused = ask(&audit, second.size as i64, 2).await.unwrap_err();
         assert_eq!(refused.reason, Reason::CosignaturesMissing);
         assert_eq!(ask(&audit, second.size as i64, 1).await.unwrap().note, brought.note);
+        two.stop.cancel();
+    }
+}
+
+/// An archive has the cosignatures that there were; who goes on with it gets no other ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a2_an_archive_keeps_the_cosignatures_that_it_began_with() {
+    for audit in everywhere().await {
+        let (one, two) = (
+            Running::start(&audit, "w.example/1").await,
+            Running::start(&audit, "w.example/2").await,
+        );
+        let audit = audit.restart_witnessed(all_of(&[&one, &two], 1)).await;
+        let events = (0..300).map(|n| some_event((n % 7) as u8));
+        audit.append_unsigned(events.collect()).await.unwrap();
+        crate::succession::seal(&audit, "logs/next").await.unwrap();
+        let signed = audit.log.newest().await.unwrap();
+        let (text, _) = split_note(&signed.note).unwrap();
+        let bring = async |line: String| {
+            let request = audit::AddCosignatureRequest {
+                log: audit.log.name(),
+                size: signed.size as i64,
+                cosignature: line,
+            };
+            said(audit.rpc.add_cosignature(of(Caller::ANYONE, request)).await).unwrap()
+        };
+        bring(one.cosigner.cosign(text, 1_795_305_700)).await;
+        // More was signed since, and nobody cosigned it.
+        let newer = audit.log.newest().await.unwrap();
+        let rpc = audit.rpc.clone().in_parts_of(256);
+        let before = take(&rpc, whole(&audit)).await;
+        bring(two.cosigner.cosign(text, 1_795_305_701)).await;
+        let after = take(&rpc, whole(&audit)).await;
+        let note = |taken: &Taken| {
+            let part = taken.files.values().next().unwrap();
+            String::from_utf8(unpack(part)["checkpoint"].clone()).unwrap()
+        };
+        assert_eq!(on(&note(&before), &[&one, &two]), ["w.example/1"]);
+        assert_eq!(on(&note(&after), &[&one, &two]), ["w.example/1", "w.example/2"]);
+        assert!(newer.size > signed.size && note(&after).starts_with(text));
+        let like = ExportArchiveRequest {
+            checkpoint: note(&before),
+            ..whole(&audit)
+        };
+        assert_eq!(take(&rpc, like).await, before);
+        one.stop.cancel();
         two.stop.cancel();
     }
 }

@@ -6,6 +6,8 @@ use std::io::{self, Read};
 use sammati_log::{Error, Fault};
 use serde_json::{Value, json};
 
+use crate::source::Source;
+
 /// The largest key or proof file that is read.
 pub(crate) const MAX_SMALL: usize = 64 * 1024;
 
@@ -51,6 +53,16 @@ impl Failure {
             what: what.to_owned(),
             ..self
         }
+    }
+
+    /// Within this source, if there may be others.
+    pub(crate) fn within(self, source: &Source) -> Self {
+        let Some(file) = source.file() else { return self };
+        let what = match self.what.as_str() {
+            "" => file.to_owned(),
+            what => format!("{file}: {what}"),
+        };
+        Self { what, ..self }
     }
 
     /// What was to prove it is not usable; that says nothing of what was to be proved.

@@ -10,6 +10,7 @@ mod subject;
 mod tiles;
 mod trust;
 mod watch;
+mod zipped;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -33,8 +34,8 @@ const MAX_LEAF: usize = 1024 * 1024;
 /// Verify checkpoints, proofs and whole logs, offline or over the tile paths of a log.
 ///
 /// Exit status: 0 verified; 1 refuted: it does not verify; 2 the command line is not good; 3 it could not be checked,
-/// for something is missing or cannot be read. A file may be "-" for standard input, once. LOG is a folder or an
-/// http:// URL with checkpoint, tile/ and tile/entries/ below it.
+/// for something is missing or cannot be read. A file may be "-" for standard input, once. LOG is a folder, a ZIP file or
+/// an http:// URL with checkpoint, tile/ and tile/entries/ below it.
 #[derive(Parser)]
 #[command(name = "sammati-verify", version)]
 struct Cli {
@@ -97,12 +98,19 @@ enum Command {
     },
     /// Check a whole log: every leaf, every tile, that the events of each person follow one another, and the root that was
     /// signed.
+    ///
+    /// The parts of an archive are ZIP files: name all of them, or a folder into which they were unpacked. Each verifies by
+    /// itself; that some are missing is 3, and is told, unless --partial is given. Between parts the events of each person are
+    /// followed as far as no part before is missing.
     Archive {
         #[command(flatten)]
         trust: Trust,
-        /// The log.
-        #[arg(value_name = "LOG")]
-        log: String,
+        /// Take what is here: not all parts need be.
+        #[arg(long)]
+        partial: bool,
+        /// The log, or parts of its archive.
+        #[arg(value_name = "LOG", required = true)]
+        logs: Vec<String>,
     },
     /// Check that these are all events about one person: none missing, none changed.
     ///
@@ -208,7 +216,13 @@ fn run(cli: &Cli) -> Answer {
             bundle: file,
         } => bundle(trust, leaf, file),
         Command::Consistency { trust, old, later } => consistency(trust, old, later),
-        Command::Archive { trust, log } => archive::check(&Source::parse(log)?, &trust.keys()?),
+        Command::Archive { trust, partial, logs } => {
+            let sources = logs
+                .iter()
+                .map(|log| Source::parse(log))
+                .collect::<Result<Vec<_>, _>>()?;
+            archive::check(&sources, *partial, &trust.keys()?)
+        }
         Command::Subject(asked) => subject::run(asked),
         Command::Export(asked) => export::run(asked),
         Command::Watch {

@@ -1,4 +1,4 @@
-//! Where the paths of a log are read from: a folder, or a server that speaks HTTP.
+//! Where the paths of a log are read from: a folder, a ZIP file, or a server that speaks HTTP.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::input::{Failure, read_at_most};
+use crate::zipped::Zipped;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -21,6 +22,8 @@ const MAX_HEAD: u64 = 64 * 1024;
 pub(crate) enum Source {
     /// Files below a folder.
     Folder(PathBuf),
+    /// Files in a ZIP file.
+    Zip(Zipped),
     /// `host:port`, and what stands before each path.
     Http {
         /// Where to connect.
@@ -31,16 +34,18 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// A folder, or `http://host[:port][/prefix]`.
+    /// A folder, a ZIP file, or `http://host[:port][/prefix]`.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         if text.starts_with("https://") {
             let why = "https is not spoken here: mirror the log into a folder, or let a proxy speak it";
             return Err(Failure::usage(text, why));
         }
         let Some(rest) = text.strip_prefix("http://") else {
-            return match Path::new(text).is_dir() {
-                true => Ok(Self::Folder(PathBuf::from(text))),
-                false => Err(Failure::unusable(text, "no such folder")),
+            let path = Path::new(text);
+            return match (path.is_dir(), path.is_file()) {
+                (true, _) => Ok(Self::Folder(PathBuf::from(text))),
+                (_, true) => Zipped::open(text).map(Self::Zip),
+                _ => Err(Failure::unusable(text, "no such folder or file")),
             };
         };
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -75,12 +80,46 @@ impl Source {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error),
             },
+            Self::Zip(file) => file.read(path, limit),
             Self::Http { address, prefix } => get(address, &format!("{prefix}{path}"), limit),
         };
         match fetched {
             Ok(Some(bytes)) if bytes.len() > limit => Err(Failure::unusable(path, format!("more than {limit} bytes"))),
             Ok(found) => Ok(found),
             Err(error) => Err(Failure::unusable(path, error)),
+        }
+    }
+
+    /// The same of a file that an archive has beside the log's paths; a server has none.
+    pub(crate) fn beside(&self, path: &str, limit: usize) -> Result<Option<Vec<u8>>, Failure> {
+        match self {
+            Self::Http { .. } => Ok(None),
+            Self::Folder(_) | Self::Zip(_) => self.fetch(path, limit),
+        }
+    }
+
+    /// Whether something is at a path; of a server it is taken to be.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        match self {
+            Self::Folder(folder) => folder.join(path).is_file(),
+            Self::Zip(file) => file.has(path),
+            Self::Http { .. } => true,
+        }
+    }
+
+    /// Reads every file of a ZIP file once, so that a byte that was changed in any of them is found.
+    pub(crate) fn read_through(&self) -> Result<(), Failure> {
+        match self {
+            Self::Zip(file) => file.read_through().map_err(|failure| failure.within(self)),
+            Self::Folder(_) | Self::Http { .. } => Ok(()),
+        }
+    }
+
+    /// The ZIP file that it is.
+    pub(crate) fn file(&self) -> Option<&str> {
+        match self {
+            Self::Zip(file) => Some(file.name()),
+            Self::Folder(_) | Self::Http { .. } => None,
         }
     }
 }

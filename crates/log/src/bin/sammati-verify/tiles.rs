@@ -42,6 +42,10 @@ impl<'a> Tiles<'a> {
         &self.checkpoint
     }
 
+    pub(crate) const fn source(&self) -> &'a Source {
+        self.source
+    }
+
     /// Verifies that the leaf at `index` has this hash.
     pub(crate) fn inclusion(&self, index: u64, leaf: Hash32) -> Result<(), Failure> {
         let (size, root) = (self.checkpoint.size(), self.checkpoint.root());
