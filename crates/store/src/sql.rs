@@ -269,12 +269,22 @@ pub(crate) fn update_in_place(conn: &mut AnyConn, table: Table, rows: Vec<Writte
     Ok(cells)
 }
 
-/// Runs statements that write; tells how many rows each of them wrote. Postgres counts them, and nothing of them comes back.
+/// Runs statements that write; tells how many rows each of them wrote. The database counts them, and nothing of them comes
+/// back.
 pub(crate) fn write_all(conn: &mut AnyConn, statements: &[Statement]) -> Result<Vec<usize>, Error> {
-    let AnyConn::Pg(pg) = conn else {
-        return Ok(written(conn, statements)?.iter().map(Vec::len).collect());
+    let mut counts = vec![0; statements.len()];
+    let pg = match conn {
+        AnyConn::Pg(pg) => pg,
+        AnyConn::Sqlite(conn) => {
+            for (count, statement) in counts.iter_mut().zip(statements) {
+                for piece in statement.silent_pieces(false) {
+                    *count += piece.execute(&mut *conn)?;
+                }
+            }
+            return Ok(counts);
+        }
     };
-    let (keep, mut counts) = (pg.keeps_to_one_partition(), vec![0; statements.len()]);
+    let keep = pg.keeps_to_one_partition();
     let pieces = statements.iter().enumerate();
     let pieces = pieces.flat_map(|(n, statement)| statement.silent_pieces(keep).map(move |piece| (n, piece)));
     let done = pg.at_once(|conn| {
