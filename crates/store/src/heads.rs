@@ -300,6 +300,22 @@ struct Now {
     micros: i64,
 }
 
+#[derive(QueryableByName)]
+struct NowAndOrder {
+    #[diesel(sql_type = BigInt)]
+    micros: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    requests_from: Option<i64>,
+}
+
+/// The same as [`database_time`], and from which time on request ids lie in the order of their times.
+pub(crate) fn now_and_order(conn: &mut AnyConn) -> Result<Option<(i64, Option<i64>)>, Error> {
+    let AnyConn::Pg(c) = conn else { return Ok(None) };
+    let text = "SELECT (extract(epoch FROM clock_timestamp())*1000000)::bigint AS micros,requests_from FROM database";
+    let now: NowAndOrder = prepared(text, &[]).get_result(c.diesel())?;
+    Ok(Some((now.micros, now.requests_from)))
+}
+
 /// What time the database says it is, in microseconds; `None` where it is this process's own clock.
 pub(crate) fn database_time(conn: &mut AnyConn) -> Result<Option<i64>, Error> {
     let AnyConn::Pg(c) = conn else { return Ok(None) };
