@@ -46,6 +46,7 @@ pub(crate) fn run(conn: &mut AnyConn, shared: &Shared, jobs: &mut [Box<dyn Job>]
         conn,
         shared,
         partitions: shared.partitions,
+        since: shared.requests_from(),
         loaded: Loaded::default(),
         heads: BTreeMap::new(),
         requests: BTreeMap::new(),
@@ -111,6 +112,8 @@ struct Batch<'a> {
     conn: &'a mut AnyConn,
     shared: &'a Shared,
     partitions: Partitions,
+    /// As [`crate::RequestKey`] has it for its row; the same for the whole batch.
+    since: Micros,
     loaded: Loaded,
     heads: BTreeMap<i64, Head>,
     /// Request rows by key: loaded, then also those of this batch.
@@ -151,7 +154,8 @@ impl Batch<'_> {
     fn load(&mut self, jobs: &[Box<dyn Job>]) -> Result<(), Error> {
         let touched: BTreeSet<i64> = jobs.iter().map(|job| self.partitions.of(job.slot())).collect();
         let requests = jobs.iter().filter_map(|job| job.request());
-        let requests = requests.map(|key| (request::home(self.partitions, &key.row), key.row.clone()));
+        let requests = requests.map(|key| key.row(self.since));
+        let requests = requests.map(|row| (request::home(self.partitions, &row), row));
         let mut keys = Keys::default();
         for job in jobs {
             keys.enter(self.partitions.of(job.slot()));
@@ -262,7 +266,7 @@ impl Batch<'_> {
         let partition = self.partitions.of(job.slot());
         let now = self.now(partition);
         if let Some(key) = job.request().cloned() {
-            if let Some((row, _)) = self.requests.get(&key.row) {
+            if let Some((row, _)) = self.requests.get(&key.row(self.since)) {
                 match row.replay(&key, now) {
                     Ok(outcome) => job.settle_known(outcome),
                     Err(refusal) => job.settle_refused(refusal),
@@ -291,9 +295,9 @@ impl Batch<'_> {
 
     fn take(&mut self, partition: i64, job: &mut dyn Job, decided: Result<Vec<u8>, Refusal>, mut changes: Changes) {
         let record = match (&decided, job.request()) {
-            (Ok(outcome), Some(key)) => Some(RequestRow::done(key, outcome.clone())),
+            (Ok(outcome), Some(key)) => Some(RequestRow::done(key, self.since, outcome.clone())),
             (Err(refusal), Some(key)) if refusal.recorded => {
-                Some(RequestRow::refused(key, refusal, self.now(partition)))
+                Some(RequestRow::refused(key, self.since, refusal, self.now(partition)))
             }
             _ => None,
         };

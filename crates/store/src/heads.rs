@@ -1,7 +1,9 @@
 //! Heads: a partition's lock, and where its feed stands.
 
-use diesel::sql_types::{BigInt, Binary, Bool, Nullable};
-use diesel::{QueryResult, QueryableByName, RunQueryDsl};
+use diesel::pg::Pg;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Nullable};
+use diesel::{Connection, QueryResult, QueryableByName, RunQueryDsl};
 use diesel_async::SimpleAsyncConnection;
 use futures::FutureExt;
 
@@ -43,7 +45,36 @@ pub(crate) struct HeadRow {
 /// The lock, where it is one partition's: so spelled it runs where the partition is, however the database is divided.
 const LOCK_ONE: &str = "SELECT partition,epoch,next,time,chain,floor FROM head WHERE partition=? FOR UPDATE";
 
-/// The lock on Postgres. SQLite has locked all there is.
+/// The lock of several in a batch on Postgres: they are found in one walk through the index, not each by itself.
+const LOCK_ANY: [&str; 2] = [
+    "SELECT partition,epoch,next,time,chain,floor FROM head WHERE partition=ANY(",
+    ") ORDER BY partition FOR UPDATE",
+];
+
+/// [`LOCK_ANY`] of these.
+struct LockAny<'a>(&'a [i64]);
+
+impl QueryId for LockAny<'_> {
+    type QueryId = LockAny<'static>;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for LockAny<'_> {
+    type SqlType = HeadSql;
+}
+
+impl<C: Connection> RunQueryDsl<C> for LockAny<'_> {}
+
+impl QueryFragment<Pg> for LockAny<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(LOCK_ANY[0]);
+        out.push_bind_param::<Array<BigInt>, [i64]>(self.0)?;
+        out.push_sql(LOCK_ANY[1]);
+        Ok(())
+    }
+}
+
+/// The lock elsewhere on Postgres. SQLite has locked all there is.
 const LOCK: &str = "JOIN head h ON h.partition=v.column1 ORDER BY h.partition FOR UPDATE OF h";
 
 /// Locks the heads of `partitions`, ascending, and reads them. Loading is never part of this statement: it would answer
@@ -67,7 +98,7 @@ pub(crate) fn lock_and_load(
     partitions: &[i64],
     statements: &[Statement],
 ) -> Result<(Vec<HeadRow>, Vec<Vec<Loaded>>), Error> {
-    let lock = if partitions.len() == 1 { LOCK_ONE } else { LOCK };
+    let lock = if partitions.len() == 1 { LOCK_ONE } else { LOCK_ANY[0] };
     match conn {
         // A lock that is not prepared would be sent after the loads.
         AnyConn::Pg(pg) if !pg.prepared_locks.contains(lock) => {
@@ -90,7 +121,7 @@ enum Begun {
 
 /// Begins a transaction, locks heads in it and loads, in this order and all at once.
 fn begin(pg: &PgConn, partitions: &[i64], statements: &[Statement]) -> Result<(Vec<HeadRow>, Vec<Vec<Loaded>>), Error> {
-    let (keep, cells) = (pg.keeps_to_one_partition(), &cells(partitions));
+    let keep = pg.keeps_to_one_partition();
     let begun = pg.at_once(|conn| {
         let begin = async move {
             let mut conn = conn;
@@ -102,8 +133,8 @@ fn begin(pg: &PgConn, partitions: &[i64], statements: &[Statement]) -> Result<(V
                 let values = [(*partition).into()];
                 diesel_async::RunQueryDsl::load(prepared(LOCK_ONE, &values), &mut conn).await
             } else {
-                let rows = Rows::<HeadSql>::new(COLUMNS, LOCK, &[Kind::Int], cells, keep);
-                let found: QueryResult<Vec<Found>> = diesel_async::RunQueryDsl::load(rows, &mut conn).await;
+                let found: QueryResult<Vec<Found>> =
+                    diesel_async::RunQueryDsl::load(LockAny(partitions), &mut conn).await;
                 found.map(|rows| rows.into_iter().map(row).collect())
             };
             found.map(Begun::Heads)
@@ -267,6 +298,22 @@ pub(crate) fn sum_now(conn: &mut AnyConn, by_write: bool) -> Result<(Option<i64>
 struct Now {
     #[diesel(sql_type = BigInt)]
     micros: i64,
+}
+
+#[derive(QueryableByName)]
+struct NowAndOrder {
+    #[diesel(sql_type = BigInt)]
+    micros: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    requests_from: Option<i64>,
+}
+
+/// The same as [`database_time`], and from which time on request ids lie in the order of their times.
+pub(crate) fn now_and_order(conn: &mut AnyConn) -> Result<Option<(i64, Option<i64>)>, Error> {
+    let AnyConn::Pg(c) = conn else { return Ok(None) };
+    let text = "SELECT (extract(epoch FROM clock_timestamp())*1000000)::bigint AS micros,requests_from FROM database";
+    let now: NowAndOrder = prepared(text, &[]).get_result(c.diesel())?;
+    Ok(Some((now.micros, now.requests_from)))
 }
 
 /// What time the database says it is, in microseconds; `None` where it is this process's own clock.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use diesel::RunQueryDsl;
 use diesel::sql_types::{BigInt, Binary, Nullable};
-use sammati_kernel::{Reason, Refusal, Slot};
+use sammati_kernel::{Micros, Reason, Refusal, Slot};
 use tokio::sync::Semaphore;
 
 use crate::claim::ClaimRow;
@@ -305,8 +305,10 @@ impl Reader<'_> {
     }
 
     pub(crate) fn request(&mut self, key: &RequestKey) -> Result<Option<RequestRow>, Error> {
-        let place = (request::home(self.shared.partitions, &key.row), key.row.clone());
-        let row = sql::load(self.conn, RequestRow::TABLE, &[place])?.pop();
+        // Whoever only reads may not know yet how it is spelled.
+        let place = |row: Vec<u8>| (request::home(self.shared.partitions, &row), row);
+        let places = [Micros::ZERO, Micros(i64::MAX)].map(|since| place(key.row(since)));
+        let row = sql::load(self.conn, RequestRow::TABLE, &places)?.pop();
         Ok(row.map(stored::<RequestRow>).transpose()?.map(|stored| stored.record))
     }
 

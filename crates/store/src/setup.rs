@@ -5,12 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use diesel::RunQueryDsl;
-use diesel::sql_types::{BigInt, Binary};
+use diesel::sql_types::{BigInt, Binary, Nullable, Text};
 use diesel_migrations::EmbeddedMigrations;
 use fs4::fs_std::FileExt;
 use sammati_kernel::Seed;
 
 use crate::error::Error;
+use crate::request::ORDERED;
 use crate::schema::{OWN, Schema, run_migrations};
 use crate::{AnyConn, Location, Partitions, damage, on_conn, sql};
 
@@ -49,9 +50,17 @@ struct Count {
     partitions: i64,
 }
 
+#[derive(diesel::QueryableByName)]
+struct Order {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    requests_from: Option<i64>,
+}
+
 /// A database that can be served.
 pub(crate) struct Prepared {
     pub(crate) partitions: Partitions,
+    /// From which time on request ids lie in the order of their times.
+    pub(crate) requests_from: Option<i64>,
     /// The migrations that were run, in their order.
     pub(crate) applied: Vec<String>,
 }
@@ -88,12 +97,21 @@ pub(crate) fn prepare(
         .map_err(|_| Error::File("the system has no randomness".into()))?
         .bytes("database")
         .to_vec();
-    let make = "INSERT INTO database(id,name,partitions) VALUES (1,$1,$2) ON CONFLICT DO NOTHING";
-    on_conn!(&mut conn, |c| diesel::sql_query(make)
+    let make = "INSERT INTO database(id,name,partitions,requests_from) VALUES (1,$1,$2,0) ON CONFLICT DO NOTHING";
+    let made = on_conn!(&mut conn, |c| diesel::sql_query(make)
         .bind::<Binary, _>(&name)
         .bind::<BigInt, _>(i64::from(wanted.count()))
         .execute(c))?;
+    if made == 1 {
+        // It has nothing of older code's, which would not find the request ids.
+        let need = "INSERT INTO needed(version) VALUES ($1) ON CONFLICT DO NOTHING";
+        on_conn!(&mut conn, |c| diesel::sql_query(need)
+            .bind::<Text, _>(ORDERED)
+            .execute(c))?;
+    }
     let partitions = partitions_of(&mut conn)?;
+    let order: Order = on_conn!(&mut conn, |c| diesel::sql_query("SELECT requests_from FROM database")
+        .get_result(c))?;
     for partition in partitions.all() {
         let head = "INSERT INTO head(partition,epoch,next,time,chain) VALUES ($1,1,0,0,$2) ON CONFLICT DO NOTHING";
         on_conn!(&mut conn, |c| diesel::sql_query(head)
@@ -104,7 +122,11 @@ pub(crate) fn prepare(
     if !embedded {
         sql::batch(&mut conn, "SELECT pg_advisory_unlock(7305808869229356400)")?;
     }
-    Ok(Prepared { partitions, applied })
+    Ok(Prepared {
+        partitions,
+        requests_from: order.requests_from,
+        applied,
+    })
 }
 
 /// A connection to a database whose file is whole: on a damaged one nothing is served and nothing written.

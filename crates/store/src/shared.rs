@@ -2,9 +2,10 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use sammati_kernel::{Clock, Key};
+use sammati_kernel::{Clock, Key, Micros};
 use tokio::sync::watch;
 
 use crate::dial::Dial;
@@ -56,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) key: Key,
     pub(crate) stats: Stats,
     pub(crate) room: Room,
+    /// From which time on request ids lie in the order of their times, in microseconds.
+    requests_from: AtomicI64,
     /// Whether this process is the one that finishes what an epoch was opened for.
     pub(crate) recovers: bool,
     heads: RwLock<HashMap<i64, Known>>,
@@ -84,6 +87,7 @@ impl Shared {
             key,
             stats: Stats::default(),
             room: Room::default(),
+            requests_from: AtomicI64::new(i64::MAX),
             recovers: false,
             heads: RwLock::default(),
             caches: Mutex::default(),
@@ -92,6 +96,16 @@ impl Shared {
             readiness: watch::channel(Ok(())).0,
             _lock: lock,
         }
+    }
+
+    /// From which time on request ids lie in the order of their times.
+    pub(crate) fn requests_from(&self) -> Micros {
+        Micros(self.requests_from.load(Ordering::SeqCst))
+    }
+
+    /// What the database says of it; `None` is never.
+    pub(crate) fn requests_are_from(&self, time: Option<i64>) {
+        self.requests_from.store(time.unwrap_or(i64::MAX), Ordering::SeqCst);
     }
 
     pub(crate) fn add_cache(&self, cache: Arc<dyn Invalidate>) {

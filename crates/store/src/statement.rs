@@ -2,7 +2,7 @@
 //!
 //! SQLite gets `(VALUES (…), …)` padded with NULL rows to a power of two, so that few texts exist and stay prepared. Of what
 //! is the same in all rows, as the partition mostly is, the first row's value is named in the others instead of bound again.
-//! Postgres gets `unnest($1, $2, …)`: one text for any number of rows. The rows are called `v`, their columns
+//! Postgres gets `unnest($1, $2, …)`: one text for any number of rows. Where they are read the rows are called `v`, their columns
 //! `column1`, `column2`, … on both. Where a transaction keeps to one partition, Postgres gets `VALUES` too, and the
 //! partition by itself: whoever plans the statement sees where it runs.
 
@@ -189,9 +189,6 @@ impl<Sql> Rows<'_, Sql> {
     }
 }
 
-/// Which rows an INSERT takes.
-const NOT_PADDED: &str = "WHERE column1 IS NOT NULL ";
-
 fn bind<'b, DB>(out: &mut AstPass<'_, 'b, DB>, kind: Kind, cell: Option<&'b Cell>) -> QueryResult<()>
 where
     DB: Backend + diesel::sql_types::HasSqlType<Binary> + diesel::sql_types::HasSqlType<BigInt>,
@@ -217,29 +214,36 @@ impl<Sql> QueryFragment<Pg> for Rows<'_, Sql> {
         if self.arrays.is_empty() {
             return self.values(out);
         }
-        if self.inserts() {
-            out.push_sql("SELECT * FROM ");
-        }
-        out.push_sql("unnest(");
-        for (i, array) in self.arrays.iter().enumerate() {
+        // Of a table of arrays Postgres keeps each column aside first; of a list of them it does not.
+        let listed = self.inserts() || self.head.starts_with("UPDATE");
+        out.push_sql(match (self.inserts(), listed) {
+            (true, _) => "SELECT unnest(",
+            (false, true) => "(SELECT unnest(",
+            (false, false) => "unnest(",
+        });
+        for (i, (array, name)) in self.arrays.iter().zip(NAMES).enumerate() {
             if i > 0 {
-                out.push_sql(",");
+                out.push_sql(if listed { ",unnest(" } else { "," });
             }
             match array {
                 ColumnOf::Bytes(values) => out.push_bind_param::<Array<Nullable<Binary>>, _>(values)?,
                 ColumnOf::Int(values) => out.push_bind_param::<Array<Nullable<BigInt>>, _>(values)?,
             }
-        }
-        out.push_sql(") AS v(");
-        for (i, name) in NAMES.iter().take(self.arrays.len()).enumerate() {
-            if i > 0 {
-                out.push_sql(",");
+            if listed {
+                out.push_sql(") AS ");
+                out.push_sql(name);
             }
-            out.push_sql(name);
         }
-        out.push_sql(") ");
-        if self.inserts() {
-            out.push_sql(NOT_PADDED);
+        match (self.inserts(), listed) {
+            (true, _) => out.push_sql(" "),
+            (false, true) => out.push_sql(") AS v "),
+            (false, false) => {
+                for (i, name) in NAMES.iter().take(self.arrays.len()).enumerate() {
+                    out.push_sql(if i == 0 { ") AS v(" } else { "," });
+                    out.push_sql(name);
+                }
+                out.push_sql(") ");
+            }
         }
         out.push_sql(self.tail);
         self.tells(out);
@@ -396,9 +400,20 @@ mod tests {
         let of = |rows: &[(i64, &[u8])]| spelled("INSERT INTO x(partition,id) ", tail, rows, false);
         assert_eq!(
             of(&[(3, b"a")]),
-            "INSERT INTO x(partition,id) SELECT * FROM unnest($1,$2) AS v(column1,column2) \
-             WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING"
+            "INSERT INTO x(partition,id) SELECT unnest($1) AS column1,unnest($2) AS column2 \
+             ON CONFLICT DO NOTHING"
         );
         assert_eq!(of(&[(3, b"a")]), of(&[(3, b"a"), (3, b"b"), (4, b"c")]));
+        let tail = "JOIN x t ON t.partition=v.column1";
+        assert_eq!(
+            spelled("SELECT t.id FROM ", tail, &[(3, b"a"), (4, b"b")], false),
+            "SELECT t.id FROM unnest($1,$2) AS v(column1,column2) JOIN x t ON t.partition=v.column1"
+        );
+        let tail = "WHERE x.partition=v.column1";
+        assert_eq!(
+            spelled("UPDATE x SET id=v.column2 FROM ", tail, &[(3, b"a"), (4, b"b")], false),
+            "UPDATE x SET id=v.column2 FROM (SELECT unnest($1) AS column1,unnest($2) AS column2) AS v \
+             WHERE x.partition=v.column1"
+        );
     }
 }

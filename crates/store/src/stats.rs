@@ -16,6 +16,7 @@ pub(crate) struct Stats {
     pub(crate) pruned: Counter,
     pub(crate) shed: Counter,
     pub(crate) confirmations: Counter,
+    pub(crate) confirmed: Counter,
     /// Commands of each batch.
     pub(crate) batch: Histogram,
     /// Seconds of each confirmation.
@@ -35,6 +36,7 @@ impl Default for Stats {
             pruned: Counter::default(),
             shed: Counter::default(),
             confirmations: Counter::default(),
+            confirmed: Counter::default(),
             batch: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]),
             confirmation: Histogram::new([
                 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 20.0,
@@ -69,6 +71,11 @@ impl Stats {
             "store_confirmations",
             "Statements that confirmed heads on the primary",
             self.confirmations.clone(),
+        );
+        registry.register(
+            "store_confirmed",
+            "Calls that a confirmation answered: by store_confirmations, how many share one",
+            self.confirmed.clone(),
         );
         registry.register(
             "store_batch_commands",

@@ -133,11 +133,13 @@ impl Store {
             Location::Postgres { .. } => None,
         };
         options.location.expect_sessions(Purpose::Work)?;
-        let partitions = setup::prepare(&options.location, options.partitions, migrations)?.partitions;
+        let prepared = setup::prepare(&options.location, options.partitions, migrations)?;
+        let partitions = prepared.partitions;
         let key = options.key.derive("store");
         let mut shared = Shared::new(Dial::new(options.location.clone()), clock, partitions, key, lock);
         shared.room = Room::new(options.budget);
         shared.recovers = unfinished;
+        shared.requests_are_from(prepared.requests_from);
         let shared = Arc::new(shared);
         let mut conn = options.location.connect()?;
         verbs::finished(&mut conn, &shared)?;

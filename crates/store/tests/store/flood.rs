@@ -207,7 +207,7 @@ async fn all_checks_that_wait_share_one_confirmation_that_began_after_them() {
     let store = open(&line.url(name), &ManualClock::at(START));
     let told = Told::by(&store);
     store.confirm().await.unwrap();
-    let before = told.of("store_confirmations_total");
+    let [before, checked] = ["store_confirmations_total", "store_confirmed_total"].map(|name| told.of(name));
     let answers = line.hold_answers();
     let running = tokio::spawn({
         let store = store.clone();
@@ -228,4 +228,6 @@ async fn all_checks_that_wait_share_one_confirmation_that_began_after_them() {
         (asked - 2.0).abs() < 0.5,
         "the one that ran, and one for a thousand: {asked}"
     );
+    let checked = told.of("store_confirmed_total") - checked;
+    assert!((checked - 1001.0).abs() < 0.5, "{checked}");
 }

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use sammati_kernel::{ManualClock, Reason};
-use sammati_store::{Outcome, RequestKey, Store};
+use diesel::RunQueryDsl;
+use diesel::connection::SimpleConnection;
+use diesel::sql_types::{BigInt, Text};
+use sammati_kernel::{Clock, ManualClock, Micros, Reason};
+use sammati_store::{AnyConn, Location, Outcome, RequestKey, Store, on_conn};
 
-use crate::world::{Count, Mood, World, account, request_id};
+use crate::world::{Count, Mood, World, account, open, request_id};
 
 fn key(store: &Store, id: &str, body: &str) -> RequestKey {
     store
@@ -173,7 +176,7 @@ async fn i1_an_id_outside_its_window_is_refused() {
         // Admitted in time, decided too late.
         let refused = store.run(Count::up(account(4, 4)), Some(admitted)).await.unwrap_err();
         assert_eq!(refused.reason, Reason::RequestIdExpired);
-        let ahead = ManualClock::at(sammati_kernel::Clock::now(&world.clock).plus(Duration::from_secs(301)));
+        let ahead = ManualClock::at(Clock::now(&world.clock).plus(Duration::from_secs(301)));
         let refused = store
             .request("x", "y", &request_id(&ahead), &"a".to_owned())
             .unwrap_err();
@@ -189,5 +192,116 @@ async fn i1_an_id_outside_its_window_is_refused() {
             assert_eq!(refused.reason, Reason::FieldInvalid, "{bad:?}");
         }
         assert_eq!(world.check_feed().await, 0);
+    }
+}
+
+/// Does something on a connection of its own.
+fn aside<T: Send>(world: &World, run: impl FnOnce(&mut AnyConn) -> T + Send) -> T {
+    let url = &world.database.url;
+    let connect = || Location::parse(url).unwrap().connect().unwrap();
+    std::thread::scope(|scope| scope.spawn(|| run(&mut connect())).join().unwrap())
+}
+
+/// Lets ids that are made from a time on lie in the order of their times, and all replicas know of it: on Postgres as they run,
+/// on SQLite by a restart.
+fn in_order_from(world: &mut World, from: Option<Micros>) {
+    let is_embedded = world.replica(0).path().is_some();
+    if is_embedded {
+        world.replicas.clear();
+    }
+    let from = from.map_or("NULL".to_owned(), |from| from.0.to_string());
+    let text = format!("UPDATE database SET requests_from={from}");
+    aside(world, |conn| on_conn!(conn, |c| c.batch_execute(&text)).unwrap());
+    if is_embedded {
+        world.replicas.push(open(&world.database.url, &world.clock));
+    }
+    world.clock.advance(Duration::from_secs(2));
+}
+
+#[derive(diesel::QueryableByName)]
+struct Length {
+    #[diesel(sql_type = BigInt)]
+    bytes: i64,
+}
+
+#[derive(diesel::QueryableByName)]
+struct Needed {
+    #[diesel(sql_type = Text)]
+    version: String,
+}
+
+/// How long the keys of the rows are.
+fn keys(world: &World) -> Vec<i64> {
+    let text = "SELECT CAST(length(id) AS BIGINT) AS bytes FROM request ORDER BY 1";
+    let found: Vec<Length> = aside(world, |conn| {
+        on_conn!(conn, |c| diesel::sql_query(text).load(c)).unwrap()
+    });
+    found.into_iter().map(|row| row.bytes).collect()
+}
+
+/// An older release left its ids in the order of a hash; some that it would take are not made yet when that changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_a_repeat_finds_what_its_id_did_on_either_side_of_a_change_of_the_order_of_keys() {
+    for mut world in World::all() {
+        in_order_from(&mut world, None);
+        let id = account(1, 1);
+        let before = request_id(&world.clock);
+        let run = async |world: &World, n: usize, request: &str, body: &str| {
+            let store = world.replica(n);
+            let ran = store.run(Count::up(id), Some(key(store, request, body))).await;
+            ran.map_err(|refusal| refusal.reason)
+        };
+        assert_eq!(run(&world, 0, &before, "a").await, Ok(Outcome::Fresh(1)));
+        let from = world.clock.now().plus(Duration::from_secs(600));
+        in_order_from(&mut world, Some(from));
+        let meanwhile = request_id(&world.clock);
+        assert_eq!(run(&world, 1, &meanwhile, "a").await, Ok(Outcome::Fresh(2)));
+        assert_eq!(keys(&world), [32, 32]);
+        // It is made by another's clock, which is five minutes ahead.
+        world.clock.advance(Duration::from_secs(400));
+        let ahead = ManualClock::at(world.clock.now().plus(Duration::from_secs(299)));
+        let ahead = request_id(&ahead);
+        assert_eq!(run(&world, 0, &ahead, "a").await, Ok(Outcome::Fresh(3)));
+        world.clock.advance(Duration::from_secs(300));
+        let after = request_id(&world.clock);
+        assert_eq!(run(&world, 1, &after, "a").await, Ok(Outcome::Fresh(4)));
+        assert_eq!(keys(&world), [28, 28, 32, 32]);
+        for (request, count) in [&before, &meanwhile, &ahead, &after].into_iter().zip(1_i64..) {
+            for n in 0..2 {
+                let known = Ok(Outcome::Known(count.to_be_bytes().to_vec()));
+                assert_eq!(run(&world, n, request, "a").await, known);
+                let reused = run(&world, n, request, "b").await;
+                assert_eq!(reused, Err(Reason::RequestIdReused));
+                let store = world.replica(n);
+                let told = store.known(&key(store, request, "a")).await.unwrap();
+                assert_eq!(told, Some(count.to_be_bytes().to_vec()));
+            }
+        }
+        assert_eq!(world.count(0, &id).await, 4);
+        world.clock.advance(Duration::from_secs(27 * 3600));
+        assert_eq!(
+            world.replica(1).prune(&[]).await.unwrap().requests,
+            4,
+            "of both spellings"
+        );
+    }
+}
+
+/// Code that would not find its ids must not serve a new database after this one did.
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_a_new_database_needs_a_binary_that_finds_its_request_ids() {
+    for world in World::all() {
+        let text = "SELECT version FROM needed";
+        let needed: Vec<Needed> = aside(&world, |conn| {
+            on_conn!(conn, |c| diesel::sql_query(text).load(c)).unwrap()
+        });
+        let needed: Vec<_> = needed.into_iter().map(|row| row.version).collect();
+        assert_eq!(needed, ["20261127000004"]);
+        let (store, request) = (world.replica(0), request_id(&world.clock));
+        store
+            .run(Count::up(account(1, 1)), Some(key(store, &request, "a")))
+            .await
+            .unwrap();
+        assert_eq!(keys(&world), [28]);
     }
 }
