@@ -23,7 +23,7 @@ fn day(n: i64) -> Micros {
     Micros::from_seconds(1_795_305_600 + n * 86_400)
 }
 
-pub(crate) fn days(from: i64, to: i64) -> Option<types::TimeRange> {
+fn days(from: i64, to: i64) -> Option<types::TimeRange> {
     Some(types::TimeRange {
         from: Some(timestamp(day(from))),
         to: Some(timestamp(day(to))),
@@ -45,6 +45,15 @@ impl Audit {
     async fn select(&self, request: ExportEventsRequest) -> Result<Vec<ExportEventsResponse>, Refusal> {
         let stream = said(self.rpc.export_events(of(operator(), request)).await)?;
         Ok(stream.map(Result::unwrap).collect().await)
+    }
+
+    /// The native lines of all events of the days around now in the tree of this size.
+    pub(crate) async fn select_in(&self, tree_size: i64) -> Vec<Value> {
+        let request = asked(|r| {
+            r.occurred_range = days(-1, 2);
+            r.tree_size = tree_size;
+        });
+        lines(&content(&self.select(request).await.unwrap()))
     }
 
     /// The lines of all events of the days around now.

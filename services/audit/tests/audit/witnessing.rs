@@ -153,6 +153,15 @@ async fn a2_checkpoints_are_cosigned_and_the_cosignatures_served() {
         let proof = audit.prove(0, 2).await.unwrap().proof;
         let bundle: sammati_log::bundle::Bundle = proof.parse().unwrap();
         assert_eq!(on(&bundle.checkpoint_note, &[&one, &two]).len(), 2);
+        // In what a person lists, and in each line of an export.
+        let (_, head) = crate::subject::whole(&audit, 1, 50).await.unwrap();
+        assert_eq!(on(&head.checkpoint, &[&one, &two]).len(), 2);
+        let exported = audit.select_in(2).await;
+        assert_eq!(exported.len(), 2);
+        for line in exported {
+            let bundle: sammati_log::bundle::Bundle = line["proof"].as_str().unwrap().parse().unwrap();
+            assert_eq!(on(&bundle.checkpoint_note, &[&one, &two]).len(), 2);
+        }
 
         // One is away: what has both is served to who asks for both.
         let only_one = all_of(&[&one], 1);
