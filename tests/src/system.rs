@@ -243,6 +243,11 @@ impl Processes {
         Ok(())
     }
 
+    /// One more process: of `name`'s first part up to a dash, with this configuration. It is not started yet.
+    pub fn add(&mut self, name: &str, config: PathBuf) {
+        self.configs.insert(name.to_owned(), config);
+    }
+
     /// The names of the processes.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.configs.keys().map(String::as_str)

@@ -18,8 +18,11 @@ const WORTH: usize = 4;
 /// The most threads that help; a batch has no more to do than a few milliseconds.
 const MOST: usize = 3;
 
+/// What is done, on a view of its own.
+type Deed = dyn FnOnce(&mut View<'_>) -> Result<(), Refusal> + Send;
+
 /// One such piece of work.
-pub(crate) struct Later(Box<dyn FnOnce(&mut View<'_>) -> Result<(), Refusal> + Send>);
+pub(crate) struct Later(Box<Deed>);
 
 impl Later {
     pub(crate) fn new(work: impl FnOnce(&mut View<'_>) -> Result<(), Refusal> + Send + 'static) -> Self {

@@ -123,7 +123,7 @@ fn once<T>(
 /// A look-up value by itself.
 #[derive(diesel::QueryableByName)]
 struct Value {
-    #[diesel(sql_type = diesel::sql_types::Binary)]
+    #[diesel(sql_type = Binary)]
     value: Vec<u8>,
 }
 

@@ -3,7 +3,8 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -317,6 +318,9 @@ pub(crate) fn new_folder() -> PathBuf {
     folder
 }
 
+/// Those that wait to remove a folder.
+static SHELLS: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
 /// Leaves a shell behind that removes `folder` when the pipe to it closes, which is when this process has ended.
 fn remove_after_us(folder: &Path) {
     // What is left of a killed server may write for a moment yet.
@@ -325,8 +329,8 @@ fn remove_after_us(folder: &Path) {
     shell.args(["-c", REMOVE, "sh"]).arg(folder);
     shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let child = shell.spawn().expect("a shell");
-    // Held as long as this process is there.
-    drop(child.stdin.map(|pipe| Box::leak(Box::new(pipe))));
+    // With the pipe, which is held as long as this process is there.
+    SHELLS.lock().unwrap_or_else(PoisonError::into_inner).push(child);
 }
 
 /// Postgres refuses to run as root; and it ends when we do.

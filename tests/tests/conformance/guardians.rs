@@ -77,6 +77,7 @@ async fn reads(world: &World, guardian: &Who) -> Result<(), Failure> {
     let event = audit::GetEventRequest {
         event: Some(audit::get_event_request::Event::EventId(told.event_id)),
         wait: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
+        ..Default::default()
     };
     let payload = log.get_event(event).await?.into_inner().payload.ok_or("no payload")?;
     let under = payload.on_behalf_of.map(|acted| acted.representation);

@@ -10,4 +10,5 @@ mod rekeyed;
 mod restored;
 mod retaken;
 mod revoked;
+mod turned;
 mod worlds;

@@ -54,6 +54,8 @@ impl Log {
     pub(crate) async fn survey(&self, tag: &[u8]) -> Result<Survey, Refusal> {
         let mut walk: Walk = self.begin_walk(tag, u64::MAX).await?;
         let events = walk.top.0;
+        let follows = self.ends().await?.follows.is_some();
+        let mut named = BTreeSet::new();
         let (mut kept, mut ended) = (BTreeMap::<_, Kept>::new(), BTreeSet::new());
         while !walk.is_over() {
             let page = self.walk(tag, walk, CHUNK).await?;
@@ -68,14 +70,33 @@ impl Log {
                 if !row.payload.is_empty() {
                     kept.leaves.push((row.index, generation));
                 }
+                if follows && class == RetentionClass::Consent {
+                    named.extend(consent(&opened).map(|consent| (generation, consent)));
+                }
                 if goes_on(&header.event_type, &opened, &mut ended) {
                     kept.in_force.insert(generation);
                 }
             }
         }
+        // One that was given in the log before goes on unless its end is here.
+        let go_on = named.into_iter().filter(|(_, consent)| !ended.contains(consent));
+        let generations = go_on.map(|(generation, _)| generation);
+        kept.entry(RetentionClass::Consent)
+            .or_default()
+            .in_force
+            .extend(generations);
         kept.retain(|_, kept| !kept.leaves.is_empty());
         Ok(Survey { events, kept })
     }
+}
+
+/// The consent that something was done to.
+fn consent(opened: &Opened) -> Option<String> {
+    let Opened::Readable(payload) = opened else { return None };
+    payload
+        .resource
+        .starts_with("consents/")
+        .then(|| payload.resource.clone())
 }
 
 /// Whether an event tells of a consent that goes on; events come newest first, so its end came before.

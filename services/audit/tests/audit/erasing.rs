@@ -31,7 +31,7 @@ pub(crate) const YEAR: Duration = Duration::from_secs(366 * 86_400);
 const CANARY: &str = "order of the court at Kanarienberg";
 
 impl Audit {
-    fn rid(&self) -> String {
+    pub(crate) fn rid(&self) -> String {
         let tail: [u8; 8] = event_id().as_bytes()[28..].try_into().unwrap();
         let name = AccountId::new(self.clock.now(), Slot::new(7), tail).name();
         name.trim_start_matches("accounts/").to_owned()

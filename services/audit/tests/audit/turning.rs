@@ -11,7 +11,9 @@ use prometheus_client::registry::Registry;
 use sammati_api::audit::v1::log::State;
 use sammati_api::audit::v1::log_service_client::LogServiceClient;
 use sammati_api::audit::v1::proof_service_client::ProofServiceClient;
+use sammati_api::audit::v1::subject_service_server::SubjectService;
 use sammati_api::audit::v1::{self as audit, get_proof_request};
+use sammati_api::types::v1::RetentionClass;
 use sammati_audit::rows::{MIGRATIONS, SourceRow};
 use sammati_audit::{Audit as Service, Beside, Turn, Waiting, open_with};
 use sammati_kernel::{Key, ManualClock, Micros, Reason, Slot};
@@ -24,7 +26,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::fixture::{Audit, Feed, everywhere, get, operator, some_event};
+use crate::erasing::classed;
+use crate::fixture::{Audit, Feed, account, append, everywhere, get, of, operator, said, service, some_event};
 use crate::serving::{CONFIG, Did, SOURCE, channel_to, lay_out, write_log_key};
 use crate::succession::{empty, listed, parts, relay, seal, start};
 
@@ -247,6 +250,31 @@ async fn o1_a_seal_that_a_restore_took_back_is_made_again() {
             relay(&audit.rpc, feed.stretch(10, 15)).await.unwrap_err().reason,
             Reason::LogSealed
         );
+    }
+}
+
+/// What the next log has of a consent that was given in the one before is kept as if it were given there.
+#[tokio::test(flavor = "multi_thread")]
+async fn i14_a_consent_of_the_log_before_keeps_its_record_here_too() {
+    for audit in everywhere().await {
+        seal(&audit, "logs/2027h1").await.unwrap();
+        let next = start(&audit, empty(&audit), NEXT, true).await.unwrap();
+        let tell = async |event_type: &str| {
+            let mut event = classed(1, RetentionClass::Consent, &audit);
+            event.event_type = event_type.to_owned();
+            append(&next.rpc, vec![event]).await.unwrap();
+            let request = audit::EraseSubjectRequest {
+                request_id: audit.rid(),
+                subject: account(1).name(),
+                classes: vec![RetentionClass::Consent.into()],
+                legal_basis: "DPDP Act s.12(3)".to_owned(),
+            };
+            let answer = said(next.rpc.erase_subject(of(service("identity"), request)).await);
+            answer.unwrap().classes[0].due_time.unwrap().seconds
+        };
+        let in_force = tell("consent.paused").await;
+        let over = tell("consent.withdrawn").await;
+        assert_eq!((in_force - over) / 86_400, 5 * 365 + 1, "five years less");
     }
 }
 

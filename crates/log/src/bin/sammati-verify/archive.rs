@@ -90,7 +90,7 @@ fn one_tree<'a>(all: &'a [Tiles<'_>]) -> Result<&'a Checkpoint, Failure> {
     let (first, _) = checkpoints
         .next()
         .ok_or_else(|| Failure::usage("LOG", "none is named"))?;
-    for (other, source) in checkpoints.filter(|(other, _)| *other != first) {
+    if let Some((other, source)) = checkpoints.find(|(other, _)| *other != first) {
         if other.origin() == first.origin() && other.size() == first.size() {
             let split = Error::SplitView {
                 size: first.size(),
