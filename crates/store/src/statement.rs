@@ -381,7 +381,7 @@ mod tests {
         assert_eq!(
             insert(&three),
             (
-                "INSERT INTO x SELECT * FROM (VALUES (?,?,?,?),(?1,?,?3,?4),(?1,?,?3,?4),(?1,?,?3,?4)) AS v \
+                "INSERT OR FAIL INTO x SELECT * FROM (VALUES (?,?,?,?),(?1,?,?3,?4),(?1,?,?3,?4),(?1,?,?3,?4)) AS v \
                  WHERE column2 IS NOT NULL "
                     .to_owned(),
                 7

@@ -369,11 +369,11 @@ const SQLITE: [&str; 9] = [
     "BEGIN IMMEDIATE",
     "JOIN head",
     "JOIN counter",
-    "INSERT INTO claim",
-    "INSERT INTO request",
-    "UPDATE counter",
-    "INSERT INTO feed",
-    "UPDATE head",
+    "INSERT OR FAIL INTO claim",
+    "INSERT OR FAIL INTO request",
+    "UPDATE OR FAIL counter",
+    "INSERT OR FAIL INTO feed",
+    "UPDATE OR FAIL head",
     "COMMIT",
 ];
 const POSTGRES: [&str; 9] = [
