@@ -83,6 +83,11 @@ impl<K: Unpin> http_body::Body for Keeping<K> {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled {
         Pin::new(&mut self.inner).poll_frame(cx)
     }
+
+    // A refusal is all in its headers: they must end the answer, or clients by grpc-go wait for trailers and make it INTERNAL.
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
 }
 
 /// Ends the stream when `end` comes: well with `None`, or with a refusal.
@@ -109,6 +114,10 @@ impl http_body::Body for Ending {
             return Poll::Ready(Some(Ok(Frame::trailers(error::trailers(why)))));
         }
         Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.end.is_none() || self.inner.is_end_stream()
     }
 }
 
@@ -143,6 +152,10 @@ impl<F: Fn() -> Result<(), Refusal> + Unpin> http_body::Body for Checked<F> {
             return Poll::Ready(Some(Ok(Frame::trailers(error::trailers(Some(why))))));
         }
         Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over || self.inner.is_end_stream()
     }
 }
 
@@ -199,5 +212,16 @@ mod tests {
         ended.store(true, Ordering::SeqCst);
         assert_eq!(next(&mut body).await, Some(Err(Some(Code::Unauthenticated))));
         assert_eq!(next(&mut body).await, None);
+    }
+
+    #[test]
+    fn the_headers_of_a_refused_stream_end_it() {
+        let refused = error::status(sammati_kernel::Reason::CallerKind.into()).into_http::<Body>();
+        let never: BoxFuture<'static, Option<Refusal>> = Box::pin(std::future::pending());
+        let whole = checked(ending(keeping(refused.into_body(), ()), never), || Ok(()));
+        assert!(
+            http_body::Body::is_end_stream(&whole),
+            "else clients by grpc-go wait for trailers"
+        );
     }
 }
