@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_headers_of_a_refused_stream_end_it() {
-        let refused = error::status(sammati_kernel::Reason::CallerKind.into()).into_http::<Body>();
+        let refused = error::status(Reason::CallerKind.into()).into_http::<Body>();
         let never: BoxFuture<'static, Option<Refusal>> = Box::pin(std::future::pending());
         let whole = checked(ending(keeping(refused.into_body(), ()), never), || Ok(()));
         assert!(
