@@ -7,6 +7,7 @@ mod erasing;
 mod exporting;
 mod fixture;
 mod flipping;
+mod floors;
 mod fsck;
 mod keys;
 mod mirror;

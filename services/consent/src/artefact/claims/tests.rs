@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use sammati_api::types::v1::{NoticeRef, Requester};
-use sammati_kernel::{AccountId, Actor, Peer, SessionId, Slot, StatusListId};
+use sammati_kernel::{AccountId, Actor, Peer, RepresentationId, SessionId, Slot, StatusListId};
 use serde_json::{Value, json};
 
 use super::*;
@@ -31,6 +31,9 @@ fn tree(claims: &Claims<'_>, audience: Audience) -> Value {
     let granted_by = match (claims.origin(), claims.caller.representing()) {
         (Origin::BreakGlass, _) => json!({ "kind": "HIU" }),
         (_, Some(acting)) => json!({ "kind": "REPRESENTATIVE", "representation": acting.representation.name() }),
+        (Origin::Policy, None) if claims.caller.account().is_none() && !consent.granted_under.is_empty() => {
+            json!({ "kind": "REPRESENTATIVE", "representation": rows::representation(&consent.granted_under) })
+        }
         (Origin::Policy, None) => json!({ "kind": "PERSON" }),
         (_, None) if claims.caller.account().is_some() => json!({ "kind": "PERSON" }),
         _ => json!({ "kind": "UNKNOWN" }),
@@ -116,6 +119,11 @@ fn consent(words: &str, origin: i32, bound: bool, listed: bool, times: i64) -> C
             sha256: "a".repeat(64),
         },
         origin,
+        granted_under: RepresentationId::new(Micros(1_000), Slot::new(7), [3; 8])
+            .to_vec()
+            .into_iter()
+            .filter(|_| bound)
+            .collect(),
         status_list: StatusListId::new(Micros(1_000), Slot::new(7), [9; 8])
             .to_vec()
             .into_iter()
