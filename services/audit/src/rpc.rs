@@ -3,6 +3,7 @@
 mod archive;
 mod export;
 mod log;
+mod own;
 mod proof;
 mod retention;
 mod stream;

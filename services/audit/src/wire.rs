@@ -23,7 +23,7 @@ pub(crate) use list::{Filter, filter};
 pub(crate) use proof::{Leaves, inclusion, which_leaves};
 pub(crate) use retention::{class_erasure, erased_subject, expired_class, hold, lifted_hold};
 pub(crate) use sources::{feeds, index_of, position};
-pub(crate) use subject::{archive_basis, occurred, subject};
+pub(crate) use subject::{account, archive_basis, occurred, subject};
 
 use sammati_log::subject::Head;
 pub(crate) use tile::{Asked, which_tile};

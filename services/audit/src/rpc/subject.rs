@@ -60,6 +60,17 @@ impl SubjectService for Rpc {
             .map_err(error::status)
     }
 
+    async fn list_subject_source_events(
+        &self,
+        request: Request<audit::ListSubjectSourceEventsRequest>,
+    ) -> Result<Response<audit::ListSubjectSourceEventsResponse>, Status> {
+        let caller = authz::caller(&request)?.clone();
+        self.own_about(&caller, request.into_inner())
+            .await
+            .map(Response::new)
+            .map_err(error::status)
+    }
+
     async fn erase_subject(
         &self,
         request: Request<audit::EraseSubjectRequest>,

@@ -31,6 +31,14 @@ pub(crate) fn subject(caller: &Caller, subject: &str, legal_basis: &str) -> Resu
     }
 }
 
+/// About whom a service asks.
+///
+/// # Errors
+/// `FIELD_INVALID`.
+pub(crate) fn account(subject: &str) -> Result<AccountId, Refusal> {
+    AccountId::parse_name(subject).ok_or_else(|| Refusal::field("subject", "required: accounts/{id}"))
+}
+
 /// On what ground an operator reads what lies in the archive; empty where nobody asks for that.
 ///
 /// # Errors

@@ -3,9 +3,10 @@
 use prost::Message;
 use sammati_api::audit::v1 as audit;
 use sammati_api::audit::v1::log_service_server::LogService;
+use sammati_api::audit::v1::subject_service_server::SubjectService;
 use sammati_kernel::{Reason, Refusal};
 
-use crate::fixture::{Audit, Feed, everywhere, of, operator, said, service, some_event};
+use crate::fixture::{Audit, Feed, account, everywhere, of, operator, said, service, some_event};
 
 impl Audit {
     async fn own(
@@ -109,5 +110,77 @@ async fn what_keeps_a_number_from_being_given_twice_is_shown_to_its_service_alon
         assert_eq!(own.events[0].payload.as_ref().unwrap().claims, [vec![7; 32]]);
         let others = audit.get(operator(), &event.event_id).await.unwrap();
         assert_eq!(others.payload.unwrap().claims, Vec::<Vec<u8>>::new());
+    }
+}
+
+/// An event about `subject`, done to `resource` if there is one.
+fn about(n: u8, subject: &str, resource: &str) -> audit::Event {
+    let mut event = some_event(n);
+    event.resource_type = resource.split('/').next().unwrap_or_default().to_owned();
+    let payload = event.payload.as_mut().unwrap();
+    subject.clone_into(&mut payload.subject);
+    resource.clone_into(&mut payload.resource);
+    event
+}
+
+#[tokio::test]
+async fn a_service_reads_what_it_sent_about_one_person_and_was_done_to_something() {
+    let (she, another) = (account(1).name(), account(2).name());
+    for audit in everywhere().await {
+        let events = [
+            about(1, &she, "consents/1"),
+            about(2, &another, "consents/2"),
+            about(3, &she, ""),
+            about(4, &she, "transfers/1"),
+            about(5, &she, "links/1"),
+        ];
+        let feed = Feed::with(events.iter().map(Message::encode_to_vec).collect());
+        audit.relay(feed.stretch(0, 5)).await.unwrap();
+        let ids = ids(&feed);
+
+        let ask = async |caller: &str, subject: &str, size: i32, token: &str| {
+            let request = audit::ListSubjectSourceEventsRequest {
+                page_size: size,
+                page_token: token.to_owned(),
+                subject: subject.to_owned(),
+            };
+            said(audit.rpc.list_subject_source_events(of(service(caller), request)).await)
+        };
+        let listed = |answer: &audit::ListSubjectSourceEventsResponse| -> Vec<String> {
+            let id = |event: &audit::LogEvent| event.header.clone().unwrap().event_id;
+            answer.events.iter().map(id).collect()
+        };
+        let all = ask("consent", &she, 0, "").await.unwrap();
+        assert_eq!(listed(&all), [ids[4].clone(), ids[3].clone(), ids[0].clone()]);
+        assert_eq!((all.next_page_token.as_str(), all.tree_size), ("", 5));
+        assert!(all.checkpoint.contains("\n5\n"));
+        assert_eq!(all.events[2].payload.as_ref().unwrap().resource, "consents/1");
+
+        // Page by page it is the tree of the first page, though the readings themselves are about her too.
+        let (mut token, mut paged) = (String::new(), Vec::new());
+        let mut sizes = Vec::new();
+        loop {
+            let page = ask("consent", &she, 1, &token).await.unwrap();
+            assert!(page.events.len() <= 1);
+            sizes.push(page.tree_size);
+            paged.extend(listed(&page));
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(paged, listed(&all));
+        assert_eq!(sizes, vec![6; sizes.len()]);
+
+        // The record of the reading is about her, and nobody reads what another sent.
+        assert!(listed(&ask("identity", &she, 0, "").await.unwrap()).is_empty());
+        let refused = ask("consent", "accounts/x", 0, "").await.unwrap_err();
+        assert_eq!(refused.reason, Reason::FieldInvalid);
+        let request = audit::ListSubjectSourceEventsRequest {
+            subject: she.clone(),
+            ..Default::default()
+        };
+        let refused = said(audit.rpc.list_subject_source_events(of(operator(), request)).await);
+        assert_eq!(refused.unwrap_err().reason, Reason::NotAvailable);
     }
 }
