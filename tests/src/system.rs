@@ -374,7 +374,8 @@ fn terminate(child: &Child) {
 pub struct InProcess {
     /// Where they are.
     pub addresses: Addresses,
-    running: Vec<Running>,
+    /// By their names, in the order they started.
+    running: Vec<(String, Running)>,
     _temporary: Option<TempDir>,
 }
 
@@ -402,7 +403,7 @@ impl InProcess {
                     "audit" => serve::<sammati_audit::Audit>(config, listeners, clock).await?,
                     _ => serve::<sammati_consent::Consent>(config, listeners, clock).await?,
                 };
-                running.push(service);
+                running.push((name.clone(), service));
             }
         }
         Ok(Self {
@@ -412,10 +413,21 @@ impl InProcess {
         })
     }
 
+    /// Drains and stops the one called `name`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn stop_one(&mut self, name: &str) -> Result<(), Failure> {
+        let at = self.running.iter().position(|(running, _)| running == name);
+        let (_, service) = self.running.remove(at.ok_or("no such service")?);
+        service.shutdown().await;
+        Ok(())
+    }
+
     /// Drains and stops them all.
     pub async fn stop(self) {
         // Consent first: it calls the others.
-        for service in self.running.into_iter().rev() {
+        for (_, service) in self.running.into_iter().rev() {
             service.shutdown().await;
         }
     }

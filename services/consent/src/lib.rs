@@ -18,6 +18,7 @@ pub mod notice;
 pub mod notification;
 pub mod place;
 pub mod policy;
+pub mod recorded;
 pub mod representative;
 pub mod request;
 pub mod rights;

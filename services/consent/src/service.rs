@@ -33,6 +33,7 @@ use crate::artefact::{ArtefactKey, ArtefactKeys};
 use crate::closing::Closings;
 use crate::directory::identity::{Follower, IdentityResolver};
 use crate::directory::{Directory, Resolver};
+use crate::recorded::Logs;
 use crate::rows::{self, MIGRATIONS};
 use crate::rpc::Rpc;
 use crate::study;
@@ -136,6 +137,8 @@ pub struct Parts {
     pub resolver: Arc<dyn Resolver>,
     /// The message sender.
     pub messages: Messages,
+    /// The logs that prove what is kept of a person.
+    pub logs: Logs,
     /// The keys of artefacts and link tokens.
     pub artefact_keys: ArtefactKeys,
     /// The key that wraps data keys.
@@ -306,6 +309,11 @@ fn parts(start: &Start<Settings>, facts: &IdentityFacts) -> Result<Parts, StartE
         directory: Arc::new(Follower::new(facts.clone(), bound)),
         resolver: Arc::new(IdentityResolver::new(start.peers.channel("identity")?)),
         messages: messages(start)?,
+        logs: Logs::new(
+            [start.peers.channel("audit")?]
+                .into_iter()
+                .chain(start.peers.next("audit")?),
+        ),
         artefact_keys: artefact_keys(start)?,
         kek,
         lookup,

@@ -3,6 +3,7 @@
 mod appenders;
 mod crash;
 mod durable;
+mod exported;
 mod flooded;
 mod history;
 mod races;

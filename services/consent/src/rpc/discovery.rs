@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sammati_api::consent::v1 as api;
 use sammati_api::types::v1 as types;
-use sammati_kernel::{AccountId, Caller, DiscoveryId, Reason, Refusal, Violations};
+use sammati_kernel::{AccountId, Caller, DiscoveryId, Micros, Reason, Refusal, Violations};
 use sammati_store::Outcome;
 
 use super::request::person;
@@ -93,6 +93,17 @@ impl Core {
         let row = policy::may_see_discovery(caller, row)?;
         let ring = self.ring(vec![(id.slot(), row.subject.clone())]).await?;
         render(&row, &ring, caller, self.now(), self.seal(partition, &head))
+    }
+
+    pub(super) async fn show_discoveries(
+        &self,
+        caller: &Caller,
+        rows: &[DiscoveryRow],
+        now: Micros,
+    ) -> Result<Vec<api::Discovery>, Refusal> {
+        let of = |row: &DiscoveryRow| Ok((row.id()?.slot(), row.subject.clone()));
+        self.shown(rows, of, |row, ring, revision| render(row, ring, caller, now, revision))
+            .await
     }
 
     /// The row as it was when the call came: whose it is, and with whom, never changes.

@@ -251,7 +251,10 @@ impl Core {
             .read(move |r| r.get::<LinkRow>(id.slot(), id.as_bytes()))
             .await?;
         let row = row.ok_or_else(|| broken("a link"))?.record;
-        self.show(caller, &[row]).await?.pop().ok_or_else(|| broken("a link"))
+        self.show_links(caller, &[row])
+            .await?
+            .pop()
+            .ok_or_else(|| broken("a link"))
     }
 
     async fn announce(
@@ -307,10 +310,10 @@ impl Core {
         };
         let keep = move |row: &LinkRow| hip.as_ref().is_none_or(|hip| hip.as_str() == row.hip);
         let (rows, next) = list::page::<LinkRow>(&self.store, vec![source], page, keep).await?;
-        Ok((self.show(caller, &rows).await?, next))
+        Ok((self.show_links(caller, &rows).await?, next))
     }
 
-    async fn show(&self, caller: &Caller, rows: &[LinkRow]) -> Result<Vec<api::Link>, Refusal> {
+    pub(super) async fn show_links(&self, caller: &Caller, rows: &[LinkRow]) -> Result<Vec<api::Link>, Refusal> {
         let ids = rows.iter().map(|row| link_id(&row.id)).collect::<Result<Vec<_>, _>>()?;
         let ring = self
             .ring(

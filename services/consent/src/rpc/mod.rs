@@ -47,6 +47,7 @@ use crate::link::token::LinkTokens;
 use crate::lookup::Lookup;
 use crate::notice::Notices;
 use crate::notification::token::ResumeTokens;
+use crate::recorded::Logs;
 use crate::service::Parts;
 use crate::study::known::Studies;
 use crate::subject::Subjects;
@@ -67,6 +68,7 @@ pub(crate) struct Core {
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) resolver: Arc<dyn Resolver>,
     pub(crate) messages: Messages,
+    pub(crate) logs: Logs,
     pub(crate) subjects: Subjects,
     pub(crate) studies: Studies,
     pub(crate) denials: Denials,
@@ -108,6 +110,7 @@ impl Rpc {
             directory: parts.directory,
             resolver: parts.resolver,
             messages: parts.messages,
+            logs: parts.logs,
             store: parts.store,
             vault,
         }))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::profile_share_service_server::ProfileShareService;
-use sammati_kernel::{Caller, ProfileShareId, Reason, Refusal, Violations};
+use sammati_kernel::{Caller, Micros, ProfileShareId, Reason, Refusal, Violations};
 use sammati_server::{authz, error};
 use sammati_store::Outcome;
 use tonic::{Request, Response, Status};
@@ -114,6 +114,16 @@ impl Core {
         let row = policy::may_see_share(caller, row)?;
         let ring = self.ring(vec![(id.slot(), row.subject.clone())]).await?;
         render(&row, &ring, self.now(), self.seal(partition, &head))
+    }
+
+    pub(super) async fn show_shares(
+        &self,
+        rows: &[ProfileShareRow],
+        now: Micros,
+    ) -> Result<Vec<api::ProfileShare>, Refusal> {
+        let of = |row: &ProfileShareRow| Ok((row.id()?.slot(), row.subject.clone()));
+        self.shown(rows, of, |row, ring, revision| render(row, ring, now, revision))
+            .await
     }
 
     async fn acknowledge_share(

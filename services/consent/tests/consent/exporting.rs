@@ -9,6 +9,7 @@ use sammati_api::consent::v1::consent_request_service_server::ConsentRequestServ
 use sammati_api::consent::v1::consent_service_server::ConsentService;
 use sammati_api::consent::v1::export_consents_response::Item;
 use sammati_api::consent::v1::export_page::Kind;
+use sammati_api::consent::v1::link_service_server::LinkService;
 use sammati_kernel::hex;
 use sammati_kernel::{Caller, Reason};
 use serde_json::Value;
@@ -16,9 +17,11 @@ use tokio_stream::StreamExt;
 use tonic::Status;
 
 use crate::artefacts::fetch;
+use crate::discovering::{look, search};
 use crate::notices;
 use crate::policies::{deny, make};
 use crate::rights;
+use crate::sharing::{share, sharing};
 use crate::step_up;
 use crate::subscriptions::{ask, asking};
 use crate::transfers::{open, wanted};
@@ -57,6 +60,16 @@ fn sha256(text: &str) -> String {
     hex(digest(&SHA256, text.as_bytes()).as_ref())
 }
 
+/// What else is hers: a link, a discovery and a profile share.
+async fn looked_and_shared(w: &World, she: &Caller) -> (String, String, String) {
+    w.linked("asha.rao@sbx", &["OPD-7"]).await;
+    let links = w.rpc().list_links(by(she, api::ListLinksRequest::default())).await;
+    let link = links.unwrap().into_inner().links.remove(0).name;
+    let discovery = look(w, she, search(w, "asha.rao@sbx")).await.unwrap().name;
+    let shared = share(w, she, sharing(w, "asha.rao@sbx")).await.unwrap().name;
+    (link, discovery, shared)
+}
+
 #[test]
 fn she_gets_everything_that_is_kept_of_her_decisions_with_digests_that_hold() {
     everywhere(|w| async move {
@@ -70,6 +83,7 @@ fn she_gets_everything_that_is_kept_of_her_decisions_with_digests_that_hold() {
         let policy = make(&w, &she, deny(&w, "participants/insurer")).await.unwrap();
         let asking = rights::asking(&w, api::rights_request::Kind::Access, "participants/clinic");
         let asked = rights::ask(&w, &she, asking).await.unwrap();
+        let (link, discovery, share) = looked_and_shared(&w, &she).await;
         step_up::both(&w, &she).await;
         let pin = step_up::get(&w, &she).await;
         // Somebody else's, who decides on the same.
@@ -84,6 +98,9 @@ fn she_gets_everything_that_is_kept_of_her_decisions_with_digests_that_hold() {
         assert_eq!(names(Kind::Consent), [consent.name.as_str()]);
         assert_eq!(names(Kind::Artefact).len(), 4);
         assert_eq!(names(Kind::Notice), ["notices/builtin-caremgt"]);
+        assert_eq!(names(Kind::Link), [link.as_str()]);
+        assert_eq!(names(Kind::Discovery), [discovery.as_str()]);
+        assert_eq!(names(Kind::ProfileShare), [share.as_str()]);
         assert_eq!(names(Kind::Transfer), [transfer.name.as_str()]);
         assert_eq!(names(Kind::Policy), [policy.name.as_str()]);
         assert_eq!(names(Kind::Subscription), [subscription.name.as_str()]);
@@ -116,6 +133,24 @@ fn she_gets_everything_that_is_kept_of_her_decisions_with_digests_that_hold() {
         let kinds = given.resources.iter();
         let found = kinds.map(|(kind, all)| (*kind, i32::try_from(all.len()).unwrap()));
         assert_eq!(counted.collect::<BTreeMap<_, _>>(), found.collect());
+
+        // There is no log here that could be asked, and that is said of each line, with the name to ask for.
+        let records = &given.resources[&Kind::Record];
+        let lines: Vec<_> = given.pages.iter().filter(|page| page.kind() != Kind::Record).collect();
+        let read = |page: &&api::ExportPage| serde_json::from_str::<Vec<Value>>(&page.json).unwrap();
+        let lines: Vec<Value> = lines.iter().flat_map(read).collect();
+        assert_eq!(records.len(), lines.len());
+        for (record, line) in records.iter().zip(&lines) {
+            assert_eq!(record["state"], "STATE_NOT_ATTACHED");
+            let is_by_name = record["resource"] == line["name"] || record["resource"] == line["consent"];
+            assert!(
+                is_by_name || line["name"] == "notices/builtin-caremgt",
+                "{record} of {line}"
+            );
+            assert!(record.get("events").is_none());
+        }
+        assert_eq!(usize::try_from(manifest.unproved_count).unwrap(), lines.len());
+        assert!(manifest.checkpoints.is_empty());
 
         let told = w.events().await;
         let told: Vec<_> = told.iter().filter(|e| e.event_type == "consent.exported").collect();

@@ -7,6 +7,7 @@ use sammati_api::consent::v1::decision_service_server::{DecisionService, Decisio
 use sammati_api::consent::v1::{self as consent, AuthorizeAccessRequest, CheckAccessRequest, Decision};
 use sammati_consent::artefact::{ArtefactKey, ArtefactKeys};
 use sammati_consent::directory::identity::{Follower, IdentityResolver};
+use sammati_consent::recorded::Logs;
 use sammati_consent::rows::MIGRATIONS;
 use sammati_consent::{Parts, Rpc, Settings, background, served};
 use sammati_server::messages::NoMessages;
@@ -126,6 +127,7 @@ fn parts(start: &Start<Settings>, facts: &IdentityFacts, store: Store) -> Result
         directory: Arc::new(Follower::new(facts.clone(), Duration::from_secs(30))),
         resolver: Arc::new(IdentityResolver::new(start.peers.channel("identity")?)),
         messages: Arc::new(NoMessages),
+        logs: Logs::default(),
         artefact_keys: ArtefactKeys::new(key, Vec::new()),
         kek: secrets.key("kek")?,
         lookup: secrets.key("lookup")?,

@@ -16,6 +16,7 @@ use sammati_consent::directory::{Directory, Found, Party, Professional, Resolver
 use sammati_consent::lookup::Lookup;
 use sammati_consent::notice::Notices;
 use sammati_consent::place::Place;
+use sammati_consent::recorded::Logs;
 use sammati_consent::request::approve::{ApproveRequest, Grant};
 use sammati_consent::request::ask::Ask;
 use sammati_consent::request::create::CreateRequest;
@@ -88,6 +89,7 @@ impl Desk {
             directory: self.everybody.clone(),
             resolver: self.everybody.clone(),
             messages: Arc::new(NoMessages),
+            logs: Logs::default(),
             artefact_keys: ArtefactKeys::of(secrets.signing_key("artefact_key.pem")?),
             kek: secrets.key("kek")?,
             lookup: secrets.key("lookup")?,

@@ -1,29 +1,28 @@
-//! `ConsentService.ExportConsents`: page after page of what is kept of her decisions, then what proves that it is all.
+//! `ConsentService.ExportConsents`: page after page of what is kept of her, each with what recorded it, then what proves that
+//! it is all.
 
-use std::collections::BTreeSet;
+mod parts;
+mod records;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use prost::Message;
 use ring::digest::{Context, SHA256, digest};
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::export_consents_response::Item;
 use sammati_api::consent::v1::export_page::Kind;
-use sammati_api::json;
 use sammati_kernel::{AccountId, Caller, Reason, Refusal, hex};
 use sammati_server::error;
 use sammati_server::event::timestamp;
-use sammati_store::Record;
 use serde_json::Value;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tonic::Status;
 
+use self::parts::Line;
 use super::Core;
-use crate::artefact::{Audience, canonical};
+use crate::artefact::canonical;
 use crate::consent::export::{ExportConsents, Exporting};
-use crate::rows::{ArtefactRow, ConsentRow, PolicyRow, RequestRow, RightsRow, SubscriptionRow, TransferRow, broken};
-
-/// Resources of a page at most; of consents with all their artefacts a tenth.
-const ROWS: i64 = 100;
+use crate::recorded::Asked;
 
 /// The most bytes of a page, unless one resource alone has more.
 const BYTES: usize = 1 << 20;
@@ -32,11 +31,14 @@ const BYTES: usize = 1 << 20;
 const BUFFER: usize = 2;
 
 /// What an export has, in this order.
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 12] = [
     Kind::ConsentRequest,
     Kind::Consent,
     Kind::Artefact,
     Kind::Notice,
+    Kind::Link,
+    Kind::Discovery,
+    Kind::ProfileShare,
     Kind::Transfer,
     Kind::Policy,
     Kind::Subscription,
@@ -51,16 +53,17 @@ struct Export {
     core: Arc<Core>,
     caller: Caller,
     account: AccountId,
-    /// The notices that she was shown: name, version and language.
-    notices: BTreeSet<(String, i32, String)>,
+    /// The notices that she was shown: name, version and language, and what with.
+    notices: BTreeMap<(String, i32, String), String>,
+    /// What the log says of her, unless it could not be asked.
+    asked: Option<Asked>,
     pages: i32,
     counts: Vec<api::export_manifest::Count>,
+    records: usize,
+    unproved: i32,
     whole: Context,
     to: Sender<Sent>,
 }
-
-/// Some resources as JSON, and where the next ones begin.
-type Part = (Vec<Value>, Option<Vec<u8>>);
 
 /// The client went.
 struct Gone;
@@ -78,9 +81,12 @@ impl Core {
             core: Arc::clone(self),
             caller: caller.clone(),
             account,
-            notices: BTreeSet::new(),
+            notices: BTreeMap::new(),
+            asked: None,
             pages: 0,
             counts: Vec::new(),
+            records: 0,
+            unproved: 0,
             whole: Context::new(&SHA256),
             to,
         };
@@ -92,6 +98,7 @@ impl Core {
 
 impl Export {
     async fn run(mut self, exporting: Exporting) {
+        self.asked = self.ask(&exporting).await;
         for kind in KINDS {
             match self.kind(kind).await {
                 Ok(Ok(())) => {}
@@ -102,6 +109,7 @@ impl Export {
                 }
             }
         }
+        self.count(Kind::Record, self.records);
         let manifest = api::ExportManifest {
             subject: self.account.name(),
             export_time: Some(timestamp(exporting.at)),
@@ -109,18 +117,31 @@ impl Export {
             counts: std::mem::take(&mut self.counts),
             sha256: hex(self.whole.clone().finish().as_ref()),
             event_id: exporting.event_id,
+            checkpoints: self.asked.as_ref().map(Asked::checkpoints).unwrap_or_default(),
+            unproved_count: self.unproved,
         };
         let _ = self.send(Item::Manifest(manifest)).await;
     }
 
-    /// All pages of one kind.
+    /// What the log has of her up to this export; she gets what is hers without it too.
+    async fn ask(&self, exporting: &Exporting) -> Option<Asked> {
+        let asked = self.core.logs.ask(self.account, &exporting.event_id).await;
+        asked
+            .inspect_err(|refusal| tracing::warn!(reason = refusal.reason.as_str(), "an export goes without proofs"))
+            .ok()
+    }
+
+    /// All pages of one kind, each with its records.
     async fn kind(&mut self, kind: Kind) -> Result<Result<(), Gone>, Refusal> {
         let (mut before, mut count) = (None, 0);
         loop {
-            let (values, next) = self.part(kind, before).await?;
-            count += values.len();
-            for page in pages(&values) {
-                if self.page(kind, page).await.is_err() {
+            let (lines, next) = self.part(kind, before).await?;
+            count += lines.len();
+            let mut rest = lines.as_slice();
+            for (page, length) in pages(lines.iter().map(|line| &line.value)) {
+                let (on_it, after) = rest.split_at(length);
+                rest = after;
+                if self.page(kind, page).await.is_err() || self.recorded(on_it).await?.is_err() {
                     return Ok(Err(Gone));
                 }
             }
@@ -129,11 +150,28 @@ impl Export {
             }
             before = next;
         }
+        self.count(kind, count);
+        Ok(Ok(()))
+    }
+
+    /// What recorded the lines of the page before.
+    async fn recorded(&mut self, lines: &[Line]) -> Result<Result<(), Gone>, Refusal> {
+        let (records, unproved) = records::of(self.asked.as_ref(), self.pages, lines).await?;
+        self.records += records.len();
+        self.unproved = self.unproved.saturating_add(unproved);
+        for (page, _) in pages(&records) {
+            if self.page(Kind::Record, page).await.is_err() {
+                return Ok(Err(Gone));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn count(&mut self, kind: Kind, count: usize) {
         self.counts.push(api::export_manifest::Count {
             kind: kind.into(),
             resource_count: i32::try_from(count).unwrap_or(i32::MAX),
         });
-        Ok(Ok(()))
     }
 
     async fn page(&mut self, kind: Kind, json: String) -> Result<(), Gone> {
@@ -153,108 +191,6 @@ impl Export {
         let message = api::ExportConsentsResponse { item: Some(item) };
         self.to.send(Ok(message)).await.map_err(|_| Gone)
     }
-
-    /// The next resources of a kind, newest first.
-    async fn part(&mut self, kind: Kind, before: Option<Vec<u8>>) -> Result<Part, Refusal> {
-        let (core, now) = (Arc::clone(&self.core), self.core.now());
-        match kind {
-            Kind::ConsentRequest => {
-                let (rows, next) = self.rows::<RequestRow>(before, ROWS).await?;
-                for row in &rows {
-                    self.shown(&row.notice);
-                }
-                values(kind, &core.show_requests(&self.caller, &rows, now).await?, next)
-            }
-            Kind::Consent => {
-                let (rows, next) = self.rows::<ConsentRow>(before, ROWS).await?;
-                for row in &rows {
-                    self.shown(&row.notice);
-                }
-                values(kind, &core.show_consents(&self.caller, &rows, now).await?, next)
-            }
-            Kind::Artefact => {
-                let (rows, next) = self.rows::<ConsentRow>(before, ROWS / 10).await?;
-                values(kind, &self.artefacts(&rows).await?, next)
-            }
-            Kind::Notice => {
-                let mut notices = Vec::new();
-                for (name, version, language) in std::mem::take(&mut self.notices) {
-                    notices.extend(core.notice_shown(&name, version, &language).await?);
-                }
-                values(kind, &notices, None)
-            }
-            Kind::Transfer => {
-                let (rows, next) = self.rows::<TransferRow>(before, ROWS).await?;
-                values(kind, &core.show_transfers(&self.caller, &rows, now).await?, next)
-            }
-            Kind::Policy => {
-                let (rows, next) = self.rows::<PolicyRow>(before, ROWS).await?;
-                values(kind, &core.show_policies(&rows).await?, next)
-            }
-            Kind::Subscription => {
-                let (rows, next) = self.rows::<SubscriptionRow>(before, ROWS).await?;
-                values(kind, &core.show_subscriptions(&self.caller, &rows, now).await?, next)
-            }
-            Kind::RightsRequest => {
-                let (rows, next) = self.rows::<RightsRow>(before, ROWS).await?;
-                values(kind, &core.show_all_rights(&self.caller, &rows).await?, next)
-            }
-            Kind::StepUp => {
-                let set = core.step_up(self.account).await?;
-                let set = Some(set).filter(|set| set.update_time.is_some());
-                values(kind, set.as_slice(), None)
-            }
-            Kind::Unspecified => Ok((Vec::new(), None)),
-        }
-    }
-
-    fn shown(&mut self, notice: &sammati_api::types::v1::NoticeRef) {
-        let key = (notice.notice.clone(), notice.version, notice.language.clone());
-        self.notices.insert(key);
-    }
-
-    /// The next rows that are hers, and the last key where there may be more.
-    async fn rows<R: Record + Send + Sync>(
-        &self,
-        before: Option<Vec<u8>>,
-        most: i64,
-    ) -> Result<(Vec<R>, Option<Vec<u8>>), Refusal> {
-        let account = self.account;
-        let read = self
-            .core
-            .store
-            .read(move |r| r.page::<R>("subject", account.as_bytes(), before.as_deref(), most));
-        let rows: Vec<R> = read.await?.into_iter().map(|stored| stored.record).collect();
-        let is_full = i64::try_from(rows.len()) == Ok(most);
-        let next = rows.last().filter(|_| is_full).map(Record::key);
-        Ok((rows, next))
-    }
-
-    /// Both copies of every version of these consents.
-    async fn artefacts(&self, consents: &[ConsentRow]) -> Result<Vec<api::Artefact>, Refusal> {
-        let mut all = Vec::new();
-        for consent in consents {
-            let id = consent.id()?;
-            for version in 1..=consent.grant_version {
-                for audience in Audience::ALL {
-                    let key = ArtefactRow::key_of(id.as_bytes(), version, audience.number());
-                    let row = self
-                        .core
-                        .store
-                        .read(move |r| r.get::<ArtefactRow>(id.slot(), &key))
-                        .await?;
-                    let Some(row) = row else { continue };
-                    let of = (id, audience, version);
-                    all.push(
-                        self.core
-                            .render_artefact(&self.caller, of, consent, &row.record)
-                            .await?,
-                    );
-                }
-            }
-        }
-        Ok(all)
-    }
 }
 
 const fn full_name(kind: Kind) -> &'static str {
@@ -268,29 +204,28 @@ const fn full_name(kind: Kind) -> &'static str {
         Kind::Subscription => "sammati.consent.v1.Subscription",
         Kind::RightsRequest => "sammati.consent.v1.RightsRequest",
         Kind::StepUp => "sammati.consent.v1.StepUp",
+        Kind::Link => "sammati.consent.v1.Link",
+        Kind::Discovery => "sammati.consent.v1.Discovery",
+        Kind::ProfileShare => "sammati.consent.v1.ProfileShare",
+        Kind::Record => "sammati.consent.v1.ExportRecord",
         Kind::Unspecified => "",
     }
 }
 
-fn values(kind: Kind, resources: &[impl Message], next: Option<Vec<u8>>) -> Result<Part, Refusal> {
-    let encode = |resource| json::encode(full_name(kind), resource).ok_or_else(|| broken("a resource as JSON"));
-    let values = resources.iter().map(encode).collect::<Result<_, _>>()?;
-    Ok((values, next))
-}
-
-/// Arrays of at most [`BYTES`].
-fn pages(values: &[Value]) -> Vec<String> {
-    let mut pages: Vec<String> = Vec::new();
-    for text in values.iter().map(canonical) {
+/// Arrays of at most [`BYTES`], and how many values each has.
+fn pages<'a>(values: impl IntoIterator<Item = &'a Value>) -> Vec<(String, usize)> {
+    let mut pages: Vec<(String, usize)> = Vec::new();
+    for text in values.into_iter().map(canonical) {
         match pages.last_mut() {
-            Some(page) if page.len() + text.len() < BYTES => {
+            Some((page, count)) if page.len() + text.len() < BYTES => {
                 page.push(',');
                 page.push_str(&text);
+                *count += 1;
             }
-            _ => pages.push(format!("[{text}")),
+            _ => pages.push((format!("[{text}"), 1)),
         }
     }
-    for page in &mut pages {
+    for (page, _) in &mut pages {
         page.push(']');
     }
     pages
@@ -307,11 +242,13 @@ mod tests {
             .collect();
         let pages = pages(&all);
         assert_eq!(pages.len(), 3);
-        assert!(pages.iter().all(|page| page.len() <= BYTES));
-        let read = pages
-            .iter()
-            .flat_map(|page| serde_json::from_str::<Vec<Value>>(page).unwrap());
-        assert_eq!(read.collect::<Vec<_>>(), all);
+        let mut read = Vec::new();
+        for (page, count) in &pages {
+            let values: Vec<Value> = serde_json::from_str(page).unwrap();
+            assert!(page.len() <= BYTES && values.len() == *count);
+            read.extend(values);
+        }
+        assert_eq!(read, all);
         assert!(super::pages(&[]).is_empty());
     }
 }

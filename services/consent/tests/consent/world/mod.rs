@@ -12,6 +12,7 @@ use sammati_api::audit::v1::Event;
 use sammati_api::types::v1 as types;
 use sammati_consent::artefact::ArtefactKeys;
 use sammati_consent::directory::{Directory, Resolver};
+use sammati_consent::recorded::Logs;
 use sammati_consent::rows::{DataKeyRow, MIGRATIONS};
 use sammati_consent::vault::Vault;
 use sammati_consent::{Parts, Rpc, Settings};
@@ -201,6 +202,7 @@ fn replica(url: &str, clock: &ManualClock, people: &Arc<People>, outbox: &Arc<Ou
         directory: Arc::clone(people) as Arc<dyn Directory>,
         resolver: Arc::clone(people) as Arc<dyn Resolver>,
         messages: Arc::clone(outbox) as Messages,
+        logs: Logs::default(),
         artefact_keys: ArtefactKeys::of(SigningKey::from_pkcs8(pkcs8).unwrap()),
         kek: Key::from_bytes([7; 32]),
         lookup: Key::from_bytes([8; 32]),
