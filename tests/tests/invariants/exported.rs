@@ -41,14 +41,14 @@ const KINDS: [Kind; 11] = [
     Kind::RightsRequest,
 ];
 
-struct Export {
+pub(crate) struct Export {
     /// The resources of each page, by its number.
     pages: BTreeMap<u64, (Kind, Vec<Value>)>,
     records: Vec<Value>,
     manifest: consent::ExportManifest,
 }
 
-async fn export(person: &Person, replica: usize) -> Export {
+pub(crate) async fn export(person: &Person, replica: usize) -> Export {
     let mut client = ConsentServiceClient::new(person.who.consent_at(replica));
     let mut stream = client
         .export_consents(consent::ExportConsentsRequest {})
@@ -83,6 +83,33 @@ impl Export {
         (*kind, &lines[usize::try_from(place("line")).unwrap()])
     }
 
+    /// The logs and types of a record's events, each verified offline.
+    fn prove(&self, record: &Value, keys: &[Verifier]) -> Vec<(String, String)> {
+        assert_eq!(record["state"], "STATE_PROVED", "{record}");
+        let verify = |event: &Value| {
+            let leaf = STANDARD.decode(event["leaf"].as_str().unwrap()).unwrap();
+            let bundle: Bundle = event["proof"].as_str().unwrap().parse().unwrap();
+            assert!(self.manifest.checkpoints.contains(&bundle.checkpoint_note));
+            bundle.verify(leaf_hash(&leaf), keys).unwrap();
+            let header = Leaf::decode(leaf.as_slice()).unwrap();
+            assert_eq!(event["eventId"], header.event_id.as_str());
+            assert_eq!(event["eventType"], header.event_type.as_str());
+            (event["log"].as_str().unwrap().to_owned(), header.event_type)
+        };
+        record["events"].as_array().unwrap().iter().map(verify).collect()
+    }
+
+    /// Proves each line, and tells by the name of what it is about which logs have its events.
+    pub(crate) fn logs(&self, keys: &[Verifier]) -> BTreeMap<String, BTreeSet<String>> {
+        let mut logs = BTreeMap::<_, BTreeSet<_>>::new();
+        for record in &self.records {
+            let of = record["resource"].as_str().unwrap().to_owned();
+            let proved = self.prove(record, keys).into_iter().map(|(log, _)| log);
+            logs.entry(of).or_default().extend(proved);
+        }
+        logs
+    }
+
     /// Whether each line has its records, and no other is spoken of.
     fn assert_every_line_is_told(&self) {
         let place = |record: &Value| (record["page"].as_u64(), record["line"].as_u64().unwrap_or_default());
@@ -111,21 +138,9 @@ async fn o1_each_line_of_her_export_is_proved_offline_and_is_hers_without_the_lo
         let mut told: BTreeMap<Kind, BTreeSet<String>> = BTreeMap::new();
         for record in &given.records {
             let (kind, line) = given.line(record);
-            assert_eq!(record["state"], "STATE_PROVED", "{kind:?} {record}");
-            let events = record["events"].as_array().unwrap();
-            for event in events {
-                let leaf = STANDARD.decode(event["leaf"].as_str().unwrap()).unwrap();
-                let bundle: Bundle = event["proof"].as_str().unwrap().parse().unwrap();
-                bundle.verify(leaf_hash(&leaf), &keys).unwrap();
-                assert!(given.manifest.checkpoints.contains(&bundle.checkpoint_note));
-                let header = Leaf::decode(leaf.as_slice()).unwrap();
-                assert_eq!(
-                    (&event["eventId"], &event["eventType"]),
-                    (&Value::from(header.event_id), &Value::from(header.event_type.clone()))
-                );
-                assert_eq!(event["log"], log.name.as_str());
-                let of = told.entry(kind).or_default();
-                of.insert(header.event_type);
+            for (in_log, event_type) in given.prove(record, &keys) {
+                assert_eq!(in_log, log.name);
+                told.entry(kind).or_default().insert(event_type);
             }
             if kind != Kind::Notice {
                 let own = if kind == Kind::Artefact { "consent" } else { "name" };
@@ -174,7 +189,12 @@ async fn live(story: &Story, person: &Person) -> Vec<(Kind, &'static [&'static s
     vec![
         (
             Kind::ConsentRequest,
-            &["consent.notice_bound", "consent.notice_shown", "consent.requested"],
+            &[
+                "consent.granted",
+                "consent.notice_bound",
+                "consent.notice_shown",
+                "consent.requested",
+            ],
         ),
         (
             Kind::Consent,
@@ -190,7 +210,7 @@ async fn live(story: &Story, person: &Person) -> Vec<(Kind, &'static [&'static s
         (Kind::Link, &["identity.linked"]),
         (Kind::Discovery, &["link.discovery_started"]),
         (Kind::ProfileShare, &["identity.profile_shared"]),
-        (Kind::Transfer, &["data.requested"]),
+        (Kind::Transfer, &["data.requested", "transfer.cancelled"]),
         (Kind::Policy, &["policy.enabled"]),
         (Kind::Subscription, &["subscription.requested"]),
         (Kind::RightsRequest, &["rights.opened"]),

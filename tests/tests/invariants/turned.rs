@@ -1,6 +1,7 @@
 //! A log is sealed while the services go on: they find by themselves the one that waited for it; and a database that is put
 //! back to before that learns from both what it lost.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,11 +13,13 @@ use sammati_api::audit::v1::log_service_client::LogServiceClient;
 use sammati_api::audit::v1::{ListLogsRequest, SealLogRequest};
 use sammati_api::consent::v1::decision::Reason;
 use sammati_kernel::SystemClock;
+use sammati_log::checkpoint::Verifier;
 use sammati_tests::story::Story;
 use sammati_tests::system::{Processes, Setting, program};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::exported::export;
 use crate::restored::{acknowledged_within, listed, persist, until_told};
 
 /// The next log's process.
@@ -184,6 +187,13 @@ async fn c4_o1_a_log_is_sealed_and_recover_asks_both() {
         .remove(0);
     assert_eq!((second.state(), &second.name), (State::Active, &successor));
     assert_eq!(second.predecessor, first.origin);
+
+    // Her export is proved in both: what was given before the turn and taken back after it has events in each.
+    let keys = [&first, &second].map(|log| Verifier::parse(&log.vkey).unwrap());
+    let now = story.log_in(&asha).await.unwrap();
+    let logs = export(&now, 0).await.logs(&keys);
+    let both = BTreeSet::from([first.name.clone(), second.name.clone()]);
+    assert_eq!((&logs[&late], logs[&early].len()), (&both, 1));
 
     system.kill("consent").await.unwrap();
     let said = verb(&folder, &["restore", "--replace", "--from", &saved, "--by", "the test"]);

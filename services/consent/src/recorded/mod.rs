@@ -18,10 +18,13 @@ const MOST: usize = 100_000;
 /// What is done to a resource without being a step of it; reading is none either, unless she was shown a notice.
 const NO_STEPS: [&str; 3] = ["data.use_consumed", "link.data_available", "policy.applied"];
 
+/// That a request was granted is told by each consent that came of it.
+const GRANTED: &str = "consent.granted";
+
 /// What makes something, when it leaves it in version 1.
 const MAKING: [&str; 12] = [
     "access.break_glass",
-    "consent.granted",
+    GRANTED,
     "consent.requested",
     "consent.step_up_set",
     "data.requested",
@@ -80,9 +83,19 @@ impl Steps {
             is_first: payload.resource_version == 1 && MAKING.contains(&kind),
         };
         self.add(&payload.resource, step);
-        let artefacts = payload.object_refs.iter().filter(|name| name.contains("/artefacts/"));
-        for name in artefacts {
-            self.add(name, Step { is_first: true, ..step });
+        for name in &payload.object_refs {
+            if name.contains("/artefacts/") {
+                self.add(name, Step { is_first: true, ..step });
+            } else if kind == GRANTED && name.starts_with("consentRequests/") {
+                // A grant is the request's last step as well.
+                self.add(
+                    name,
+                    Step {
+                        is_first: false,
+                        ..step
+                    },
+                );
+            }
         }
         if let Some(notice) = &payload.notice {
             self.add(&notice_key(notice), Step { is_first: true, ..step });
@@ -211,6 +224,19 @@ mod tests {
             assert_eq!((ids(&of), is_whole), (vec![1], true), "{name}");
         }
         assert_eq!(steps.of("participants/clinic").0, []);
+    }
+
+    #[test]
+    fn a_grant_is_a_step_of_its_request_and_does_not_make_it() {
+        let mut steps = Steps::default();
+        let mut granted = event(2, "consent.granted", "consents/1", 1);
+        granted.payload.as_mut().unwrap().object_refs = vec!["consentRequests/1".to_owned()];
+        steps.take(0, &granted);
+        let (of, is_whole) = steps.of("consentRequests/1");
+        assert_eq!((ids(&of), is_whole), (vec![2], false));
+        steps.take(0, &event(1, "consent.requested", "consentRequests/1", 1));
+        let (of, is_whole) = steps.of("consentRequests/1");
+        assert_eq!((ids(&of), is_whole), (vec![1, 2], true));
     }
 
     #[test]
