@@ -113,14 +113,14 @@ fn c1_every_pair_of_state_and_verb_of_a_consent_has_its_outcome() {
 
 /// What may be done to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ask {
+pub(crate) enum Ask {
     Approve,
     Deny,
     Cancel,
     Expire,
 }
 
-async fn act(w: &World, address: &str, request: &api::ConsentRequest, verb: Ask) -> Result<(), Reason> {
+pub(crate) async fn act(w: &World, address: &str, request: &api::ConsentRequest, verb: Ask) -> Result<(), Reason> {
     let she = w.she(w.account(address));
     let done = match verb {
         Ask::Approve => w.approve(&she, w.approval(request)).await.map(drop),

@@ -32,6 +32,7 @@ mod races;
 mod renewing;
 mod reports;
 mod representing;
+mod request_pairs;
 mod restored;
 mod rights;
 mod sharing;
