@@ -320,7 +320,7 @@ fn fsck(databases: Vec<Database>, file: Option<&Path>) -> ExitCode {
             &location,
             &database.migrations,
             &database.tables,
-            database.more,
+            database.more.as_ref(),
             &mut tell,
         ) {
             Ok(summary) => {
@@ -329,11 +329,18 @@ fn fsck(databases: Vec<Database>, file: Option<&Path>) -> ExitCode {
                     partitions,
                     events,
                     rows,
+                    unchecked,
                     disagreements,
                 } = summary;
                 say(format_args!(
                     "{name}: {partitions} partitions, {events} events, {rows} rows, {disagreements} disagreements"
                 ));
+                if unchecked > 0 {
+                    say(format_args!(
+                        "{name}: {unchecked} of the rows were written by a release without check values; of these a change is \
+                         found only where something else tells of it"
+                    ));
+                }
             }
             Err(error) => {
                 complain(format_args!("{name}: cannot be checked: {error}"));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use ring::digest::{Context, SHA256};
 use sammati_kernel::{Micros, Refusal};
 
+use crate::check;
 use crate::claim::ClaimRow;
 use crate::command::Job;
 use crate::error::Error;
@@ -364,10 +365,7 @@ impl Batch<'_> {
             })
             .collect();
         rows.sort_by(|a, b| (a.0, &a.1.key).cmp(&(b.0, &b.1.key)));
-        let cells: Vec<_> = rows
-            .iter()
-            .map(|(p, row)| cells(*p, row.key.clone(), 1, ClaimRow::FORMAT, encode(row), &[]))
-            .collect();
+        let cells: Vec<_> = rows.iter().map(|(p, row)| unchanging(*p, row)).collect();
         let claims = [sql::insert(ClaimRow::TABLE, cells)];
         if sql::write_all(self.conn, &claims)? == [claims[0].cells.len()] {
             Ok(())
@@ -405,9 +403,7 @@ impl Batch<'_> {
             .map(|(key, (row, _))| (request::home(self.partitions, key), key, row))
             .collect();
         rows.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-        rows.into_iter()
-            .map(|(p, key, row)| cells(p, key.clone(), 1, RequestRow::FORMAT, encode(row), &[]))
-            .collect()
+        rows.into_iter().map(|(p, _, row)| unchanging(p, row)).collect()
     }
 
     /// The rows of the feed, and what is told of them.
@@ -457,8 +453,11 @@ fn cells(partition: i64, id: Vec<u8>, version: i64, format: i64, body: Vec<u8>, 
     out
 }
 
-fn encode(record: &impl prost::Message) -> Vec<u8> {
-    record.encode_to_vec()
+/// A row that is written once, of a table without look-up columns.
+fn unchanging<R: Record>(partition: i64, record: &R) -> Vec<Cell> {
+    let id = record.key();
+    let body = check::body(record, &id, 1);
+    cells(partition, id, 1, R::FORMAT, body, &[])
 }
 
 fn decode<R: Record>(body: &[u8]) -> Result<R, Error> {

@@ -6,6 +6,7 @@
 
 mod batch;
 mod cache;
+mod check;
 mod checkpoint;
 mod claim;
 mod clock;

@@ -78,7 +78,7 @@ macro_rules! at_once {
 }
 
 /// A partition and a key in it.
-type Key = (i64, Vec<u8>);
+pub(crate) type Key = (i64, Vec<u8>);
 
 pub(crate) type Found = (i64, Vec<u8>, i64, i64, Vec<u8>, Vec<u8>);
 
@@ -319,8 +319,8 @@ pub(crate) fn missed(error: Error) -> Error {
     }
 }
 
-/// The keys of the rows that each of the statements wrote.
-fn written(conn: &mut AnyConn, statements: &[Statement]) -> Result<Vec<Vec<Key>>, Error> {
+/// The keys of the rows that each of the statements found or wrote.
+pub(crate) fn written(conn: &mut AnyConn, statements: &[Statement]) -> Result<Vec<Vec<Key>>, Error> {
     Ok(at_once!(conn, KeySql, Key, statements))
 }
 

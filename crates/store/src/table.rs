@@ -1,8 +1,8 @@
 //! What a table is to the store: a name, a fixed beginning, and the columns its service looks things up by.
 //!
 //! Every table begins `partition BIGINT, id BYTEA, version BIGINT, format BIGINT, body BYTEA` with the primary key
-//! `(partition, id)`. The body is the whole record as one protobuf message; the columns after it repeat what is looked
-//! up. Loads therefore never depend on a service's columns, and all tables go through the same statements.
+//! `(partition, id)`. The body is the whole record as one protobuf message, and ends with a check value; the columns after
+//! it repeat what is looked up. Loads therefore never depend on a service's columns, and all tables go through the same statements.
 
 use std::cmp::Ordering;
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use sammati_kernel::{Id, IdKind, Micros, Refusal, Seed, Slot};
 
+use crate::check;
 use crate::keys::ClaimKey;
 use crate::later::Later;
 use crate::table::{self, Raw, Record, Table};
@@ -325,10 +326,8 @@ impl<'a> View<'a> {
     pub fn put<R: Record>(&mut self, record: &R) {
         let (id, cells) = (record.key(), record.cells());
         let rows = self.loaded.rows.get(&(R::TABLE.name, self.partition));
-        if rows
-            .and_then(|rows| rows.get(&id))
-            .is_some_and(|row| row.format > R::FORMAT)
-        {
+        let row = rows.and_then(|rows| rows.get(&id));
+        if row.is_some_and(|row| row.format > R::FORMAT) {
             self.fault
                 .set(Some("a row of a newer format must not be rewritten by older code"));
         }
@@ -337,7 +336,7 @@ impl<'a> View<'a> {
         }
         let change = Change {
             format: R::FORMAT,
-            body: record.encode_to_vec(),
+            body: check::body(record, &id, row.map_or(0, |row| row.version) + 1),
             cells,
             look_up: |body| R::decode(body).ok().map(|record| record.cells()),
         };

@@ -231,12 +231,12 @@ fn month_of(key: &[u8]) -> Option<(RetentionClass, String)> {
 }
 
 /// Whether a key is that of a subject.
-fn is_of_subject(key: &[u8]) -> bool {
+pub(crate) fn is_of_subject(key: &[u8]) -> bool {
     key.first() == Some(&SUBJECT)
 }
 
 /// The tag of the subject whose key it is; empty for a month's.
-fn tag_of(key: &[u8]) -> &[u8] {
+pub(crate) fn tag_of(key: &[u8]) -> &[u8] {
     key.get(2..).filter(|_| is_of_subject(key)).unwrap_or_default()
 }
 

@@ -1,7 +1,10 @@
 //! Is the log what it signed? Leaf hashes, tree, tiles, checkpoints, subjects and sources, made again from the leaves; and
-//! whether sealed payloads are those that the leaves commit to, and notes verify.
+//! whether sealed payloads are those that the leaves commit to, notes and cosignatures verify, and rows say what the log tells.
 //!
-//! Not made again is what a key makes: the names that a leaf is found by, and the digest of what was sent.
+//! Not made again is what a key makes: the names that a leaf is found by, and the digest of what was sent. Of these, as of
+//! all rows, the check value tells whether they are as they were written.
+
+mod told;
 
 use sammati_kernel::hex;
 use std::collections::{HashMap, VecDeque};
@@ -10,10 +13,12 @@ use prost::Message;
 use ring::digest::{SHA256, digest};
 use sammati_api::audit::v1::Leaf;
 use sammati_log::checkpoint::{self, Verifier};
+use sammati_log::cosignature::Witness;
 use sammati_server::event::micros;
 use sammati_store::Error;
-use sammati_store::verbs::Fsck;
+use sammati_store::verbs::{Fsck, More};
 
+use self::told::Told;
 use crate::posting::{Reach, Sum};
 use crate::rows::{CheckpointRow, LeafRow, LogKeyRow, LogRow, PostingRow, SourceRow, SubjectRow, TileRow};
 use crate::succession::SuccessionRow;
@@ -36,6 +41,7 @@ struct Made {
     /// How far the postings have come, as the head says, and what they add up to.
     reach: Reach,
     postings: Sum,
+    told: Told,
 }
 
 /// What was signed, by size, read as the tree grows.
@@ -61,11 +67,16 @@ impl Checkpoints {
     }
 }
 
+/// Checks a log with these witnesses.
+pub fn log(witnesses: Vec<Witness>) -> More {
+    Box::new(move |fsck, partition| {
+        told::cosignatures(fsck, partition, &witnesses)?;
+        leaves(fsck, partition)
+    })
+}
+
 /// Checks the log in `partition`, the only one there is.
-///
-/// # Errors
-/// When the database fails.
-pub fn log(fsck: &mut Fsck<'_>, partition: i64) -> Result<(), Error> {
+fn leaves(fsck: &mut Fsck<'_>, partition: i64) -> Result<(), Error> {
     let head = fsck.get::<LogRow>(partition, LogRow::KEY)?.unwrap_or_default();
     let mut made = Made {
         reach: head.reach(),
@@ -134,6 +145,7 @@ impl Made {
                 if !is_own(row, &header) {
                     fsck.disagree(at, &place, "its payload is not the one that the leaf commits to");
                 }
+                self.told.leaf(index, &header);
                 self.header(fsck, partition, index, header);
             }
         }
@@ -246,7 +258,8 @@ impl Made {
         }
         self.subjects(fsck, partition)?;
         self.sources(fsck, partition)?;
-        self.postings(fsck, partition)
+        self.postings(fsck, partition)?;
+        self.told.end(fsck, partition)
     }
 
     fn postings(&self, fsck: &mut Fsck<'_>, partition: i64) -> Result<(), Error> {

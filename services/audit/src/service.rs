@@ -145,13 +145,13 @@ impl Service for Audit {
 
     fn keeps(config: &Config<Settings>) -> Result<Keeps, ConfigError> {
         let database = config.database()?;
+        let witnesses = config.service.witnesses(config)?;
         let log = Database {
             partitions: Some(1),
-            more: Some(crate::fsck::log),
+            more: Some(crate::fsck::log(witnesses.keys())),
             archive: Some(crate::archive::archive),
             ..Database::of(database, "log", MIGRATIONS, rows::log_tables())?
         };
-        config.service.witnesses(config)?;
         let ends = (follows(config)?, followed_by(config)?);
         let own = log.location.clone();
         let unseen = Remark::warn(

@@ -1,44 +1,48 @@
 //! Does a database agree with itself? Whatever can be made again from it is made again and compared; nothing is changed.
 
 use sammati_kernel::hex;
+use std::collections::BTreeSet;
 use std::fmt::{self, Display};
 
 use diesel::RunQueryDsl;
 use diesel::sql_types::BigInt;
 use diesel_migrations::EmbeddedMigrations;
 
+use crate::check::{self, Checked};
 use crate::claim::ClaimRow;
 use crate::error::Error;
 use crate::request::{self, RequestRow};
 use crate::schema::Schema;
-use crate::table::{Raw, Record};
+use crate::table::{Cell, Column, Raw, Record, Table};
 use crate::{AnyConn, Location, Partitions, damage, on_conn, sql};
 
 /// Rows that are read at a time.
 pub(super) const PAGE: i64 = 500;
 
+/// The key and look-up values that a body has, if it can be read.
+type FoundBy = (Vec<u8>, Vec<Cell>);
+
 /// A table of a service, and how one of its rows is read.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
-    name: &'static str,
+    table: Table,
     format: i64,
-    /// Its key, if the body can be read.
-    key: fn(&[u8]) -> Option<Vec<u8>>,
+    read: fn(&[u8]) -> Option<FoundBy>,
 }
 
 impl Known {
     /// The table of `R`.
     pub const fn of<R: Record>() -> Self {
         Self {
-            name: R::TABLE.name,
+            table: R::TABLE,
             format: R::FORMAT,
-            key: |body| R::decode(body).ok().map(|record| record.key()),
+            read: |body| R::decode(body).ok().map(|record| (record.key(), record.cells())),
         }
     }
 }
 
 /// What only the service can make again, asked once for each partition in its snapshot.
-pub type More = fn(&mut Fsck<'_>, partition: i64) -> Result<(), Error>;
+pub type More = Box<dyn Fn(&mut Fsck<'_>, i64) -> Result<(), Error>>;
 
 /// Something that does not agree with the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +73,8 @@ pub struct Summary {
     pub events: u64,
     /// Rows of tables.
     pub rows: u64,
+    /// Those of them without a check value: older code wrote them.
+    pub unchecked: u64,
     /// What was told.
     pub disagreements: u64,
 }
@@ -90,7 +96,7 @@ pub fn fsck(
     location: &Location,
     migrations: &EmbeddedMigrations,
     known: &[Known],
-    more: Option<More>,
+    more: Option<&More>,
     tell: &mut dyn FnMut(&Disagreement),
 ) -> Result<Summary, Error> {
     let mut conn = location.look()?;
@@ -186,9 +192,10 @@ impl Fsck<'_> {
     fn table(&mut self, partition: i64, table: Known, home: Option<fn(Partitions, &[u8]) -> i64>) -> Result<(), Error> {
         let mut after = Vec::new();
         loop {
-            let rows = sql::scan(self.conn, table.name, partition, &after, PAGE)?;
+            let rows = sql::scan(self.conn, table.table.name, partition, &after, PAGE)?;
             let Some(last) = rows.last() else { return Ok(()) };
             after.clone_from(&last.id);
+            self.look_ups(table, &rows)?;
             for row in &rows {
                 self.row(table, row);
                 let belongs = home.map_or(partition, |home| home(self.partitions, &row.id));
@@ -201,31 +208,52 @@ impl Fsck<'_> {
         }
     }
 
+    /// Whether rows are found by what their bodies say that they are found by. What older code wrote may be found by what it
+    /// knew then.
+    fn look_ups(&mut self, table: Known, rows: &[Raw]) -> Result<(), Error> {
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for row in rows {
+            if row.format > table.format || check::look(table.table.name, row) == Checked::Without {
+                continue;
+            }
+            // One that cannot be read, or is not under its own key, is told as such.
+            if let Some((_, cells)) = (table.read)(&row.body).filter(|(key, cells)| *key == row.id && !cells.is_empty())
+            {
+                keys.push((row.partition, row.id.clone()));
+                values.push(cells);
+            }
+        }
+        let found = looked_up_by(self.conn, table.table, &keys, values)?;
+        for key in keys.iter().filter(|key| !found.contains(key)) {
+            let what = "its look-up columns are not what its body says: it is found where it should not be";
+            self.disagree(Some(key.0), format!("{} {}", table.table.name, hex(&key.1)), what);
+        }
+        Ok(())
+    }
+
     fn row(&mut self, table: Known, row: &Raw) {
         self.summary.rows += 1;
-        let partition = Some(row.partition);
-        if row.version < 1 {
-            self.disagree(
-                partition,
-                place(table, row),
-                format!("its version is {}; the first is 1", row.version),
-            );
-        }
-        match (table.key)(&row.body) {
-            None => self.disagree(partition, place(table, row), "its body cannot be read"),
+        let checked = check::look(table.table.name, row);
+        self.summary.unchecked += u64::from(checked == Checked::Without);
+        let what = match (table.read)(&row.body) {
+            _ if row.version < 1 => format!("its version is {}; the first is 1", row.version),
+            None => "its body cannot be read".to_owned(),
             // A newer format may make keys of what this code does not know.
-            Some(key) if key != row.id && row.format <= table.format => {
-                let what = format!("its body says that its key is {}", hex(&key));
-                self.disagree(partition, place(table, row), what);
+            Some((key, _)) if key != row.id && row.format <= table.format => {
+                format!("its body says that its key is {}", hex(&key))
             }
-            Some(_) => {}
-        }
+            Some(_) if checked == Checked::Changed => {
+                "its check value is another: it, or the row, was changed since it was written".to_owned()
+            }
+            Some(_) => return,
+        };
+        self.disagree(Some(row.partition), place(table, row), what);
     }
 
     /// What is in no partition of this database is found by nobody.
     fn strays(&mut self, known: &[Known]) -> Result<(), Error> {
         let own = ["head", "feed", "cursor", "request", "claim"];
-        for name in own.into_iter().chain(known.iter().map(|table| table.name)) {
+        for name in own.into_iter().chain(known.iter().map(|table| table.table.name)) {
             let text = format!("SELECT COUNT(*) AS strays FROM {name} WHERE partition<0 OR partition>=$1");
             let count = i64::from(self.partitions.count());
             let found: Strays = on_conn!(&mut *self.conn, |c| diesel::sql_query(text.as_str())
@@ -243,6 +271,29 @@ impl Fsck<'_> {
     }
 }
 
+/// The keys of those rows that have these look-up values, those of each row in turn. Older code leaves columns `NULL` that it
+/// does not know.
+fn looked_up_by(
+    conn: &mut AnyConn,
+    table: Table,
+    keys: &[sql::Key],
+    values: Vec<Vec<Cell>>,
+) -> Result<BTreeSet<sql::Key>, Error> {
+    let same = |(i, c): (usize, &Column)| format!(" AND (t.{0} IS NULL OR t.{0}=v.column{1})", c.name, i + 3);
+    let same: String = table.columns.iter().enumerate().map(same).collect();
+    let kinds = table.columns.iter().map(|c| c.kind);
+    let mut statement = sql::by_key(table, keys);
+    statement.head = "SELECT t.partition,t.id FROM ".to_owned();
+    statement.tail.push_str(&same);
+    statement.kinds.extend(kinds);
+    statement
+        .cells
+        .iter_mut()
+        .zip(values)
+        .for_each(|(key, values)| key.extend(values));
+    Ok(sql::written(conn, &[statement])?.into_iter().flatten().collect())
+}
+
 #[derive(diesel::QueryableByName)]
 struct Strays {
     #[diesel(sql_type = BigInt)]
@@ -255,5 +306,5 @@ fn claim_home(partitions: Partitions, key: &[u8]) -> i64 {
 }
 
 fn place(table: Known, row: &Raw) -> String {
-    format!("{} {}", table.name, hex(&row.id))
+    format!("{} {}", table.table.name, hex(&row.id))
 }

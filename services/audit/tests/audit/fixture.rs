@@ -66,11 +66,7 @@ fn each_table(first: &str, statement: &str) -> String {
 pub(crate) async fn everywhere() -> Vec<Audit> {
     let mut all = Vec::new();
     for (log, keys) in databases().into_iter().zip(databases()) {
-        let log_key = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new())
-            .unwrap()
-            .as_ref()
-            .to_vec();
-        all.push(Audit::start(vec![log, keys], log_key, ManualClock::at(START), Beside::default()).await);
+        all.push(Audit::on(log, keys).await);
     }
     all
 }
@@ -93,6 +89,15 @@ fn open_store(url: &str, clock: &ManualClock, migrations: fn() -> EmbeddedMigrat
 }
 
 impl Audit {
+    /// A new one on these two.
+    pub(crate) async fn on(log: Database, keys: Database) -> Self {
+        let log_key = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new())
+            .unwrap()
+            .as_ref()
+            .to_vec();
+        Self::start(vec![log, keys], log_key, ManualClock::at(START), Beside::default()).await
+    }
+
     async fn start(databases: Vec<Database>, log_key: Vec<u8>, clock: ManualClock, beside: Beside) -> Self {
         Self::try_start(databases, log_key, clock, beside).await.unwrap()
     }
@@ -369,7 +374,8 @@ pub(crate) async fn append(rpc: &Rpc, events: Vec<audit::Event>) -> Result<audit
     send(rpc, events, true).await
 }
 
-async fn send(
+/// With a checkpoint that covers them, or without.
+pub(crate) async fn send(
     rpc: &Rpc,
     events: Vec<audit::Event>,
     with_checkpoint: bool,

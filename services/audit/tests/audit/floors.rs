@@ -25,7 +25,7 @@ impl Audit {
         said(self.rpc.expire_class(of(operator(), request)).await)
     }
 
-    async fn hold(&self, who: Option<u8>, classes: &[RetentionClass]) -> audit::LegalHold {
+    pub(crate) async fn hold(&self, who: Option<u8>, classes: &[RetentionClass]) -> audit::LegalHold {
         let request = audit::CreateLegalHoldRequest {
             request_id: self.rid(),
             subject: who.map(|who| account(who).name()).unwrap_or_default(),
@@ -35,7 +35,7 @@ impl Audit {
         said(self.rpc.create_legal_hold(of(operator(), request)).await).unwrap()
     }
 
-    async fn lift(&self, hold: &audit::LegalHold) -> audit::LegalHold {
+    pub(crate) async fn lift(&self, hold: &audit::LegalHold) -> audit::LegalHold {
         let request = audit::LiftLegalHoldRequest {
             request_id: self.rid(),
             name: hold.name.clone(),

@@ -2,16 +2,37 @@
 
 use diesel::connection::SimpleConnection;
 use sammati_audit::fsck;
-use sammati_audit::rows::{MIGRATIONS, log_tables};
-use sammati_store::verbs::{self, Disagreement};
-use sammati_store::{AnyConn, Location, on_conn};
+use sammati_audit::rows::{
+    CosignatureRow, Done, ErasureRow, HoldRow, KEY_MIGRATIONS, MIGRATIONS, SLOT, key_tables, log_tables,
+};
+use sammati_kernel::{Refusal, Slot};
+use sammati_log::cosignature::Witness;
+use sammati_store::verbs::{self, Disagreement, Known, More};
+use sammati_store::{AnyConn, Command, EmbeddedMigrations, Keys, Location, Record, View, on_conn};
 
-use crate::fixture::{everywhere, some_event};
+use crate::fixture::{Audit, everywhere, some_event};
+use crate::flipping::eventful;
 
 pub(crate) fn check(location: &Location) -> Vec<String> {
+    check_with(location, &[])
+}
+
+/// The same, of a log with these witnesses.
+pub(crate) fn check_with(location: &Location, witnesses: &[Witness]) -> Vec<String> {
+    let more = fsck::log(witnesses.to_vec());
+    checked(location, &MIGRATIONS, &log_tables(), Some(&more))
+}
+
+/// Of a database of keys.
+pub(crate) fn check_keys(location: &Location) -> Vec<String> {
+    checked(location, &KEY_MIGRATIONS, &key_tables(), None)
+}
+
+fn checked(location: &Location, migrations: &EmbeddedMigrations, tables: &[Known], more: Option<&More>) -> Vec<String> {
     let mut found = Vec::new();
     let tell = &mut |one: &Disagreement| found.push(one.to_string());
-    verbs::fsck(location, &MIGRATIONS, &log_tables(), Some(fsck::log), tell).unwrap();
+    let summary = verbs::fsck(location, migrations, tables, more, tell).unwrap();
+    assert_eq!(summary.disagreements, found.len() as u64);
     found
 }
 
@@ -86,5 +107,89 @@ async fn a2_fsck_finds_a_leaf_a_tile_or_a_checkpoint_that_was_changed() {
             };
             scope.spawn(all).join().unwrap();
         });
+    }
+}
+
+/// Writes a row as the service would, check value and all.
+struct Put<R>(R);
+
+impl<R: Record + Send + Sync> Command for Put<R> {
+    type Answer = ();
+    const NAME: &'static str = "test.put";
+
+    fn slot(&self) -> Slot {
+        SLOT
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<R>(self.0.key());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        view.put(&self.0);
+        Ok(())
+    }
+}
+
+/// The records of a table of the log.
+async fn all<R: Record + Send>(audit: &Audit) -> Vec<R> {
+    let rows = audit.store.read(|r| r.scan::<R>((0, &[]), 1000)).await;
+    rows.unwrap().into_iter().map(|row| row.record).collect()
+}
+
+/// Puts each record as it is changed, and the one that was there back.
+async fn contradicts<R: Record + Send + Sync>(
+    audit: &Audit,
+    witnesses: &[Witness],
+    change: impl Fn(&mut R),
+    said: &str,
+) {
+    let rows = all::<R>(audit).await;
+    assert!(!rows.is_empty());
+    for row in rows {
+        let mut changed = row.clone();
+        change(&mut changed);
+        audit.store.apply(Put(changed)).await.unwrap();
+        let (location, keys) = (audit.location(), witnesses.to_vec());
+        let found = std::thread::spawn(move || check_with(&location, &keys).join("\n"));
+        let found = found.join().unwrap();
+        assert!(found.contains(said), "{}: {found}", R::TABLE.name);
+        audit.store.apply(Put(row)).await.unwrap();
+    }
+}
+
+/// Whoever changes a row and its check value does not change what the log tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a2_fsck_finds_a_row_that_the_log_contradicts() {
+    for audit in everywhere().await {
+        let (audit, witness) = eventful(audit).await;
+        let key = [witness.key()];
+        let signed = "it is not the witness's, of this checkpoint and at its time";
+        contradicts::<CosignatureRow>(&audit, &key, |row| row.time += 1, signed).await;
+        let ended = "does not record the end of the key that it says";
+        contradicts::<ErasureRow>(&audit, &key, |row| row.done.push(Done::default()), ended).await;
+        let other = |row: &mut ErasureRow| row.done.iter_mut().for_each(|done| done.at += 1);
+        let done = all::<ErasureRow>(&audit)
+            .await
+            .into_iter()
+            .find(|row| !row.done.is_empty());
+        let mut done = done.expect("one is done");
+        other(&mut done);
+        audit.store.apply(Put(done.clone())).await.unwrap();
+        let (location, holds) = (audit.location(), "legal holds: are not as many");
+        contradicts::<HoldRow>(&audit, &key, |row| row.lifted = i64::from(row.lifted == 0), holds).await;
+        let gone = move || {
+            assert!(check(&location).join("\n").contains(ended));
+            for (table, said) in [
+                ("erasure", "records the end of a key that no row knows of"),
+                ("legal_hold", holds),
+                ("succession", "seal: kept as None, but the leaves say Some"),
+            ] {
+                execute(&location, &format!("DELETE FROM {table}"));
+                let found = check(&location).join("\n");
+                assert!(found.contains(said), "{table}: {found}");
+            }
+        };
+        std::thread::spawn(gone).join().unwrap();
     }
 }

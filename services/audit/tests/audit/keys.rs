@@ -9,7 +9,7 @@ use sammati_log::proof::{parse_path, verify_consistency};
 
 use crate::fixture::{Audit, everywhere, of, said, some_event};
 
-fn new_key() -> Vec<u8> {
+pub(crate) fn new_key() -> Vec<u8> {
     let key = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).unwrap();
     key.as_ref().to_vec()
 }

@@ -11,6 +11,8 @@ mod floors;
 mod fsck;
 mod keys;
 mod mirror;
+mod model;
+mod naive;
 mod parts;
 mod proving;
 mod reading;

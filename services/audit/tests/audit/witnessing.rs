@@ -43,7 +43,7 @@ fn cosigner(name: &str) -> Cosigner {
 
 impl Running {
     /// Of the logs of `audit`.
-    async fn start(audit: &Audit, name: &str) -> Self {
+    pub(crate) async fn start(audit: &Audit, name: &str) -> Self {
         let logs = vec![(audit.log.origin().to_owned(), audit.log.vkey())];
         let database = match audit.is_postgres() {
             true => Database::postgres().unwrap(),
@@ -88,7 +88,7 @@ impl Running {
         }
     }
 
-    fn key(&self) -> Witness {
+    pub(crate) fn key(&self) -> Witness {
         self.cosigner.witness().clone()
     }
 
@@ -105,7 +105,7 @@ impl Running {
     }
 }
 
-fn all_of(witnesses: &[&Running], required: usize) -> Witnesses {
+pub(crate) fn all_of(witnesses: &[&Running], required: usize) -> Witnesses {
     Witnesses::new(witnesses.iter().map(|w| (w.key(), w.post())).collect(), required)
 }
 
