@@ -152,6 +152,33 @@ impl Postgres {
             .expect("a server that runs")
     }
 
+    /// Every byte of its files below this folder of its data, as `base` or `pg_wal`, once all it has in memory is there.
+    ///
+    /// # Panics
+    /// When a file that is still there cannot be read.
+    pub fn bytes(&self, folder: &str) -> Vec<u8> {
+        psql(&self.url, "postgres", "CHECKPOINT");
+        let (mut bytes, mut folders) = (Vec::new(), vec![Path::new(&self.data()).join(folder)]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    // It may be removed meanwhile.
+                    false => bytes.extend(
+                        fs::read(&path)
+                            .or_else(|error| match error.kind() {
+                                std::io::ErrorKind::NotFound => Ok(Vec::new()),
+                                _ => Err(error),
+                            })
+                            .expect("a file"),
+                    ),
+                }
+            }
+        }
+        bytes
+    }
+
     /// The folder of its socket.
     pub fn folder(&self) -> &Path {
         &self.folder
