@@ -1,11 +1,12 @@
 //! Chaos: what was acknowledged is still there, whatever goes wrong.
 //!
-//! `make chaos CYCLES=n SEED=n`. In each cycle clients enrol people and race over consents, on real processes, while
-//! processes are killed or stand still, Postgres is killed, the network is cut, the disk fails, fills, or loses its
+//! `make chaos CYCLES=n SEED=n`. In each cycle clients enrol people, race over consents and append events to
+//! the audit log, on real processes, while processes are killed or stand still, Postgres is killed, the network is cut, the disk fails, fills, or loses its
 //! power. Then the invariants are checked against what the clients had written down. In the end the same harness runs
 //! with durability switched off and must find that something was lost.
 
 mod answers;
+mod appended;
 mod case;
 mod client;
 mod control;
