@@ -11,4 +11,5 @@ mod restored;
 mod retaken;
 mod revoked;
 mod turned;
+mod watched;
 mod worlds;
