@@ -36,6 +36,8 @@ pub struct Postgres {
     port: Option<u16>,
     settings: Vec<String>,
     environment: Vec<(String, String)>,
+    /// A program and its first arguments, by which the server is run.
+    runner: Vec<String>,
     pid: Option<Pid>,
     paused: Vec<Pid>,
 }
@@ -102,6 +104,7 @@ impl Postgres {
             port: None,
             settings: Vec::new(),
             environment: Vec::new(),
+            runner: Vec::new(),
             pid: None,
             paused: Vec::new(),
         }
@@ -291,8 +294,16 @@ impl Postgres {
             server.args(["-c", setting]);
         }
         let log = fs::File::create(self.folder.join("log")).expect("a log");
+        let mut server = run_by(&self.runner, server);
         server.stdout(Stdio::null()).stderr(log);
         start(server)
+    }
+
+    /// Starts the server again by another program, which must become the server itself.
+    pub fn restart_by(&mut self, runner: Vec<String>) {
+        self.runner = runner;
+        self.restart();
+        self.runner = Vec::new();
     }
 
     fn is_ready(&self) -> bool {
@@ -302,11 +313,13 @@ impl Postgres {
         ask.status().is_ok_and(|status| status.success())
     }
 
-    fn log(&self) -> String {
+    /// What it wrote into its log since it was last started.
+    pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
-    fn data(&self) -> String {
+    /// The folder of its data.
+    pub fn data(&self) -> String {
         self.folder.join("data").display().to_string()
     }
 
@@ -369,6 +382,17 @@ pub(crate) fn as_postgres(program: &Path) -> Command {
     }
     command.arg("--").arg(program);
     command
+}
+
+/// The command, run by a program.
+fn run_by(runner: &[String], command: Command) -> Command {
+    let Some((program, first)) = runner.split_first() else {
+        return command;
+    };
+    let mut by = Command::new(program);
+    by.args(first).arg(command.get_program()).args(command.get_args());
+    by.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    by
 }
 
 /// Starts a program that runs on; it ends when we do.

@@ -180,11 +180,11 @@ fn absent() -> Result<Vec<Fault>, Failure> {
     let mut absent = Vec::new();
     if let Some(why) = power::unavailable() {
         skip("power cuts and failing fsyncs", &why)?;
-        absent.extend([Fault::CutPower, Fault::FailSyncs]);
+        absent.extend([Fault::CutPower, Fault::FailSyncs, Fault::FailPostgresSyncs]);
     }
     if let Some(why) = disk::unavailable() {
         skip("full disks", &why)?;
-        absent.push(Fault::FillDisk);
+        absent.extend([Fault::FillDisk, Fault::FillPostgresDisk]);
     }
     Ok(absent)
 }
