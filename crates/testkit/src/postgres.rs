@@ -333,9 +333,18 @@ impl Postgres {
     }
 
     fn as_postgres(&self, program: &str) -> Command {
-        let mut command = as_postgres(&self.programs.join(program));
+        let program = self.programs.join(program);
+        let mut command = if self.environment.is_empty() {
+            as_postgres(&program)
+        } else {
+            // Of its user alone: what is loaded into a process may not change hands with it.
+            let mut env = as_postgres(Path::new("env"));
+            env.args(self.environment.iter().map(|(name, value)| format!("{name}={value}")));
+            env.arg(program);
+            env
+        };
         // Its messages and its locale are its own settings', not this machine's.
-        command.env("LC_ALL", "C").envs(self.environment.iter().cloned());
+        command.env("LC_ALL", "C");
         command
     }
 }
