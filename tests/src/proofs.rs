@@ -12,8 +12,8 @@ use sammati_log::bundle::Bundle;
 use sammati_log::checkpoint::{Checkpoint, Verifier, open};
 use sammati_log::hash::{Hash32, leaf_hash};
 use sammati_log::proof::{parse_path, verify_consistency};
-
 use sammati_server::event::micros;
+use tonic::{Code, Status};
 
 use crate::story::{Failure, Story};
 
@@ -96,8 +96,9 @@ pub async fn of_event(story: &Story, event_id: &str) -> Result<Option<Proved>, F
     let keys = [Verifier::parse(&log.vkey)?];
     match prove(story, &log.name, Event::EventId(event_id.to_owned()), 0, &keys).await {
         Ok(proved) => Ok(Some(proved)),
-        Err(error) => match error.downcast_ref::<tonic::Status>() {
-            Some(status) if status.code() == tonic::Code::NotFound => Ok(None),
+        Err(error) => match error.downcast_ref::<Status>() {
+            // Unknown and forbidden look alike.
+            Some(status) if matches!(status.code(), Code::NotFound | Code::PermissionDenied) => Ok(None),
             _ => Err(error),
         },
     }
