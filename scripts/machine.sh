@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the test suite needs on a Debian machine and is not there: a C compiler, Postgres and a pooler, strace, a file
-# system to break, Python's venv, npm.
+# Installs what the test suite needs on a Debian machine and is not there: a C compiler, Postgres and a pooler, strace, a clock
+# that is wrong, a file system to break, Python's venv, npm.
 # Does nothing where all of it is present; needs root where something is missing.
 set -euo pipefail
 
@@ -12,6 +12,7 @@ ls /usr/sbin/pgbouncer /usr/bin/pgbouncer 2>/dev/null | grep -q . || missing+=(p
 command -v psql >/dev/null || missing+=(postgresql-client)
 command -v setpriv >/dev/null || missing+=(util-linux)
 command -v strace >/dev/null || missing+=(strace)
+command -v faketime >/dev/null || missing+=(faketime)
 command -v mount >/dev/null || missing+=(mount)
 command -v make >/dev/null || missing+=(make)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)

@@ -29,6 +29,8 @@ pub enum Op {
     Authorize,
     /// It is asked whether one could be.
     Check,
+    /// Events are appended to the log.
+    Append,
 }
 
 /// What it was told.
@@ -49,7 +51,7 @@ pub enum Answer {
 pub struct Call {
     /// The cycle.
     pub cycle: usize,
-    /// What it is about: a consent's request, or a person.
+    /// What it is about: a consent's request, a person, or an event.
     pub object: String,
     /// What was called for.
     pub op: Op,

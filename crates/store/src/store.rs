@@ -20,10 +20,12 @@ use crate::postgres::Purpose;
 use crate::prune::{self, Pruned};
 use crate::readers::{Reader, Readers};
 use crate::request::RequestKey;
+use crate::rewrite::{Rewritten, rewrite};
 use crate::room::{self, Budget, Room};
 use crate::setup::{self, FileLock, PREDECESSOR};
 use crate::shared::{Head, Reached, Shared};
 use crate::standby::Wanted;
+use crate::table::Record;
 use crate::{AnyConn, Location, Partitions, Revision, SubjectCache, verbs};
 
 /// How a store is opened.
@@ -343,13 +345,28 @@ impl Store {
         Ok(all)
     }
 
-    /// Lets nothing stay behind in the files of an embedded database of what was overwritten. Elsewhere the server's vacuum
-    /// does that in its own time.
+    /// Lets nothing stay behind in the files of an embedded database of what was overwritten. Elsewhere [`Self::rewrite`] does
+    /// it for one table, or the server's vacuum in its own time.
     ///
     /// # Errors
     /// STORAGE_UNAVAILABLE.
     pub async fn scrub(&self) -> Result<(), Refusal> {
         self.readers.with(checkpoint::empty).await
+    }
+
+    /// Lets nothing stay behind in the files of a table on Postgres of what was overwritten, by writing the table anew: whoever
+    /// reads or writes it meanwhile waits, a few seconds at most. On an embedded database [`Self::scrub`] does it.
+    ///
+    /// # Errors
+    /// When somebody holds the table, the bound has passed, or the database is away; then it is as it was.
+    pub async fn rewrite<R: Record>(&self) -> Result<Rewritten, Error> {
+        if self.shared.location.is_embedded() {
+            return Ok(Rewritten::Whole);
+        }
+        let shared = Arc::clone(&self.shared);
+        let task = tokio::task::spawn_blocking(move || rewrite(&mut shared.location.connect()?, R::TABLE.name));
+        task.await
+            .unwrap_or_else(|_| Err(Error::Broken("writing a table anew panicked".into())))
     }
 
     /// Measures the room that the database takes, and its feed: from then on commands are refused or taken on by that.

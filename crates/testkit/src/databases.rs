@@ -44,6 +44,15 @@ impl Database {
         })
     }
 
+    /// A new database on a server of the test's own.
+    pub fn on(server: &Postgres, name: &str) -> Self {
+        psql(server.url(), "postgres", &format!("CREATE DATABASE {name}"));
+        Self {
+            url: format!("{}/{name}", server.url()),
+            _folder: None,
+        }
+    }
+
     /// Runs statements beside the store, as nobody should.
     ///
     /// # Panics

@@ -36,6 +36,8 @@ pub struct Postgres {
     port: Option<u16>,
     settings: Vec<String>,
     environment: Vec<(String, String)>,
+    /// A program and its first arguments, by which the server is run.
+    runner: Vec<String>,
     pid: Option<Pid>,
     paused: Vec<Pid>,
 }
@@ -102,6 +104,7 @@ impl Postgres {
             port: None,
             settings: Vec::new(),
             environment: Vec::new(),
+            runner: Vec::new(),
             pid: None,
             paused: Vec::new(),
         }
@@ -150,6 +153,33 @@ impl Postgres {
         self.pid
             .map(|pid| pid.as_raw().unsigned_abs())
             .expect("a server that runs")
+    }
+
+    /// Every byte of its files below this folder of its data, as `base` or `pg_wal`, once all it has in memory is there.
+    ///
+    /// # Panics
+    /// When a file that is still there cannot be read.
+    pub fn bytes(&self, folder: &str) -> Vec<u8> {
+        psql(&self.url, "postgres", "CHECKPOINT");
+        let (mut bytes, mut folders) = (Vec::new(), vec![Path::new(&self.data()).join(folder)]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    // It may be removed meanwhile.
+                    false => bytes.extend(
+                        fs::read(&path)
+                            .or_else(|error| match error.kind() {
+                                std::io::ErrorKind::NotFound => Ok(Vec::new()),
+                                _ => Err(error),
+                            })
+                            .expect("a file"),
+                    ),
+                }
+            }
+        }
+        bytes
     }
 
     /// The folder of its socket.
@@ -264,8 +294,16 @@ impl Postgres {
             server.args(["-c", setting]);
         }
         let log = fs::File::create(self.folder.join("log")).expect("a log");
+        let mut server = run_by(&self.runner, server);
         server.stdout(Stdio::null()).stderr(log);
         start(server)
+    }
+
+    /// Starts the server again by another program, which must become the server itself.
+    pub fn restart_by(&mut self, runner: Vec<String>) {
+        self.runner = runner;
+        self.restart();
+        self.runner = Vec::new();
     }
 
     fn is_ready(&self) -> bool {
@@ -275,11 +313,13 @@ impl Postgres {
         ask.status().is_ok_and(|status| status.success())
     }
 
-    fn log(&self) -> String {
+    /// What it wrote into its log since it was last started.
+    pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
-    fn data(&self) -> String {
+    /// The folder of its data.
+    pub fn data(&self) -> String {
         self.folder.join("data").display().to_string()
     }
 
@@ -293,9 +333,18 @@ impl Postgres {
     }
 
     fn as_postgres(&self, program: &str) -> Command {
-        let mut command = as_postgres(&self.programs.join(program));
+        let program = self.programs.join(program);
+        let mut command = if self.environment.is_empty() {
+            as_postgres(&program)
+        } else {
+            // Of its user alone: what is loaded into a process may not change hands with it.
+            let mut env = as_postgres(Path::new("env"));
+            env.args(self.environment.iter().map(|(name, value)| format!("{name}={value}")));
+            env.arg(program);
+            env
+        };
         // Its messages and its locale are its own settings', not this machine's.
-        command.env("LC_ALL", "C").envs(self.environment.iter().cloned());
+        command.env("LC_ALL", "C");
         command
     }
 }
@@ -342,6 +391,17 @@ pub(crate) fn as_postgres(program: &Path) -> Command {
     }
     command.arg("--").arg(program);
     command
+}
+
+/// The command, run by a program.
+fn run_by(runner: &[String], command: Command) -> Command {
+    let Some((program, first)) = runner.split_first() else {
+        return command;
+    };
+    let mut by = Command::new(program);
+    by.args(first).arg(command.get_program()).args(command.get_args());
+    by.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    by
 }
 
 /// Starts a program that runs on; it ends when we do.

@@ -10,6 +10,7 @@ mod again;
 mod book;
 mod ended;
 mod execute;
+mod remains;
 mod rounds;
 mod survey;
 #[cfg(test)]
@@ -101,6 +102,7 @@ impl Log {
                 Err(refusal) => done = done.and(Err(refusal)),
             }
         }
+        self.clear_remains().await;
         done.map(|()| standings)
     }
 
@@ -124,6 +126,7 @@ impl Log {
                 done = done.and(self.outlive(class, &month).await);
             }
         }
+        self.clear_remains().await;
         done
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct Stats {
     lag: Histogram,
     withheld: Counter,
     cleared: Counter,
+    /// How often what was destroyed could not be driven out of the table of keys.
+    pub(crate) remains: Counter,
     /// Checkpoints that were signed.
     pub(crate) signed: Counter,
     cosignatures: Family<Witness, Counter>,
@@ -54,6 +56,7 @@ impl Default for Stats {
             lag: Histogram::new(LAG),
             withheld: Counter::default(),
             cleared: Counter::default(),
+            remains: Counter::default(),
             signed: Counter::default(),
             cosignatures: Family::default(),
             witness_failures: Family::default(),
@@ -154,6 +157,11 @@ impl Stats {
             "audit_malformed_fields",
             "Fields of relayed events that were emptied because they were malformed or over a bound",
             self.cleared.clone(),
+        );
+        registry.register(
+            "audit_key_remains",
+            "Times that the table of keys could not be written anew after keys were destroyed: alert when rising",
+            self.remains.clone(),
         );
         registry.register("audit_checkpoints", "Checkpoints signed", self.signed.clone());
         registry.register(

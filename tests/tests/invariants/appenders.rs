@@ -4,21 +4,17 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sammati_api::audit::v1 as audit;
-use sammati_api::audit::v1::append_events_request::Batch;
 use sammati_api::audit::v1::log_service_client::LogServiceClient;
 use sammati_api::audit::v1::proof_service_client::ProofServiceClient;
-use sammati_api::types::v1::{CallerKind, RetentionClass};
-use sammati_kernel::{AccountId, Clock, Slot, SystemClock};
 use sammati_log::checkpoint::{Checkpoint, Verifier, open};
 use sammati_log::proof::{parse_path, verify_consistency};
-use sammati_server::event::timestamp;
 use sammati_testkit::development::DatabaseKind;
 use sammati_tests::caller::channel;
+use sammati_tests::direct::{self, Told};
 use sammati_tests::retry::until_answered;
 use sammati_tests::system::Processes;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -64,54 +60,15 @@ async fn second(system: &Processes) -> (Child, String) {
     (child, format!("https://{address}"))
 }
 
-fn event() -> audit::Event {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let now = SystemClock.now();
-    let tail = NEXT.fetch_add(1, Ordering::SeqCst).to_be_bytes();
-    let actor = audit::Actor {
-        kind: CallerKind::Service.into(),
-        id: "services/identity".to_owned(),
-        ..audit::Actor::default()
-    };
-    audit::Event {
-        schema_version: 1,
-        event_id: AccountId::new(now, Slot::new(7), tail)
-            .name()
-            .trim_start_matches("accounts/")
-            .to_owned(),
-        event_type: "identity.viewed".to_owned(),
-        action: audit::event::Action::Read.into(),
-        outcome: audit::event::Outcome::Success.into(),
-        class: RetentionClass::General.into(),
-        occurred_time: Some(timestamp(now)),
-        payload: Some(audit::Payload {
-            actor: Some(actor),
-            ..audit::Payload::default()
-        }),
-        ..audit::Event::default()
-    }
-}
-
-/// What was answered: each event's place, and the checkpoint that came along.
-type Told = (Vec<(u64, Vec<u8>)>, String);
-
 /// Appends three events until there is an answer; one that was lost is asked for by the same ids.
 async fn append(client: &LogServiceClient<Channel>) -> Told {
-    let events: Vec<_> = (0..3).map(|_| event()).collect();
+    let events: Vec<_> = (0..3).map(|_| direct::event()).collect();
     let answer = until_answered(async || {
-        let request = audit::AppendEventsRequest {
-            batch: Some(Batch::Direct(audit::DirectEvents { events: events.clone() })),
-            with_checkpoint: true,
-            ..audit::AppendEventsRequest::default()
-        };
-        let mut client = client.clone();
         // While one is stopped it answers nothing at all.
-        let answer = tokio::time::timeout(Duration::from_secs(40), client.append_events(request)).await;
+        let answer = tokio::time::timeout(Duration::from_secs(40), direct::append(client, &events, true)).await;
         answer.unwrap_or_else(|_| Err(tonic::Status::unavailable("no answer")))
     });
-    let answer = answer.await.unwrap().into_inner();
-    let places = answer.events.into_iter().map(|e| (e.index as u64, e.leaf_hash));
-    (places.collect(), answer.checkpoint)
+    answer.await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +79,7 @@ async fn a2_two_appenders_of_which_one_is_paused_make_one_history() {
         let mut system = Processes::start(setting).await.unwrap();
         let (mut other, url) = second(&system).await;
         let folder = system.addresses.folder.clone();
-        let client = |url: &str| LogServiceClient::new(channel(&folder, Some("identity"), url).unwrap());
+        let client = |url: &str| direct::appender(&folder, url).unwrap();
         let (one, two) = (client(&system.addresses.audit), client(&url));
 
         let done = Cell::new(false);
@@ -163,11 +120,13 @@ async fn a2_two_appenders_of_which_one_is_paused_make_one_history() {
             .remove(0);
         let keys = [Verifier::parse(&log.vkey).unwrap()];
         let (mut places, mut roots) = (BTreeMap::new(), BTreeMap::<u64, Checkpoint>::new());
-        for (events, note) in told {
-            let checkpoint = open(&note, &keys).unwrap();
-            for (index, hash) in events {
+        for told in told {
+            let checkpoint = open(&told.checkpoint, &keys).unwrap();
+            for place in told.places {
+                let index = place.index;
                 assert!(index < checkpoint.size(), "it covers what it came with");
-                assert!(places.insert(index, hash).is_none(), "index {index} was given twice");
+                let before = places.insert(index, place.leaf_hash);
+                assert!(before.is_none(), "index {index} was given twice");
             }
             let size = checkpoint.size();
             if let Some(before) = roots.insert(size, checkpoint.clone()) {

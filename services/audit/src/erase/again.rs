@@ -32,6 +32,7 @@ impl Log {
         again.note(destroyed.map(|()| false));
         let cleared = self.clear_again(&mut again).await;
         again.note(cleared.map(|()| false));
+        self.clear_remains().await;
         if again.keys > 0 {
             tracing::warn!(
                 again = again.keys,
@@ -88,6 +89,8 @@ impl Log {
                 basis: &done.basis,
             };
             again |= self.keyring.destroy(&row.key, gone).await?;
+            // Whoever destroyed it may have ended before the last of it was gone.
+            self.keyring.has_remains();
         }
         // Else what is told from now on would be sealed under the key of what is booked, move its day, and go with it.
         if let Some(line) = row.line() {

@@ -101,6 +101,7 @@ impl Rpc {
             .log
             .expire(caller, class, &request.month, &request.legal_basis, Some(key))
             .await?;
+        self.log.clear_remains().await;
         Ok(audit::ExpireClassResponse {
             erase_time: Some(timestamp(sammati_kernel::Micros(done.at))),
             event: wire::event_name(&self.log.name(), done.index),

@@ -146,7 +146,7 @@ fn names(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
 
 const FORMATS: [ExportFormat; 3] = [ExportFormat::Native, ExportFormat::Fhir, ExportFormat::Ocsf];
 
-fn wrapped(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
+pub(crate) fn wrapped(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
     use prost::Message;
     rows.iter()
         .map(|row| {

@@ -25,6 +25,7 @@ use sammati_log::checkpoint::Verifier;
 use sammati_server::error::refusal_of;
 use sammati_server::event::timestamp;
 use sammati_store::{EmbeddedMigrations, Location, Options, Store, chain, verbs};
+use sammati_testkit::Postgres;
 use sammati_testkit::databases::{Database, databases};
 use tonic::{Request, Response, Status};
 
@@ -69,6 +70,21 @@ pub(crate) async fn everywhere() -> Vec<Audit> {
         all.push(Audit::on(log, keys).await);
     }
     all
+}
+
+impl Audit {
+    /// A new one on a server of the test's own.
+    pub(crate) async fn on(server: &Postgres) -> Self {
+        let log_key = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).unwrap();
+        let databases = ["log", "keys"].map(|name| Database::on(server, name)).into();
+        Self::start(
+            databases,
+            log_key.as_ref().to_vec(),
+            ManualClock::at(START),
+            Beside::default(),
+        )
+        .await
+    }
 }
 
 fn open_store(url: &str, clock: &ManualClock, migrations: fn() -> EmbeddedMigrations) -> Store {

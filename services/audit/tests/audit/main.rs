@@ -18,6 +18,7 @@ mod proving;
 mod reading;
 mod relay;
 mod relaying;
+mod remains;
 mod representing;
 mod rounds;
 mod sealed;

@@ -1,4 +1,5 @@
-//! One cycle: people enrol and race over consents, something goes wrong, and what was acknowledged is looked for.
+//! One cycle: people enrol and race over consents, events are appended, something goes wrong, and what was acknowledged is
+//! looked for.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -12,6 +13,7 @@ use sammati_tests::proofs;
 use sammati_tests::story::{Failure, Person, Story};
 use tokio::time::sleep;
 
+use crate::appended::{self, Appended, Leaves};
 use crate::case::Case;
 use crate::client::{Clients, Dice};
 use crate::findings::Findings;
@@ -22,6 +24,9 @@ use crate::world::World;
 
 /// How many consents are raced over at once.
 const RACES: usize = 4;
+
+/// How many append to the log at once.
+const APPENDERS: usize = 2;
 
 /// The most who are enrolled during one cycle's load.
 const NEWCOMERS: usize = 8;
@@ -44,6 +49,9 @@ pub(crate) struct Run {
     checkpoint: String,
     proved: u64,
     cases: Vec<Case>,
+    /// What was appended directly, and every leaf that is proved.
+    appended: Appended,
+    leaves: Leaves,
 }
 
 impl Run {
@@ -58,6 +66,8 @@ impl Run {
             unknown: 0,
             numbers: BTreeMap::new(),
             cases: Vec::new(),
+            appended: Appended::default(),
+            leaves: Leaves::default(),
             journal,
             world,
             seed,
@@ -87,7 +97,12 @@ impl Run {
         let load = async {
             let races = (0..RACES).map(|i| races(&clients, &enrolled[i % 2].person, seed.child(&format!("race {i}"))));
             let newcomers = newcomers(&clients, &mut self.register, &seed);
-            tokio::try_join!(newcomers, futures::future::try_join_all(races))
+            let appends = (0..APPENDERS).map(|i| appended::load(&clients, seed.child(&format!("appender {i}"))));
+            let (races, appends) = (
+                futures::future::try_join_all(races),
+                futures::future::try_join_all(appends),
+            );
+            tokio::try_join!(newcomers, races, appends)
         };
         let world = &mut self.world;
         let faults = async {
@@ -98,11 +113,11 @@ impl Run {
             clients.over.store(true, Ordering::SeqCst);
             done
         };
-        let ((newcomers, cases), ()) = tokio::try_join!(load, faults)?;
+        let ((newcomers, cases, appended), ()) = tokio::try_join!(load, faults)?;
         enrolled.extend(newcomers);
         self.acknowledged += clients.acknowledged.load(Ordering::SeqCst);
         self.unknown = clients.unknown.load(Ordering::SeqCst);
-        let mut found = self.verify(&clients.story, &enrolled, cases).await?;
+        let mut found = self.verify(&clients.story, &enrolled, cases, appended).await?;
         found.extend(clients.findings.into_inner().unwrap_or_default());
         Ok(found)
     }
@@ -112,6 +127,7 @@ impl Run {
         story: &Story,
         enrolled: &[Enrolled],
         cases: Vec<Vec<Case>>,
+        appended: Vec<Appended>,
     ) -> Result<Findings, Failure> {
         let mut found = Findings::default();
         for case in cases.into_iter().flatten() {
@@ -121,12 +137,24 @@ impl Run {
         for person in enrolled {
             found.extend(verify::enrolled(story, person, &mut self.numbers).await?);
         }
+        let mut appended: Appended = appended.into_iter().collect();
+        found.extend(appended::there(story, &appended).await?);
         // Where something is lost the log cannot be whole either.
         if found.is_empty() {
+            let notes = std::mem::take(&mut appended.notes);
+            self.appended.extend(appended);
             match proofs::verify_growth(story, &self.checkpoint, self.proved).await {
-                Ok(grown) => (self.checkpoint, self.proved) = grown,
+                Ok(grown) => {
+                    self.leaves.take(&grown, &mut found);
+                    self.leaves.have(&self.appended, &mut found);
+                    (self.checkpoint, self.proved) = (grown.checkpoint, grown.size);
+                }
                 Err(error) => found.illegal(format!("the log: {error}")),
             }
+            if let Err(error) = proofs::one_history(story, &notes, &self.checkpoint).await {
+                found.illegal(format!("a checkpoint: {error}"));
+            }
+            self.appended.notes.extend(notes);
         }
         Ok(found)
     }
@@ -145,8 +173,16 @@ impl Run {
             let person = person.clone();
             found.extend(verify::case(&story, &case.of(person)).await?);
         }
-        if let Err(error) = proofs::verify_growth(&story, &self.checkpoint, 0).await {
-            found.illegal(format!("the log: {error}"));
+        match proofs::verify_growth(&story, &self.checkpoint, 0).await {
+            Ok(grown) => {
+                let mut leaves = Leaves::default();
+                leaves.take(&grown, &mut found);
+                leaves.have(&self.appended, &mut found);
+                if let Err(error) = proofs::one_history(&story, &self.appended.notes, &grown.checkpoint).await {
+                    found.illegal(format!("a checkpoint: {error}"));
+                }
+            }
+            Err(error) => found.illegal(format!("the log: {error}")),
         }
         for wrong in self.world.fsck().await? {
             found.illegal(wrong);

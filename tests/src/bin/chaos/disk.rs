@@ -7,8 +7,8 @@ use std::process::Command;
 
 use sammati_tests::story::Failure;
 
-/// What is left free for the load, above what is there.
-const ROOM: u64 = 8 << 20;
+/// What is left free for the load of a service, above what is there.
+pub(crate) const ROOM: u64 = 8 << 20;
 
 /// A folder that is on a disk of its own until it is dropped.
 pub(crate) struct SmallDisk {
@@ -19,8 +19,8 @@ pub(crate) struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Moves `folder` onto one. Nobody may have it open.
-    pub(crate) fn under(folder: &Path) -> Result<Self, Failure> {
+    /// Moves `folder` onto one with so much room. Nobody may have it open.
+    pub(crate) fn under(folder: &Path, room: u64) -> Result<Self, Failure> {
         let aside = folder.with_extension("aside");
         std::fs::rename(folder, &aside)?;
         std::fs::create_dir(folder)?;
@@ -29,7 +29,7 @@ impl SmallDisk {
             aside,
             is_mounted: false,
         };
-        let size = size(&disk.aside)? + ROOM;
+        let size = size(&disk.aside)? + room;
         run(Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "tmpfs"])
             .arg(folder))?;
@@ -83,25 +83,29 @@ pub(crate) fn unavailable() -> Option<String> {
         let folder = tempfile::tempdir()?;
         let data = folder.path().join("data");
         std::fs::create_dir(&data)?;
-        SmallDisk::under(&data)?.end()
+        SmallDisk::under(&data, ROOM)?.end()
     };
     tried().err().map(|error| format!("a tmpfs cannot be mounted: {error}"))
 }
 
+/// What the files take, each to its last page, and the folders.
 fn size(folder: &Path) -> Result<u64, Failure> {
-    let mut size = 0;
+    const PAGE: u64 = 4096;
+    let mut size = PAGE;
     for entry in std::fs::read_dir(folder)? {
-        size += entry?.metadata()?.len();
+        let (entry, data) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)))?;
+        size += if data.is_dir() {
+            self::size(&entry)?
+        } else {
+            data.len().next_multiple_of(PAGE)
+        };
     }
     Ok(size)
 }
 
+/// Everything in a folder, and whose it is.
 fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        std::fs::copy(entry.path(), to.join(entry.file_name()))?;
-    }
-    Ok(())
+    run(Command::new("cp").arg("-a").arg(from.join(".")).arg(to))
 }
 
 fn run(command: &mut Command) -> Result<(), Failure> {

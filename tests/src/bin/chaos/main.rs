@@ -1,11 +1,12 @@
 //! Chaos: what was acknowledged is still there, whatever goes wrong.
 //!
-//! `make chaos CYCLES=n SEED=n`. In each cycle clients enrol people and race over consents, on real processes, while
-//! processes are killed or stand still, Postgres is killed, the network is cut, the disk fails, fills, or loses its
+//! `make chaos CYCLES=n SEED=n`. In each cycle clients enrol people, race over consents and append events to
+//! the audit log, on real processes, while processes are killed or stand still, Postgres is killed, the network is cut, the disk fails, fills, or loses its
 //! power. Then the invariants are checked against what the clients had written down. In the end the same harness runs
 //! with durability switched off and must find that something was lost.
 
 mod answers;
+mod appended;
 mod case;
 mod client;
 mod control;
@@ -179,11 +180,11 @@ fn absent() -> Result<Vec<Fault>, Failure> {
     let mut absent = Vec::new();
     if let Some(why) = power::unavailable() {
         skip("power cuts and failing fsyncs", &why)?;
-        absent.extend([Fault::CutPower, Fault::FailSyncs]);
+        absent.extend([Fault::CutPower, Fault::FailSyncs, Fault::FailPostgresSyncs]);
     }
     if let Some(why) = disk::unavailable() {
         skip("full disks", &why)?;
-        absent.push(Fault::FillDisk);
+        absent.extend([Fault::FillDisk, Fault::FillPostgresDisk]);
     }
     Ok(absent)
 }

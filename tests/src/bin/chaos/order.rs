@@ -29,7 +29,7 @@ fn operation(call: &Call, limit: u32) -> Result<Option<Operation>, String> {
         return Ok(None);
     };
     let (what, answer) = match call.op {
-        Op::Enrol | Op::Ask => return Ok(None),
+        Op::Enrol | Op::Ask | Op::Append => return Ok(None),
         Op::Approve => (What::Approve, history::Answer::Approved),
         Op::Deny => (What::Deny, history::Answer::Denied),
         Op::Revoke if told == "1" => (What::Revoke, history::Answer::Revoked),

@@ -23,6 +23,10 @@ pub(crate) enum Fault {
     FailSyncs(String, u64),
     /// The disk of a process is full for a while.
     FillDisk(String, Duration),
+    /// From the nth on, the syncs of each process of Postgres fail for its log; for a while.
+    FailPostgresSyncs(u64, Duration),
+    /// The disk of Postgres is full for a while.
+    FillPostgresDisk(Duration),
     /// The power is cut: what was not synced is gone, or torn.
     CutPower(String, Rest),
 }
@@ -44,6 +48,8 @@ pub(crate) enum Kind {
     CutCommits,
     FailSyncs,
     FillDisk,
+    FailPostgresSyncs,
+    FillPostgresDisk,
     CutPower,
 }
 
@@ -66,6 +72,8 @@ pub(crate) const POSTGRES: &[Kind] = &[
     Kind::Pause,
     Kind::KillPostgres,
     Kind::CutCommits,
+    Kind::FailPostgresSyncs,
+    Kind::FillPostgresDisk,
 ];
 
 /// A cycle's faults.
@@ -123,6 +131,8 @@ fn of(kind: Kind, name: String, seed: &Seed) -> Fault {
         }
         Kind::FailSyncs => Fault::FailSyncs(name, 3 + seed.below("nth", 30)),
         Kind::FillDisk => Fault::FillDisk(name, span()),
+        Kind::FailPostgresSyncs => Fault::FailPostgresSyncs(5 + seed.below("nth", 20), span()),
+        Kind::FillPostgresDisk => Fault::FillPostgresDisk(span()),
         Kind::CutPower => Fault::CutPower(name, if even("rest") { Rest::Gone } else { Rest::Torn }),
     }
 }
@@ -139,7 +149,7 @@ impl Fault {
     /// The process it is done to; `None` for Postgres.
     pub(crate) fn name(&self) -> Option<&String> {
         match self {
-            Self::KillPostgres => None,
+            Self::KillPostgres | Self::FailPostgresSyncs(..) | Self::FillPostgresDisk(_) => None,
             Self::Kill(name)
             | Self::Pause(name, _)
             | Self::Disconnect(name, _)
@@ -162,6 +172,11 @@ impl fmt::Display for Fault {
             Self::CutCommits(name, Cut::After, n) => write!(f, "{name} cut off after {n} commits"),
             Self::FailSyncs(name, n) => write!(f, "fsync of {name} fails from the {n}th on, power cut"),
             Self::FillDisk(name, span) => write!(f, "disk of {name} full for {} ms", span.as_millis()),
+            Self::FailPostgresSyncs(n, span) => {
+                let millis = span.as_millis();
+                write!(f, "fdatasync of postgres fails from the {n}th on, for {millis} ms")
+            }
+            Self::FillPostgresDisk(span) => write!(f, "disk of postgres full for {} ms", span.as_millis()),
             Self::CutPower(name, Rest::Gone) => write!(f, "power cut of {name}, unsynced gone"),
             Self::CutPower(name, Rest::Torn) => write!(f, "power cut of {name}, unsynced torn"),
         }
@@ -201,6 +216,20 @@ mod tests {
             assert!(has(|f| matches!(f, Fault::Kill(_))) && has(|f| matches!(f, Fault::Pause(..))));
             assert!(has(|f| matches!(f, Fault::FailSyncs(..))) && has(|f| matches!(f, Fault::FillDisk(..))));
             assert!(has(|f| matches!(f, Fault::CutPower(..))));
+        }
+    }
+
+    #[test]
+    fn every_round_on_postgres_breaks_its_disk_too() {
+        let names = ["a", "b"].map(str::to_owned);
+        let seed = Seed::from_bytes([5; 32]);
+        for round in 0..4 {
+            let at = |n: usize| draw(&seed, round * POSTGRES.len() + n, POSTGRES, &names).first;
+            let faults: Vec<_> = (0..POSTGRES.len()).map(at).collect();
+            let has = |is: fn(&Fault) -> bool| faults.iter().any(is);
+            assert!(
+                has(|f| matches!(f, Fault::FailPostgresSyncs(..))) && has(|f| matches!(f, Fault::FillPostgresDisk(_)))
+            );
         }
     }
 

@@ -1,20 +1,24 @@
 //! How a fault is done to a world, and undone.
 
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sammati_kernel::Seed;
-use sammati_testkit::Line;
+use sammati_testkit::{Line, Postgres};
 use sammati_tests::power::{self, Power, Syncs};
 use sammati_tests::story::Failure;
 use tokio::time::sleep;
 
-use crate::disk::SmallDisk;
+use crate::disk::{ROOM, SmallDisk};
 use crate::plan::{Fault, Rest};
 use crate::world::{Databases, World};
 
-/// How long a service may take to notice that its disk takes nothing any more.
-const NOTICING: Duration = Duration::from_secs(5);
+/// How long somebody may take to notice that his disk takes nothing any more.
+const NOTICING: Duration = Duration::from_secs(10);
+
+/// What is left free for the load of Postgres: two more segments of its log, or nearly.
+const POSTGRES_ROOM: u64 = 30 << 20;
 
 /// What a fault needs before the load begins.
 #[derive(Default)]
@@ -38,9 +42,25 @@ impl World {
                     server.pause_writers();
                 }
             }
+            Fault::FailPostgresSyncs(n, _) => {
+                let record = self.folder().join("postgres.strace");
+                self.server(|server| {
+                    server.kill();
+                    server.restart_by(failing_syncs(*n, &record));
+                    Ok(())
+                })?;
+            }
+            Fault::FillPostgresDisk(_) => {
+                armed.disk = self.server(|server| {
+                    server.kill();
+                    let disk = SmallDisk::under(Path::new(&server.data()), POSTGRES_ROOM);
+                    server.restart();
+                    disk.map(Some)
+                })?;
+            }
             Fault::FillDisk(name, _) => {
                 self.processes.stop_one(name).await?;
-                armed.disk = Some(SmallDisk::under(&self.data(name))?);
+                armed.disk = Some(SmallDisk::under(&self.data(name), ROOM)?);
                 self.processes.launch(name).await?;
             }
             _ => {}
@@ -75,9 +95,10 @@ impl World {
         match fault {
             Fault::Kill(name) => self.processes.kill(name).await?,
             Fault::KillPostgres => {
-                if let Databases::Postgres { server, .. } = &mut self.databases {
-                    tokio::task::block_in_place(|| server.kill());
-                }
+                self.server(|server| {
+                    server.kill();
+                    Ok(())
+                })?;
             }
             Fault::Pause(name, _) => self.processes.signal(name, Signal::SIGSTOP)?,
             Fault::Disconnect(name, _) => self.line(name)?.cut_all(),
@@ -100,7 +121,13 @@ impl World {
                     self.processes.kill(name).await?;
                 }
             }
+            // It ends all its sessions then, and begins anew by itself.
+            Fault::FailPostgresSyncs(..) => self.until_postgres_says("PANIC").await?,
             Fault::FillDisk(..) => armed.disk.as_ref().ok_or("no small disk")?.fill()?,
+            Fault::FillPostgresDisk(_) => {
+                armed.disk.as_ref().ok_or("no small disk")?.fill()?;
+                self.until_postgres_says("No space left on device").await?;
+            }
             Fault::CutPower(name, _) => self.processes.kill(name).await?,
         }
         Ok(())
@@ -111,9 +138,10 @@ impl World {
         match fault {
             Fault::Kill(name) => self.processes.launch(name).await?,
             Fault::KillPostgres => {
-                if let Databases::Postgres { server, .. } = &mut self.databases {
-                    tokio::task::block_in_place(|| server.restart());
-                }
+                self.server(|server| {
+                    server.restart();
+                    Ok(())
+                })?;
             }
             Fault::Pause(name, span) => {
                 sleep(*span).await;
@@ -124,6 +152,27 @@ impl World {
                 self.line(name)?.mend();
             }
             Fault::CutCommits(..) => {}
+            Fault::FailPostgresSyncs(_, span) => {
+                sleep(*span).await;
+                self.server(|server| {
+                    server.kill();
+                    server.restart();
+                    Ok(())
+                })?;
+            }
+            Fault::FillPostgresDisk(span) => {
+                let disk = armed.disk.ok_or("no small disk")?;
+                sleep(*span).await;
+                disk.free()?;
+                // It may take writes again, or have given up.
+                sleep(Duration::from_millis(300)).await;
+                self.server(|server| {
+                    server.kill();
+                    disk.end()?;
+                    server.restart();
+                    Ok(())
+                })?;
+            }
             Fault::FailSyncs(name, _) | Fault::CutPower(name, _) => {
                 let (power, tracer) = armed.power.ok_or("no record")?;
                 power::gone(tracer).await?;
@@ -152,10 +201,49 @@ impl World {
         Ok(())
     }
 
+    /// Waits until Postgres has noticed what is wrong.
+    async fn until_postgres_says(&mut self, text: &str) -> Result<(), Failure> {
+        for _ in 0..NOTICING.as_millis() / 50 {
+            if self.server(|server| Ok(server.log().contains(text)))? {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        Err(format!("Postgres says nothing of {text:?} under load").into())
+    }
+
+    /// Does something to Postgres.
+    fn server<T>(&mut self, work: impl FnOnce(&mut Postgres) -> Result<T, Failure>) -> Result<T, Failure> {
+        match &mut self.databases {
+            Databases::Postgres { server, .. } => tokio::task::block_in_place(|| work(server)),
+            Databases::Sqlite => Err("there is no Postgres".into()),
+        }
+    }
+
     fn line(&self, name: &str) -> Result<&Line, Failure> {
         match &self.databases {
             Databases::Postgres { lines, .. } => lines.get(name).ok_or_else(|| "no such line".into()),
             Databases::Sqlite => Err("SQLite has no network".into()),
         }
     }
+}
+
+/// Runs a server under strace: in each of its processes the syncs of its log fail, from the `n`th on.
+fn failing_syncs(n: u64, record: &Path) -> Vec<String> {
+    let inject = format!("inject=fdatasync:error=EIO:when={n}+");
+    let mut strace = [
+        "strace",
+        "-D",
+        "-f",
+        "--seccomp-bpf",
+        "-e",
+        "trace=fdatasync",
+        "-e",
+        &inject,
+        "-o",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    strace.push(record.display().to_string());
+    strace
 }

@@ -40,7 +40,7 @@ pub(crate) enum Databases {
     Sqlite,
     /// On one server, each process over a line of its own.
     Postgres {
-        server: Postgres,
+        server: Box<Postgres>,
         lines: BTreeMap<String, Line>,
     },
 }
@@ -166,7 +166,10 @@ impl World {
             })?;
             lines.insert(name, line);
         }
-        self.databases = Databases::Postgres { server, lines };
+        self.databases = Databases::Postgres {
+            server: Box::new(server),
+            lines,
+        };
         Ok(())
     }
 

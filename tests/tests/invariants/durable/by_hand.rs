@@ -61,6 +61,8 @@ fn a_sync_that_does_not_cover_it_is_none() {
         &SYNCED.replace(r"\x2d\x77\x61\x6c", r"\x2d\x77\x61\x6d"),
         ANSWERED,
     ]);
+    // Another database's log.
+    is_bare(&[READ, WRITTEN, &SYNCED.replace(r"\x78", r"\x79"), ANSWERED]);
     is_bare(&[READ, &WRITTEN.replace(r"\x62", r"\x65"), SYNCED, ANSWERED]);
 }
 

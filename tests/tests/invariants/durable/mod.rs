@@ -3,6 +3,7 @@
 //! service itself, one request after another on a connection that is otherwise idle.
 
 mod by_hand;
+mod direct;
 mod trace;
 
 use std::path::Path;
@@ -76,7 +77,7 @@ async fn traced(setting: Setting, options: &[&str]) -> (Vec<Call>, u16, Vec<Aske
     }
     system.kill("consent").await.unwrap();
     let folder = system.addresses.folder.clone();
-    let service = launch(&folder, options).await;
+    let service = launch("consent", &folder, options).await;
     // Her connection is made, and what HTTP/2 has to say at its beginning is said.
     for name in &requests {
         let request = api::GetConsentRequestRequest { name: name.clone() };
@@ -84,13 +85,22 @@ async fn traced(setting: Setting, options: &[&str]) -> (Vec<Call>, u16, Vec<Aske
         until_answered(get).await.unwrap();
     }
     let mut asked = Vec::new();
-    for name in requests {
-        asked.push(deny(&story, &person, name).await);
+    for name in &requests {
+        asked.push(deny(&story, &person, name.clone()).await);
     }
-    let port = system.addresses.consent.rsplit(':').next().unwrap().parse().unwrap();
+    // The connection is asked for something more once strace has written down what it answered last.
+    let request = api::GetConsentRequestRequest {
+        name: requests.remove(0),
+    };
+    client(&person).get_consent_request(request).await.unwrap();
+    let port = port(&system.addresses.consent);
     let calls = parse(&stop(service, &folder).await);
     system.stop().await;
     (calls, port, asked)
+}
+
+fn port(url: &str) -> u16 {
+    url.rsplit(':').next().unwrap().parse().unwrap()
 }
 
 fn client(person: &Person) -> ConsentRequestServiceClient<sammati_tests::caller::Wire> {
@@ -111,26 +121,27 @@ async fn deny(story: &Story, person: &Person, name: String) -> Asked {
 }
 
 /// Starts the service and waits until it is ready; the child is the service itself.
-async fn launch(folder: &Path, options: &[&str]) -> Child {
+async fn launch(service: &str, folder: &Path, options: &[&str]) -> Child {
+    let log = folder.join(format!("{service}-traced.log"));
     let mut child = Command::new("strace")
         .args(["-D", "-f", "-ttt", "-T", "-yy", "-xx", "-s", "1048576", "-e", CALLS])
         .args(options)
         .arg("-o")
         .arg(folder.join("trace"))
         .arg(program("sammati").unwrap())
-        .arg("consent")
+        .arg(service)
         .arg("--config")
-        .arg(folder.join("consent.toml"))
+        .arg(folder.join(format!("{service}.toml")))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(std::fs::File::create(folder.join("consent-traced.log")).unwrap())
+        .stderr(std::fs::File::create(&log).unwrap())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let ready = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await;
     let ready = ready.unwrap().unwrap().unwrap_or_default();
-    let log = std::fs::read_to_string(folder.join("consent-traced.log")).unwrap();
+    let log = std::fs::read_to_string(&log).unwrap();
     assert!(ready.starts_with("ready:"), "{ready} {log}");
     child
 }

@@ -118,7 +118,7 @@ fn synced(calls: &[&Call], id: &[u8]) -> Option<i64> {
         .filter(log)
         .filter(|call| call.name == "fdatasync" || call.name == "fsync");
     syncs
-        .filter(|sync| sync.start >= written.end)
+        .filter(|sync| sync.file == written.file && sync.start >= written.end)
         .map(|sync| sync.end)
         .min()
 }
