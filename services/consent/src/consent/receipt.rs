@@ -2,14 +2,15 @@
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::consent::v1::consent::Origin;
-use sammati_kernel::{Caller, ConsentId, Key, Micros, Refusal, Slot};
+use sammati_kernel::{Caller, ConsentId, Key, Micros, Refusal, Slot, hex};
 use sammati_store::{Command, Keys, View};
 use serde_json::{Value, json};
 
 use super::{State, about};
-use crate::artefact::iso;
+use crate::artefact::issue::name;
+use crate::artefact::{Audience, iso};
 use crate::policy;
-use crate::rows::{self, ConsentRow};
+use crate::rows::{self, ArtefactRow, ConsentRow};
 use crate::vault::{Private, Vault, open};
 
 /// The `typ` of a receipt.
@@ -31,6 +32,8 @@ pub struct Given {
     pub row: ConsentRow,
     /// Its personal part.
     pub private: Private,
+    /// The signed copies of this version, those that are kept: their names, and SHA-256 of each.
+    pub artefacts: Vec<(String, Vec<u8>)>,
     /// The event that tells of the receipt.
     pub event_id: String,
     /// When.
@@ -53,6 +56,15 @@ impl Command for GiveReceipt {
         }
     }
 
+    fn then(&self, loaded: &View<'_>, keys: &mut Keys) {
+        let Some(row) = loaded.get::<ConsentRow>(self.consent.as_bytes()) else {
+            return;
+        };
+        for audience in Audience::ALL {
+            keys.row::<ArtefactRow>(ArtefactRow::key_of(&row.id, row.grant_version, audience.number()));
+        }
+    }
+
     fn decide(&self, view: &mut View<'_>) -> Result<Given, Refusal> {
         let row = policy::hers(&self.caller, view.get::<ConsentRow>(self.consent.as_bytes()))?;
         let key: Key = self.vault.key(view, &row.subject)?;
@@ -60,11 +72,23 @@ impl Command for GiveReceipt {
         let draft = about("consent.receipt_issued", Action::Read, &self.caller, &row)?;
         let told = draft.resource(&self.consent.name(), row.version).emit(view);
         Ok(Given {
+            artefacts: self.artefacts(view, &row),
             row,
             private,
             event_id: told.id.to_string(),
             at: view.now(),
         })
+    }
+}
+
+impl GiveReceipt {
+    fn artefacts(&self, view: &View<'_>, row: &ConsentRow) -> Vec<(String, Vec<u8>)> {
+        let kept = |audience: Audience| {
+            let key = ArtefactRow::key_of(&row.id, row.grant_version, audience.number());
+            let artefact = view.get::<ArtefactRow>(&key)?;
+            Some((name(self.consent, audience, row.grant_version), artefact.sha256))
+        };
+        Audience::ALL.into_iter().filter_map(kept).collect()
     }
 }
 
@@ -138,6 +162,7 @@ impl Given {
                 { "party_id": parties.manager, "party_name": parties.manager, "party_role": "consent manager" },
             ],
             "version": row.grant_version,
+            "artefacts": self.artefacts.iter().map(|(name, sha256)| json!({ "name": name, "sha256": hex(sha256) })).collect::<Vec<_>>(),
             "state": state.as_str(),
             "valid_until": iso(Micros(row.expire))?,
             "events": events,

@@ -10,8 +10,9 @@ use sammati_consent::rows::ArtefactRow;
 use sammati_kernel::jws::{self, PublicKey};
 use sammati_kernel::{Caller, ConsentId, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::artefacts::fetch;
 use crate::verbs::less;
 use crate::world::{DAY, World, by, everywhere, participant, reason};
 
@@ -145,6 +146,15 @@ fn a_receipt_is_the_record_of_the_consent_as_it_is_signed_and_in_the_log() {
         w.narrow(&she, &consent.name, less(consent.scope.as_ref().unwrap()))
             .await
             .unwrap();
+        let copy = |who: &'static str| {
+            let (w, consent) = (&w, &consent.name);
+            async move {
+                fetch(w, &participant(who), consent, Audience::Unspecified)
+                    .await
+                    .unwrap()
+            }
+        };
+        let copies = [copy("hospital").await, copy("clinic").await];
         w.revoke(&she, &[&consent.name]).await.unwrap();
         let given = receipt(&w, &she, &consent.name).await.unwrap();
         let keys = w
@@ -174,6 +184,9 @@ fn a_receipt_is_the_record_of_the_consent_as_it_is_signed_and_in_the_log() {
             .map(|e| e["event_type"].clone())
             .collect();
         assert_eq!(kinds, ["consent-given", "consent-narrowed", "consent-revoked"]);
+        // It names what the two hold, the copies of the version that stands.
+        let named = copies.map(|copy| json!({ "name": copy.name, "sha256": copy.sha256 }));
+        assert_eq!(record["artefacts"], json!(named));
         let events = w.events().await;
         let told = events.iter().find(|e| e.event_id == given.event_id).unwrap();
         assert_eq!(told.event_type, "consent.receipt_issued");
