@@ -72,21 +72,6 @@ pub(crate) async fn everywhere() -> Vec<Audit> {
     all
 }
 
-impl Audit {
-    /// A new one on a server of the test's own.
-    pub(crate) async fn on(server: &Postgres) -> Self {
-        let log_key = Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).unwrap();
-        let databases = ["log", "keys"].map(|name| Database::on(server, name)).into();
-        Self::start(
-            databases,
-            log_key.as_ref().to_vec(),
-            ManualClock::at(START),
-            Beside::default(),
-        )
-        .await
-    }
-}
-
 fn open_store(url: &str, clock: &ManualClock, migrations: fn() -> EmbeddedMigrations) -> Store {
     let location = Location::parse(url).unwrap();
     let options = Options {
@@ -112,6 +97,11 @@ impl Audit {
             .as_ref()
             .to_vec();
         Self::start(vec![log, keys], log_key, ManualClock::at(START), Beside::default()).await
+    }
+
+    /// A new one on a server of the test's own.
+    pub(crate) async fn on_server(server: &Postgres) -> Self {
+        Self::on(Database::on(server, "log"), Database::on(server, "keys")).await
     }
 
     async fn start(databases: Vec<Database>, log_key: Vec<u8>, clock: ManualClock, beside: Beside) -> Self {

@@ -46,7 +46,7 @@ async fn a3_a_destroyed_key_is_in_no_file_of_its_table_and_goes_with_the_log_of_
     let Some(server) = tokio::task::block_in_place(server) else {
         return;
     };
-    let audit = Audit::on(&server).await;
+    let audit = Audit::on_server(&server).await;
     let key = newest_key(&audit).await;
     let files = |folder: &str| tokio::task::block_in_place(|| server.bytes(folder));
     assert!(holds(&files("base"), &key) && holds(&files("pg_wal"), &key));
@@ -65,7 +65,7 @@ async fn a3_a_vacuum_alone_leaves_the_bytes_of_the_last_row_in_their_page() {
     let Some(server) = tokio::task::block_in_place(server) else {
         return;
     };
-    let audit = Audit::on(&server).await;
+    let audit = Audit::on_server(&server).await;
     let key = newest_key(&audit).await;
     let keys = audit.key_location();
     execute(
@@ -85,7 +85,7 @@ async fn a3_a_table_that_somebody_holds_is_written_anew_by_the_next_sweep() {
     let Some(server) = tokio::task::block_in_place(server) else {
         return;
     };
-    let audit = Audit::on(&server).await;
+    let audit = Audit::on_server(&server).await;
     let key = newest_key(&audit).await;
     let keys = audit.key_location();
     let (held, holding) = std::sync::mpsc::channel();

@@ -12,6 +12,7 @@ mod cohorts;
 mod deciding;
 mod discovering;
 mod emergencies;
+mod emergency_pairs;
 mod exporting;
 mod giving;
 mod graph;
