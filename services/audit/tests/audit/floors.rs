@@ -61,6 +61,37 @@ async fn a_consent_in_force_keeps_its_record_for_as_long_as_it_may_last() {
     }
 }
 
+/// An end comes years after what gave the consent, which was asked to be erased meanwhile and is under a key of its own by
+/// then. The law counts from the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn i14_the_record_of_a_consent_stays_for_seven_years_after_its_end_however_it_is_asked_for() {
+    for audit in everywhere().await {
+        let mut given = classed(1, Consent, &audit);
+        given.event_type = "consent.granted".to_owned();
+        audit.append(vec![given.clone()]).await.unwrap();
+        let booked = audit.erase(1, &[Consent]).await.unwrap();
+        assert_eq!(states(&booked), [(Consent, State::Booked)]);
+        audit.clock.advance(4 * YEAR);
+        let mut ended = classed(1, Consent, &audit);
+        ended.event_type = "consent.withdrawn".to_owned();
+        audit.append(vec![ended.clone()]).await.unwrap();
+        // Seven years after it was given.
+        audit.clock.advance(3 * YEAR + 30 * DAY);
+        assert_eq!(
+            states(&audit.erase(1, &[Consent]).await.unwrap()),
+            [(Consent, State::Booked)]
+        );
+        audit.log.sweep().await.unwrap();
+        assert_eq!(audit.state(&given).await.payload_state(), PayloadState::Readable);
+        // Seven years after its end.
+        audit.clock.advance(4 * YEAR);
+        audit.log.sweep().await.unwrap();
+        for event in [&given, &ended] {
+            assert_eq!(audit.state(event).await.payload_state(), PayloadState::Erased);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_legal_hold_keeps_what_is_due_until_it_is_lifted() {
     for audit in everywhere().await {

@@ -2,7 +2,7 @@
 
 use sammati_api::audit::v1 as audit;
 use sammati_api::types::v1 as types;
-use sammati_kernel::{AccountId, ConsentId, ParticipantId, SessionId};
+use sammati_kernel::{AccountId, ConsentId, ParticipantId, RepresentationId, SessionId};
 
 use super::{Judge, MAX_NAME, WITHHELD, is_hex, is_name, is_uuid_v7, is_word};
 
@@ -22,7 +22,7 @@ pub(super) fn check(payload: &mut audit::Payload, judge: &mut Judge<'_>) {
     check_actor(payload.actor.get_or_insert_default(), judge);
     if let Some(behalf) = &mut payload.on_behalf_of {
         judge.must(
-            behalf.representation.starts_with("representations/") && is_name(&behalf.representation),
+            RepresentationId::parse_name(&behalf.representation).is_some(),
             "payload.on_behalf_of.representation",
             &mut behalf.representation,
             "representations/{id}",

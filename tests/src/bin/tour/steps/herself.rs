@@ -37,12 +37,7 @@ impl Tour<'_> {
         self.done("she asks who saw her data, and who tried", &lines.join("; "), &command);
 
         self.begin();
-        let request = audit::ListSubjectEventsRequest {
-            page_size: 1000,
-            with_proofs: true,
-            ..Default::default()
-        };
-        let list = hers.list_subject_events(request).await?.into_inner();
+        let list = hers.list_subject_events(everything()).await?.into_inner();
         let (all, hole) = (self.folder.join("all.json"), self.folder.join("hole.json"));
         std::fs::write(&all, page(&list, None))?;
         std::fs::write(&hole, page(&list, Some(1)))?;
@@ -80,10 +75,10 @@ impl Tour<'_> {
             &shown,
         );
 
-        self.erasure(person, &all).await
+        self.erasure(person).await
     }
 
-    async fn erasure(&mut self, person: &Person, all: &Path) -> Result<(), Failure> {
+    async fn erasure(&mut self, person: &Person) -> Result<(), Failure> {
         self.begin();
         let request = audit::EraseSubjectRequest {
             request_id: self.story.rid(),
@@ -123,17 +118,30 @@ impl Tour<'_> {
 
         self.begin();
         let log = self.story.log().await?;
-        let verdict = verify(&log.vkey, all)?;
+        let mut hers = SubjectServiceClient::new(person.who.audit());
+        let list = hers.list_subject_events(everything()).await?.into_inner();
+        let after = self.folder.join("after.json");
+        std::fs::write(&after, page(&list, None))?;
+        let verdict = verify(&log.vkey, &after)?;
         if !verdict.status.success() {
-            return Err("the proofs from before do not verify any more".into());
+            return Err("her list does not verify any more, now that her erasure is booked".into());
         }
-        let shown = format!("sammati-verify subject --vkey '{}' {}", log.vkey, all.display());
+        let shown = format!("sammati-verify subject --vkey '{}' {}", log.vkey, after.display());
         self.done(
-            "the proofs from before hold",
+            "she asks again: her list is whole, and its proofs hold",
             &String::from_utf8_lossy(&verdict.stdout).trim(),
             &shown,
         );
         Ok(())
+    }
+}
+
+/// All of it, with proofs.
+fn everything() -> audit::ListSubjectEventsRequest {
+    audit::ListSubjectEventsRequest {
+        page_size: 1000,
+        with_proofs: true,
+        ..Default::default()
     }
 }
 
