@@ -222,7 +222,7 @@ fn number(class: RetentionClass) -> u8 {
     u8::try_from(i32::from(class)).unwrap_or_default()
 }
 
-fn class_of(key: &[u8]) -> RetentionClass {
+pub(crate) fn class_of(key: &[u8]) -> RetentionClass {
     let number = key.get(1).copied().unwrap_or_default();
     RetentionClass::try_from(i32::from(number)).unwrap_or_default()
 }

@@ -118,10 +118,9 @@ fn keys(fsck: &mut Fsck<'_>, partition: i64, head: &LogRow) -> Result<Vec<Verifi
     Ok(keys)
 }
 
-/// Whether the sealed payload is the one that the leaf commits to. An erased one is gone with all that it named.
-fn is_own(row: &LeafRow, header: &Leaf) -> bool {
-    let erased = row.payload.is_empty() && row.names.is_empty();
-    erased || digest(&SHA256, &row.payload).as_ref() == header.payload_hash
+/// Whether a payload is gone with all that it named.
+fn is_emptied(row: &LeafRow) -> bool {
+    row.payload.is_empty() && row.names.is_empty()
 }
 
 impl Made {
@@ -142,7 +141,9 @@ impl Made {
         match Leaf::decode(row.leaf.as_slice()) {
             Err(_) => fsck.disagree(at, &place, "its header cannot be read"),
             Ok(header) => {
-                if !is_own(row, &header) {
+                if is_emptied(row) {
+                    self.told.emptied(index, &header);
+                } else if digest(&SHA256, &row.payload).as_ref() != header.payload_hash {
                     fsck.disagree(at, &place, "its payload is not the one that the leaf commits to");
                 }
                 self.told.leaf(index, &header);

@@ -5,12 +5,14 @@
 use std::collections::BTreeMap;
 
 use sammati_api::audit::v1::Leaf;
+use sammati_api::types::v1::RetentionClass;
 use sammati_log::cosignature::{Witness, split_note};
 use sammati_server::event::micros;
 use sammati_store::verbs::Fsck;
 use sammati_store::{Error, Record};
 
-use crate::erase::{is_of_subject, tag_of};
+use crate::erase::{class_of, is_of_subject, tag_of};
+use crate::keyring;
 use crate::log::SERVICE;
 use crate::rows::{CheckpointRow, CosignatureRow, Done, ErasureRow, HoldRow};
 use crate::succession::SuccessionRow;
@@ -20,6 +22,9 @@ use crate::succession::SuccessionRow;
 pub(super) struct Told {
     /// The leaves that record the end of a key.
     ended: BTreeMap<u64, End>,
+    /// Of each class of a subject of which payloads are gone: the newest generation of its key that they were under, and the
+    /// leaf.
+    emptied: BTreeMap<(RetentionClass, Vec<u8>), (i64, u64)>,
     /// Of each subject, or of everybody: how many holds were set, and how many of them lifted.
     holds: BTreeMap<Vec<u8>, (u64, u64)>,
     /// The leaf that records the end of the log.
@@ -57,6 +62,14 @@ impl Told {
         }
     }
 
+    /// Takes in that the payload of a leaf is gone.
+    pub(super) fn emptied(&mut self, index: u64, header: &Leaf) {
+        let class = RetentionClass::try_from(header.class).unwrap_or_default();
+        let of = (keyring::generation(header), index);
+        let newest = self.emptied.entry((class, header.subject_tag.clone())).or_insert(of);
+        *newest = of.max(*newest);
+    }
+
     /// Compares what the rows say.
     pub(super) fn end(mut self, fsck: &mut Fsck<'_>, partition: i64) -> Result<(), Error> {
         each::<ErasureRow>(fsck, partition, |fsck, row| {
@@ -66,14 +79,30 @@ impl Told {
                     fsck.disagree(Some(partition), place(&row), what);
                 }
             }
+            self.went_with(&row);
             Ok(())
         })?;
+        for (_, index) in self.emptied.values() {
+            let what = "its payload is gone, and no row says that its key ended";
+            fsck.disagree(Some(partition), format!("leaf {index}"), what);
+        }
         for index in self.ended.keys() {
             let what = "records the end of a key that no row knows of";
             fsck.disagree(Some(partition), format!("leaf {index}"), what);
         }
         self.holds(fsck, partition)?;
         self.seal(fsck, partition)
+    }
+
+    /// What is gone with a key that ended, or is ending.
+    fn went_with(&mut self, row: &ErasureRow) {
+        let running = row.running.iter().map(|running| running.generation);
+        let through = row.done.iter().map(|done| done.generation).chain(running).max();
+        let of = (class_of(&row.key), tag_of(&row.key).to_vec());
+        let newest = self.emptied.get(&of).filter(|_| is_of_subject(&row.key));
+        if newest.is_some_and(|(generation, _)| through.is_some_and(|through| *generation <= through)) {
+            self.emptied.remove(&of);
+        }
     }
 
     fn holds(&self, fsck: &mut Fsck<'_>, partition: i64) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use diesel::connection::SimpleConnection;
 use sammati_audit::fsck;
 use sammati_audit::rows::{
-    CosignatureRow, Done, ErasureRow, HoldRow, KEY_MIGRATIONS, MIGRATIONS, SLOT, key_tables, log_tables,
+    CosignatureRow, Done, ErasureRow, HoldRow, KEY_MIGRATIONS, LeafRow, MIGRATIONS, SLOT, key_tables, log_tables,
 };
 use sammati_kernel::{Refusal, Slot};
 use sammati_log::cosignature::Witness;
@@ -164,6 +164,23 @@ async fn a2_fsck_finds_a_row_that_the_log_contradicts() {
     for audit in everywhere().await {
         let (audit, witness) = eventful(audit).await;
         let key = [witness.key()];
+        // Nobody was erased who is only emptied.
+        let mut kept = all::<LeafRow>(&audit)
+            .await
+            .into_iter()
+            .filter(|leaf| !leaf.payload.is_empty());
+        let kept = kept.next().unwrap();
+        let mut emptied = kept.clone();
+        (emptied.payload, emptied.names) = (Vec::new(), Vec::new());
+        audit.store.apply(Put(emptied)).await.unwrap();
+        let location = audit.location();
+        let found = std::thread::spawn(move || check(&location).join("\n")).join().unwrap();
+        let gone = format!(
+            "leaf {}: its payload is gone, and no row says that its key ended",
+            kept.index
+        );
+        assert!(found.contains(&gone), "{found}");
+        audit.store.apply(Put(kept)).await.unwrap();
         let signed = "it is not the witness's, of this checkpoint and at its time";
         contradicts::<CosignatureRow>(&audit, &key, |row| row.time += 1, signed).await;
         let ended = "does not record the end of the key that it says";
