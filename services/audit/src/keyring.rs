@@ -243,7 +243,7 @@ impl Keyring {
     }
 
     /// A key was destroyed, now or before this process began: Postgres may have it yet where rows no longer point.
-    pub(crate) fn has_remains(&self) {
+    pub(crate) fn leaves_remains(&self) {
         self.has_remains.store(true, Ordering::SeqCst);
     }
 
@@ -257,7 +257,7 @@ impl Keyring {
         }
         let rewritten = self.store.rewrite::<PayloadKeyRow>().await;
         if rewritten.is_err() {
-            self.has_remains();
+            self.leaves_remains();
         }
         rewritten
     }

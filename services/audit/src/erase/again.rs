@@ -90,7 +90,7 @@ impl Log {
             };
             again |= self.keyring.destroy(&row.key, gone).await?;
             // Whoever destroyed it may have ended before the last of it was gone.
-            self.keyring.has_remains();
+            self.keyring.leaves_remains();
         }
         // Else what is told from now on would be sealed under the key of what is booked, move its day, and go with it.
         if let Some(line) = row.line() {

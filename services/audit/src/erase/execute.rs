@@ -63,7 +63,7 @@ impl Log {
         };
         self.keyring.destroy(&row.key, gone).await?;
         // Also if it was destroyed before: whoever did it may not have come further.
-        self.keyring.has_remains();
+        self.keyring.leaves_remains();
         if is_of_subject(&row.key) {
             self.clear(&row.key, running.generation).await?;
         }

@@ -9,6 +9,7 @@ mod fixture;
 mod flipping;
 mod floors;
 mod fsck;
+mod http;
 mod keys;
 mod mirror;
 mod model;

@@ -15,7 +15,8 @@ use tlog_tiles::{Error, Hash, TileHashReader, TileReader, check_record, check_tr
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::fixture::{Audit, Got, everywhere, get, of, said, some_event};
+use crate::fixture::{Audit, everywhere, of, said, some_event};
+use crate::http::{Got, get};
 
 /// Serves the log; the token stops it.
 async fn serve(audit: &Audit) -> (SocketAddr, CancellationToken) {

@@ -27,7 +27,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::erasing::classed;
-use crate::fixture::{Audit, Feed, account, append, everywhere, get, of, operator, said, service, some_event};
+use crate::fixture::{Audit, Feed, account, append, everywhere, of, operator, said, service, some_event};
+use crate::http::get;
 use crate::serving::{CONFIG, Did, SOURCE, channel_to, lay_out, write_log_key};
 use crate::succession::{empty, listed, parts, relay, seal, start};
 

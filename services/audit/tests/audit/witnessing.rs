@@ -20,7 +20,8 @@ use sammati_testkit::databases::Database;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::fixture::{Audit, everywhere, get, of, post, said, some_event};
+use crate::fixture::{Audit, everywhere, of, said, some_event};
+use crate::http::{get, post};
 use crate::parts::{Taken, take, unpack, whole};
 
 /// A witness in this process.
