@@ -22,6 +22,7 @@ use sammati_kernel::{
 use sammati_log::checkpoint::Verifier;
 use sammati_server::error::refusal_of;
 use sammati_server::event::timestamp;
+use sammati_server::event::vocabulary::class_of;
 use sammati_store::{EmbeddedMigrations, Location, Options, Store, chain, verbs};
 use sammati_testkit::Postgres;
 use sammati_testkit::databases::{Database, databases};
@@ -485,6 +486,30 @@ pub(crate) fn granted(subject: AccountId, consent: &str) -> audit::Event {
         payload: Some(payload),
         ..audit::Event::default()
     }
+}
+
+/// The same of another type, kept as long as an event of that type is.
+pub(crate) fn of_type(mut event: audit::Event, kind: &str) -> audit::Event {
+    kind.clone_into(&mut event.event_type);
+    event.class = class_of(&event).unwrap().into();
+    event
+}
+
+/// The same of a type that is kept in this class.
+pub(crate) fn of_class(mut event: audit::Event, class: types::RetentionClass) -> audit::Event {
+    use types::RetentionClass::*;
+    let kind = match class {
+        Consent | Unspecified => "consent.requested",
+        Access => "access.denied",
+        General => "identity.viewed",
+        Admin => "identity.representation_proposed",
+        AadhaarAuth => {
+            let actor = event.payload.as_mut().and_then(|payload| payload.actor.as_mut());
+            actor.unwrap().factors = vec!["AADHAAR_OTP".to_owned()];
+            "identity.authn_succeeded"
+        }
+    };
+    of_type(event, kind)
 }
 
 /// Some event about somebody.
