@@ -330,11 +330,13 @@ fn fsck(databases: Vec<Database>, file: Option<&Path>) -> ExitCode {
                     events,
                     rows,
                     unchecked,
+                    indexes,
                     disagreements,
                 } = summary;
                 say(format_args!(
                     "{name}: {partitions} partitions, {events} events, {rows} rows, {disagreements} disagreements"
                 ));
+                tell_indexes(name, indexes);
                 if unchecked > 0 {
                     say(format_args!(
                         "{name}: {unchecked} of the rows were written by a release without check values; of these a change is \
@@ -352,6 +354,21 @@ fn fsck(databases: Vec<Database>, file: Option<&Path>) -> ExitCode {
         say("Stop the service, keep the database as it is and a copy of it, and find out what changed it.");
     }
     ExitCode::from(u8::from(disagreements > 0))
+}
+
+/// Says whether the indexes of a database are among what was checked.
+fn tell_indexes(name: &str, indexes: verbs::Indexes) {
+    match indexes {
+        verbs::Indexes::Compared => {}
+        verbs::Indexes::InPart(skipped) => say(format_args!(
+            "{name}: {skipped} of its indexes were NOT checked: it would have taken too long. Run \
+             pg_amcheck --heapallindexed on its database"
+        )),
+        verbs::Indexes::Not => say(format_args!(
+            "{name}: its indexes were NOT checked: as a superuser, in its database, CREATE EXTENSION amcheck and GRANT EXECUTE \
+             ON FUNCTION bt_index_check(regclass, boolean) to the role of the service; or run pg_amcheck --heapallindexed"
+        )),
+    }
 }
 
 /// A line for people; nobody may be reading.

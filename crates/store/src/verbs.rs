@@ -15,7 +15,7 @@ mod room;
 use diesel_migrations::EmbeddedMigrations;
 
 pub use backup::backup;
-pub use fsck::{Disagreement, Fsck, Keyed, Known, More, Summary, fsck};
+pub use fsck::{Disagreement, Fsck, Indexes, Keyed, Known, More, Summary, fsck};
 pub use look::{Health, Remark, look};
 pub use primary::{Needs, primary};
 pub use read::{Looking, read};

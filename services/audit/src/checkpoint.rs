@@ -1,4 +1,8 @@
 //! Signing: only what is committed, only after it was proved to continue what was signed before, and one root per size.
+//!
+//! What is proved is that the stored hashes make the root of the head, and continue the tree that was signed last. That the
+//! leaves' rows still make these hashes is not: they were hashed when they were appended, moments before, and to read each again
+//! would double what an append costs. Whoever serves a leaf compares it, and fsck and `archive` all of them.
 
 use sammati_kernel::{Reason, Refusal, Slot};
 use sammati_log::checkpoint::{self, Checkpoint};
@@ -124,6 +128,7 @@ impl Log {
 struct Growth {
     log: LogRow,
     last: Option<CheckpointRow>,
+    /// Made of stored hashes: the consistency proof, or before the first signature of leaves the root alone.
     path: Result<Vec<Hash32>, Error>,
 }
 
@@ -148,26 +153,43 @@ impl Growth {
             Ok(tree) => tree,
             Err(error) => return Ok(Err(error)),
         };
-        let plan = match Plan::consistency(log.signed.unwrap_or(0), tree.size()) {
+        let plan = match before(log) {
+            None => Plan::root(tree.size()),
+            Some(signed) => Plan::consistency(signed, tree.size()),
+        };
+        let plan = match plan {
             Ok(plan) => plan,
             Err(error) => return Ok(Err(error)),
         };
         Ok(tree.load(r, &plan.needs())?.and_then(|tiles| plan.build(&tiles)))
     }
 
-    /// The size and root that may be signed: proved to continue what was signed last.
+    /// The size and root that may be signed: proved to be of the stored hashes, and to continue what was signed last.
     fn prove(&self) -> Result<(u64, Hash32), Error> {
         let tree = Tree::of(&self.log)?;
         let path = self.path.clone()?;
-        if let Some(signed) = self.log.signed {
-            let lost = || Error::Damaged {
-                why: format!("the checkpoint of {signed} leaves is gone"),
-            };
-            let before = Hash32::from_slice(&self.last.as_ref().ok_or_else(lost)?.root)?;
-            verify_consistency(signed, tree.size(), before, tree.root(), &path)?;
+        let (size, root) = (tree.size(), tree.root());
+        let damaged = |why| Error::Damaged { why };
+        match before(&self.log) {
+            None if path == [root] => {}
+            None => {
+                return Err(damaged(format!(
+                    "the root of {size} leaves in the head is not that of the stored hashes"
+                )));
+            }
+            Some(signed) => {
+                let lost = || damaged(format!("the checkpoint of {signed} leaves is gone"));
+                let before = Hash32::from_slice(&self.last.as_ref().ok_or_else(lost)?.root)?;
+                verify_consistency(signed, size, before, root, &path)?;
+            }
         }
-        Ok((tree.size(), tree.root()))
+        Ok((size, root))
     }
+}
+
+/// The largest tree that was signed, if it had leaves: any tree continues the empty one.
+fn before(log: &LogRow) -> Option<u64> {
+    log.signed.filter(|signed| *signed > 0)
 }
 
 /// Puts a checkpoint beside the head. It leaves the process only after this was committed.

@@ -203,9 +203,14 @@ impl Log {
 
 /// Who asks and on what ground, without what must never be kept.
 pub(crate) fn grounds(caller: &Caller, basis: &str) -> (Option<audit::Actor>, String) {
-    let mut draft = Draft::new("", event::Action::Unspecified, RetentionClass::Admin, caller);
+    let mut draft = Draft::new(
+        "audit.erasure_executed",
+        event::Action::Delete,
+        RetentionClass::Admin,
+        caller,
+    );
     basis.clone_into(&mut draft.payload().legal_basis);
-    draft.withhold();
+    draft.finish();
     let payload = draft.payload();
     (payload.actor.take(), std::mem::take(&mut payload.legal_basis))
 }

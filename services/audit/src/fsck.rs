@@ -1,9 +1,11 @@
 //! Is the log what it signed? Leaf hashes, tree, tiles, checkpoints, subjects and sources, made again from the leaves; and
-//! whether sealed payloads are those that the leaves commit to, notes and cosignatures verify, and rows say what the log tells.
+//! whether each event has one leaf, sealed payloads are those that the leaves commit to, notes and cosignatures verify, and
+//! rows say what the log tells.
 //!
 //! Not made again is what a key makes: the names that a leaf is found by, and the digest of what was sent. Of these, as of
 //! all rows, the check value tells whether they are as they were written.
 
+mod repeats;
 mod told;
 
 use sammati_kernel::hex;
@@ -90,6 +92,7 @@ fn leaves(fsck: &mut Fsck<'_>, partition: i64) -> Result<(), Error> {
         let page = fsck.page::<LeafRow>(partition, &after)?;
         let Some((last, _)) = page.last() else { break };
         after.clone_from(last);
+        repeats::events(fsck, partition, &page)?;
         for (key, row) in &page {
             // One that cannot be read was told; without it no tree can be made.
             let Some(row) = row else { return Ok(()) };

@@ -73,7 +73,7 @@ impl Log {
         let name = HoldId::from_slice(&row.id).map(|id| id.name()).unwrap_or_default();
         let mut draft = Draft::new(what, event::Action::Update, RetentionClass::Admin, caller).resource(&name, 0);
         basis.clone_into(&mut draft.payload().legal_basis);
-        draft.withhold();
+        draft.finish();
         let mut event = draft.event;
         event.event_id = seed.id::<Own>("hold", now, SLOT).to_string();
         event.occurred_time = Some(timestamp(now));

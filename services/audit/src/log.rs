@@ -381,7 +381,7 @@ impl Log {
 
     /// An event of the log's own.
     fn own_event(&self, mut draft: Draft) -> Result<Received, Refusal> {
-        draft.withhold();
+        draft.finish();
         let now = self.store.clock().now();
         let seed = Seed::draw().map_err(|_| Reason::Internal)?;
         let mut event = draft.event;

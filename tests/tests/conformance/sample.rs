@@ -264,7 +264,7 @@ fn special(name: &str) -> Option<&'static str> {
         "AcknowledgeProfileShareRequest.token_number" => "17",
         "CreateTransferRequest.push_uri" => "https://clinic.example/push",
         "KeyMaterial.content" => KEY_MATERIAL,
-        "Event.event_type" => "identity.viewed",
+        "Event.event_type" => "consent.granted",
         "Actor.id" => "services/identity",
         "SourceRange.service" => "identity",
         "Registration.registry" => "HFR",

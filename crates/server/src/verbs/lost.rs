@@ -12,7 +12,8 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tonic::transport::Channel;
 
-use super::recover::{EPOCH_OPENED, failed};
+use super::recover::failed;
+use crate::event::vocabulary::EPOCH_OPENED;
 
 /// How many partitions are asked about in one call.
 const AT_ONCE: usize = 64;

@@ -19,12 +19,10 @@ use super::lost::{self, Found};
 use super::{Database, How, say};
 use crate::config::{Config, ConfigError};
 use crate::credentials::Credentials;
+use crate::event::vocabulary::EPOCH_OPENED;
 use crate::event::{Draft, system, timestamp};
 use crate::run::Service;
 use crate::tls::Peers;
-
-/// The type of the event that records a cut.
-pub(crate) const EPOCH_OPENED: &str = "admin.epoch_opened";
 
 /// Epochs are numbered by seconds since 2020: two restores of one backup never open the same one, though the database
 /// forgot the first and the log never heard of it.
@@ -127,7 +125,7 @@ fn record(service: &str, cut: &Cut, by: &str) -> Vec<u8> {
         chain: cut.at.chain.clone(),
         operator: by.to_owned(),
     });
-    draft.withhold();
+    draft.finish();
     let mut event = draft.event;
     event.event_id = uuid::Uuid::from_bytes(cut.event_id).to_string();
     event.occurred_time = Some(timestamp(cut.time));

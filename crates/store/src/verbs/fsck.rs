@@ -10,6 +10,7 @@ use diesel_migrations::EmbeddedMigrations;
 
 use crate::check::{self, Checked};
 use crate::claim::ClaimRow;
+pub use crate::damage::Indexes;
 use crate::error::Error;
 use crate::request::{self, RequestRow};
 use crate::schema::Schema;
@@ -75,6 +76,8 @@ pub struct Summary {
     pub rows: u64,
     /// Those of them without a check value: older code wrote them.
     pub unchecked: u64,
+    /// Whether the indexes were compared with their tables.
+    pub indexes: Indexes,
     /// What was told.
     pub disagreements: u64,
 }
@@ -118,7 +121,19 @@ pub fn fsck(
     }
     Schema::read(&mut conn, migrations)?.expect_current()?;
     let partitions = crate::setup::partitions_of(&mut conn)?;
-    let mut summary = Summary::default();
+    let (indexes, damage) = damage::indexes(&mut conn)?;
+    let mut summary = Summary {
+        indexes,
+        disagreements: damage.len() as u64,
+        ..Summary::default()
+    };
+    for (name, what) in damage {
+        tell(&Disagreement {
+            partition: None,
+            place: format!("index {name}"),
+            what,
+        });
+    }
     for partition in partitions.all() {
         summary = sql::in_snapshot(&mut conn, |conn| {
             let mut fsck = Fsck {
@@ -175,6 +190,23 @@ impl Fsck<'_> {
     pub fn get<R: Record>(&mut self, partition: i64, key: &[u8]) -> Result<Option<R>, Error> {
         let row = sql::load(self.conn, R::TABLE, &[(partition, key.to_vec())])?.pop();
         Ok(row.and_then(|raw| R::decode(raw.body.as_slice()).ok()))
+    }
+
+    /// The keys of the records of a partition that are looked up by one of these values of a column.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn found_by<R: Record>(
+        &mut self,
+        partition: i64,
+        column: &str,
+        values: impl IntoIterator<Item = Vec<u8>>,
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        let values: Vec<_> = values.into_iter().map(|value| (partition, value)).collect();
+        let mut statement = sql::by_column(R::TABLE, column, &values);
+        statement.head = "SELECT t.partition,t.id FROM ".to_owned();
+        let keys = sql::written(self.conn, &[statement])?.into_iter().flatten();
+        Ok(keys.map(|(_, key)| key).collect())
     }
 
     fn partition(&mut self, partition: i64, known: &[Known]) -> Result<(), Error> {

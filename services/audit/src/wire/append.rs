@@ -313,7 +313,7 @@ mod tests {
             event_type: "access.denied".to_owned(),
             action: 1,
             outcome: 1,
-            class: 1,
+            class: 2,
             occurred_time: Some(prost_types::Timestamp::default()),
             payload: Some(payload),
             ..audit::Event::default()

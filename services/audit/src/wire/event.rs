@@ -7,6 +7,7 @@ use std::fmt::Display;
 use sammati_api::audit::v1::{self as audit, event};
 use sammati_api::types::v1 as types;
 use sammati_kernel::{TransactionId, TransferId, Violations};
+use sammati_server::event::vocabulary::{self, EPOCH_OPENED};
 use sammati_server::event::{WITHHELD, micros};
 use uuid::Uuid;
 
@@ -117,10 +118,24 @@ pub(super) fn check(event: &mut audit::Event, judge: &mut Judge<'_>) {
         &mut event.occurred_time,
         "required: when it happened, in the years 1 to 9999",
     );
+    check_words(event, judge);
     check_links(event, judge);
     judge.mend(event.payload.is_some(), "payload", "required", || {});
     if let Some(payload) = &mut event.payload {
         payload::check(payload, judge);
+    }
+}
+
+/// Whether there is such an event, and it is kept as long as it must be. A service that is newer than the log knows more words.
+fn check_words(event: &audit::Event, judge: &mut Judge<'_>) {
+    let Judge::Refuse(path, wrong) = judge else { return };
+    let fault = is_event_type(&event.event_type).then(|| vocabulary::fault_of_direct(event));
+    if let Some(fault) = fault.flatten() {
+        wrong.add(format!("{path}.{}", fault.field), fault.allowed);
+    }
+    let cut = event.payload.as_ref().and_then(|payload| payload.cut.as_ref());
+    if cut.is_some() && event.event_type != EPOCH_OPENED {
+        wrong.add(format!("{path}.payload.cut"), "only with admin.epoch_opened");
     }
 }
 

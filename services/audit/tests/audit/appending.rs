@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
+use sammati_api::types::v1::RetentionClass;
 use sammati_audit::log::Received;
 use sammati_audit::rows::{LeafRow, LogRow, SLOT};
 use sammati_kernel::{AadhaarNumber, Micros, Reason};
@@ -198,6 +199,24 @@ async fn s1_forbidden_fields_are_named_and_refused() {
                 .iter()
                 .all(|v| !v.description.contains(number.expose()))
         );
+        assert_eq!(leaves(&audit).await.len(), 0);
+    }
+}
+
+/// Who names an event as there is none, or would have it kept for another time, is told what there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_event_is_one_that_there_is_and_kept_as_long_as_it_must_be() {
+    for audit in everywhere().await {
+        let (mut unknown, mut short) = (some_event(1), some_event(1));
+        unknown.event_type = "consent.forgotten".to_owned();
+        short.class = RetentionClass::General.into();
+        let refused = audit.append(vec![unknown, some_event(1), short]).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::FieldInvalid);
+        let told: Vec<_> = refused.violations.iter().map(|v| v.field.as_ref()).collect();
+        assert_eq!(told, ["direct.events[0].event_type", "direct.events[2].class"]);
+        let allowed: Vec<_> = refused.violations.iter().map(|v| v.description.as_ref()).collect();
+        assert!(allowed[0].contains("granted, modified, "), "{allowed:?}");
+        assert_eq!(allowed[1], "RETENTION_CLASS_CONSENT for consent.granted");
         assert_eq!(leaves(&audit).await.len(), 0);
     }
 }

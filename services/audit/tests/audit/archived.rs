@@ -9,7 +9,7 @@ use sammati_api::audit::v1::{self as audit, ExportFormat, get_event_request};
 use sammati_api::types::v1::RetentionClass;
 use sammati_kernel::{Caller, Reason, Refusal};
 
-use crate::fixture::{Audit, Feed, account, everywhere, of, operator, person, said, service, some_event};
+use crate::fixture::{Audit, Feed, account, everywhere, of, of_class, operator, person, said, service, some_event};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// From 22 November 2026 to the same day of 2028, which has a 29 February.
@@ -17,10 +17,7 @@ const TWO_YEARS: Duration = Duration::from_secs(731 * 24 * 3600);
 
 /// That a person was found to be who she is, by Aadhaar.
 fn proved() -> audit::Event {
-    let mut event = some_event(1);
-    event.event_type = "identity.authn_succeeded".to_owned();
-    event.class = RetentionClass::AadhaarAuth.into();
-    event
+    of_class(some_event(1), RetentionClass::AadhaarAuth)
 }
 
 async fn read(audit: &Audit, caller: &Caller, event: &audit::Event, basis: &str) -> Result<audit::LogEvent, Refusal> {

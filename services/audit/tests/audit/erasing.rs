@@ -18,7 +18,9 @@ use sammati_log::hash::leaf_hash;
 use sammati_server::event::timestamp;
 use sammati_store::{Location, on_conn};
 
-use crate::fixture::{Audit, account, event_id, everywhere, granted, of, operator, person, said, service};
+use crate::fixture::{
+    Audit, account, event_id, everywhere, granted, of, of_class, of_type, operator, person, said, service,
+};
 use crate::fsck::check;
 use crate::reading::all;
 use crate::subject::{judged, whole};
@@ -54,9 +56,7 @@ impl Audit {
 
 /// An event about `who` in a class, with the canary in the payload of subject 1.
 pub(crate) fn classed(who: u8, class: RetentionClass, audit: &Audit) -> audit::Event {
-    let mut event = granted(account(who), &crate::fixture::consent(who));
-    event.class = class.into();
-    event.event_type = "consent.requested".to_owned();
+    let mut event = of_class(granted(account(who), &crate::fixture::consent(who)), class);
     event.occurred_time = Some(timestamp(audit.clock.now()));
     if who == 1 {
         event.payload.as_mut().unwrap().legal_basis = CANARY.to_owned();
@@ -271,7 +271,7 @@ async fn found_by_consent(audit: &Audit, who: u8, begun: Micros) -> usize {
     };
     let found = all(audit, &operator(), &request).await;
     let hers = found.iter().filter_map(|event| event.header.as_ref());
-    hers.filter(|header| header.event_type == "consent.requested").count()
+    hers.filter(|header| header.event_type == "identity.viewed").count()
 }
 
 /// Whatever pages have it by then: merged ones, others, or none; and while they are made.
@@ -503,7 +503,11 @@ async fn a3_events_of_every_family_go_with_their_class() {
     for audit in everywhere().await {
         let told = |(class, kind): (RetentionClass, &str)| {
             let mut event = classed(1, class, &audit);
-            event.event_type = kind.to_owned();
+            if kind.starts_with("access.break_glass") {
+                event.payload.as_mut().unwrap().consent = crate::fixture::consent(1);
+            }
+            let event = of_type(event, kind);
+            assert_eq!(event.class(), class, "{kind}");
             event
         };
         let events: Vec<_> = families.into_iter().map(told).collect();

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio_stream::StreamExt;
 
 use crate::balp;
-use crate::fixture::{Audit, account, consent, everywhere, of, operator, person, some_event};
+use crate::fixture::{Audit, account, consent, everywhere, of, of_type, operator, person, some_event};
 use crate::selected::verified;
 use crate::subject::judged;
 
@@ -50,7 +50,6 @@ impl Audit {
 fn events() -> Vec<audit::Event> {
     let full = |kind: &str, action: event::Action| {
         let mut event = some_event(1);
-        event.event_type = kind.to_owned();
         event.action = action.into();
         event.trace_id = "4bf92f3577b34da6a3ce929d0e0e4736".to_owned();
         let payload = event.payload.as_mut().unwrap();
@@ -61,7 +60,7 @@ fn events() -> Vec<audit::Event> {
             network: "203.0.113.0/24".to_owned(),
             app: "participants/app".to_owned(),
         });
-        event
+        of_type(event, kind)
     };
     let mut denied = full("access.denied", event::Action::Execute);
     denied.outcome = event::Outcome::Serious.into();
@@ -76,8 +75,7 @@ fn events() -> Vec<audit::Event> {
 
 /// A login that failed.
 fn login() -> audit::Event {
-    let mut event = some_event(1);
-    event.event_type = "identity.authn_failed".to_owned();
+    let mut event = of_type(some_event(1), "identity.authn_failed");
     event.action = event::Action::Execute.into();
     event.outcome = event::Outcome::Minor.into();
     event.reason_code = "OTP_WRONG".to_owned();
@@ -306,10 +304,9 @@ async fn an_event_claims_the_profile_that_it_has_the_elements_for() {
     use types::CallerKind::{Hiu, Operator, Representative, Service};
     let of = |kind: &str, action: event::Action, change: &dyn Fn(&mut audit::Event)| {
         let mut event = some_event(1);
-        event.event_type = kind.to_owned();
         event.action = action.into();
         change(&mut event);
-        event
+        of_type(event, kind)
     };
     let payload =
         |change: fn(&mut audit::Payload)| move |event: &mut audit::Event| change(event.payload.as_mut().unwrap());
@@ -334,7 +331,7 @@ async fn an_event_claims_the_profile_that_it_has_the_elements_for() {
     };
     let sent: Vec<(audit::Event, &str)> = vec![
         (of("consent.granted", Create, &|_| ()), "PatientCreate"),
-        (of("consent.viewed", Read, &|_| ()), "PatientRead"),
+        (of("consent.receipt_issued", Read, &|_| ()), "PatientRead"),
         (of("policy.disabled", Delete, &|_| ()), "PatientDelete"),
         (of("consent.withdrawn", Update, &failed), ""),
         (of("identity.viewed", Execute, &|_| ()), ""),

@@ -1,31 +1,31 @@
 //! An audit service in this process, with its two databases and a clock in the hand.
 
+mod events;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use prost::Message;
 use ring::signature::Ed25519KeyPair;
+use sammati_api::audit::v1 as audit;
 use sammati_api::audit::v1::append_events_request::Batch;
 use sammati_api::audit::v1::log_service_server::LogService;
 use sammati_api::audit::v1::proof_service_server::ProofService;
-use sammati_api::audit::v1::{self as audit, event};
-use sammati_api::types::v1 as types;
 use sammati_audit::log::Log;
 use sammati_audit::rows::{KEY_MIGRATIONS, MIGRATIONS};
 use sammati_audit::witnesses::Witnesses;
 use sammati_audit::{Beside, Parts, Rpc, open, open_with};
 use sammati_kernel::{
-    AccountId, Actor, Caller, Clock, Key, ManualClock, Micros, ParticipantId, Peer, Refusal, Role, SessionId, Slot,
+    AccountId, Actor, Caller, Clock, Key, ManualClock, Micros, ParticipantId, Peer, Refusal, Role, SessionId,
 };
 use sammati_log::checkpoint::Verifier;
 use sammati_server::error::refusal_of;
-use sammati_server::event::timestamp;
-use sammati_store::{EmbeddedMigrations, Location, Options, Store, chain, verbs};
+use sammati_store::{EmbeddedMigrations, Location, Options, Store, verbs};
 use sammati_testkit::Postgres;
 use sammati_testkit::databases::{Database, databases};
 use tonic::{Request, Response, Status};
+
+pub(crate) use events::{Feed, account, consent, event_id, granted, of_class, of_type, some_event};
 
 /// When the tests begin: 22 November 2026.
 const START: Micros = Micros::from_seconds(1_795_305_600);
@@ -442,103 +442,5 @@ pub(crate) fn participant(id: &str) -> Caller {
     Caller {
         peer: Peer::Anonymous,
         actor: Some(actor),
-    }
-}
-
-pub(crate) fn account(n: u8) -> AccountId {
-    AccountId::new(START, Slot::new(n.into()), [n; 8])
-}
-
-/// A new id each time.
-pub(crate) fn event_id() -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let tail = NEXT.fetch_add(1, Ordering::SeqCst).to_be_bytes();
-    let name = AccountId::new(START, Slot::new(7), tail).name();
-    name.trim_start_matches("accounts/").to_owned()
-}
-
-/// A grant of a consent about `subject` to the hospital `city-hospital`.
-pub(crate) fn granted(subject: AccountId, consent: &str) -> audit::Event {
-    let actor = audit::Actor {
-        kind: types::CallerKind::Person.into(),
-        id: subject.name(),
-        session: SessionId::new(START, subject.slot(), [1; 8]).name(),
-        ..audit::Actor::default()
-    };
-    let payload = audit::Payload {
-        actor: Some(actor),
-        subject: subject.name(),
-        resource: consent.to_owned(),
-        resource_version: 1,
-        object_refs: vec!["participants/city-hospital".to_owned()],
-        ..audit::Payload::default()
-    };
-    audit::Event {
-        schema_version: 1,
-        event_id: event_id(),
-        event_type: "consent.granted".to_owned(),
-        action: event::Action::Create.into(),
-        outcome: event::Outcome::Success.into(),
-        class: types::RetentionClass::Consent.into(),
-        occurred_time: Some(timestamp(START)),
-        resource_type: "consents".to_owned(),
-        payload: Some(payload),
-        ..audit::Event::default()
-    }
-}
-
-/// Some event about somebody.
-pub(crate) fn some_event(n: u8) -> audit::Event {
-    granted(account(n), &consent(n))
-}
-
-/// The name of a consent.
-pub(crate) fn consent(n: u8) -> String {
-    sammati_kernel::ConsentId::new(START, Slot::new(n.into()), [n; 8]).name()
-}
-
-/// The feed of one partition of `consent`, as the relay would send it.
-pub(crate) struct Feed {
-    pub bodies: Vec<Vec<u8>>,
-    chains: Vec<Vec<u8>>,
-}
-
-impl Feed {
-    pub(crate) fn of(events: usize) -> Self {
-        let bodies: Vec<_> = (0..events).map(|n| some_event((n % 5) as u8).encode_to_vec()).collect();
-        Self::with(bodies)
-    }
-
-    pub(crate) fn with(bodies: Vec<Vec<u8>>) -> Self {
-        let mut chains = vec![vec![0; 32]];
-        for body in &bodies {
-            chains.push(chain(chains.last().unwrap(), body));
-        }
-        Self { bodies, chains }
-    }
-
-    /// The stretch from `from` to before `to`.
-    pub(crate) fn stretch(&self, from: usize, to: usize) -> audit::RelayedEvents {
-        self.stretch_in(1, from, to)
-    }
-
-    /// The same in another epoch.
-    pub(crate) fn stretch_in(&self, epoch: i64, from: usize, to: usize) -> audit::RelayedEvents {
-        let source = audit::SourceRange {
-            service: "consent".to_owned(),
-            epoch,
-            partition: 2,
-            first_position: from as i64,
-            previous_chain: self.chains[from].clone(),
-        };
-        let events = (from..to).map(|at| audit::RelayedEvent {
-            position: at as i64,
-            body: self.bodies[at].clone(),
-            chain: self.chains[at + 1].clone(),
-        });
-        audit::RelayedEvents {
-            source: Some(source),
-            events: events.collect(),
-        }
     }
 }

@@ -110,6 +110,44 @@ async fn a2_fsck_finds_a_leaf_a_tile_or_a_checkpoint_that_was_changed() {
     }
 }
 
+/// A1: a log that took an event twice is sound in all else, so nothing else tells of it. Both leaves in one page of those that
+/// are read at a time, and each in another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a1_fsck_finds_an_event_that_has_two_leaves() {
+    for between in [3, 600] {
+        for audit in everywhere().await {
+            let twice = some_event(1);
+            audit.append(vec![twice.clone()]).await.unwrap();
+            let others = (0..between).map(|n| some_event((n % 7) as u8));
+            audit.append(others.collect()).await.unwrap();
+            let location = audit.location();
+            let aside = |sql: &'static str| {
+                std::thread::scope(|scope| {
+                    scope
+                        .spawn(|| (execute(&location, sql), check(&location)).1)
+                        .join()
+                        .unwrap()
+                })
+            };
+            let found = aside("UPDATE leaf SET event_id=NULL WHERE id={0000000000000000}");
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(
+                found[0].contains("leaf 0: the id of its event does not find it"),
+                "{found:?}"
+            );
+            audit.append(vec![twice.clone()]).await.unwrap();
+            let found = aside(
+                "UPDATE leaf SET event_id=(SELECT event_id FROM leaf ORDER BY id DESC LIMIT 1) WHERE id={0000000000000000}",
+            );
+            let said = format!(
+                "partition 0, leaf {}: has the event that leaf 0 has already",
+                between + 1
+            );
+            assert_eq!(found, [said]);
+        }
+    }
+}
+
 /// Writes a row as the service would, check value and all.
 struct Put<R>(R);
 

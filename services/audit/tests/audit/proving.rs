@@ -6,7 +6,7 @@ use std::time::Duration;
 use sammati_api::audit::v1 as audit;
 use sammati_api::audit::v1::log_service_server::LogService;
 use sammati_api::audit::v1::proof_service_server::ProofService;
-use sammati_audit::rows::{LeafRow, SLOT};
+use sammati_audit::rows::{LeafRow, LogRow, SLOT};
 use sammati_kernel::{Caller, Reason, Refusal, Slot};
 use sammati_log::checkpoint;
 use sammati_log::proof::{parse_path, verify_consistency};
@@ -68,7 +68,68 @@ async fn a2_replicas_sign_one_history() {
     }
 }
 
-/// Overwrites the first bytes of a leaf, as somebody with the database might.
+/// Changes what the head says of the tree, and nothing else.
+#[derive(Clone)]
+struct Bend(fn(&mut LogRow));
+
+impl Command for Bend {
+    type Answer = ();
+    const NAME: &'static str = "test.bend";
+
+    fn slot(&self) -> Slot {
+        SLOT
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<LogRow>(LogRow::KEY);
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        let mut head = view.get::<LogRow>(LogRow::KEY).unwrap();
+        (self.0)(&mut head);
+        view.put(&head);
+        Ok(())
+    }
+}
+
+/// A2: of a head that is not what the stored hashes make nothing is signed: not the first time, whether or not the empty log
+/// was signed before, and not later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a2_a_head_unlike_its_tiles_is_never_signed() {
+    let bends: [fn(&mut LogRow); 2] = [
+        // The last byte of the right edge: of the hash of the last complete subtree.
+        |head| *head.edge.last_mut().unwrap() ^= 1,
+        // The last byte of the last hash of the tile that is not full.
+        |head| *head.open[0].hashes.last_mut().unwrap() ^= 1,
+    ];
+    for (bend, signed) in bends
+        .into_iter()
+        .flat_map(|bend| [None, Some(0), Some(300)].map(|size| (bend, size)))
+    {
+        for audit in everywhere().await {
+            let append = async |count: u64| {
+                let events = (0..count).map(|n| some_event((n % 5) as u8));
+                audit.append_unsigned(events.collect()).await.unwrap();
+            };
+            if signed == Some(0) {
+                assert_eq!(audit.log.newest().await.unwrap().size, 0);
+            }
+            append(300).await;
+            if signed == Some(300) {
+                assert_eq!(audit.log.newest().await.unwrap().size, 300);
+                append(3).await;
+            }
+            audit.store.apply(Bend(bend)).await.unwrap();
+            assert_eq!(audit.log.newest().await.unwrap_err().reason, Reason::LogFrozen);
+            let refused = audit.append_unsigned(vec![some_event(1)]).await.unwrap_err();
+            assert_eq!(refused.reason, Reason::LogFrozen);
+            let head = audit.store.read(|r| r.get::<LogRow>(SLOT, LogRow::KEY)).await.unwrap();
+            assert_eq!(head.unwrap().record.signed, signed);
+        }
+    }
+}
+
+/// Changes the type in a leaf, as somebody with the database might.
 struct Tamper;
 
 impl Command for Tamper {
@@ -94,10 +155,12 @@ impl Command for Tamper {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_changed_row_freezes_the_log() {
+async fn a_changed_leaf_freezes_the_log_once_somebody_asks_for_its_proof() {
     for audit in everywhere().await {
         audit.append((0..8).map(some_event).collect()).await.unwrap();
         audit.store.apply(Tamper).await.unwrap();
+        // Whoever appends and signs goes by the hashes.
+        audit.append(vec![some_event(1)]).await.unwrap();
         audit.prove(2, 0).await.unwrap();
         assert_eq!(audit.prove(3, 0).await.unwrap_err().reason, Reason::LogFrozen);
         assert_eq!(

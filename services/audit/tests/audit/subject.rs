@@ -9,7 +9,7 @@ use sammati_log::subject::{Head, Proved, verify, verify_since};
 use sammati_server::event::timestamp;
 use sammati_store::{AnyConn, Location, on_conn};
 
-use crate::fixture::{Audit, account, everywhere, of, operator, participant, person, said, some_event};
+use crate::fixture::{Audit, account, everywhere, of, of_type, operator, participant, person, said, some_event};
 
 impl Audit {
     pub(crate) async fn subject_events(
@@ -165,7 +165,6 @@ async fn a1_rows_that_are_dropped_or_altered_are_noticed() {
 
 fn decided(of: u8, kind: &str, outcome: event::Outcome, purpose: types::PurposeCode, repeats: i64) -> audit::Event {
     let mut event = some_event(of);
-    event.event_type = kind.to_owned();
     event.outcome = outcome.into();
     let payload = event.payload.as_mut().unwrap();
     payload.object_refs = ["participants/clinic", "participants/city-hospital"]
@@ -185,7 +184,7 @@ fn decided(of: u8, kind: &str, outcome: event::Outcome, purpose: types::PurposeC
             ..Default::default()
         }),
     });
-    event
+    of_type(event, kind)
 }
 
 #[tokio::test(flavor = "multi_thread")]

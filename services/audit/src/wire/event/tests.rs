@@ -49,6 +49,8 @@ fn good() -> audit::Event {
 fn bad() -> audit::Event {
     let long = "x".repeat(256);
     let mut event = good();
+    event.event_type = EPOCH_OPENED.to_owned();
+    event.class = types::RetentionClass::Admin.into();
     event.trace_id = "AB".to_owned();
     event.txn_id = "asha rao".to_owned();
     event.causation_event_id = "1".to_owned();
@@ -201,6 +203,38 @@ fn a_direct_appender_is_told_of_every_field_of_the_payload() {
         "payload.cut.operator",
     ];
     assert_eq!(refused(&bad()), fields);
+}
+
+#[test]
+fn a_direct_appender_is_held_to_the_words_that_there_are() {
+    let with = |change: fn(&mut audit::Event)| {
+        let mut event = good();
+        change(&mut event);
+        refused(&event)
+    };
+    assert_eq!(with(|e| e.event_type = "access.heard".to_owned()), ["event_type"]);
+    assert_eq!(with(|e| e.event_type = "audit.sealed".to_owned()), ["event_type"]);
+    assert_eq!(with(|e| e.event_type = "consent.granted".to_owned()), ["class"]);
+    let cut = |e: &mut audit::Event| {
+        e.payload.as_mut().unwrap().cut = Some(Cut {
+            epoch: 1,
+            next_position: 0,
+            chain: vec![7; 32],
+            operator: "asha".to_owned(),
+        });
+    };
+    assert_eq!(with(cut), ["payload.cut"]);
+}
+
+/// O1: a service that is newer than the log knows more words.
+#[test]
+fn o1_a_relayed_event_keeps_a_type_and_a_class_that_the_log_does_not_know() {
+    let mut event = good();
+    event.event_type = "gossip.heard".to_owned();
+    event.class = types::RetentionClass::General.into();
+    let sent = event.clone();
+    assert_eq!(mended(&mut event), Vec::<&str>::new());
+    assert_eq!(event, sent);
 }
 
 /// O1: a relayed event is made to fit whatever it holds, and what a newer service may have added to it stays.
