@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the test suite needs on a Debian machine and is not there: a C compiler, Postgres and a pooler, strace, a clock
-# that is wrong, a file system to break, Python's venv, npm.
+# that is wrong, a file system to break, Python's venv, npm, Go with its log.
 # Does nothing where all of it is present; needs root where something is missing.
 set -euo pipefail
 
@@ -19,6 +19,8 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-ven
 command -v npm >/dev/null || missing+=(npm)
 command -v jq >/dev/null || missing+=(jq)
 command -v unzip >/dev/null || missing+=(unzip)
+command -v go >/dev/null || missing+=(golang-go)
+[ -d /usr/share/gocode/src/golang.org/x/mod/sumdb ] || missing+=(golang-golang-x-mod-dev)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 echo "machine: installing ${missing[*]}"

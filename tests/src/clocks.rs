@@ -2,7 +2,9 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 
+use sammati_kernel::{Clock, Micros, SystemClock};
 use tokio::process::Command;
 
 use crate::story::Failure;
@@ -14,10 +16,19 @@ pub fn library() -> Option<PathBuf> {
     found.into_iter().find(|path| path.exists())
 }
 
-/// A clock of one or several processes.
+/// A clock of one or several processes; a test that has it for its own is told the same time.
 pub struct WrongClock {
     library: PathBuf,
     file: PathBuf,
+    /// Seconds ahead of the machine's.
+    ahead: AtomicI64,
+}
+
+impl Clock for WrongClock {
+    fn now(&self) -> Micros {
+        let ahead = Micros::from_seconds(self.ahead.load(Ordering::SeqCst));
+        Micros(SystemClock.now().0.saturating_add(ahead.0))
+    }
 }
 
 impl WrongClock {
@@ -29,6 +40,7 @@ impl WrongClock {
         let clock = Self {
             library: library.to_owned(),
             file: folder.join(format!("{name}.clock")),
+            ahead: AtomicI64::new(0),
         };
         clock.set(0)?;
         Ok(clock)
@@ -41,7 +53,9 @@ impl WrongClock {
     pub fn set(&self, seconds: i64) -> Result<(), Failure> {
         let next = self.file.with_extension("next");
         std::fs::write(&next, format!("{seconds:+}\n"))?;
-        Ok(std::fs::rename(next, &self.file)?)
+        std::fs::rename(next, &self.file)?;
+        self.ahead.store(seconds, Ordering::SeqCst);
+        Ok(())
     }
 
     /// The variables of a process that is told this time. What it waits for takes as long as ever.

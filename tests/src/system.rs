@@ -233,11 +233,20 @@ impl Processes {
     /// # Errors
     /// The first that did not start.
     pub async fn launch_all(&mut self) -> Result<(), Failure> {
+        self.launch_all_as(|program| Command::new(program)).await
+    }
+
+    /// The same, each by a command that runs the program.
+    ///
+    /// # Errors
+    /// The first that did not start.
+    pub async fn launch_all_as(&mut self, command: impl Fn(&Path) -> Command) -> Result<(), Failure> {
         // The sandbox first: identity calls it; then identity, whose facts the others follow.
         let names: Vec<_> = self.configs.keys().cloned().collect();
         for wave in ["sandbox", "identity", "audit", "consent"] {
             for name in names.iter().filter(|name| name.split('-').next() == Some(wave)) {
-                self.launch(name).await?;
+                let program = command(&self.binary);
+                self.launch_as(name, program).await?;
             }
         }
         Ok(())

@@ -1,5 +1,8 @@
 //! What Postgres keeps of rows that were overwritten: the row as it was stays in the table's file as a dead tuple, and after
 //! a VACUUM its bytes may still lie in the free part of their page. Only a table that is written anew leaves them behind.
+//!
+//! And it keeps samples: ANALYZE, which the server does by itself, copies up to a hundred values of each column into
+//! `pg_statistic`, bodies as well, where they outlive their rows. Nothing is ever planned by a body.
 
 use diesel::RunQueryDsl;
 use diesel::connection::SimpleConnection;
@@ -25,20 +28,43 @@ pub enum Rewritten {
 }
 
 #[derive(diesel::QueryableByName)]
-struct Size {
+struct Number {
     #[diesel(sql_type = BigInt)]
-    bytes: i64,
+    number: i64,
+}
+
+fn number(conn: &mut AnyConn, text: String) -> Result<i64, Error> {
+    let row: Number = on_conn!(conn, |c| diesel::sql_query(text).get_result(c))?;
+    Ok(row.number)
+}
+
+/// Lets no samples be taken of bodies of `table` any more, and nothing stay of those that were taken. A column whose type is
+/// set has none; it is the type that it has, so that the table is not written for it.
+fn forget_samples(conn: &mut AnyConn, table: &str) -> Result<(), Error> {
+    let column = format!("ALTER TABLE {table} ALTER COLUMN body");
+    on_conn!(conn, |c| c.batch_execute(&format!("{column} SET STATISTICS 0")))?;
+    let samples = format!(
+        "SELECT COUNT(*) AS number FROM pg_stats \
+         WHERE schemaname = current_schema() AND tablename = '{table}' AND attname = 'body'"
+    );
+    if number(conn, samples)? > 0 {
+        on_conn!(conn, |c| c.batch_execute(&format!("{column} TYPE BYTEA")))?;
+        on_conn!(conn, |c| c.batch_execute("VACUUM FULL pg_statistic"))?;
+    }
+    Ok(())
 }
 
 /// Writes `table` of a Postgres database anew, on a connection of its own, whose settings it changes.
 pub(crate) fn rewrite(conn: &mut AnyConn, table: &str) -> Result<Rewritten, Error> {
-    let text = format!("SELECT pg_total_relation_size('{table}') AS bytes");
-    let size: Size = on_conn!(conn, |c| diesel::sql_query(text).get_result(c))?;
-    if size.bytes > MOST {
+    let size = number(conn, format!("SELECT pg_total_relation_size('{table}') AS number"))?;
+    if size > MOST {
         on_conn!(conn, |c| c.batch_execute(&format!("VACUUM {table}")))?;
-        return Ok(Rewritten::TooLarge(size.bytes));
     }
     on_conn!(conn, |c| c.batch_execute(BOUNDS))?;
+    forget_samples(conn, table)?;
+    if size > MOST {
+        return Ok(Rewritten::TooLarge(size));
+    }
     on_conn!(conn, |c| c.batch_execute(&format!("VACUUM FULL {table}")))?;
     Ok(Rewritten::Whole)
 }

@@ -4,6 +4,7 @@ pub mod certificates;
 pub mod cut;
 pub mod databases;
 pub mod development;
+pub mod disk;
 pub mod pgbouncer;
 pub mod postgres;
 

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::databases::{is_given, programs, psql};
+use crate::disk;
 
 /// How a server is set up, where it is not as usual.
 #[derive(Debug, Clone, Default)]
@@ -161,25 +162,8 @@ impl Postgres {
     /// When a file that is still there cannot be read.
     pub fn bytes(&self, folder: &str) -> Vec<u8> {
         psql(&self.url, "postgres", "CHECKPOINT");
-        let (mut bytes, mut folders) = (Vec::new(), vec![Path::new(&self.data()).join(folder)]);
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).expect("a folder") {
-                let path = entry.expect("an entry").path();
-                match path.is_dir() {
-                    true => folders.push(path),
-                    // It may be removed meanwhile.
-                    false => bytes.extend(
-                        fs::read(&path)
-                            .or_else(|error| match error.kind() {
-                                std::io::ErrorKind::NotFound => Ok(Vec::new()),
-                                _ => Err(error),
-                            })
-                            .expect("a file"),
-                    ),
-                }
-            }
-        }
-        bytes
+        let files = disk::files(&Path::new(&self.data()).join(folder));
+        files.into_iter().flat_map(|(_, bytes)| bytes).collect()
     }
 
     /// The folder of its socket.

@@ -2,20 +2,23 @@
 //! the other is far ahead. There is one root for each size, and what was acknowledged is where it was said to be.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sammati_api::audit::v1 as audit;
 use sammati_api::audit::v1::log_service_client::LogServiceClient;
 use sammati_api::audit::v1::proof_service_client::ProofServiceClient;
+use sammati_kernel::SystemClock;
 use sammati_log::checkpoint::{Checkpoint, Verifier, open};
-use sammati_log::proof::{parse_path, verify_consistency};
 use sammati_testkit::development::DatabaseKind;
 use sammati_tests::caller::channel;
 use sammati_tests::direct::{self, Told};
+use sammati_tests::proofs;
 use sammati_tests::retry::until_answered;
+use sammati_tests::story::Story;
 use sammati_tests::system::Processes;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -119,13 +122,14 @@ async fn a2_two_appenders_of_which_one_is_paused_make_one_history() {
             .logs
             .remove(0);
         let keys = [Verifier::parse(&log.vkey).unwrap()];
+        let notes: Vec<_> = told.iter().map(|told| told.checkpoint.clone()).collect();
         let (mut places, mut roots) = (BTreeMap::new(), BTreeMap::<u64, Checkpoint>::new());
         for told in told {
             let checkpoint = open(&told.checkpoint, &keys).unwrap();
             for place in told.places {
                 let index = place.index;
                 assert!(index < checkpoint.size(), "it covers what it came with");
-                let before = places.insert(index, place.leaf_hash);
+                let before = places.insert(index, place);
                 assert!(before.is_none(), "index {index} was given twice");
             }
             let size = checkpoint.size();
@@ -133,30 +137,31 @@ async fn a2_two_appenders_of_which_one_is_paused_make_one_history() {
                 assert_eq!(before, checkpoint, "two roots for {size} leaves");
             }
         }
-        let mut prover = ProofServiceClient::new(channel(&folder, None, &url).unwrap());
-        let all: Vec<_> = roots.values().cloned().collect();
-        for pair in all.windows(2) {
-            let request = audit::GetConsistencyProofRequest {
-                log: log.name.clone(),
-                first: pair[0].size() as i64,
-                second: pair[1].size() as i64,
-            };
-            let proof = prover.get_consistency_proof(request).await.unwrap().into_inner();
-            let path = parse_path(&proof.proof).unwrap();
-            let (first, second) = (&pair[0], &pair[1]);
-            verify_consistency(first.size(), second.size(), first.root(), second.root(), &path).unwrap();
+        // Whoever is asked has one root for each size that was told, and no other than was told.
+        assert!(roots.len() > ROUNDS, "{} sizes were signed", roots.len());
+        for url in [&system.addresses.audit, &url] {
+            let mut signer = ProofServiceClient::new(channel(&folder, None, url).unwrap());
+            for (size, told) in &roots {
+                let request = audit::GetCheckpointRequest {
+                    log: log.name.clone(),
+                    size: *size as i64,
+                    min_cosignatures: 0,
+                };
+                let note = signer.get_checkpoint(request).await.unwrap().into_inner().note;
+                assert_eq!(open(&note, &keys).unwrap(), *told, "by {url}, of {size} leaves");
+            }
         }
-        for (index, hash) in places {
-            let request = audit::GetProofRequest {
-                log: log.name.clone(),
-                event: Some(audit::get_proof_request::Event::Index(index as i64)),
-                ..audit::GetProofRequest::default()
-            };
-            let proof = prover.get_proof(request).await.unwrap().into_inner();
+        // One history goes through all of them, and each leaf of it is there once: no hole, and none where another was told.
+        let story = Story::new(&system.addresses, Arc::new(SystemClock)).unwrap();
+        let grown = proofs::verify_growth(&story, &notes[0], 0).await.unwrap();
+        proofs::one_history(&story, &notes, &grown.checkpoint).await.unwrap();
+        let ids: BTreeSet<_> = grown.leaves.iter().map(|leaf| &leaf.event_id).collect();
+        assert_eq!(ids.len() as u64, grown.size, "an event is there twice");
+        for (index, place) in places {
+            let leaf = &grown.leaves[usize::try_from(index).unwrap()];
             assert_eq!(
-                sammati_log::hash::leaf_hash(&proof.leaf).0,
-                hash.as_slice(),
-                "leaf {index}"
+                (&leaf.event_id, leaf.hash.0.to_vec()),
+                (&place.event_id, place.leaf_hash)
             );
         }
         other.kill().await.unwrap();

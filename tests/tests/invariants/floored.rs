@@ -29,7 +29,7 @@ const HOUR: i64 = 3600;
 const YEAR: i64 = 365 * 24 * HOUR;
 
 /// A server that is told the time of a clock.
-fn server(clock: &WrongClock) -> Option<Postgres> {
+pub(crate) fn server(clock: &WrongClock) -> Option<Postgres> {
     let variables = clock.variables();
     let environment: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     Postgres::start_with(&Setup {
@@ -38,7 +38,7 @@ fn server(clock: &WrongClock) -> Option<Postgres> {
     })
 }
 
-fn databases(server: &Postgres) -> DatabaseKind {
+pub(crate) fn databases(server: &Postgres) -> DatabaseKind {
     let make = |name: &str| {
         psql(server.url(), "postgres", &format!("CREATE DATABASE {name}"));
         format!("{}/{name}", server.url())

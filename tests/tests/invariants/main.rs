@@ -3,6 +3,7 @@
 mod appenders;
 mod crash;
 mod durable;
+mod erased;
 mod exported;
 mod flooded;
 mod floored;

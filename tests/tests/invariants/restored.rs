@@ -13,7 +13,7 @@ use sammati_api::consent::v1::decision::Reason;
 use sammati_api::identity::v1 as identity;
 use sammati_api::identity::v1::participant_service_client::ParticipantServiceClient;
 use sammati_api::types::v1 as types;
-use sammati_kernel::{Clock, SystemClock};
+use sammati_kernel::SystemClock;
 use sammati_testkit::databases::psql;
 use sammati_testkit::development::DatabaseKind;
 use sammati_tests::proofs;
@@ -200,7 +200,7 @@ async fn until_listed(story: &Story, event_type: &str) {
 /// The events of this type of the last hour.
 pub(crate) async fn listed(story: &Story, event_type: &str) -> Vec<LogEvent> {
     let hour = Duration::from_secs(3600);
-    let now = SystemClock.now();
+    let now = story.clock.now();
     let request = ListEventsRequest {
         page_size: 1000,
         event_type_prefix: event_type.to_owned(),

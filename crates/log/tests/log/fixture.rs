@@ -38,13 +38,18 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn of(size: u64) -> Self {
+        Self::with((0..size).map(|index| leaf_hash(&leaf(index))))
+    }
+
+    /// The tree of leaves that have these hashes.
+    pub(crate) fn with(leaves: impl Iterator<Item = Hash32>) -> Self {
         let mut log = Self {
             edge: RightEdge::empty(),
             hashes: HashMap::new(),
             roots: vec![EMPTY_ROOT],
         };
-        for index in 0..size {
-            let completed = log.edge.append(leaf_hash(&leaf(index)));
+        for leaf in leaves {
+            let completed = log.edge.append(leaf);
             log.hashes
                 .extend(completed.into_iter().map(|(level, index, hash)| ((level, index), hash)));
             log.roots.push(log.edge.root());

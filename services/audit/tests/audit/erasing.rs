@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use diesel::connection::SimpleConnection;
-use diesel::sql_types::Binary;
-use diesel::{QueryableByName, RunQueryDsl};
 use sammati_api::audit::v1::class_erasure::State;
 use sammati_api::audit::v1::log_event::PayloadState;
 use sammati_api::audit::v1::subject_service_server::SubjectService;
@@ -16,12 +13,12 @@ use sammati_kernel::{AccountId, Clock, Micros, Refusal, Slot};
 use sammati_log::bundle::Bundle;
 use sammati_log::hash::leaf_hash;
 use sammati_server::event::timestamp;
-use sammati_store::{Location, on_conn};
 
 use crate::fixture::{
     Audit, account, event_id, everywhere, granted, of, of_class, of_type, operator, person, said, service,
 };
 use crate::fsck::check;
+use crate::kept::{bodies, everything, execute, holds, names, sealed, wrapped};
 use crate::reading::all;
 use crate::subject::{judged, whole};
 
@@ -29,7 +26,13 @@ pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) const YEAR: Duration = Duration::from_secs(366 * 86_400);
 
 /// In every payload of subject 1, and nowhere else.
-const CANARY: &str = "order of the court at Kanarienberg";
+pub(crate) const CANARY: &str = "order of the court at Kanarienberg";
+
+/// What payloads of subject 1 tell, and no file may in clear: who she is, whom she has to do with, and on what ground.
+pub(crate) fn clear() -> [String; 4] {
+    let who = "participants/city-hospital".to_owned();
+    [CANARY.to_owned(), account(1).name(), crate::fixture::consent(1), who]
+}
 
 impl Audit {
     pub(crate) fn rid(&self) -> String {
@@ -68,99 +71,18 @@ pub(crate) fn states(classes: &[ClassErasure]) -> Vec<(RetentionClass, State)> {
     classes.iter().map(|class| (class.class(), class.state())).collect()
 }
 
-#[derive(QueryableByName)]
-struct Bytes {
-    #[diesel(sql_type = Binary)]
-    body: Vec<u8>,
-}
-
-/// The bodies of a table.
-pub(crate) fn bodies(location: &Location, table: &'static str) -> Vec<Vec<u8>> {
-    let location = location.clone();
-    let read = move || {
-        let mut conn = location.connect().unwrap();
-        let text = format!("SELECT body FROM {table} ORDER BY id");
-        let rows: Vec<Bytes> = on_conn!(&mut conn, |c| diesel::sql_query(text).load(c)).unwrap();
-        rows.into_iter().map(|row| row.body).collect()
-    };
-    std::thread::spawn(read).join().unwrap()
-}
-
-pub(crate) fn execute(location: &Location, sql: &str) {
-    let (location, sql) = (location.clone(), sql.to_owned());
-    let run = move || {
-        let mut conn = location.connect().unwrap();
-        on_conn!(&mut conn, |c| c.batch_execute(&sql)).unwrap();
-    };
-    std::thread::spawn(run).join().unwrap();
-}
-
-/// Every byte that a database keeps where an engine could find it: files and write-ahead logs, or on Postgres all tables.
-pub(crate) fn everything(location: &Location) -> Vec<u8> {
-    let Location::Sqlite(path) = location else {
-        let tables = ["leaf", "posting", "subject", "erasure", "legal_hold", "payload_key"];
-        let is_there = |table: &&&'static str| {
-            let (location, table) = (location.clone(), **table);
-            let probe = move || {
-                let mut conn = location.connect().unwrap();
-                on_conn!(&mut conn, |c| c.batch_execute(&format!("SELECT 1 FROM {table}"))).is_ok()
-            };
-            std::thread::spawn(probe).join().unwrap()
-        };
-        return tables
-            .iter()
-            .filter(is_there)
-            .flat_map(|table| bodies(location, table).concat())
-            .collect();
-    };
-    let folder = path.parent().unwrap();
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files
-        .filter(|file| file.is_file())
-        .flat_map(|file| std::fs::read(file).unwrap())
-        .collect()
-}
-
-pub(crate) fn holds(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|part| part == needle)
-}
-
-/// The sealed payload in a leaf's row, and the wrapped key in a key's: field 4 of the one, field 2 of the other.
-pub(crate) fn sealed(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    use prost::Message;
-    #[derive(Clone, PartialEq, Message)]
-    struct Row {
-        #[prost(bytes = "vec", tag = "4")]
-        payload: Vec<u8>,
-    }
-    let payload = |row: &Vec<u8>| Row::decode(row.as_slice()).unwrap_or_default().payload;
-    rows.iter().map(payload).filter(|payload| !payload.is_empty()).collect()
-}
-
-/// What the rows of leaves are found by, beside what their bytes tell.
-fn names(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    use prost::Message;
-    let row = |row: &Vec<u8>| sammati_audit::rows::LeafRow::decode(row.as_slice()).unwrap();
-    rows.iter().map(|bytes| row(bytes).names).collect()
-}
-
 const FORMATS: [ExportFormat; 3] = [ExportFormat::Native, ExportFormat::Fhir, ExportFormat::Ocsf];
-
-pub(crate) fn wrapped(rows: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    use prost::Message;
-    rows.iter()
-        .map(|row| {
-            sammati_audit::rows::PayloadKeyRow::decode(row.as_slice())
-                .unwrap()
-                .wrapped
-        })
-        .collect()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a3_nothing_of_a_person_stays_and_every_proof_holds() {
     for audit in everywhere().await {
-        let hers = [Consent, Access, General].map(|class| classed(1, class, &audit));
+        // Each names somebody whom the others do not name.
+        let hers = [Consent, Access, General].map(|class| {
+            let mut event = classed(1, class, &audit);
+            let of = &mut event.payload.as_mut().unwrap().object_refs;
+            of.push(format!("participants/of-{}", class as i32));
+            event
+        });
         let other = classed(2, Consent, &audit);
         let mut events = hers.to_vec();
         events.push(other.clone());
@@ -177,7 +99,16 @@ async fn a3_nothing_of_a_person_stays_and_every_proof_holds() {
             let file = audit.export_text(person(account(1)), format).await;
             assert!(file.contains(&crate::fixture::consent(1)), "{format:?}");
         }
-        assert_eq!((payloads.len(), holds(&everything(&log), &payloads[1])), (4, true));
+        // Whoever has all files before anything is erased has what she is found by and her ciphertexts, and nothing in clear.
+        let found = [everything(&log), everything(&keys)].concat();
+        assert_eq!(payloads.len(), 4);
+        for kept in payloads.iter().chain(&names[..3]).chain(&wrapped) {
+            assert!(holds(&found, kept));
+        }
+        assert!(holds(&found, b"consent.requested"), "headers are for everybody");
+        for clear in clear() {
+            assert!(!holds(&found, clear.as_bytes()), "{clear} is in clear");
+        }
 
         // Below every floor all is booked.
         let booked = audit.erase(1, &[]).await.unwrap();
@@ -216,11 +147,18 @@ async fn a3_nothing_of_a_person_stays_and_every_proof_holds() {
         assert_eq!(file.matches(CANARY).count(), 1, "of the class that is kept");
         // Neither her ciphertexts nor the key they were under are anywhere; those of others are.
         let found = [everything(&log), everything(&keys)].concat();
-        assert!(!holds(&found, CANARY.as_bytes()));
-        for payload in &payloads[1..3] {
-            assert!(!holds(&found, payload), "a sealed payload is still there");
+        for clear in clear() {
+            assert!(!holds(&found, clear.as_bytes()), "{clear} is in clear");
         }
-        assert!(holds(&found, &payloads[0]) && holds(&found, &payloads[3]));
+        for gone in payloads[1..3].iter().chain(&names[1..3]) {
+            assert!(
+                !holds(&found, gone),
+                "a sealed payload, or what it is found by, is still there"
+            );
+        }
+        for kept in [0, 3] {
+            assert!(holds(&found, &payloads[kept]) && holds(&found, &names[kept]));
+        }
         assert_eq!(
             wrapped.iter().filter(|key| !holds(&found, key)).count(),
             2,

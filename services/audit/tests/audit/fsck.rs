@@ -3,15 +3,18 @@
 use diesel::connection::SimpleConnection;
 use sammati_audit::fsck;
 use sammati_audit::rows::{
-    CosignatureRow, Done, ErasureRow, HoldRow, KEY_MIGRATIONS, LeafRow, MIGRATIONS, SLOT, key_tables, log_tables,
+    CosignatureRow, Done, ErasureRow, HoldRow, KEY_MIGRATIONS, LeafRow, MIGRATIONS, PostingRow, SLOT, SubjectRow,
+    key_tables, log_tables,
 };
 use sammati_kernel::{Refusal, Slot};
 use sammati_log::cosignature::Witness;
+use sammati_log::subject::verify_since;
 use sammati_store::verbs::{self, Disagreement, Known, More};
 use sammati_store::{AnyConn, Command, EmbeddedMigrations, Keys, Location, Record, View, on_conn};
 
 use crate::fixture::{Audit, everywhere, some_event};
 use crate::flipping::eventful;
+use crate::subject::{judged, proved, whole};
 
 pub(crate) fn check(location: &Location) -> Vec<String> {
     check_with(location, &[])
@@ -246,5 +249,66 @@ async fn a2_fsck_finds_a_row_that_the_log_contradicts() {
             }
         };
         std::thread::spawn(gone).join().unwrap();
+    }
+}
+
+/// The page without the last leaf that a tag is found at: five bytes of it, how many bytes follow, and those, here one a leaf.
+fn without_the_last(page: &mut PostingRow, tag: &[u8]) {
+    let at = page.postings.windows(5).position(|part| part == &tag[..5]).unwrap() + 5;
+    let spelled = page.postings[at];
+    page.postings.remove(at + usize::from(spelled));
+    page.postings[at] = spelled - 1;
+}
+
+/// I12: a hand in the database sets her chain back by one and takes the leaf out of the look-up too, check values and all: the
+/// service has nothing to see it by. Whoever kept a head sees it, and fsck, then and after her next event.
+#[tokio::test(flavor = "multi_thread")]
+async fn i12_a_subject_and_its_look_up_that_are_set_back_together_are_found() {
+    for audit in everywhere().await {
+        audit.append((0..9).map(|n| some_event(n % 3)).collect()).await.unwrap();
+        // That she asks is told behind the list of which the head is kept: twice, so that it has the first telling.
+        whole(&audit, 1, 50).await.unwrap();
+        let (list, head) = whole(&audit, 1, 50).await.unwrap();
+        let before = judged(&audit, &list, &head).unwrap();
+        assert_eq!((head.seq, head.index), (4, Some(9)));
+        // So many that all hers are found by postings alone.
+        audit.append((0..600).map(|_| some_event(4)).collect()).await.unwrap();
+        audit.log.post().await.unwrap();
+        let tag = audit.log.leaf(9).await.unwrap().unwrap().header().subject_tag;
+        let mut pages = all::<PostingRow>(&audit).await;
+        let page = pages.iter_mut().find(|page| (page.level, page.run) == (0, 0)).unwrap();
+        let mut subject = SubjectRow {
+            tag: tag.clone(),
+            seq: 5,
+            last: 10,
+        };
+        assert!(all::<SubjectRow>(&audit).await.contains(&subject));
+        let fsck = || {
+            let location = audit.location();
+            std::thread::spawn(move || check(&location)).join().unwrap()
+        };
+        assert_eq!(fsck(), Vec::<String>::new());
+        let steps = [
+            (4, 9, "kept as Some((4, 9)), but the leaves make Some((5, 10))"),
+            (3, 7, "kept as Some((3, 7)), but the leaves make Some((5, 10))"),
+        ];
+        for (seq, last, said) in steps {
+            (subject.seq, subject.last) = (seq, last);
+            without_the_last(page, &tag);
+            audit.store.apply(Put(subject.clone())).await.unwrap();
+            audit.store.apply(Put(page.clone())).await.unwrap();
+            let found = fsck().join("\n");
+            assert!(found.contains(said), "{found}");
+            assert!(found.contains("postings: are not those"), "{found}");
+        }
+        // The log states a list that is whole in itself, and it is not the one of which she kept the head.
+        let (list, head) = whole(&audit, 1, 50).await.unwrap();
+        let now = judged(&audit, &list, &head).unwrap();
+        assert_eq!((head.seq, head.index), (3, Some(7)));
+        verify_since(&before, &now, &proved(&list)).unwrap_err();
+        // That she asked is told as her fourth event, which there was already.
+        let found = fsck().join("\n");
+        let again = "says that it is event 4 of its subject after leaf Some(7); it is event 6 after Some(10)";
+        assert!(found.contains(again), "{found}");
     }
 }

@@ -10,6 +10,7 @@ mod flipping;
 mod floors;
 mod fsck;
 mod http;
+mod kept;
 mod keys;
 mod mirror;
 mod model;

@@ -2,13 +2,14 @@
 
 use diesel::Connection;
 use sammati_api::audit::v1::class_erasure::State;
-use sammati_api::types::v1::RetentionClass::General;
+use sammati_api::types::v1::RetentionClass::{Consent, General};
 use sammati_store::AnyConn;
 use sammati_testkit::databases::psql;
 use sammati_testkit::{Postgres, Setup};
 
-use crate::erasing::{YEAR, bodies, classed, execute, holds, states, wrapped};
+use crate::erasing::{YEAR, classed, clear, states};
 use crate::fixture::Audit;
+use crate::kept::{bodies, everything, execute, holds, sealed, wrapped};
 
 /// Nothing but what the service does frees anything; what is in no segment of use goes with the next checkpoint.
 const SETTINGS: [&str; 3] = ["autovacuum=off", "wal_recycle=off", "min_wal_size=32MB"];
@@ -57,6 +58,58 @@ async fn a3_a_destroyed_key_is_in_no_file_of_its_table_and_goes_with_the_log_of_
     tokio::task::block_in_place(|| turn(&server));
     assert!(!holds(&files("pg_wal"), &key), "it outlives its segment");
     assert_eq!(audit.metric("audit_key_remains_total"), "0");
+}
+
+/// All files of the server: its tables, its indexes, what it knows of how values are spread, and its log. In clear there is
+/// nothing of her before, and of what was destroyed nothing after. Ciphertexts of hers may still be there: in dead rows of
+/// the leaves and in samples of their values, until the server uses the room again. Nobody reads them without the key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_no_file_of_postgres_has_her_in_clear_or_keeps_a_destroyed_key() {
+    let Some(server) = tokio::task::block_in_place(server) else {
+        return;
+    };
+    let audit = Audit::on_server(&server).await;
+    let (log, keys) = (audit.location(), audit.key_location());
+    audit.append(vec![classed(1, Consent, &audit)]).await.unwrap();
+    let kept = wrapped(&bodies(&keys, "payload_key"));
+    let key = newest_key(&audit).await;
+    // As the server does by itself, when many rows have changed.
+    for location in [&log, &keys] {
+        execute(location, "ANALYZE");
+    }
+    let files = || tokio::task::block_in_place(|| server.bytes(""));
+    let is_clear = |found: &[u8]| clear().into_iter().find(|text| holds(found, text.as_bytes()));
+    let before = files();
+    let ciphertext = sealed(&bodies(&log, "leaf")).pop().unwrap();
+    assert!(holds(&before, &ciphertext) && holds(&before, &key));
+    assert!(holds(&before, b"consent.requested"), "headers are for everybody");
+    assert_eq!(is_clear(&before), None);
+    assert_eq!(count(&everything(&keys), &key), 2, "its row, and a sample of it");
+
+    audit.clock.advance(YEAR);
+    let erased = audit.erase(1, &[General]).await.unwrap();
+    assert_eq!(states(&erased), [(General, State::Erased)]);
+    // Of the live rows not even the ciphertext is left; samples are of before.
+    let rows = bodies(&log, "leaf").concat();
+    assert!(!holds(&rows, &ciphertext) && holds(&rows, b"consent.requested"));
+    execute(&log, "ANALYZE");
+    execute(&keys, "ANALYZE");
+    assert!(!holds(&everything(&log), &ciphertext) && !holds(&everything(&keys), &key));
+    tokio::task::block_in_place(|| turn(&server));
+    let after = files();
+    assert!(!holds(&after, &key), "a destroyed key is in a file");
+    assert_eq!(is_clear(&after), None);
+    assert!(kept.iter().all(|key| holds(&after, key)), "what the law keeps is there");
+    // The next keys are not sampled at all.
+    let next = newest_key(&audit).await;
+    execute(&keys, "ANALYZE");
+    let rows = bodies(&keys, "payload_key").concat();
+    let all = everything(&keys);
+    assert_eq!((count(&rows, &next), count(&all, &next)), (1, 1));
+}
+
+fn count(haystack: &[u8], needle: &[u8]) -> usize {
+    haystack.windows(needle.len()).filter(|part| *part == needle).count()
 }
 
 /// Why a VACUUM alone does not do: should this fail one day, it would.

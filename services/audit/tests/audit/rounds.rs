@@ -7,8 +7,9 @@ use sammati_audit::Rounds;
 use sammati_kernel::{Clock, Micros, Reason};
 use sammati_store::Location;
 
-use crate::erasing::{YEAR, classed, execute, states};
+use crate::erasing::{YEAR, classed, states};
 use crate::fixture::{Audit, account, everywhere};
+use crate::kept::execute;
 
 /// Has all rows of a table as a newer release writes them, which this one does not rewrite; or as this one does.
 fn set_format(location: &Location, table: &str, format: u8) {

@@ -7,8 +7,9 @@ use sammati_kernel::Reason;
 use sammati_log::bundle::Bundle;
 use sammati_log::hash::leaf_hash;
 
-use crate::erasing::{YEAR, bodies, classed, everything, holds, sealed, states};
+use crate::erasing::{YEAR, classed, states};
 use crate::fixture::{account, everywhere};
+use crate::kept::{bodies, everything, holds, sealed};
 use crate::subject::{judged, whole};
 use crate::succession::seal;
 

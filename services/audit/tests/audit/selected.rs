@@ -474,7 +474,7 @@ async fn a2_an_export_of_changed_leaves_ends_with_a_refusal() {
             true => r"DELETE FROM leaf WHERE id='\x0000000000000002'",
             false => "DELETE FROM leaf WHERE id=X'0000000000000002'",
         };
-        crate::erasing::execute(&audit.location(), sql);
+        crate::kept::execute(&audit.location(), sql);
         let request = asked(|r| r.occurred_range = days(0, 1));
         let mut stream = audit
             .rpc

@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use sammati_api::audit::v1::class_erasure::State;
 use sammati_api::audit::v1::{self as audit, subject_service_client::SubjectServiceClient};
 use sammati_tests::story::{Failure, Person};
 use serde_json::json;
@@ -91,6 +92,9 @@ impl Tour<'_> {
         if classes.is_empty() {
             return Err("there is nothing of hers to erase".into());
         }
+        if classes.iter().any(|class| class.state() != State::Booked) {
+            return Err("a class of hers goes before its floor".into());
+        }
         let class = |class: &audit::ClassErasure| {
             let due = class.due_time.as_ref().map_or(0, |due| due.seconds);
             let name = class
@@ -111,7 +115,7 @@ impl Tour<'_> {
             body,
         );
         self.done(
-            "erase her: each class when the law lets it go",
+            "erase her: each class when the law lets it go, which is a year from now at the earliest, so that none goes today",
             &classes.join("; "),
             &command,
         );
