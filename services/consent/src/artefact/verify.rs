@@ -66,7 +66,7 @@ pub fn read(
         Some(Wrong::Issuer)
     } else if audience.is_some_and(|id| id.name() != read.aud) {
         Some(Wrong::Audience)
-    } else if now + SKEW < read.nbf || now >= read.exp + SKEW {
+    } else if now + SKEW < read.nbf || now >= read.exp.saturating_add(SKEW) {
         Some(Wrong::Time)
     } else {
         None
