@@ -12,7 +12,8 @@ const SKEW: i64 = 60;
 /// The claims that are looked at.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Read {
-    iss: String,
+    /// The consent manager.
+    pub iss: String,
     aud: String,
     nbf: i64,
     exp: i64,
