@@ -22,14 +22,18 @@ test: lint ## Everything CI runs
 	scripts/test.sh
 
 lint: fmt proto-check deny ## Format, clippy with warnings denied, contracts, dependencies
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features sammati-fuzz/targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 
 FUZZ_SECONDS ?= 60
-fuzz: ## Fuzzes everything that reads bytes from outside for FUZZ_SECONDS; needs a nightly toolchain (rustup toolchain install nightly)
+FUZZ ?= archive files log messages names tokens
+fuzz: ## Fuzzes everything that reads bytes from outside for FUZZ_SECONDS a target; needs a nightly toolchain (rustup toolchain install nightly)
 	scripts/tools.sh fuzz
-	mkdir -p fuzz/corpus/parsers
-	cd fuzz && cargo +nightly fuzz run --fuzz-dir . parsers corpus/parsers ../crates/log/tests/vectors -- -max_total_time=$(FUZZ_SECONDS)
+	$(CARGO) run --locked --bin seeds fuzz/corpus
+	for target in $(FUZZ); do \
+		cargo +nightly fuzz run --fuzz-dir fuzz --target-dir fuzz/target --features targets $$target fuzz/corpus/$$target \
+			-- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
 
 fmt:
 	$(CARGO) fmt --all --check

@@ -6,6 +6,7 @@ pub mod direct;
 pub mod history;
 pub mod journal;
 pub mod named;
+pub mod parsers;
 pub mod power;
 pub mod proofs;
 pub mod retry;

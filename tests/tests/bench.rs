@@ -3,7 +3,7 @@
 use std::process::Command;
 
 /// What each part must have told, where there is no Postgres too.
-const TOLD: [&str; 20] = [
+const TOLD: [&str; 23] = [
     "store.insert.sqlite.grouped",
     "store.approve.sqlite.per_request",
     "rpc.empty",
@@ -14,7 +14,10 @@ const TOLD: [&str; 20] = [
     "audit.append.batched",
     "audit.proof.2000.p99",
     "audit.disk.2000",
+    "audit.disk.2000.keys",
     "audit.disk.2000.overhead",
+    "audit.disk.2000.sealed",
+    "audit.disk.2000.sealed.overhead",
     "consent.approve.sqlite ÷ rpc.empty",
     "decide.sqlite.100.stream",
     "decide.sqlite.100.revoke",

@@ -90,7 +90,7 @@ fn asked(headers: &mut HeaderMap) -> Result<Option<Duration>, Refusal> {
         .ok_or_else(|| Refusal::field("grpc-timeout", "1 to 8 digits and one of H, M, S, m, u, n"))
 }
 
-fn parse(text: &str) -> Option<Duration> {
+pub(crate) fn parse(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;

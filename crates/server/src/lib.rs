@@ -16,6 +16,8 @@ pub mod deadline;
 mod doctor;
 pub mod error;
 pub mod event;
+#[doc(hidden)]
+pub mod fuzzed;
 mod gate;
 pub mod identity;
 mod layer;

@@ -88,7 +88,7 @@ impl Secrets {
     }
 }
 
-fn key_bytes(bytes: &[u8]) -> Option<[u8; 32]> {
+pub(crate) fn key_bytes(bytes: &[u8]) -> Option<[u8; 32]> {
     if let Ok(raw) = bytes.try_into() {
         return Some(raw);
     }

@@ -77,7 +77,7 @@ pub(crate) fn holder(certificate: &CertificateDer<'_>, trust_domain: &str) -> Ho
 }
 
 /// `spiffe://{trust domain}/{service|operator|participant}/{name}`.
-fn peer(uri: &str, trust_domain: &str) -> Option<Peer> {
+pub(crate) fn peer(uri: &str, trust_domain: &str) -> Option<Peer> {
     let path = uri
         .strip_prefix("spiffe://")?
         .strip_prefix(trust_domain)?

@@ -181,6 +181,7 @@ impl Postgres {
         let before = ask(loaded);
         ask(&format!("ALTER SYSTEM SET {name} = {value}"));
         ask("SELECT pg_reload_conf()");
+        // A server tells nobody when it has read its settings; each session does so by itself. So it is asked, for ten seconds.
         for _ in 0..500 {
             if ask(loaded) != before {
                 return;
@@ -245,7 +246,9 @@ impl Postgres {
     /// Starts the server again on the same data.
     pub fn restart(&mut self) {
         assert!(self.pid.is_none(), "the server runs");
-        // While children of a killed server still end, a new one refuses the data and ends too: it is tried again.
+        // While children of a killed server still end, a new one refuses the data and ends too: it is tried again. Its log would
+        // tell when it is ready, but is a file, so that it can be read while the server hangs; and a program it is run by may
+        // write there too. So it is asked, for thirty seconds.
         for _ in 0..600 {
             if self.pid.is_none_or(|pid| !is_alive(pid)) {
                 self.pid = Some(self.spawn());
@@ -467,6 +470,7 @@ mod tests {
         assert!(!out.status.success(), "it aborts");
         let folder = PathBuf::from(fs::read_to_string(told.path()).unwrap());
         assert!(folder.is_absolute(), "{folder:?}");
+        // The shell that removes it is no child of this process, to be waited for. So it is looked for, for thirty seconds.
         for _ in 0..600 {
             if !folder.exists() {
                 return;

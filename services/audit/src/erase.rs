@@ -233,7 +233,7 @@ pub(crate) fn class_of(key: &[u8]) -> RetentionClass {
 }
 
 /// The class and month of a month's key.
-fn month_of(key: &[u8]) -> Option<(RetentionClass, String)> {
+pub(crate) fn month_of(key: &[u8]) -> Option<(RetentionClass, String)> {
     let month = key.get(2..).filter(|_| key.first() == Some(&MONTH))?;
     Some((class_of(key), String::from_utf8(month.to_vec()).ok()?))
 }

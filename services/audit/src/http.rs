@@ -63,7 +63,7 @@ async fn answer(log: Arc<Log>, request: Request<Body>) -> Response<Body> {
 
 /// What follows the log's prefix: its whole origin, the origin without the host that it begins with, or nothing, for
 /// there is one log here.
-fn below<'a>(origin: &str, path: &'a str) -> Option<&'a str> {
+pub(crate) fn below<'a>(origin: &str, path: &'a str) -> Option<&'a str> {
     let path = path.strip_prefix('/')?;
     let within = origin.split_once('/').map_or(origin, |(_, within)| within);
     let after = |prefix: &str| path.strip_prefix(prefix)?.strip_prefix('/');

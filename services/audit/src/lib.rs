@@ -11,6 +11,8 @@ mod entry;
 mod erase;
 mod export;
 pub mod fsck;
+#[doc(hidden)]
+pub mod fuzzed;
 mod half_year;
 mod head;
 mod hold;

@@ -39,17 +39,17 @@ impl Log {
 
 /// Where a list stands: within the day, if it goes by days, below the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
+pub(crate) struct Place {
     day: i64,
     index: u64,
 }
 
 impl Place {
-    fn write(self) -> Vec<u8> {
+    pub(crate) fn write(self) -> Vec<u8> {
         [self.day.to_be_bytes(), self.index.to_be_bytes()].concat()
     }
 
-    fn read(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let (day, index) = bytes.split_first_chunk()?;
         Some(Self {
             day: i64::from_be_bytes(*day),

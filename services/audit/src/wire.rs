@@ -193,7 +193,7 @@ fn done<T>(wrong: Violations, found: Option<T>) -> Result<T, Refusal> {
     found.ok_or_else(|| sammati_kernel::Reason::Internal.into())
 }
 
-fn parse_event_name(name: &str) -> Option<(String, u64)> {
+pub(crate) fn parse_event_name(name: &str) -> Option<(String, u64)> {
     let (log, index) = name.rsplit_once("/events/")?;
     let number: u64 = index.parse().ok().filter(|n| *n <= sammati_log::MAX_SIZE)?;
     (log.starts_with("logs/") && number.to_string() == index).then(|| (log.to_owned(), number))

@@ -8,6 +8,8 @@ mod account;
 mod again;
 mod changes;
 mod facts;
+#[doc(hidden)]
+pub mod fuzzed;
 mod keyring;
 mod lookup;
 mod participant;

@@ -111,7 +111,7 @@ fn derive(password: &Secret<String>, salt: &[u8], (m, t, p): (u32, u32, u32)) ->
 
 /// `$argon2id$v=19$m=…,t=…,p=…$salt$hash`.
 #[expect(clippy::type_complexity, reason = "the three parts of a PHC string")]
-fn parse(phc: &str) -> Option<((u32, u32, u32), Vec<u8>, Vec<u8>)> {
+pub(crate) fn parse(phc: &str) -> Option<((u32, u32, u32), Vec<u8>, Vec<u8>)> {
     let mut parts = phc.strip_prefix("$argon2id$v=19$")?.split('$');
     let mut cost = parts
         .next()?

@@ -40,6 +40,11 @@ impl Known {
             read: |body| R::decode(body).ok().map(|record| (record.key(), record.cells())),
         }
     }
+
+    /// The key and look-up values that a body has, if it can be read.
+    pub fn reads(&self, body: &[u8]) -> Option<FoundBy> {
+        (self.read)(body)
+    }
 }
 
 /// What only the service can make again, asked once for each partition in its snapshot.

@@ -41,6 +41,27 @@ const LEVELS: u32 = 9;
 /// Leaves in a run of level 0.
 pub(crate) const RUN: u64 = FULL as u64;
 
+/// Reads what may be a page as all who read one do, for [`crate::fuzzed`].
+pub(crate) fn read_page(bytes: &[u8]) {
+    const FIRST: u64 = 1000;
+    let mut merged = Vec::new();
+    let merging = page::merge(&[(FIRST, bytes)], FIRST, |tag, leaves| {
+        page::add(&mut merged, tag, leaves)
+    });
+    let Ok(postings) = page::decode(bytes, FIRST) else {
+        return;
+    };
+    for (tag, leaf) in postings.iter().take(4) {
+        let found = page::oldest(bytes, FIRST, *tag, *leaf, 1);
+        assert!(found.is_ok_and(|found| found.iter().all(|found| found >= leaf)));
+    }
+    // A page that was made: sorted, and spelled in the one way.
+    if postings.is_sorted() && page::encode(&postings, FIRST) == bytes {
+        assert!(merging.is_ok());
+        assert_eq!(page::decode(&merged, FIRST), Ok(postings));
+    }
+}
+
 /// What a leaf is found by. Two things share one once in a trillion: what is found is compared with what was sought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Tag(pub(crate) [u8; 5]);

@@ -12,7 +12,8 @@ const SKEW: i64 = 60;
 /// The claims that are looked at.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Read {
-    iss: String,
+    /// The consent manager.
+    pub iss: String,
     aud: String,
     nbf: i64,
     exp: i64,
@@ -66,7 +67,7 @@ pub fn read(
         Some(Wrong::Issuer)
     } else if audience.is_some_and(|id| id.name() != read.aud) {
         Some(Wrong::Audience)
-    } else if now + SKEW < read.nbf || now >= read.exp + SKEW {
+    } else if now + SKEW < read.nbf || now >= read.exp.saturating_add(SKEW) {
         Some(Wrong::Time)
     } else {
         None

@@ -1,26 +1,22 @@
 //! The log over mTLS: appends, each durable, indexed and included when it is answered; proofs and lists by how many leaves
-//! there are; and what an event takes on the disk.
+//! there are; and what an event takes on the disk, until its log is sealed and after.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use diesel::RunQueryDsl;
-use diesel::sql_types::{BigInt, Binary, Text};
-use prost::Message;
 use sammati_api::audit::v1::append_events_request::Batch;
 use sammati_api::audit::v1::get_proof_request::Event;
 use sammati_api::audit::v1::log_service_client::LogServiceClient;
 use sammati_api::audit::v1::proof_service_client::ProofServiceClient;
+use sammati_api::audit::v1::retention_service_client::RetentionServiceClient;
 use sammati_api::audit::v1::{self as audit, event};
 use sammati_api::types::v1 as types;
-use sammati_audit::rows::LeafRow;
 use sammati_consent::Consent;
 use sammati_kernel::{AccountId, Clock, ConsentId, Micros, SLOTS, Seed, Slot, SystemClock, TransactionId};
 use sammati_log::bundle::Bundle;
 use sammati_log::checkpoint::Verifier;
 use sammati_log::hash::leaf_hash;
-use sammati_store::{AnyConn, Location, on_conn};
 use sammati_tests::caller::Wire;
 use sammati_tests::story::Who;
 use tempfile::TempDir;
@@ -28,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
+use crate::disk::Disk;
 use crate::goal::Goal;
 use crate::measure::{CALLERS, Contender, Failure, Pace, f64_of, interleave, rate, work_off};
 use crate::rpc;
@@ -42,9 +39,6 @@ const STREAMS: (usize, usize, usize) = (4, 16, 64);
 
 /// Appends for each empty call, one by one and together: 10,000 and 50,000 a second where 17,000 empty calls are made.
 const GOALS: (f64, f64) = (0.6, 3.0);
-
-/// Bytes on the disk for each event beyond its leaf and its sealed payload: indexes, look-ups, tiles and room in pages.
-const OVERHEAD: f64 = 450.0;
 
 /// Who asks for proofs, and reads lists, at once.
 const READERS: usize = 4;
@@ -64,9 +58,10 @@ pub(crate) async fn run(pace: Pace, leaves: &[usize], summary: &mut Summary) -> 
         let full = Subject::new().await?;
         full.fill(*leaves, summary).await?;
         full.proofs(*leaves, pace, summary).await?;
-        let file = full.system.log_file();
+        let files = full.system.log_files();
+        let archived = full.archive().await?;
         let folder = full.stop().await?;
-        tokio::task::spawn_blocking(move || disk(&file))
+        tokio::task::spawn_blocking(move || Disk::of(&files, archived))
             .await??
             .tell(*leaves, summary);
         drop(folder);
@@ -164,6 +159,28 @@ impl Subject {
         let rate = calls.await?.times(f64_of(BATCH.0)).rate;
         summary.value(&format!("audit.fill.{leaves}"), rate, "events/s");
         Ok(())
+    }
+
+    /// Seals the log, and takes its archive: how many bytes the files of its parts have.
+    async fn archive(&self) -> Result<usize, Failure> {
+        let log = self.system.story.log().await?.name;
+        let operator = &self.system.story.operator;
+        let seal = audit::SealLogRequest {
+            log: log.clone(),
+            successor: "logs/next".to_owned(),
+        };
+        LogServiceClient::new(operator.audit()).seal_log(seal).await?;
+        let request = audit::ExportArchiveRequest {
+            log,
+            ..audit::ExportArchiveRequest::default()
+        };
+        let mut archives = RetentionServiceClient::new(operator.audit());
+        let mut pieces = archives.export_archive(request).await?.into_inner();
+        let mut bytes = 0;
+        while let Some(piece) = pieces.message().await? {
+            bytes += piece.content.len();
+        }
+        Ok(bytes)
     }
 
     /// Proofs of leaves drawn from all; lists by consents that have one event each.
@@ -351,82 +368,4 @@ fn events(next: &AtomicUsize, count: usize) -> Result<Vec<audit::Event>, Failure
         }
     };
     Ok((first..first + count).map(one).collect())
-}
-
-/// What the log's database holds.
-struct Disk {
-    file: f64,
-    leaves: f64,
-    /// Of leaves as they are hashed and payloads as they are sealed.
-    told: f64,
-    bodies: Vec<(String, f64)>,
-}
-
-#[derive(diesel::QueryableByName)]
-struct Sum {
-    #[diesel(sql_type = Text)]
-    name: String,
-    #[diesel(sql_type = BigInt)]
-    rows: i64,
-    #[diesel(sql_type = BigInt)]
-    bytes: i64,
-}
-
-#[derive(diesel::QueryableByName)]
-struct Leaf {
-    #[diesel(sql_type = Binary)]
-    id: Vec<u8>,
-    #[diesel(sql_type = Binary)]
-    body: Vec<u8>,
-}
-
-/// The bytes of all leaves as they are hashed, and of their payloads as they are sealed.
-fn told(conn: &mut AnyConn) -> Result<usize, Failure> {
-    let (mut told, mut after) = (0, Vec::new());
-    loop {
-        let text = "SELECT id,body FROM leaf WHERE partition=0 AND id>$1 ORDER BY id LIMIT 4096";
-        let query = diesel::sql_query(text).bind::<Binary, _>(&after);
-        let rows: Vec<Leaf> = on_conn!(&mut *conn, |c| query.load(c))?;
-        let Some(last) = rows.last() else { return Ok(told) };
-        after.clone_from(&last.id);
-        for row in &rows {
-            let row = LeafRow::decode(row.body.as_slice())?;
-            told += row.leaf.len() + row.payload.len();
-        }
-    }
-}
-
-fn disk(file: &std::path::Path) -> Result<Disk, Failure> {
-    let mut conn = Location::Sqlite(file.to_owned()).connect()?;
-    let one = |table: &str| {
-        format!("SELECT '{table}' AS name, COUNT(*) AS rows, COALESCE(SUM(LENGTH(body)),0) AS bytes FROM {table}")
-    };
-    let text = ["leaf", "posting", "tile", "subject", "checkpoint"]
-        .map(one)
-        .join(" UNION ALL ");
-    let sums: Vec<Sum> = on_conn!(&mut conn, |c| diesel::sql_query(text).load(c))?;
-    let number = |n: i64| f64_of(usize::try_from(n).unwrap_or_default());
-    Ok(Disk {
-        told: f64_of(told(&mut conn)?),
-        // The last connection has moved all of the WAL into it.
-        file: number(i64::try_from(std::fs::metadata(file)?.len())?),
-        leaves: sums
-            .iter()
-            .find(|sum| sum.name == "leaf")
-            .map_or(1.0, |sum| number(sum.rows)),
-        bodies: sums.iter().map(|sum| (sum.name.clone(), number(sum.bytes))).collect(),
-    })
-}
-
-impl Disk {
-    fn tell(&self, leaves: usize, summary: &mut Summary) {
-        let name = format!("audit.disk.{leaves}");
-        for (table, bytes) in &self.bodies {
-            summary.value(&format!("{name}.{table}"), bytes / self.leaves, "B/event");
-        }
-        summary.value(&name, self.file / self.leaves, "B/event");
-        let beyond = format!("{name}.overhead");
-        summary.value(&beyond, (self.file - self.told) / self.leaves, "B/event");
-        summary.goal(&beyond, Goal::AtMost(OVERHEAD));
-    }
 }

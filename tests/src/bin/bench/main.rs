@@ -6,6 +6,7 @@
 mod approve;
 mod audit;
 mod decide;
+mod disk;
 mod goal;
 mod growth;
 mod hollow;

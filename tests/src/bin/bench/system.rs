@@ -121,9 +121,10 @@ impl System {
         Relays([1].into_iter().chain(replicas).map(admin).collect())
     }
 
-    /// The file of the log, on SQLite.
-    pub(crate) fn log_file(&self) -> PathBuf {
-        self.folder.path().join("data/audit.db")
+    /// The files of the log and of its keys, on SQLite.
+    pub(crate) fn log_files(&self) -> (PathBuf, PathBuf) {
+        let file = |name: &str| self.folder.path().join("data").join(name);
+        (file("audit.db"), file("audit-keys.db"))
     }
 
     /// Drains and stops all of it.

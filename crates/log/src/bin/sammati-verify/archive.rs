@@ -13,11 +13,11 @@ use sammati_log::subject::Chains;
 use sammati_log::tile::{FULL, Tile, changed};
 use serde_json::{Value, json};
 
-use crate::input::{Answer, Failure, MAX_SMALL, text};
-use crate::source::Source;
-use crate::tiles::Tiles;
-use crate::trust::Keys;
-use crate::{describe, facts};
+use super::input::{Answer, Failure, MAX_SMALL, text};
+use super::source::Source;
+use super::tiles::Tiles;
+use super::trust::Keys;
+use super::{describe, facts};
 
 /// Checks the log whose leaves are in `sources`; `in_part`, fewer than all will do.
 pub(crate) fn check(sources: &[Source], in_part: bool, keys: &Keys<'_>) -> Answer {

@@ -13,8 +13,8 @@ use sammati_log::checkpoint::Checkpoint;
 use sammati_log::hash::leaf_hash;
 use serde_json::{Value, json};
 
-use crate::trust::Keys;
-use crate::{Failure, Trust, describe, facts, stdin_once};
+use super::trust::Keys;
+use super::{Failure, Trust, describe, facts, stdin_once};
 
 /// What `export` is given.
 #[derive(Args)]
@@ -26,7 +26,7 @@ pub(crate) struct Export {
 }
 
 /// The longest line that is read: one with the largest payload is far shorter.
-const MAX_LINE: usize = 1 << 20;
+pub(crate) const MAX_LINE: usize = 1 << 20;
 
 /// What of a leaf a line tells too.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -64,7 +64,7 @@ pub(crate) fn run(asked: &Export) -> Result<(String, Value), Failure> {
 }
 
 /// The next line, without its end; `None` after the last.
-fn next(lines: &mut impl BufRead) -> Result<Option<Vec<u8>>, String> {
+pub(crate) fn next(lines: &mut impl BufRead) -> Result<Option<Vec<u8>>, String> {
     let mut line = Vec::new();
     let read = io::Read::take(&mut *lines, MAX_LINE as u64 + 1).read_until(b'\n', &mut line);
     match read.map_err(|error| error.to_string())? {
@@ -80,14 +80,14 @@ fn next(lines: &mut impl BufRead) -> Result<Option<Vec<u8>>, String> {
 
 /// What was read so far.
 #[derive(Default)]
-struct Seen {
+pub(crate) struct Seen {
     /// The checkpoint that all is proved against, with the note that was opened last.
     tree: Option<(String, Checkpoint)>,
     indexes: HashSet<u64>,
 }
 
 impl Seen {
-    fn take(&mut self, line: &[u8], keys: &Keys<'_>, about: &str) -> Result<(), Failure> {
+    pub(crate) fn take(&mut self, line: &[u8], keys: &Keys<'_>, about: &str) -> Result<(), Failure> {
         let value: Value = serde_json::from_slice(line).map_err(|error| Failure::unusable(about, error))?;
         // What all events of one person end with says nothing of a single one.
         if value.get("subjectHead").is_some() {

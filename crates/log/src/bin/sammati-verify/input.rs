@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use sammati_log::{Error, Fault};
 use serde_json::{Value, json};
 
-use crate::source::Source;
+use super::source::Source;
 
 /// The largest key or proof file that is read.
 pub(crate) const MAX_SMALL: usize = 64 * 1024;

@@ -2,15 +2,15 @@
 //! paths of `c2sp.org/tlog-tiles`, or from a server of them. It links none of the server's code, so that it can be
 //! trusted where the server is not.
 
-mod archive;
-mod export;
+pub(crate) mod archive;
+pub(crate) mod export;
 mod input;
-mod source;
-mod subject;
+pub(crate) mod source;
+pub(crate) mod subject;
 mod tiles;
-mod trust;
+pub(crate) mod trust;
 mod watch;
-mod zipped;
+pub(crate) mod zipped;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -23,10 +23,10 @@ use sammati_log::hash::leaf_hash;
 use sammati_log::proof::{parse_path, verify_consistency};
 use serde_json::{Value, json};
 
-use crate::input::{Answer, Failure, MAX_SMALL, read, read_text};
-use crate::source::Source;
-use crate::tiles::Tiles;
-use crate::trust::{Trust, stdin_once};
+use self::input::{Answer, Failure, MAX_SMALL, read, read_text};
+use self::source::Source;
+use self::tiles::Tiles;
+use self::trust::{Trust, stdin_once};
 
 /// The largest leaf that is read; the servers allow far less.
 const MAX_LEAF: usize = 1024 * 1024;

@@ -6,8 +6,8 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::input::{Failure, read_at_most};
-use crate::zipped::Zipped;
+use super::input::{Failure, read_at_most};
+use super::zipped::Zipped;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -171,7 +171,7 @@ fn get(address: &str, path: &str, limit: usize) -> io::Result<Option<Vec<u8>>> {
 
 /// HTTP/1.0: the body is as long as the head says, and stands there as it is. What says nothing, or is spelled otherwise, is
 /// not guessed at; some servers keep the connection all the same.
-fn answer(source: impl Read, limit: usize) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn answer(source: impl Read, limit: usize) -> io::Result<Option<Vec<u8>>> {
     let mut reader = BufReader::new(source);
     let (mut head, mut length) = (reader.by_ref().take(MAX_HEAD), None);
     let mut line = String::new();

@@ -9,7 +9,7 @@ use clap::Args;
 use sammati_log::subject::{Head, Proved, verify, verify_since};
 use serde_json::{Deserializer, Value, json};
 
-use crate::{Failure, MAX_SMALL, Trust, describe, facts, read_text, stdin_once};
+use super::{Failure, MAX_SMALL, Trust, describe, facts, read_text, stdin_once};
 
 /// What `subject` is given.
 #[derive(Args)]
@@ -77,13 +77,13 @@ const MAX_EVENTS: u64 = 1 << 30;
 
 /// The leaves in the order they were given, the signed statement of the newest, and the checkpoint that it is of.
 #[derive(Debug, Default)]
-struct Given {
+pub(crate) struct Given {
     proved: Vec<Proved>,
     head: Option<(String, String)>,
 }
 
 impl Given {
-    fn read(source: impl Read, limit: u64) -> Result<Self, String> {
+    pub(crate) fn read(source: impl Read, limit: u64) -> Result<Self, String> {
         let (mut given, mut source) = (Self::default(), source.take(limit + 1));
         let values = Deserializer::from_reader(BufReader::new(&mut source)).into_iter::<Value>();
         let taken = values.into_iter().try_for_each(|value| {

@@ -8,9 +8,9 @@ use sammati_log::proof::{Plan, verify_consistency, verify_inclusion};
 use sammati_log::tile::{self, Tile, TileId, TileSet};
 use sammati_log::{Error, Hash32};
 
-use crate::input::{Failure, text};
-use crate::source::Source;
-use crate::trust::Keys;
+use super::input::{Failure, text};
+use super::source::Source;
+use super::trust::Keys;
 
 /// Tiles that are kept while a log is read through: the newest of each level, and a few more.
 const KEPT: usize = 64;

@@ -4,7 +4,7 @@ use clap::Args;
 use sammati_log::checkpoint::{self, Checkpoint, Verifier};
 use sammati_log::cosignature::{Witness, cosignatures, split_note};
 
-use crate::input::{Failure, MAX_SMALL, read_text};
+use super::input::{Failure, MAX_SMALL, read_text};
 
 /// Whom to believe.
 #[derive(Args)]
@@ -65,9 +65,9 @@ fn read_vkey(vkey: &str) -> Result<String, Failure> {
 /// [`Trust`] with its files read.
 pub(crate) struct Keys<'a> {
     pub(crate) verifiers: Vec<Verifier>,
-    origin: Option<&'a str>,
-    witnesses: Vec<Witness>,
-    required: usize,
+    pub(crate) origin: Option<&'a str>,
+    pub(crate) witnesses: Vec<Witness>,
+    pub(crate) required: usize,
 }
 
 impl Keys<'_> {

@@ -8,11 +8,11 @@ use std::time::Duration;
 use sammati_log::checkpoint::{Checkpoint, MAX_NOTE};
 use serde_json::json;
 
-use crate::input::{Answer, Failure, read_text};
-use crate::source::Source;
-use crate::tiles::{Tiles, newest};
-use crate::trust::Keys;
-use crate::{describe, facts, same_log};
+use super::input::{Answer, Failure, read_text};
+use super::source::Source;
+use super::tiles::{Tiles, newest};
+use super::trust::Keys;
+use super::{describe, facts, same_log};
 
 /// Looks once, or `every` so many seconds until something does not verify.
 pub(crate) fn watch(source: &Source, keys: &Keys<'_>, state: &str, every: Option<u64>, as_json: bool) -> Answer {

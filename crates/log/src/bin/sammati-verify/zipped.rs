@@ -2,28 +2,38 @@
 
 use std::cell::RefCell;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek};
 
 use sammati_log::entries::MAX_BUNDLE;
 use sammati_log::path::Resource;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use crate::input::{Failure, read_at_most};
+use super::input::{Failure, read_at_most};
+
+/// Where the bytes of a ZIP file are.
+trait Bytes: Read + Seek {}
+
+impl<B: Read + Seek> Bytes for B {}
 
 /// A ZIP file that is open.
 pub(crate) struct Zipped {
     name: String,
-    files: RefCell<ZipArchive<BufReader<File>>>,
+    files: RefCell<ZipArchive<Box<dyn Bytes>>>,
 }
 
 impl Zipped {
     /// Opens the file of this name.
     pub(crate) fn open(name: &str) -> Result<Self, Failure> {
-        let bad =
-            |why: &dyn std::fmt::Display| Failure::unusable(name, format!("it is no folder, and as a ZIP file: {why}"));
         let file = File::open(name).map_err(|error| Failure::unusable(name, error))?;
-        let files = ZipArchive::new(BufReader::new(file)).map_err(|error| bad(&error))?;
+        Self::of(name, BufReader::new(file))
+    }
+
+    /// The ZIP file that these bytes are.
+    pub(crate) fn of(name: &str, bytes: impl Read + Seek + 'static) -> Result<Self, Failure> {
+        let bad = |why| Failure::unusable(name, format!("it is no folder, and as a ZIP file: {why}"));
+        let bytes: Box<dyn Bytes> = Box::new(bytes);
+        let files = ZipArchive::new(bytes).map_err(bad)?;
         Ok(Self {
             name: name.to_owned(),
             files: RefCell::new(files),

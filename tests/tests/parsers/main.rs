@@ -1,16 +1,10 @@
-//! No parser panics, whatever comes, and what one takes it writes back as it was. Inputs begin as the published
-//! vectors and are bent: that goes deeper into a format than noise does.
-
-use std::fs;
+//! No parser panics, whatever comes, and what one takes it writes back as it was. Inputs begin as examples and are bent: that
+//! goes deeper into a format than noise does.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use sammati_log::edge::RightEdge;
-use sammati_log::entries;
-
-use crate::fixture::leaf;
-use crate::parsers::read_all;
-use crate::vectors::path;
+use proptest::test_runner::TestRunner;
+use sammati_tests::parsers::FAMILIES;
 
 /// What is done to an input.
 #[derive(Debug, Clone)]
@@ -47,22 +41,6 @@ fn bend() -> impl Strategy<Value = Bend> {
     ]
 }
 
-/// The published vectors, and the binary formats.
-fn seeds() -> Vec<Vec<u8>> {
-    let files = fs::read_dir(path("")).unwrap().map(|file| file.unwrap().path());
-    let mut files: Vec<_> = files
-        .filter(|file| !file.ends_with("make.py") && !file.ends_with("README.md"))
-        .collect();
-    files.sort();
-    let mut seeds: Vec<_> = files.iter().map(|file| fs::read(file).unwrap()).collect();
-    seeds.push(entries::encode((0..5).map(leaf)).unwrap());
-    let mut edge = RightEdge::empty();
-    edge.extend((0..77).map(|index| sammati_log::hash::leaf_hash(&leaf(index))));
-    seeds.push(edge.encode());
-    seeds.extend(["tile/0/x001/x234/067.p/8", "tile/entries/000", "checkpoint"].map(|path| path.as_bytes().to_vec()));
-    seeds
-}
-
 fn bent(seeds: &[Vec<u8>], which: Index, bends: &[Bend]) -> Vec<u8> {
     let mut bytes = which.get(seeds).clone();
     for bend in bends {
@@ -96,21 +74,82 @@ fn bent(seeds: &[Vec<u8>], which: Index, bends: &[Bend]) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn the_seeds_are_read() {
-    for seed in seeds() {
-        read_all(&seed);
+/// More by PROPTEST_CASES.
+const CASES: u32 = 2000;
+
+fn read_bent(name: &str) {
+    let family = FAMILIES.into_iter().find(|family| family.name == name).unwrap();
+    let seeds = (family.seeds)();
+    for seed in &seeds {
+        (family.read)(seed);
     }
+    let config = ProptestConfig {
+        source_file: Some(file!()),
+        test_name: Some(family.name),
+        ..ProptestConfig::with_cases(cases())
+    };
+    let bends = (any::<Index>(), prop::collection::vec(bend(), 1..6));
+    TestRunner::new(config)
+        .run(&bends, |(which, bends)| {
+            (family.read)(&bent(&seeds, which, &bends));
+            Ok(())
+        })
+        .unwrap();
 }
 
-proptest! {
-    // More by PROPTEST_CASES; a failure is kept beside this file and tried first from then on.
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+fn cases() -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    asked.and_then(|asked| asked.parse().ok()).unwrap_or(CASES)
+}
 
-    #[test]
-    fn no_parser_panics(which in any::<Index>(), bends in prop::collection::vec(bend(), 1..6)) {
-        thread_local!(static SEEDS: Vec<Vec<u8>> = seeds());
-        let bytes = SEEDS.with(|seeds| bent(seeds, which, &bends));
-        read_all(&bytes);
+#[test]
+fn bent_archives() {
+    read_bent("archive");
+}
+
+#[test]
+fn bent_files() {
+    read_bent("files");
+}
+
+#[test]
+fn bent_formats_of_the_log() {
+    read_bent("log");
+}
+
+#[test]
+fn bent_messages() {
+    read_bent("messages");
+}
+
+#[test]
+fn bent_names() {
+    read_bent("names");
+}
+
+#[test]
+fn bent_tokens() {
+    read_bent("tokens");
+}
+
+/// Each family has its test here, and its target in `fuzz/`.
+#[test]
+fn every_family_is_bent_and_fuzzed() {
+    let here = include_str!("main.rs");
+    let manifest = include_str!("../../../fuzz/Cargo.toml");
+    for family in FAMILIES {
+        assert!(
+            here.contains(&format!("read_bent(\"{}\")", family.name)),
+            "{}",
+            family.name
+        );
+        assert!(
+            manifest.contains(&format!("name = \"{}\"", family.name)),
+            "{}",
+            family.name
+        );
+        let target = format!("{}/../fuzz/fuzz_targets/{}.rs", env!("CARGO_MANIFEST_DIR"), family.name);
+        let target = std::fs::read_to_string(target).unwrap();
+        assert!(target.contains(&format!("\"{}\"", family.name)), "{}", family.name);
     }
 }

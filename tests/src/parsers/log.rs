@@ -1,5 +1,6 @@
-//! Everything that reads bytes from outside: nothing panics, and what is taken is written back as it was. Bent vectors are
-//! fed to it by the smoke test, and what a fuzzer finds by `fuzz/`.
+//! The formats of the log: notes, tiles, bundles, proofs, paths, and what a witness is asked.
+
+use std::sync::LazyLock;
 
 use sammati_log::bundle::Bundle;
 use sammati_log::checkpoint::{Checkpoint, Verifier, open};
@@ -14,14 +15,31 @@ use sammati_log::tile::{Tile, TileId};
 use sammati_log::witness::AddCheckpoint;
 use sammati_log::{Fault, Hash32};
 
-/// Reads `bytes` as everything that they could be.
-pub(crate) fn read_all(bytes: &[u8]) {
-    let keys = [Verifier::parse(include_str!("../vectors/log.vkey").trim_end()).unwrap()];
-    let witnesses = [Witness::parse(include_str!("../vectors/witness.vkey").trim_end()).unwrap()];
+use super::{Family, texts};
+
+pub(super) const FAMILY: Family = Family {
+    name: "log",
+    read,
+    seeds,
+};
+
+/// A published vector.
+macro_rules! vector {
+    ($name:literal) => {
+        include_str!(concat!("../../../crates/log/tests/vectors/", $name))
+    };
+}
+
+static KEYS: LazyLock<[Verifier; 1]> =
+    LazyLock::new(|| [Verifier::parse(vector!("log.vkey").trim_end()).expect("a key")]);
+static WITNESSES: LazyLock<[Witness; 1]> =
+    LazyLock::new(|| [Witness::parse(vector!("witness.vkey").trim_end()).expect("a key")]);
+
+fn read(bytes: &[u8]) {
     binary(bytes);
     if let Ok(text) = std::str::from_utf8(bytes) {
-        notes(text, &keys, &witnesses);
-        texts(text, &keys);
+        notes(text, &*KEYS, &*WITNESSES);
+        texts_of(text, &*KEYS);
     }
 }
 
@@ -30,12 +48,12 @@ fn binary(bytes: &[u8]) {
         assert_eq!(edge.encode(), bytes);
     }
     let width = u16::try_from(bytes.len() / 32).unwrap_or(1).clamp(1, 256);
-    if let Ok(tile) = Tile::decode(TileId::new(0, 0, width).unwrap(), bytes) {
+    if let Ok(tile) = Tile::decode(TileId::new(0, 0, width).expect("a tile"), bytes) {
         assert_eq!(tile.encode(), bytes);
     }
     for width in [1, 5, 256] {
-        if let Ok(leaves) = entries::decode(EntriesId::new(0, width).unwrap(), bytes) {
-            assert_eq!(entries::encode(leaves).unwrap(), bytes);
+        if let Ok(leaves) = entries::decode(EntriesId::new(0, width).expect("a bundle"), bytes) {
+            assert_eq!(entries::encode(leaves).expect("they were encoded"), bytes);
         }
     }
     let _ = Chains::default().take(0, bytes);
@@ -63,10 +81,10 @@ fn notes(text: &str, keys: &[Verifier], witnesses: &[Witness]) {
     }
 }
 
-fn texts(text: &str, keys: &[Verifier]) {
+fn texts_of(text: &str, keys: &[Verifier]) {
     if let Ok(bundle) = text.parse::<Bundle>() {
         assert_eq!(bundle.to_string(), text);
-        let _ = bundle.verify(leaf_hash(include_bytes!("../vectors/leaf-777.bin")), keys);
+        let _ = bundle.verify(leaf_hash(vector!("leaf-777.bin").as_bytes()), keys);
     }
     if let Ok(request) = text.parse::<AddCheckpoint>() {
         assert_eq!(request.to_string(), text);
@@ -84,4 +102,30 @@ fn texts(text: &str, keys: &[Verifier]) {
         Ok(Resource::Entries(id)) => assert_eq!(id.path(), text),
         Err(error) => assert_eq!(error.fault(), Fault::Input),
     }
+}
+
+/// The published vectors, and the binary formats.
+fn seeds() -> Vec<Vec<u8>> {
+    let mut seeds = texts(&[
+        vector!("300-to-1000.add-checkpoint"),
+        vector!("300-to-1000.consistency"),
+        vector!("checkpoint-1000.cosignature"),
+        vector!("checkpoint-1000.cosigned.note"),
+        vector!("checkpoint-1000.note"),
+        vector!("checkpoint-300.note"),
+        vector!("leaf-777.bin"),
+        vector!("leaf-777.cosigned.tlog-proof"),
+        vector!("leaf-777.tlog-proof"),
+        vector!("log.vkey"),
+        vector!("witness.vkey"),
+        "tile/0/x001/x234/067.p/8",
+        "tile/entries/000",
+        "checkpoint",
+    ]);
+    let leaf = |index: u64| format!("leaf {index} of the vectors").into_bytes();
+    seeds.push(entries::encode((0..5).map(leaf)).expect("a bundle"));
+    let mut edge = RightEdge::empty();
+    edge.extend((0..77).map(|index| leaf_hash(&leaf(index))));
+    seeds.push(edge.encode());
+    seeds
 }

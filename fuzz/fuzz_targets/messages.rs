@@ -1,0 +1,11 @@
+//! Messages of requests and of rows.
+
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sammati_tests::parsers::read("messages", bytes));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::io::Result<()> {
+    sammati_tests::parsers::read_files("messages")
+}
