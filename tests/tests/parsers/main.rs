@@ -74,7 +74,7 @@ fn bent(seeds: &[Vec<u8>], which: Index, bends: &[Bend]) -> Vec<u8> {
     bytes
 }
 
-/// More by PROPTEST_CASES.
+/// Of each family.
 const CASES: u32 = 2000;
 
 fn read_bent(name: &str) {
@@ -86,7 +86,7 @@ fn read_bent(name: &str) {
     let config = ProptestConfig {
         source_file: Some(file!()),
         test_name: Some(family.name),
-        ..ProptestConfig::with_cases(cases())
+        ..ProptestConfig::with_cases(CASES)
     };
     let bends = (any::<Index>(), prop::collection::vec(bend(), 1..6));
     TestRunner::new(config)
@@ -95,11 +95,6 @@ fn read_bent(name: &str) {
             Ok(())
         })
         .unwrap();
-}
-
-fn cases() -> u32 {
-    let asked = std::env::var("PROPTEST_CASES").ok();
-    asked.and_then(|asked| asked.parse().ok()).unwrap_or(CASES)
 }
 
 #[test]
