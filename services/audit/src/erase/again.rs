@@ -162,8 +162,9 @@ impl Again {
     }
 }
 
-/// On what ground what identity has asked for is booked.
-const GROUND: &str = "her account is deleted";
+/// On what ground what identity has asked for is booked: in the words in which it asks, for now the one comes first and now
+/// the other.
+const GROUND: &str = "DPDP Act s.8(7): her account is deleted";
 
 /// Whether an erasure of this generation is done or under way.
 fn knows(row: &ErasureRow, generation: i64) -> bool {
