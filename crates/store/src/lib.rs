@@ -59,7 +59,6 @@ pub use partitions::Partitions;
 pub use prune::{KEPT, Pruned};
 pub use readers::{Reader, Stored};
 pub use request::{AHEAD, RequestKey, WINDOW};
-pub use rewrite::Rewritten;
 pub use room::{Budget, Usage};
 pub use shared::Head;
 pub use store::{Options, Store};

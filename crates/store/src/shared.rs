@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::dial::Dial;
 use crate::heads::HeadRow;
+use crate::rewrite::Remains;
 use crate::room::Room;
 use crate::setup::FileLock;
 use crate::stats::Stats;
@@ -57,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) key: Key,
     pub(crate) stats: Stats,
     pub(crate) room: Room,
+    pub(crate) remains: Remains,
     /// From which time on request ids lie in the order of their times, in microseconds.
     requests_from: AtomicI64,
     /// Whether this process is the one that finishes what an epoch was opened for.
@@ -87,6 +89,7 @@ impl Shared {
             key,
             stats: Stats::default(),
             room: Room::default(),
+            remains: Remains::default(),
             requests_from: AtomicI64::new(i64::MAX),
             recovers: false,
             heads: RwLock::default(),

@@ -15,6 +15,7 @@ pub(crate) struct Stats {
     pub(crate) missed: Counter,
     pub(crate) pruned: Counter,
     pub(crate) shed: Counter,
+    pub(crate) remains: Counter,
     pub(crate) confirmations: Counter,
     pub(crate) confirmed: Counter,
     /// Commands of each batch.
@@ -35,6 +36,7 @@ impl Default for Stats {
             missed: Counter::default(),
             pruned: Counter::default(),
             shed: Counter::default(),
+            remains: Counter::default(),
             confirmations: Counter::default(),
             confirmed: Counter::default(),
             batch: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0]),
@@ -66,6 +68,11 @@ impl Stats {
             "store_shed",
             "Commands refused because a lane's queue was full",
             self.shed.clone(),
+        );
+        registry.register(
+            "store_remains",
+            "Times that a table could not be written anew after keys in it were destroyed: alert when rising",
+            self.remains.clone(),
         );
         registry.register(
             "store_confirmations",

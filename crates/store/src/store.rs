@@ -20,7 +20,7 @@ use crate::postgres::Purpose;
 use crate::prune::{self, Pruned};
 use crate::readers::{Reader, Readers};
 use crate::request::RequestKey;
-use crate::rewrite::{Rewritten, rewrite};
+use crate::rewrite::{Failed, clear};
 use crate::room::{self, Budget, Room};
 use crate::setup::{self, FileLock, PREDECESSOR};
 use crate::shared::{Head, Reached, Shared};
@@ -345,8 +345,8 @@ impl Store {
         Ok(all)
     }
 
-    /// Lets nothing stay behind in the files of an embedded database of what was overwritten. Elsewhere [`Self::rewrite`] does
-    /// it for one table, or the server's vacuum in its own time.
+    /// Lets nothing stay behind in the files of an embedded database of what was overwritten. Elsewhere
+    /// [`Self::clear_remains`] does it, or the server's vacuum in its own time.
     ///
     /// # Errors
     /// STORAGE_UNAVAILABLE.
@@ -354,19 +354,32 @@ impl Store {
         self.readers.with(checkpoint::empty).await
     }
 
-    /// Lets nothing stay behind in the files of a table on Postgres of what was overwritten, by writing the table anew: whoever
-    /// reads or writes it meanwhile waits, a few seconds at most. On an embedded database [`Self::scrub`] does it.
-    ///
-    /// # Errors
-    /// When somebody holds the table, the bound has passed, or the database is away; then it is as it was.
-    pub async fn rewrite<R: Record>(&self) -> Result<Rewritten, Error> {
-        if self.shared.location.is_embedded() {
-            return Ok(Rewritten::Whole);
+    /// Something in this table was overwritten, now or before this process began, that is to be nowhere: Postgres may have it
+    /// yet where rows no longer point.
+    pub fn leaves_remains<R: Record>(&self) {
+        if !self.shared.location.is_embedded() {
+            self.shared.remains.are_in(R::TABLE.name);
         }
-        let shared = Arc::clone(&self.shared);
-        let task = tokio::task::spawn_blocking(move || rewrite(&mut shared.location.connect()?, R::TABLE.name));
-        task.await
-            .unwrap_or_else(|_| Err(Error::Broken("writing a table anew panicked".into())))
+    }
+
+    /// Lets nothing stay behind in the files of the tables that [`Self::leaves_remains`] named, by writing each anew: whoever
+    /// reads or writes it meanwhile waits, a few seconds at most. Tells whether that is done; when somebody holds a table, the
+    /// bound has passed or the database is away, it is done the next time. A warning says which, and `store_remains` counts it.
+    pub async fn clear_remains(&self) -> bool {
+        let mut is_clear = true;
+        for table in self.shared.remains.take() {
+            let shared = Arc::clone(&self.shared);
+            let task = tokio::task::spawn_blocking(move || clear(shared.location.connect(), table));
+            let done = task.await.unwrap_or(Err(Failed::ForNow));
+            if done == Err(Failed::ForNow) {
+                self.shared.remains.are_in(table);
+            }
+            if done.is_err() {
+                self.shared.stats.remains.inc();
+                is_clear = false;
+            }
+        }
+        is_clear
     }
 
     /// Measures the room that the database takes, and its feed: from then on commands are refused or taken on by that.

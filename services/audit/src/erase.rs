@@ -10,7 +10,6 @@ mod again;
 mod book;
 mod ended;
 mod execute;
-mod remains;
 mod rounds;
 mod survey;
 #[cfg(test)]
@@ -128,6 +127,14 @@ impl Log {
         }
         self.clear_remains().await;
         done
+    }
+
+    /// Lets nothing of the keys that were destroyed stay in what Postgres keeps of their table: once for all of them, for it
+    /// makes those wait who need a key. No erasure depends on it; what does not succeed is tried again by the next sweep.
+    pub(crate) async fn clear_remains(&self) {
+        if !self.keyring.clear_remains().await {
+            self.stats.remains.inc();
+        }
     }
 
     /// Destroys the key of a month whose ceiling has passed, unless a hold keeps it.

@@ -12,13 +12,12 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use prost::Message;
 use ring::digest::{SHA256, digest};
 use sammati_api::audit::v1::{Leaf, Payload};
 use sammati_kernel::{Key, Micros, Reason, Refusal};
-use sammati_store::{Reader, Rewritten, Store};
+use sammati_store::{Reader, Store};
 
 use self::commands::{CreateKeys, DestroyKey, Retire, RetireThrough};
 use self::known::Known;
@@ -37,8 +36,6 @@ pub struct Keyring {
     store: Store,
     wrap: Key,
     known: Arc<Known>,
-    /// Whether a key was destroyed since its table was last written anew.
-    has_remains: AtomicBool,
 }
 
 /// A key that lives, and how many of its name were before it.
@@ -67,7 +64,6 @@ impl Keyring {
         Self {
             known: store.beside(|| Known::of(&store)),
             store,
-            has_remains: AtomicBool::new(false),
             wrap: kek.derive("audit payload keys"),
         }
     }
@@ -242,24 +238,14 @@ impl Keyring {
         self.store.scrub().await
     }
 
-    /// A key was destroyed, now or before this process began: Postgres may have it yet where rows no longer point.
+    /// A key was destroyed, now or before this process began.
     pub(crate) fn leaves_remains(&self) {
-        self.has_remains.store(true, Ordering::SeqCst);
+        self.store.leaves_remains::<PayloadKeyRow>();
     }
 
-    /// Writes the table of keys anew if anything that was destroyed may still be in its files.
-    ///
-    /// # Errors
-    /// As [`Store::rewrite`]; then it is done the next time.
-    pub(crate) async fn clear_remains(&self) -> Result<Rewritten, sammati_store::Error> {
-        if !self.has_remains.swap(false, Ordering::SeqCst) {
-            return Ok(Rewritten::Whole);
-        }
-        let rewritten = self.store.rewrite::<PayloadKeyRow>().await;
-        if rewritten.is_err() {
-            self.leaves_remains();
-        }
-        rewritten
+    /// As [`Store::clear_remains`].
+    pub(crate) async fn clear_remains(&self) -> bool {
+        self.store.clear_remains().await
     }
 
     /// The keys of names of which one was destroyed, the last first, below a name.

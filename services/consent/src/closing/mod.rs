@@ -62,7 +62,9 @@ impl Closings {
         // By each process once, for whoever purged may not have come so far.
         if closed.iter().any(|(_, purged)| *purged) {
             store.scrub().await?;
+            store.leaves_remains::<DataKeyRow>();
         }
+        store.clear_remains().await;
         self.seen.extend(closed);
         first
     }

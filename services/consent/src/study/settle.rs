@@ -23,6 +23,7 @@ const BATCH: i64 = 256;
 pub async fn sweep(store: &Store) -> Result<(), Refusal> {
     let now = store.clock().now();
     let due = store.read(move |r| r.due::<StudyRow>("due", now.0, BATCH)).await?;
+    let mut has_destroyed = false;
     for row in due.into_iter().map(|stored| stored.record) {
         let id = row.id()?;
         if row.state() == State::Active {
@@ -32,8 +33,13 @@ pub async fn sweep(store: &Store) -> Result<(), Refusal> {
         if row.settled == 0 {
             end_all(store, id).await?;
         }
-        store.apply(Tick(id)).await?;
+        has_destroyed |= store.apply(Tick(id)).await?;
     }
+    if has_destroyed {
+        store.leaves_remains::<DataKeyRow>();
+        store.scrub().await?;
+    }
+    store.clear_remains().await;
     Ok(())
 }
 
@@ -72,7 +78,8 @@ pub async fn end_all(store: &Store, study: StudyId) -> Result<(), Refusal> {
 pub struct Tick(pub StudyId);
 
 impl Command for Tick {
-    type Answer = ();
+    /// Whether the key was destroyed.
+    type Answer = bool;
 
     const NAME: &'static str = "study.tick";
 
@@ -89,13 +96,13 @@ impl Command for Tick {
         keys.row::<DataKeyRow>(self.0.to_vec());
     }
 
-    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+    fn decide(&self, view: &mut View<'_>) -> Result<bool, Refusal> {
         let Some(mut row) = view.get::<StudyRow>(self.0.as_bytes()) else {
-            return Ok(());
+            return Ok(false);
         };
         let now = view.now();
         if expire(view, &mut row)? || row.state() != State::Closed {
-            return Ok(());
+            return Ok(false);
         }
         if row.settled == 0 {
             // Whoever ends all does it before: what was open by then has ended.
@@ -103,12 +110,13 @@ impl Command for Tick {
                 row.settled = now.0;
                 view.put(&row);
             }
-            return Ok(());
+            return Ok(false);
         }
-        if row.destroyed == 0 && row.destroy().is_some_and(|at| at <= now) {
+        let is_due = row.destroyed == 0 && row.destroy().is_some_and(|at| at <= now);
+        if is_due {
             destroy(view, &mut row)?;
         }
-        Ok(())
+        Ok(is_due)
     }
 }
 

@@ -16,14 +16,18 @@ use sammati_consent::rows::{
     GlassCountRow, LinkRow, LinkTryRow, NoticeRow, NoticeTextsRow, NotificationRow, PolicyRow, ProfileShareRow,
     RequestRow, RightsRow, StatusListRow, StepUpRow, StudyAskRow, StudyRow, SubscriptionRow, TransferRow, tables,
 };
-use sammati_kernel::AccountId;
+use sammati_consent::study::settle;
+use sammati_kernel::{AccountId, StudyId};
 use sammati_store::{Error, Reader, Traces};
+use sammati_testkit::databases::psql;
+use sammati_testkit::disk::holds;
+use sammati_testkit::{Database, Postgres, Setup};
 use tonic::Response;
 
 use crate::policies::{approve, list, make};
 use crate::subscriptions::{act, ask, asking, read};
 use crate::transfers::{open, state, wanted};
-use crate::world::{World, by, everywhere, operator, participant};
+use crate::world::{World, by, everywhere, operator, participant, within};
 use crate::{discovering, emergencies, rights, sharing, step_up, studies};
 
 async fn consent(w: &World, name: &str) -> api::Consent {
@@ -352,5 +356,54 @@ fn policies_and_subscriptions_of_a_deleted_account_end_whatever_their_state() {
             ),
             (2, 2)
         );
+    });
+}
+
+/// A file of Postgres keeps what was overwritten until its room is used again, and a sample of it for longer.
+#[test]
+fn a3_a_destroyed_key_of_a_person_or_a_study_is_in_no_file_of_a_table_on_postgres() {
+    let setup = Setup {
+        settings: &["autovacuum=off"],
+        ..Setup::default()
+    };
+    let Some(server) = Postgres::start_with(&setup) else {
+        return;
+    };
+    let w = World::on(Database::on(&server, "consent"));
+    let is_there = |key: &[u8]| {
+        psql(server.url(), "consent", "CHECKPOINT");
+        holds(&server.bytes("base"), key)
+    };
+    let wrapped = async |owner: Vec<u8>, slot| {
+        let row = w
+            .store()
+            .read(move |r| r.get::<DataKeyRow>(slot, &owner))
+            .await
+            .unwrap();
+        row.unwrap().record.wrapped
+    };
+    within(async {
+        w.granted("asha.rao@sbx", |_| {}).await;
+        w.granted("ravi.kumar@sbx", |_| {}).await;
+        let name = studies::active(&w, "institute").await.name;
+        let study = StudyId::parse_name(&name).unwrap();
+        let asha = w.account("asha.rao@sbx");
+        let hers = wrapped(asha.to_vec(), asha.slot()).await;
+        let of_study = wrapped(study.to_vec(), study.slot()).await;
+        psql(server.url(), "consent", "ANALYZE");
+        assert!(is_there(&hers) && is_there(&of_study));
+
+        *w.people.deleted.lock().unwrap() = vec![(asha, true)];
+        w.rpc().close_accounts(&mut Closings::default()).await.unwrap();
+        assert_eq!(w.count("consent.purged").await, 1);
+        assert!(!is_there(&hers) && is_there(&of_study));
+
+        studies::close(&w, &participant("institute"), &name).await.unwrap();
+        for passed in [60, 7 * 365 * 86_400] {
+            w.advance(passed);
+            settle::sweep(w.store()).await.unwrap();
+        }
+        assert_eq!(w.count("study.key_destroyed").await, 1);
+        assert!(!is_there(&of_study));
     });
 }

@@ -260,11 +260,15 @@ pub(crate) async fn purge(store: &Store) -> Result<(), Refusal> {
 /// Of the replicas that look at once one asks for each: what was read here may have been asked for since.
 pub(crate) async fn have_erased(store: &Store, audit: &dyn Erases) -> Result<(), Refusal> {
     let (due, mut first) = (due(store, "asks").await?, Ok(()));
-    if due.is_empty() {
-        return Ok(());
+    if !due.is_empty() {
+        // Each time, for whoever purged may not have come so far.
+        store.scrub().await?;
     }
-    // Each time, for whoever purged may not have come so far.
-    store.scrub().await?;
+    // Audit has not been asked yet: nor may whoever purged have come so far.
+    if due.iter().any(|(_, row)| row.retry_time == 0) {
+        store.leaves_remains::<DataKeyRow>();
+    }
+    store.clear_remains().await;
     for (account, row) in due {
         let done = match row.erase_asked {
             // Older code asked, and did not write when that is due.

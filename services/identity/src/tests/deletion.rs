@@ -11,6 +11,9 @@ use sammati_api::identity::v1::set_credential_request::Credential;
 use sammati_api::identity::v1::transaction::Purpose;
 use sammati_kernel::{AccountId, Actor, Caller, Micros, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, Reader, Store, Traces, View};
+use sammati_testkit::databases::psql;
+use sammati_testkit::disk::holds;
+use sammati_testkit::{Database, Postgres, Setup};
 use tokio::sync::Notify;
 
 use super::fixture::{Fixture, aadhaar, app, fixtures, mobile, operator, person, reason};
@@ -423,4 +426,47 @@ async fn a3_after_the_time_of_grace_nothing_personal_is_left_and_audit_is_asked(
         let begin = fixture.beginning(Purpose::Login, Factor::MobileOtp, Some(Subject::Mobile(mobile(1))));
         fixture.inner.create_transaction(&app(), begin).await.unwrap();
     }
+}
+
+/// A file of Postgres keeps what was overwritten until its room is used again, and a sample of it for longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_her_wrapped_key_is_in_no_file_of_a_table_on_postgres() {
+    let setup = Setup {
+        settings: &["autovacuum=off"],
+        ..Setup::default()
+    };
+    let Some(server) = tokio::task::block_in_place(|| Postgres::start_with(&setup)) else {
+        return;
+    };
+    let database = tokio::task::block_in_place(|| Database::on(&server, "identity"));
+    let fixture = Fixture::on(database).await;
+    let session = fixture.enrol(1).await.session.unwrap();
+    let account = AccountId::parse_name(&session.account).unwrap();
+    for n in 2..5 {
+        fixture.enrol(n).await;
+    }
+    let wrapped = fixture.inner.store.read(move |r| {
+        let slot = account.slot();
+        let key = r.get::<AccountRow>(slot, account.as_bytes())?.unwrap().record.key;
+        Ok(r.get::<DataKeyRow>(slot, &key)?.unwrap().record.wrapped)
+    });
+    let wrapped = wrapped.await.unwrap();
+    let is_there = || {
+        tokio::task::block_in_place(|| {
+            psql(server.url(), "identity", "CHECKPOINT");
+            holds(&server.bytes("base"), &wrapped)
+        })
+    };
+    // As the server does by itself, when many rows have changed.
+    tokio::task::block_in_place(|| psql(server.url(), "identity", "ANALYZE"));
+    assert!(is_there());
+    fixture
+        .inner
+        .delete_account(&proved(&fixture, &session), deleting(&fixture, &session.account))
+        .await
+        .unwrap();
+    fixture.pass(30 * DAY);
+    tidy(&fixture, &Asked::default()).await.unwrap();
+    assert_eq!(fixture.count_events("identity.purged").await, 1);
+    assert!(!is_there(), "the key of a purged account is in a file");
 }

@@ -53,7 +53,7 @@ impl World {
         databases().into_iter().map(Self::on).collect()
     }
 
-    fn on(database: Database) -> Self {
+    pub(crate) fn on(database: Database) -> Self {
         let (clock, people) = (ManualClock::at(START), Arc::new(People::default()));
         let outbox = Arc::new(Outbox::default());
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
@@ -219,14 +219,19 @@ pub(crate) fn signing_key() -> SigningKey {
 
 /// Runs a test in every world.
 pub(crate) fn everywhere<F: Future<Output = ()>>(test: impl Fn(Arc<World>) -> F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    for world in World::all() {
+        within(test(Arc::new(world)));
+    }
+}
+
+/// Runs it on two threads.
+pub(crate) fn within(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .unwrap();
-    for world in World::all() {
-        runtime.block_on(test(Arc::new(world)));
-    }
+        .unwrap()
+        .block_on(test);
 }
 
 /// A request of `caller`'s.
