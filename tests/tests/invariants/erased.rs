@@ -112,26 +112,17 @@ impl Years {
 
     /// Waits until it is erased.
     async fn erased(&self, id: &str) -> LogEvent {
-        for _ in 0..600 {
-            let event = self.event(id).await;
-            if event.payload_state() == PayloadState::Erased {
-                return event;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("{id} is not erased: {:?}", self.event(id).await);
+        let look = async || Some(self.event(id).await).filter(|event| event.payload_state() == PayloadState::Erased);
+        until(&format!("{id} is erased"), look).await
     }
 
     /// Waits until the log has an event of this type of about now, about her.
     async fn told(&self, event_type: &str, tag: &[u8]) {
-        for _ in 0..600 {
+        let look = async || {
             let found = listed(&self.story, event_type).await;
-            if found.into_iter().any(|event| self::tag(&event) == tag) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("{event_type} about her did not reach the log");
+            found.into_iter().any(|event| self::tag(&event) == tag).then_some(())
+        };
+        until(&format!("{event_type} about her is in the log"), look).await;
     }
 
     /// What somebody with the log's key alone makes of a leaf and its proof.
@@ -350,4 +341,15 @@ async fn a3_i14_a_deleted_account_is_gone_from_postgres_when_the_law_lets_it_go(
         return;
     };
     a_life_and_what_is_left_of_it(years).await;
+}
+
+/// Looks until there is something, for half a minute.
+async fn until<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    for _ in 0..600 {
+        if let Some(found) = look().await {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("waited in vain until {what}");
 }
