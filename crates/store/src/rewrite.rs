@@ -5,12 +5,15 @@
 //! `pg_statistic`, bodies as well, where they outlive their rows. Nothing is ever planned by a body.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use diesel::RunQueryDsl;
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::BigInt;
+use sammati_kernel::Micros;
 
+use crate::dial::Dial;
 use crate::error::Error;
 use crate::{AnyConn, on_conn};
 
@@ -19,6 +22,9 @@ const MOST: i64 = 128 << 20;
 
 /// How long others may have to wait: until nobody reads the table, and while it is written anew.
 const BOUNDS: &str = "SET lock_timeout='1s'; SET statement_timeout='5s'";
+
+/// From one writing to the next: everybody waits while a table is written, and behind whoever waits for it.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// What became of what was overwritten.
 enum Rewritten {
@@ -31,25 +37,38 @@ enum Rewritten {
 
 /// The tables in whose files something may be that was overwritten and is to be nowhere.
 #[derive(Debug, Default)]
-pub(crate) struct Remains(Mutex<BTreeSet<&'static str>>);
+pub(crate) struct Remains(Mutex<Left>);
+
+#[derive(Debug, Default)]
+struct Left {
+    tables: BTreeSet<&'static str>,
+    /// Before when no table is written anew.
+    pause: Micros,
+}
 
 impl Remains {
     pub(crate) fn are_in(&self, table: &'static str) {
-        self.tables().insert(table);
+        self.left().tables.insert(table);
     }
 
-    pub(crate) fn take(&self) -> BTreeSet<&'static str> {
-        std::mem::take(&mut *self.tables())
+    /// Those to write anew at `now`; the next ones are not told before the pause is over.
+    pub(crate) fn take(&self, now: Micros) -> BTreeSet<&'static str> {
+        let mut left = self.left();
+        if left.tables.is_empty() || now < left.pause {
+            return BTreeSet::new();
+        }
+        left.pause = now.plus(PAUSE);
+        std::mem::take(&mut left.tables)
     }
 
-    fn tables(&self) -> std::sync::MutexGuard<'_, BTreeSet<&'static str>> {
+    fn left(&self) -> MutexGuard<'_, Left> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Writes the table anew; tells whether that is done, and is not to be tried again.
-pub(crate) fn clear(conn: Result<AnyConn, Error>, table: &'static str) -> Result<(), Failed> {
-    match conn.and_then(|mut conn| rewrite(&mut conn, table)) {
+/// Writes a table of the Postgres database at `location` anew, on a connection of its own.
+pub(crate) fn clear(location: &Dial, table: &'static str) -> Result<(), Failed> {
+    match location.connect().and_then(|mut conn| rewrite(&mut conn, table)) {
         Ok(Rewritten::Whole) => Ok(()),
         Ok(Rewritten::TooLarge(bytes)) => {
             tracing::warn!(
@@ -61,7 +80,7 @@ pub(crate) fn clear(conn: Result<AnyConn, Error>, table: &'static str) -> Result
             Err(Failed::ForGood)
         }
         Err(error) => {
-            tracing::warn!(table, %error, "destroyed keys may still be in dead rows of the table; trying again within a minute");
+            tracing::warn!(table, %error, "destroyed keys may still be in dead rows of the table; trying again in a minute");
             Err(Failed::ForNow)
         }
     }
@@ -103,7 +122,7 @@ fn forget_samples(conn: &mut AnyConn, table: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes `table` of a Postgres database anew, on a connection of its own, whose settings it changes.
+/// Writes `table` anew on a connection whose settings it changes.
 fn rewrite(conn: &mut AnyConn, table: &str) -> Result<Rewritten, Error> {
     let size = number(conn, format!("SELECT pg_total_relation_size('{table}') AS number"))?;
     if size > MOST {
@@ -116,4 +135,23 @@ fn rewrite(conn: &mut AnyConn, table: &str) -> Result<Rewritten, Error> {
     }
     on_conn!(conn, |c| c.batch_execute(&format!("VACUUM FULL {table}")))?;
     Ok(Rewritten::Whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_written_anew_once_a_minute_at_most_and_none_is_forgotten() {
+        let (remains, at) = (Remains::default(), |seconds| Micros::from_seconds(1_000 + seconds));
+        assert!(remains.take(at(0)).is_empty(), "and that was no writing");
+        remains.are_in("key");
+        assert_eq!(remains.take(at(1)), BTreeSet::from(["key"]));
+        // In vain; and another one came.
+        remains.are_in("key");
+        remains.are_in("other");
+        assert!(remains.take(at(60)).is_empty());
+        assert_eq!(remains.take(at(61)), BTreeSet::from(["key", "other"]));
+        assert!(remains.take(at(200)).is_empty());
+    }
 }

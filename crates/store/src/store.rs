@@ -363,13 +363,14 @@ impl Store {
     }
 
     /// Lets nothing stay behind in the files of the tables that [`Self::leaves_remains`] named, by writing each anew: whoever
-    /// reads or writes it meanwhile waits, a few seconds at most. Tells whether that is done; when somebody holds a table, the
-    /// bound has passed or the database is away, it is done the next time. A warning says which, and `store_remains` counts it.
+    /// reads or writes it meanwhile waits, a few seconds at most. False where that was tried in vain: somebody holds a table, the
+    /// bound has passed or the database is away. Once a minute at most, what came since or was in vain waits for the next call after
+    /// that. A warning says which table, and `store_remains` counts it.
     pub async fn clear_remains(&self) -> bool {
-        let mut is_clear = true;
-        for table in self.shared.remains.take() {
+        let (mut is_clear, now) = (true, self.shared.clock.now());
+        for table in self.shared.remains.take(now) {
             let shared = Arc::clone(&self.shared);
-            let task = tokio::task::spawn_blocking(move || clear(shared.location.connect(), table));
+            let task = tokio::task::spawn_blocking(move || clear(&shared.location, table));
             let done = task.await.unwrap_or(Err(Failed::ForNow));
             if done == Err(Failed::ForNow) {
                 self.shared.remains.are_in(table);

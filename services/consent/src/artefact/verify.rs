@@ -74,3 +74,44 @@ pub fn read(
     };
     Ok((read, wrong))
 }
+
+#[cfg(test)]
+mod tests {
+    use ring::rand::SystemRandom;
+    use ring::signature::Ed25519KeyPair;
+    use sammati_kernel::jws::SigningKey;
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    /// What is wrong now with an artefact of these times.
+    fn wrong(nbf: i64, exp: i64) -> Option<Wrong> {
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+        let keys = ArtefactKeys::of(SigningKey::from_pkcs8(pkcs8.as_ref()).unwrap());
+        let claims = json!({
+            "iss": "manager", "aud": "participants/lab", "nbf": nbf, "exp": exp, "consent_id": "none", "version": 1,
+        });
+        let token = keys.active().sign(TYP, &claims).unwrap();
+        read(&keys, &token, "manager", None, Micros::from_seconds(NOW))
+            .unwrap()
+            .1
+    }
+
+    #[test]
+    fn an_artefact_is_good_from_its_first_second_to_its_last_and_as_far_as_clocks_differ() {
+        assert_eq!(wrong(NOW, NOW + 1), None);
+        assert_eq!(wrong(NOW + SKEW, NOW - SKEW + 1), None);
+        assert_eq!(wrong(NOW + SKEW + 1, NOW + 2 * SKEW), Some(Wrong::Time), "not yet");
+        assert_eq!(wrong(NOW - 2 * SKEW, NOW - SKEW), Some(Wrong::Time), "no more");
+    }
+
+    /// A key that was stolen may sign anything: no time overflows.
+    #[test]
+    fn times_at_the_ends_of_their_range_are_times() {
+        assert_eq!(wrong(i64::MIN, i64::MAX), None);
+        assert_eq!(wrong(i64::MAX, i64::MAX), Some(Wrong::Time));
+        assert_eq!(wrong(i64::MIN, i64::MIN), Some(Wrong::Time));
+    }
+}
