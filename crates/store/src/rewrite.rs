@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_table_is_written_anew_once_a_minute_at_most_and_none_is_forgotten() {
-        let (remains, at) = (Remains::default(), |seconds| Micros::from_seconds(1_000 + seconds));
+        let (remains, at) = (Remains::default(), |seconds: i64| Micros::from_seconds(1_000 + seconds));
         assert!(remains.take(at(0)).is_empty(), "and that was no writing");
         remains.are_in("key");
         assert_eq!(remains.take(at(1)), BTreeSet::from(["key"]));

@@ -1,5 +1,7 @@
 //! What is left of a destroyed key in the files of Postgres.
 
+use std::time::Duration;
+
 use diesel::Connection;
 use sammati_api::audit::v1::class_erasure::State;
 use sammati_api::types::v1::RetentionClass::{Consent, General};
