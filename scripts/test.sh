@@ -11,9 +11,6 @@ export TMPDIR
 chmod 755 "$TMPDIR"
 trap 'rm -rf "$TMPDIR"' EXIT
 
-# Tests wait for disks and for each other's databases more than for processors.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))}
-
 cargo build --workspace --bins --locked
 cargo test --workspace --locked
 # The oldest that is supported comes with Debian; the newest comes here. A copy, for its user may not come into this folder.
