@@ -23,7 +23,6 @@ const BATCH: i64 = 256;
 pub async fn sweep(store: &Store) -> Result<(), Refusal> {
     let now = store.clock().now();
     let due = store.read(move |r| r.due::<StudyRow>("due", now.0, BATCH)).await?;
-    let mut has_destroyed = false;
     for row in due.into_iter().map(|stored| stored.record) {
         let id = row.id()?;
         if row.state() == State::Active {
@@ -33,11 +32,11 @@ pub async fn sweep(store: &Store) -> Result<(), Refusal> {
         if row.settled == 0 {
             end_all(store, id).await?;
         }
-        has_destroyed |= store.apply(Tick(id)).await?;
-    }
-    if has_destroyed {
-        store.leaves_remains::<DataKeyRow>();
-        store.scrub().await?;
+        // At once: what fails of another study leaves nothing of this one's key behind.
+        if store.apply(Tick(id)).await? {
+            store.leaves_remains::<DataKeyRow>();
+            store.scrub().await?;
+        }
     }
     store.clear_remains().await;
     Ok(())
