@@ -8,6 +8,7 @@ use sammati_kernel::{Micros, Refusal};
 use crate::check;
 use crate::claim::ClaimRow;
 use crate::command::Job;
+use crate::durable;
 use crate::error::Error;
 use crate::heads::{self, HeadRow};
 use crate::keys::Keys;
@@ -20,15 +21,6 @@ use crate::table::{Cell, Record, Table};
 use crate::view::{Changes, Loaded, NewEvent, View};
 use crate::{AnyConn, Partitions, verbs};
 
-/// Proof that a commit returned. Only this module makes one, so an answer before its commit cannot be written.
-pub(crate) struct Committed(());
-
-/// A batch that is committed.
-pub(crate) struct Done {
-    pub(crate) proof: Committed,
-    pub(crate) prepared: Prepared,
-}
-
 /// What a batch is about to commit, for the caches and the watchers.
 pub(crate) struct Prepared {
     pub(crate) heads: Vec<Reached>,
@@ -38,7 +30,7 @@ pub(crate) struct Prepared {
 }
 
 /// Runs `jobs` as one transaction. On an error nothing of it has happened, unless it is [`Error::CommitUnknown`].
-pub(crate) fn run(conn: &mut AnyConn, shared: &Shared, jobs: &mut [Box<dyn Job>]) -> Result<Done, Error> {
+pub(crate) fn run(conn: &mut AnyConn, shared: &Shared, jobs: &mut [Box<dyn Job>]) -> Result<Prepared, Error> {
     // On Postgres it begins with the lock.
     if let AnyConn::Sqlite(_) = conn {
         sql::batch(conn, "BEGIN IMMEDIATE")?;
@@ -56,14 +48,13 @@ pub(crate) fn run(conn: &mut AnyConn, shared: &Shared, jobs: &mut [Box<dyn Job>]
     // Postgres sees by itself what an update leaves as it is.
     batch.loaded.notes_moves = matches!(batch.conn, AnyConn::Sqlite(_));
     let prepared = batch.prepare(jobs);
-    let committed = prepared.and_then(|prepared| commit(conn).map(|()| prepared));
-    match committed {
-        Ok(prepared) => Ok(Done {
-            proof: Committed(()),
-            prepared,
-        }),
-        Err(error) => Err(sql::roll_back(conn, error)),
-    }
+    let committed = prepared.and_then(|prepared| {
+        if let AnyConn::Sqlite(_) = conn {
+            shared.commits.begin();
+        }
+        commit(conn).map(|()| prepared)
+    });
+    committed.map_err(|error| sql::roll_back(conn, error))
 }
 
 fn commit(conn: &mut AnyConn) -> Result<(), Error> {
@@ -77,12 +68,7 @@ fn commit(conn: &mut AnyConn) -> Result<(), Error> {
         (AnyConn::Pg(_), error) => Err(error),
         // Nothing of it is in the file, and SQLite says so for sure: the disk has no room, or is read-only.
         (AnyConn::Sqlite(_), error) if error.is_of_the_disk() => Err(error),
-        (AnyConn::Sqlite(_), error) => {
-            // What is on the disk is not known, and what SQLite has in memory may not be on it. A new process
-            // recovers from the file alone.
-            tracing::error!(%error, "the commit failed on the disk; ending the process so that a restart recovers");
-            std::process::abort()
-        }
+        (AnyConn::Sqlite(_), error) => durable::end(&error),
     }
 }
 

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use sammati_kernel::{Reason, Refusal, Seed, Slot};
 use tokio::sync::oneshot;
 
-use crate::batch::Committed;
+use crate::durable::Durable;
 use crate::gate::Ticket;
 use crate::keys::Keys;
 use crate::request::RequestKey;
@@ -81,8 +81,8 @@ pub(crate) trait Job: Send {
     fn settle_known(&mut self, outcome: Vec<u8>);
     /// It was refused.
     fn settle_refused(&mut self, refusal: Refusal);
-    /// Tells the caller what was settled. Only a commit makes a [`Committed`].
-    fn answer(self: Box<Self>, proof: &Committed);
+    /// Tells the caller what was settled. Only a batch that cannot be lost has a [`Durable`].
+    fn answer(self: Box<Self>, proof: &Durable);
     /// Tells the caller that storage failed.
     fn fail(self: Box<Self>, refusal: Refusal);
 }
@@ -153,7 +153,7 @@ impl<C: Command> Job for Pending<C> {
         self.settled = Some(Err(refusal));
     }
 
-    fn answer(self: Box<Self>, _: &Committed) {
+    fn answer(self: Box<Self>, _: &Durable) {
         let settled = self.settled.unwrap_or_else(|| Err(Reason::Internal.into()));
         // The caller may have gone: its request id will tell it the same later.
         drop(self.reply.send(settled));

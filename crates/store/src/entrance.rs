@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -12,8 +13,9 @@ use tokio::sync::mpsc;
 
 use crate::command::Job;
 use crate::error::Error;
+use crate::flight::Flight;
 use crate::gate::Gate;
-use crate::lane::{Flight, Lane};
+use crate::lane::Lane;
 use crate::shared::Shared;
 use crate::store::Options;
 
@@ -21,7 +23,14 @@ use crate::store::Options;
 pub(crate) struct Entrance {
     pub(crate) sender: mpsc::Sender<Box<dyn Job>>,
     pub(crate) gate: Gate,
-    pub(crate) flight: Flight,
+    pub(crate) flights: [Flight; 2],
+}
+
+impl Entrance {
+    /// How long the batch that is run has taken so far, or the disk for those before it.
+    fn age(&self) -> Duration {
+        self.flights.iter().map(Flight::age).max().unwrap_or_default()
+    }
 }
 
 /// Starts the `n`th lane's thread.
@@ -32,19 +41,14 @@ pub(crate) fn start_lane(
     n: usize,
 ) -> Result<Entrance, Error> {
     let (sender, queue) = mpsc::channel(options.queue.max(1));
-    let lane = Lane::new(
-        Arc::clone(shared),
-        runtime,
-        options.max_batch.max(1),
-        options.location.connect()?,
-    );
-    let flight = lane.flight();
+    let lane = Lane::new(Arc::clone(shared), runtime, options.max_batch.max(1))?;
+    let flights = lane.flights();
     let thread = std::thread::Builder::new().name(format!("lane-{n}"));
     thread
         .spawn(move || lane.run(queue))
         .map_err(|e| Error::File(format!("cannot start a lane's thread: {e}")))?;
     let gate = Gate::new(options.queue.max(1), options.queue_bytes);
-    Ok(Entrance { sender, gate, flight })
+    Ok(Entrance { sender, gate, flights })
 }
 
 /// Tells what waits, when it is asked. It keeps no lane alive.
@@ -80,7 +84,7 @@ const PER_LANE: [PerLane; 2] = [
 
 const BATCH_AGE: (&str, &str) = (
     "store_batch_age_seconds",
-    "How long the batch that a lane runs has taken so far, reruns included; 0 between batches",
+    "How long the batch that a lane runs, or that SQLite puts on the disk, has taken so far, reruns included; 0 between batches",
 );
 
 impl Collector for Waiting {
@@ -98,7 +102,7 @@ impl Collector for Waiting {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (n, lane) in lanes.iter().enumerate() {
             let labels = [("lane", n.to_string())];
-            ConstGauge::new(lane.flight.age().as_secs_f64()).encode(family.encode_family(&labels)?)?;
+            ConstGauge::new(lane.age().as_secs_f64()).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

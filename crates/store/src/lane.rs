@@ -1,7 +1,7 @@
-//! A lane: one bounded queue, one thread, one connection, one batch in flight, no linger timer.
+//! A lane: one bounded queue, one thread, one connection, one batch at a time, no linger timer.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sammati_kernel::{Micros, Reason, Refusal, Seed};
@@ -9,10 +9,12 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::batch::{self, Done};
+use crate::batch::{self, Prepared};
 use crate::command::Job;
+use crate::durable::{Durability, Settled};
 use crate::error::Error;
 use crate::failures::Failures;
+use crate::flight::Flight;
 use crate::gate::overloaded;
 use crate::shared::Shared;
 use crate::{AnyConn, clock, heads, sql};
@@ -27,32 +29,12 @@ const CLAIM_RERUNS: u32 = 200;
 /// most callers have gone by then.
 const LOCKED_RERUNS: Duration = Duration::from_secs(15);
 
-/// A batch that takes longer is told of.
-const LONG: Duration = Duration::from_secs(5);
-
-/// When the batch of a lane that is being run began; nothing while there is none.
-#[derive(Clone, Default)]
-pub(crate) struct Flight(Arc<Mutex<Option<Instant>>>);
-
-impl Flight {
-    fn set(&self, began: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = began;
-    }
-
-    /// How long the batch has been run by now.
-    pub(crate) fn age(&self) -> Duration {
-        let began = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        began.map_or(Duration::ZERO, |began| began.elapsed())
-    }
-}
-
 /// The thread of one lane.
 pub(crate) struct Lane {
     /// Before `shared`, which holds the lock on the file: the connection ends first.
     conn: Option<AnyConn>,
     shared: Arc<Shared>,
-    /// Where the callers wait; `None` outside of a runtime.
-    runtime: Option<Handle>,
+    durability: Durability,
     max_batch: usize,
     flight: Flight,
     locked_reruns: Duration,
@@ -61,22 +43,41 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(shared: Arc<Shared>, runtime: Option<Handle>, max_batch: usize, conn: AnyConn) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, runtime: Option<Handle>, max_batch: usize) -> Result<Self, Error> {
+        let mut conn = shared.location.connect()?;
+        let durability = Durability::start(&shared, runtime, &mut conn)?;
+        Ok(Self::on_conn(shared, durability, max_batch, Some(conn)))
+    }
+
+    pub(crate) fn on_conn(
+        shared: Arc<Shared>,
+        durability: Durability,
+        max_batch: usize,
+        conn: Option<AnyConn>,
+    ) -> Self {
         Self {
+            conn,
             shared,
-            runtime,
+            durability,
             max_batch,
             flight: Flight::default(),
             locked_reruns: LOCKED_RERUNS,
-            conn: Some(conn),
             batches: 0,
             clock_checked: None,
         }
     }
 
-    /// Where it tells how long its batch takes.
-    pub(crate) fn flight(&self) -> Flight {
-        self.flight.clone()
+    fn connect(&mut self) -> Result<AnyConn, Error> {
+        let mut conn = self.shared.location.connect()?;
+        self.durability.ready(&mut conn)?;
+        self.clock_checked = None;
+        self.batches = 0;
+        Ok(conn)
+    }
+
+    /// How long its batch takes, and then the disk.
+    pub(crate) fn flights(&self) -> [Flight; 2] {
+        [self.flight.clone(), self.durability.flight()]
     }
 
     /// Runs until every sender is gone.
@@ -108,13 +109,13 @@ impl Lane {
     }
 
     /// Runs a batch until it commits, or its culprit is alone, or storage is given up for now, or nobody waits for it.
-    fn execute(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+    pub(crate) fn execute(&mut self, mut jobs: Vec<Box<dyn Job>>) {
         jobs.retain(|job| !job.is_abandoned());
         if jobs.is_empty() {
             return;
         }
         match self.timed(&mut jobs) {
-            Ok(Some(done)) => self.finish(jobs, done),
+            Ok(Some(prepared)) => self.durability.tell(Settled { jobs, prepared }),
             Ok(None) => {}
             Err(error) if error.is_of_one_command() && jobs.len() > 1 => {
                 tracing::warn!(%error, commands = jobs.len(), "a batch failed; halving it to find the command at fault");
@@ -131,25 +132,16 @@ impl Lane {
         }
     }
 
-    fn timed(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<Option<Done>, Error> {
-        let began = Instant::now();
-        self.flight.set(Some(began));
+    fn timed(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<Option<Prepared>, Error> {
+        let began = self.flight.begin();
         let done = self.attempts(jobs, began);
-        self.flight.set(None);
-        let took = began.elapsed();
-        if took > LONG {
-            let (commands, seconds) = (jobs.len(), took.as_secs_f64());
-            tracing::warn!(
-                commands,
-                seconds,
-                "a batch took long: the database is slow, or somebody holds it"
-            );
-        }
+        self.flight
+            .end("a batch took long: the database is slow, or somebody holds it");
         done
     }
 
     /// `None` when nobody waits for any of it any more, and nothing of it was done.
-    fn attempts(&mut self, jobs: &mut Vec<Box<dyn Job>>, began: Instant) -> Result<Option<Done>, Error> {
+    fn attempts(&mut self, jobs: &mut Vec<Box<dyn Job>>, began: Instant) -> Result<Option<Prepared>, Error> {
         let (mut failures, mut missed_claims, mut missed_rows) = (Failures::default(), 0, 0);
         loop {
             match self.guarded(jobs) {
@@ -183,19 +175,24 @@ impl Lane {
     }
 
     /// A panic must not end the lane: the batch is rolled back with its connection, and halving finds the command.
-    fn guarded(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Done, Error> {
+    fn guarded(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Prepared, Error> {
         let attempt = catch_unwind(AssertUnwindSafe(|| self.attempt(jobs)));
-        attempt.unwrap_or_else(|_| Err(Error::Broken("a batch panicked".into())))
+        let attempt = attempt.unwrap_or_else(|_| Err(Error::Broken("a batch panicked".into())));
+        if attempt.is_err() {
+            self.durability.gave_up();
+        }
+        attempt
     }
 
-    fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Done, Error> {
+    #[cfg(test)]
+    pub(crate) fn gave_up(&self) {
+        self.durability.gave_up();
+    }
+
+    fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<Prepared, Error> {
         let mut conn = match self.conn.take() {
             Some(conn) => conn,
-            None => {
-                self.clock_checked = None;
-                self.batches = 0;
-                self.shared.location.connect()?
-            }
+            None => self.connect()?,
         };
         let result = self.on(&mut conn, jobs);
         if result.as_ref().err().is_none_or(|error| !error.lost_connection()) {
@@ -204,7 +201,7 @@ impl Lane {
         result
     }
 
-    fn on(&mut self, conn: &mut AnyConn, jobs: &mut [Box<dyn Job>]) -> Result<Done, Error> {
+    fn on(&mut self, conn: &mut AnyConn, jobs: &mut [Box<dyn Job>]) -> Result<Prepared, Error> {
         self.check_clock(conn)?;
         let done = batch::run(conn, &self.shared, jobs)?;
         self.batches += 1;
@@ -228,24 +225,6 @@ impl Lane {
         }
         self.clock_checked = Some(now);
         Ok(())
-    }
-
-    /// First the caches, in commit order, then the callers: whoever has an answer is not contradicted by a cache.
-    fn finish(&self, jobs: Vec<Box<dyn Job>>, done: Done) {
-        self.shared.stats.batches.inc();
-        self.shared
-            .stats
-            .batch
-            .observe(f64::from(u32::try_from(jobs.len()).unwrap_or(u32::MAX)));
-        self.shared.stats.commands.inc_by(jobs.len() as u64);
-        self.shared.stats.events.inc_by(done.prepared.events as u64);
-        self.shared.reached(&done.prepared.heads, &done.prepared.subjects);
-        let answer = move || jobs.into_iter().for_each(|job| job.answer(&done.proof));
-        match &self.runtime {
-            // One wake-up for the whole batch: callers that are woken from within the runtime cost it next to nothing.
-            Some(runtime) => drop(runtime.spawn(async move { answer() })),
-            None => answer(),
-        }
     }
 }
 

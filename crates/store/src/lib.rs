@@ -2,7 +2,7 @@
 //!
 //! The way of a write: a handler makes a [`Command`]; [`Store::run`] queues it on the lane of its partition; the lane
 //! takes what has gathered, locks the partitions' heads, loads what the commands read, lets them decide one after
-//! another, writes rows and events, commits once, tells the caches, and only then answers.
+//! another, writes rows and events, commits once; and once that cannot be lost it tells the caches, and only then answers.
 
 mod batch;
 mod cache;
@@ -15,10 +15,12 @@ mod confirm;
 mod conn;
 mod damage;
 mod dial;
+mod durable;
 mod entrance;
 mod error;
 mod failures;
 mod feed;
+mod flight;
 mod gate;
 mod heads;
 mod keys;

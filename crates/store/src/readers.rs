@@ -79,9 +79,11 @@ impl Readers {
                 idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 result = once(&shared, &idle, None, &mut work);
             }
-            result
+            (result, shared.commits.begun())
         });
-        let result = task.await.map_err(|_| Refusal::new(Reason::Internal))?;
+        let (result, seen) = task.await.map_err(|_| Refusal::new(Reason::Internal))?;
+        // What was read may not be on the disk: nobody learns of it before that.
+        self.shared.commits.durable(seen).await;
         result.map_err(|error| {
             // That nobody can be reached is told where it is tried.
             match &error {

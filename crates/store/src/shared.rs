@@ -9,6 +9,7 @@ use sammati_kernel::{Clock, Key, Micros};
 use tokio::sync::watch;
 
 use crate::dial::Dial;
+use crate::durable::Commits;
 use crate::heads::HeadRow;
 use crate::rewrite::Remains;
 use crate::room::Room;
@@ -59,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) stats: Stats,
     pub(crate) room: Room,
     pub(crate) remains: Remains,
+    pub(crate) commits: Commits,
     /// From which time on request ids lie in the order of their times, in microseconds.
     requests_from: AtomicI64,
     /// Whether this process is the one that finishes what an epoch was opened for.
@@ -90,6 +92,7 @@ impl Shared {
             stats: Stats::default(),
             room: Room::default(),
             remains: Remains::default(),
+            commits: Commits::default(),
             requests_from: AtomicI64::new(i64::MAX),
             recovers: false,
             heads: RwLock::default(),

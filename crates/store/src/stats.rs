@@ -49,6 +49,15 @@ impl Default for Stats {
 }
 
 impl Stats {
+    /// A batch of so many commands, that appended so many events.
+    pub(crate) fn committed(&self, commands: usize, events: usize) {
+        self.batches.inc();
+        self.batch
+            .observe(f64::from(u32::try_from(commands).unwrap_or(u32::MAX)));
+        self.commands.inc_by(commands as u64);
+        self.events.inc_by(events as u64);
+    }
+
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("store_batches", "Batches committed", self.batches.clone());
         registry.register("store_commands", "Commands settled by a commit", self.commands.clone());

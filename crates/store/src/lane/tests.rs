@@ -1,4 +1,5 @@
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+use futures::executor::block_on;
 use sammati_kernel::{Key, ManualClock, Slot};
 use tokio::sync::oneshot::error::TryRecvError;
 
@@ -69,7 +70,7 @@ impl Command for Holding {
     }
 }
 
-/// A lane on a file of its own, which has no tables: a batch that gets at it fails for good.
+/// A lane on a file of its own, which has none of the store's tables: a batch that gets at it fails for good.
 struct OnFile {
     lane: Lane,
     gate: Gate,
@@ -79,12 +80,17 @@ struct OnFile {
 
 impl OnFile {
     fn new(locked_reruns: Duration) -> Self {
+        Self::told_in(None, locked_reruns)
+    }
+
+    fn told_in(runtime: Option<Handle>, locked_reruns: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let location = Location::Sqlite(folder.path().join("x.db"));
         let mut conn = location.connect().unwrap();
-        sql::batch(&mut conn, "PRAGMA busy_timeout=1").unwrap();
-        let mut lane = lane(location.clone());
-        lane.conn = Some(conn);
+        sql::batch(&mut conn, "PRAGMA busy_timeout=1; CREATE TABLE other (n)").unwrap();
+        let shared = shared(location.clone());
+        let durability = Durability::start(&shared, runtime, &mut conn).unwrap();
+        let mut lane = Lane::on_conn(shared, durability, 100, Some(conn));
         lane.locked_reruns = locked_reruns;
         Self {
             lane,
@@ -177,6 +183,8 @@ fn told(lane: &mut Lane, gate: &Gate, panics: bool) -> Vec<Option<Result<(), Rea
         answers.push(answer);
     }
     lane.execute(jobs);
+    // Whoever is told of a commit is told before that.
+    block_on(lane.shared.commits.durable(lane.shared.commits.begun()));
     let told = answers.iter_mut().map(|answer| match answer.try_recv() {
         Ok(told) => Some(told.map(|_| ()).map_err(|refusal| refusal.reason)),
         // As in `Store::run`.
@@ -209,7 +217,8 @@ fn every_caller_is_told_something_whatever_becomes_of_the_batch() {
 
     // The runtime that would have told them is gone: what waits there hears no more than that.
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    on.lane.runtime = Some(runtime.handle().clone());
+    let mut on = OnFile::told_in(Some(runtime.handle().clone()), Duration::ZERO);
+    setup::prepare(&on.location, Some(4), MIGRATIONS).unwrap();
     drop(runtime);
     assert_eq!(told(&mut on.lane, &on.gate, false), [unavailable; 5]);
     assert_eq!(on.gate.taken(), 0, "and every place is given back");
@@ -225,29 +234,20 @@ fn who_still_waits_when_a_lane_ends_is_told() {
     assert_eq!(answer.try_recv().unwrap_err(), TryRecvError::Closed);
 }
 
-fn lane(location: Location) -> Lane {
-    let shared = Shared::new(
+fn shared(location: Location) -> Arc<Shared> {
+    Arc::new(Shared::new(
         Dial::new(location),
         Arc::new(ManualClock::at(Micros::from_seconds(1))),
         Partitions::new(4).unwrap(),
         Key::from_bytes([1; 32]),
         None,
-    );
-    Lane {
-        conn: None,
-        shared: Arc::new(shared),
-        runtime: None,
-        max_batch: 100,
-        flight: Flight::default(),
-        locked_reruns: LOCKED_RERUNS,
-        batches: 0,
-        clock_checked: None,
-    }
+    ))
 }
 
 fn batches(one_partition: bool, slots: &[u16]) -> Vec<Vec<u16>> {
     let location = Location::parse("postgres://u@127.0.0.1/x").unwrap();
-    let lane = lane(location.keeping_to_one_partition(one_partition));
+    let shared = shared(location.keeping_to_one_partition(one_partition));
+    let lane = Lane::on_conn(Arc::clone(&shared), Durability::by_server(&shared, None), 100, None);
     let gate = Gate::new(100, 1 << 20);
     let mut jobs: Vec<_> = slots.iter().map(|slot| job(&gate, *slot)).collect();
     let mut batches = Vec::new();

@@ -72,6 +72,9 @@ async fn o1_a_full_disk_refuses_whole_commands_and_serves_again_when_there_is_ro
             .all(|refusal| refusal.reason == Reason::StorageUnavailable),
         "{refused:?}"
     );
+    // Reads go on, and see nothing of what was refused.
+    let full = store.read(|r| r.head(1)).await.unwrap();
+    assert_eq!(full.next, i64::try_from(answered).unwrap());
     std::fs::remove_file(&ballast).unwrap();
     assert_eq!(store.apply(Count::up(account(1, u64::MAX))).await.unwrap(), 1);
     let (head, feed) = store
