@@ -11,6 +11,9 @@ export TMPDIR
 chmod 755 "$TMPDIR"
 trap 'rm -rf "$TMPDIR"' EXIT
 
+# Most tests wait for processes, disks and databases, not for a processor.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-4}
+
 cargo build --workspace --bins --locked
 cargo test --workspace --locked
 # The oldest that is supported comes with Debian; the newest comes here. A copy, for its user may not come into this folder.

@@ -6,15 +6,19 @@
 //! and leaves a later one.
 //!
 //! What may yet be lost leaves the process in no way: not in an answer, a cache or a head, for these are told afterwards;
-//! and not in what another connection read, which waits for [`Commits::durable`].
+//! and not in what another connection read, which waits for [`Commits::durable`]. Who reads the file in another process
+//! puts the log on the disk himself before he makes anything of it ([`sync_beside`]).
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use futures::executor::block_on;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -135,6 +139,13 @@ impl Durability {
         }
     }
 
+    /// Waits until nothing that was told of can be lost.
+    pub(crate) fn wait(&self) {
+        if let Self::Disk(Disk { shared, .. }) = self {
+            block_on(shared.commits.durable(shared.commits.begun()));
+        }
+    }
+
     /// How long the disk takes at the moment.
     pub(crate) fn flight(&self) -> Flight {
         match self {
@@ -206,9 +217,7 @@ impl Disk {
         conn: &mut AnyConn,
         sync: impl Fn(&File) -> io::Result<()> + Send + 'static,
     ) -> Result<Self, Error> {
-        let mut path = file.as_os_str().to_owned();
-        path.push("-wal");
-        let path = PathBuf::from(path);
+        let path = log_of(file);
         let log = ready(&path, conn)?;
         let failed = |doing: &str, e| Error::File(format!("{}: {doing}: {e}", path.display()));
         // A process that was killed may have left what it had not put there, and told nobody of.
@@ -217,9 +226,12 @@ impl Disk {
         let (queue, written) = sync_channel(AHEAD);
         let told = flight.clone();
         let thread = std::thread::Builder::new().name("disk".to_owned());
-        thread
-            .spawn(move || run(&teller, &written, &told, sync))
-            .map_err(|e| failed("cannot start its thread", e))?;
+        let run = move || {
+            let ran = catch_unwind(AssertUnwindSafe(|| run(&teller, &written, &told, sync)));
+            // What is committed would never be told of, and readers would wait for it.
+            ran.unwrap_or_else(|_| end(&"the thread that tells of commits panicked"));
+        };
+        thread.spawn(run).map_err(|e| failed("cannot start its thread", e))?;
         Ok(Self {
             path,
             log,
@@ -264,11 +276,29 @@ fn run(teller: &Teller, queue: &Receiver<Written>, flight: &Flight, sync: impl F
     }
 }
 
-/// What is on the disk is not known, and what is in memory may not be on it, later commits included. A new process
-/// recovers from the file alone.
-pub(crate) fn end(error: &dyn std::error::Error) -> ! {
-    tracing::error!(%error, "the commit failed on the disk; ending the process so that a restart recovers");
+/// What is on the disk is not known, and what is in memory may not be on it, later commits included. A new process begins
+/// with what the file has, and puts that on the disk first.
+pub(crate) fn end(error: &dyn Display) -> ! {
+    tracing::error!(%error, "a commit failed on the disk; ending the process so that a restart recovers");
     std::process::abort()
+}
+
+/// The write-ahead log of a database.
+fn log_of(file: &Path) -> PathBuf {
+    let mut log = file.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
+}
+
+/// Puts on the disk whatever can have been read in this file until now, beside a process that serves it and may not have
+/// done so yet.
+pub(crate) fn sync_beside(file: &Path) -> Result<(), Error> {
+    let log = log_of(file);
+    match File::open(&log).and_then(|log| log.sync_data()) {
+        // Its server ended: then all of it is in the file, and that on the disk.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        synced => synced.map_err(|e| Error::File(format!("{}: cannot be put on the disk: {e}", log.display()))),
+    }
 }
 
 #[cfg(test)]

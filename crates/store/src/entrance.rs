@@ -72,7 +72,7 @@ type PerLane = (&'static str, &'static str, fn(&Entrance) -> usize);
 const PER_LANE: [PerLane; 2] = [
     (
         "store_lane_waiting",
-        "Commands that wait in a lane or are being committed: near 4096 callers are refused",
+        "Commands that wait for a lane: near 4096 callers are refused",
         |lane| lane.sender.max_capacity() - lane.sender.capacity(),
     ),
     (

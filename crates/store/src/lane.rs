@@ -115,7 +115,12 @@ impl Lane {
             return;
         }
         match self.timed(&mut jobs) {
-            Ok(Some(prepared)) => self.durability.tell(Settled { jobs, prepared }),
+            Ok(Some(prepared)) => {
+                self.durability.tell(Settled { jobs, prepared });
+                if self.max_batch == 1 {
+                    self.durability.wait();
+                }
+            }
             Ok(None) => {}
             Err(error) if error.is_of_one_command() && jobs.len() > 1 => {
                 tracing::warn!(%error, commands = jobs.len(), "a batch failed; halving it to find the command at fault");

@@ -39,7 +39,8 @@ pub struct Options {
     pub lanes: usize,
     /// Partitions of a new database; an old one keeps what it has. `None`: 4 on SQLite, 64 on Postgres.
     pub partitions: Option<u16>,
-    /// The most commands in one batch. Default 256; 1 is one transaction for each command.
+    /// The most commands in one batch. Default 256; 1 is one transaction for each command, which is on the disk before the next
+    /// begins: what batches are measured against.
     pub max_batch: usize,
     /// The most commands that wait in one lane. Default 4,096.
     pub queue: usize,

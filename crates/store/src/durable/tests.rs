@@ -1,11 +1,12 @@
-use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::channel;
+use std::sync::{Mutex, Weak};
 
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use sammati_kernel::{Key, ManualClock, Micros, Refusal, Slot};
 use tokio::sync::oneshot::Receiver as Answer;
 use tokio::sync::oneshot::error::TryRecvError;
+use tokio::task::JoinHandle;
 
 use super::*;
 use crate::command::{Command, Outcome, Pending};
@@ -15,6 +16,7 @@ use crate::heads;
 use crate::keys::Keys;
 use crate::lane::Lane;
 use crate::readers::Readers;
+use crate::shared::Invalidate;
 use crate::view::{NewEvent, View};
 use crate::{Location, Partitions, setup};
 
@@ -41,10 +43,22 @@ impl Command for Event {
         let body = b"something".to_vec();
         Ok(view.emit(NewEvent {
             id,
-            subject: None,
+            subject: Some(b"her".to_vec()),
             body,
         }))
     }
+}
+
+/// A cache that notes how many commits readers were let go on upon when it was told of a change.
+struct Noting(Weak<Shared>, Mutex<Vec<u64>>);
+
+impl Invalidate for Noting {
+    fn changed(&self, _subject: &[u8]) {
+        let shared = self.0.upgrade().unwrap();
+        self.1.lock().unwrap().push(*shared.commits.durable.borrow());
+    }
+
+    fn clear(&self) {}
 }
 
 /// A lane whose disk does nothing until it is told to.
@@ -76,7 +90,8 @@ impl Held {
         let counted = Arc::clone(&syncs);
         let sync = move |log: &File| {
             counted.fetch_add(1, Ordering::SeqCst);
-            released.lock().unwrap().recv().map_err(io::Error::other)?;
+            // A test that failed holds nothing back.
+            let _ = released.lock().unwrap().recv();
             log.sync_data()
         };
         // That of the start.
@@ -121,6 +136,14 @@ impl Held {
         self.shared.head(HERE).map(|head| head.next)
     }
 
+    /// Until the task waits for the disk, which it must.
+    async fn waited_for<T>(&self, task: &JoinHandle<T>) {
+        while self.shared.commits.waiting() == 0 {
+            assert!(!task.is_finished(), "it did not wait");
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn syncs(&self, count: usize) {
         while self.syncs.load(Ordering::SeqCst) < count {
             tokio::task::yield_now().await;
@@ -138,6 +161,8 @@ async fn position(answer: Answer<Result<Outcome<i64>, Refusal>>) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a1_what_is_not_on_the_disk_is_told_to_nobody_and_the_lane_goes_on() {
     let mut held = Held::new();
+    let cache = Arc::new(Noting(Arc::downgrade(&held.shared), Mutex::default()));
+    held.shared.add_cache(Arc::clone(&cache) as _);
     let mut first = held.execute();
     held.syncs(2).await;
     assert_eq!(
@@ -148,9 +173,7 @@ async fn a1_what_is_not_on_the_disk_is_told_to_nobody_and_the_lane_goes_on() {
 
     let readers = Readers::new(Arc::clone(&held.shared), 1);
     let read = tokio::spawn(async move { readers.read(false, |r| r.head(HERE)).await.unwrap().next });
-    while held.shared.commits.waiting() == 0 {
-        tokio::task::yield_now().await;
-    }
+    held.waited_for(&read).await;
     // The disk is at the first; two more are decided upon it.
     let (mut second, third) = (held.execute(), held.execute());
     assert_eq!((held.seen(), held.told()), (3, None));
@@ -169,6 +192,8 @@ async fn a1_what_is_not_on_the_disk_is_told_to_nobody_and_the_lane_goes_on() {
         (Some(3), 3),
         "one sync for both"
     );
+    let noted = cache.1.lock().unwrap().clone();
+    assert_eq!(noted, [0, 1, 1], "first the caches, then those who read");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,10 +206,7 @@ async fn who_read_waits_for_the_commits_before_one_that_came_to_nothing_and_not_
     let seen = held.shared.commits.begun();
     let shared = Arc::clone(&held.shared);
     let waits = tokio::spawn(async move { shared.commits.durable(seen).await });
-    while held.shared.commits.waiting() == 0 {
-        tokio::task::yield_now().await;
-    }
-    assert!(!waits.is_finished());
+    held.waited_for(&waits).await;
     held.release.send(()).unwrap();
     waits.await.unwrap();
     assert_eq!(position(first).await, 0);
@@ -211,4 +233,18 @@ fn a_log_that_cannot_be_put_on_the_disk_is_not_served() {
         text.ends_with("x.db-wal: cannot be put on the disk: as asked"),
         "{text}"
     );
+}
+
+#[test]
+fn who_reads_the_file_in_another_process_puts_its_log_on_the_disk_if_there_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.db");
+    sync_beside(&file).unwrap();
+    std::fs::write(log_of(&file), b"something").unwrap();
+    sync_beside(&file).unwrap();
+    std::fs::remove_file(log_of(&file)).unwrap();
+    // What cannot be opened is told.
+    std::os::unix::fs::symlink("x.db-wal", log_of(&file)).unwrap();
+    let refused = sync_beside(&file).unwrap_err().to_string();
+    assert!(refused.contains("x.db-wal: cannot be put on the disk"), "{refused}");
 }

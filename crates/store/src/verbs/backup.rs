@@ -10,7 +10,7 @@ use diesel::RunQueryDsl;
 use diesel::sql_types::Text;
 
 use crate::error::Error;
-use crate::{AnyConn, Location, damage};
+use crate::{AnyConn, Location, damage, durable};
 
 const ON_POSTGRES: &str = "Postgres is backed up by its own tools, which know its write-ahead log: with \
     `pg_basebackup --wal-method=stream --checkpoint=fast` and WAL archiving (archive_command) the whole server comes back \
@@ -74,6 +74,8 @@ fn fill(from: &Path, partial: &Path) -> Result<u64, Error> {
             .execute(c)?;
     }
     drop(conn);
+    // A copy is never ahead of what it was made from, whatever becomes of that.
+    durable::sync_beside(from)?;
     let damage = damage::quick_check(&mut Location::Sqlite(partial.to_owned()).look()?)?;
     if let Some(what) = damage {
         return Err(Error::File(format!("the copy is not good, so it was not kept: {what}")));

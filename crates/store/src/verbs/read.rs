@@ -6,7 +6,7 @@ use super::fsck::PAGE;
 use crate::error::Error;
 use crate::schema::Schema;
 use crate::table::{Raw, Record};
-use crate::{AnyConn, Location, sql};
+use crate::{AnyConn, Location, durable, sql};
 
 /// One snapshot of a database.
 pub struct Looking<'a> {
@@ -24,8 +24,14 @@ pub fn read<T>(
     look: impl FnOnce(&mut Looking<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let mut conn = location.look()?;
-    Schema::read(&mut conn, migrations)?.expect_current()?;
-    sql::in_snapshot(&mut conn, |conn| look(&mut Looking { conn }))
+    sql::in_snapshot(&mut conn, |conn| {
+        Schema::read(conn, migrations)?.expect_current()?;
+        // The snapshot is taken, and what its server may yet lose nobody must build upon.
+        if let Location::Sqlite(file) = location {
+            durable::sync_beside(file)?;
+        }
+        look(&mut Looking { conn })
+    })
 }
 
 impl Looking<'_> {
