@@ -104,6 +104,14 @@ impl Shared {
         }
     }
 
+    /// Of a database of four partitions, early in 1970.
+    #[cfg(test)]
+    pub(crate) fn in_test(location: crate::Location) -> Arc<Self> {
+        let clock = Arc::new(sammati_kernel::ManualClock::at(Micros::from_seconds(1)));
+        let (partitions, key) = (Partitions::new(4).unwrap(), Key::from_bytes([1; 32]));
+        Arc::new(Self::new(Dial::new(location), clock, partitions, key, None))
+    }
+
     /// From which time on request ids lie in the order of their times.
     pub(crate) fn requests_from(&self) -> Micros {
         Micros(self.requests_from.load(Ordering::SeqCst))

@@ -3,14 +3,13 @@ use std::sync::mpsc::channel;
 use std::sync::{Mutex, Weak};
 
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
-use sammati_kernel::{Key, ManualClock, Micros, Refusal, Slot};
+use sammati_kernel::{Refusal, Slot};
 use tokio::sync::oneshot::Receiver as Answer;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::command::{Command, Outcome, Pending};
-use crate::dial::Dial;
 use crate::gate::Gate;
 use crate::heads;
 use crate::keys::Keys;
@@ -18,7 +17,7 @@ use crate::lane::Lane;
 use crate::readers::Readers;
 use crate::shared::Invalidate;
 use crate::view::{NewEvent, View};
-use crate::{Location, Partitions, setup};
+use crate::{Location, setup};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("tests/migrations");
 
@@ -78,13 +77,7 @@ impl Held {
         let folder = tempfile::tempdir().unwrap();
         let location = Location::Sqlite(folder.path().join("x.db"));
         setup::prepare(&location, Some(4), MIGRATIONS).unwrap();
-        let shared = Arc::new(Shared::new(
-            Dial::new(location.clone()),
-            Arc::new(ManualClock::at(Micros::from_seconds(1))),
-            Partitions::new(4).unwrap(),
-            Key::from_bytes([1; 32]),
-            None,
-        ));
+        let shared = Shared::in_test(location.clone());
         let (release, released) = channel();
         let (released, syncs) = (Mutex::new(released), Arc::new(AtomicUsize::new(0)));
         let counted = Arc::clone(&syncs);
@@ -219,13 +212,7 @@ fn a_log_that_cannot_be_put_on_the_disk_is_not_served() {
     let location = Location::Sqlite(folder.path().join("x.db"));
     setup::prepare(&location, Some(4), MIGRATIONS).unwrap();
     let mut conn = location.connect().unwrap();
-    let shared = Arc::new(Shared::new(
-        Dial::new(location),
-        Arc::new(ManualClock::at(Micros::from_seconds(1))),
-        Partitions::new(4).unwrap(),
-        Key::from_bytes([1; 32]),
-        None,
-    ));
+    let shared = Shared::in_test(location);
     let fails = |_: &File| Err(io::Error::other("as asked"));
     let refused = Durability::start_with(&shared, None, &mut conn, fails).err().unwrap();
     let text = refused.to_string();

@@ -1,15 +1,14 @@
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use futures::executor::block_on;
-use sammati_kernel::{Key, ManualClock, Slot};
+use sammati_kernel::Slot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::*;
 use crate::command::{Command, Outcome, Pending};
-use crate::dial::Dial;
 use crate::gate::Gate;
 use crate::keys::Keys;
 use crate::view::View;
-use crate::{Location, Partitions, setup};
+use crate::{Location, setup};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("tests/migrations");
 
@@ -88,7 +87,7 @@ impl OnFile {
         let location = Location::Sqlite(folder.path().join("x.db"));
         let mut conn = location.connect().unwrap();
         sql::batch(&mut conn, "PRAGMA busy_timeout=1; CREATE TABLE other (n)").unwrap();
-        let shared = shared(location.clone());
+        let shared = Shared::in_test(location.clone());
         let durability = Durability::start(&shared, runtime, &mut conn).unwrap();
         let mut lane = Lane::on_conn(shared, durability, 100, Some(conn));
         lane.locked_reruns = locked_reruns;
@@ -234,19 +233,9 @@ fn who_still_waits_when_a_lane_ends_is_told() {
     assert_eq!(answer.try_recv().unwrap_err(), TryRecvError::Closed);
 }
 
-fn shared(location: Location) -> Arc<Shared> {
-    Arc::new(Shared::new(
-        Dial::new(location),
-        Arc::new(ManualClock::at(Micros::from_seconds(1))),
-        Partitions::new(4).unwrap(),
-        Key::from_bytes([1; 32]),
-        None,
-    ))
-}
-
 fn batches(one_partition: bool, slots: &[u16]) -> Vec<Vec<u16>> {
     let location = Location::parse("postgres://u@127.0.0.1/x").unwrap();
-    let shared = shared(location.keeping_to_one_partition(one_partition));
+    let shared = Shared::in_test(location.keeping_to_one_partition(one_partition));
     let lane = Lane::on_conn(Arc::clone(&shared), Durability::by_server(&shared, None), 100, None);
     let gate = Gate::new(100, 1 << 20);
     let mut jobs: Vec<_> = slots.iter().map(|slot| job(&gate, *slot)).collect();
