@@ -30,8 +30,9 @@ use crate::gate::Gate;
 use crate::layer::Inner;
 use crate::shed::Loads;
 use crate::tls::{Connection, holder};
+use crate::turn::{Calls, in_turn};
 use crate::unasked::read_out;
-use crate::unread::{self, Patience};
+use crate::unread::noted;
 
 /// How long a connection may be open before its first call; one that never makes any is told to go, then closed.
 const FIRST_CALL: Duration = Duration::from_secs(30);
@@ -180,8 +181,8 @@ impl<S: Inner> Guest<S> {
         };
         let connection = Arc::new(connection);
         let called = Arc::new(AtomicBool::new(false));
-        let patience = Patience::new(self.bounds.unread);
-        let (gate, stack, seen, refused) = (self.gate, self.stack, called.clone(), patience.at_once());
+        let calls = Calls::new(self.bounds.unread);
+        let (gate, stack, seen, answered) = (self.gate, self.stack, called.clone(), calls.answered());
         let service = service_fn(move |mut request: http::Request<Incoming>| {
             seen.store(true, Ordering::Relaxed);
             let admitted = gate.admit(&connection, &mut request);
@@ -190,7 +191,7 @@ impl<S: Inner> Guest<S> {
             let place = match admitted {
                 Ok(place) => place,
                 Err(refusal) => {
-                    refused.store(true, Ordering::Relaxed);
+                    answered.store(true, Ordering::Relaxed);
                     return ready(Ok::<_, Infallible>(refusal)).left_future();
                 }
             };
@@ -198,16 +199,16 @@ impl<S: Inner> Guest<S> {
             let mut stack = stack.clone();
             let call = async move {
                 let response = stack.ask(request.map(Body::new)).await;
-                Ok(place.answered(response).map(unread::noted))
+                Ok(place.answered(response).map(noted))
             };
             call.right_future()
         });
-        let mut talk = pin!(http2(patience).serve_connection(TokioIo::new(io), service));
+        let mut talk = pin!(http2(calls.clone()).serve_connection(TokioIo::new(io), service));
         let mut first_call = pin!(sleep(FIRST_CALL));
         let (mut draining, mut leaving) = (false, false);
         loop {
             tokio::select! {
-                ended = &mut talk => {
+                ended = in_turn(talk.as_mut(), &calls) => {
                     if let Err(error) = ended {
                         tracing::debug!(%error, "connection ended");
                     }
@@ -233,8 +234,8 @@ impl<S: Inner> Guest<S> {
 }
 
 /// HTTP/2 with bounds on all that a caller may make us hold.
-fn http2(patience: Patience) -> http2::Builder<Patience> {
-    let mut builder = http2::Builder::new(patience);
+fn http2(calls: Calls) -> http2::Builder<Calls> {
+    let mut builder = http2::Builder::new(calls);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(256)

@@ -40,6 +40,7 @@ mod stack;
 pub mod tls;
 pub mod token;
 pub mod trace;
+mod turn;
 mod unasked;
 mod unread;
 mod upkeep;

@@ -5,14 +5,13 @@
 //! that the answer holds.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use http_body::{Frame, SizeHint};
 use hyper::body::Bytes;
-use hyper::rt::Executor;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 use tonic::body::Body;
@@ -33,59 +32,27 @@ impl Waiting {
     }
 }
 
-/// Runs the calls of a connection, each only while its answer is read.
-#[derive(Clone)]
-pub(crate) struct Patience {
-    patience: Duration,
-    at_once: Arc<AtomicBool>,
-}
-
-impl Patience {
-    pub(crate) fn new(patience: Duration) -> Self {
-        Self {
-            patience,
-            at_once: Arc::default(),
-        }
-    }
-
-    /// Set for a call that is answered already, it is sent off on the spot instead of by a task of its own.
-    pub(crate) fn at_once(&self) -> Arc<AtomicBool> {
-        self.at_once.clone()
-    }
-
-    fn run<F: Future<Output = ()> + Send + 'static>(&self, call: F) {
-        let waiting = Waiting::default();
-        tokio::spawn(Patient {
-            call: Box::pin(WAITING.scope(waiting.clone(), call)),
-            waiting,
-            patience: self.patience,
-            timer: None,
-        });
+/// `call`, worked on only while its answer is read: a piece of it waits at most `patience`.
+pub(crate) fn patient(call: impl Future<Output = ()> + Send + 'static, patience: Duration) -> Patient {
+    let waiting = Waiting::default();
+    Patient {
+        call: Box::pin(WAITING.scope(waiting.clone(), call)),
+        waiting,
+        patience,
+        timer: None,
     }
 }
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Patience {
-    fn execute(&self, call: F) {
-        // hyper asks the service and then hands over its call, one after the other.
-        if !self.at_once.swap(false, Ordering::Relaxed) {
-            return self.run(call);
-        }
-        let mut call = Box::pin(call);
-        if call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            self.run(call);
-        }
-    }
-}
-
-struct Patient<F> {
-    call: Pin<Box<F>>,
+/// A call whose answer is waited for.
+pub(crate) struct Patient {
+    call: BoxFuture<'static, ()>,
     waiting: Waiting,
     patience: Duration,
     /// Set for the instant at which patience ends.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<F: Future<Output = ()>> Future for Patient<F> {
+impl Future for Patient {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
