@@ -26,15 +26,6 @@ const BOUNDS: &str = "SET lock_timeout='1s'; SET statement_timeout='5s'";
 /// From one writing to the next: everybody waits while a table is written, and behind whoever waits for it.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// What became of what was overwritten.
-enum Rewritten {
-    /// Nothing of it is in the table's files.
-    Whole,
-    /// The table has so many bytes that nobody should wait for it: only its dead rows are gone, and their bytes go as new
-    /// ones need the room.
-    TooLarge(i64),
-}
-
 /// The tables in whose files something may be that was overwritten and is to be nowhere.
 #[derive(Debug, Default)]
 pub(crate) struct Remains(Mutex<Left>);
@@ -69,8 +60,8 @@ impl Remains {
 /// Writes a table of the Postgres database at `location` anew, on a connection of its own.
 pub(crate) fn clear(location: &Dial, table: &'static str) -> Result<(), Failed> {
     match location.connect().and_then(|mut conn| rewrite(&mut conn, table)) {
-        Ok(Rewritten::Whole) => Ok(()),
-        Ok(Rewritten::TooLarge(bytes)) => {
+        Ok(bytes) if bytes <= MOST => Ok(()),
+        Ok(bytes) => {
             tracing::warn!(
                 table,
                 bytes,
@@ -91,7 +82,7 @@ pub(crate) fn clear(location: &Dial, table: &'static str) -> Result<(), Failed> 
 pub(crate) enum Failed {
     /// Somebody holds it, or the database is away.
     ForNow,
-    /// It is too large.
+    /// It is too large: its dead rows are gone, and their bytes go as new ones need the room.
     ForGood,
 }
 
@@ -122,19 +113,18 @@ fn forget_samples(conn: &mut AnyConn, table: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes `table` anew on a connection whose settings it changes.
-fn rewrite(conn: &mut AnyConn, table: &str) -> Result<Rewritten, Error> {
+/// Writes `table` anew unless it is too large, on a connection whose settings it changes; tells how many bytes it had.
+fn rewrite(conn: &mut AnyConn, table: &str) -> Result<i64, Error> {
     let size = number(conn, format!("SELECT pg_total_relation_size('{table}') AS number"))?;
     if size > MOST {
         on_conn!(conn, |c| c.batch_execute(&format!("VACUUM {table}")))?;
     }
     on_conn!(conn, |c| c.batch_execute(BOUNDS))?;
     forget_samples(conn, table)?;
-    if size > MOST {
-        return Ok(Rewritten::TooLarge(size));
+    if size <= MOST {
+        on_conn!(conn, |c| c.batch_execute(&format!("VACUUM FULL {table}")))?;
     }
-    on_conn!(conn, |c| c.batch_execute(&format!("VACUUM FULL {table}")))?;
-    Ok(Rewritten::Whole)
+    Ok(size)
 }
 
 #[cfg(test)]

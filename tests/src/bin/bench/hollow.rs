@@ -1,5 +1,8 @@
-//! Two stand-ins for the consent service: one that does nothing, and one that gives each command its own transaction.
+//! Stand-ins for the consent service: one that does nothing, with and without our server around it, and one that gives each
+//! command its own transaction.
 
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +17,13 @@ use sammati_server::messages::NoMessages;
 use sammati_server::relay::Relay;
 use sammati_server::{Built, IdentityFacts, Served, Service, Start, StartError};
 use sammati_store::{Location, Options, Store};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{self, Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
+
+use crate::measure::Failure;
 
 /// Decides nothing: what the way to a handler costs, and nothing else. Same stack, mTLS and token as the consent
 /// service's, for it has its name and its configuration.
@@ -70,6 +79,31 @@ impl Service for Hollow {
         let facts = IdentityFacts::follow(&start)?;
         let ready = facts.ready();
         Ok(Built::new(Served::new().add(DecisionServiceServer::new(Self)), Arc::new(facts)).ready(ready))
+    }
+}
+
+/// [`Hollow`] behind tonic's own server, over mTLS, until it is dropped: no gate, trace, meter, deadline, token or rule.
+pub(crate) struct Bare {
+    /// Where it is.
+    pub(crate) url: String,
+    _server: JoinSet<Result<(), transport::Error>>,
+}
+
+impl Bare {
+    /// With the certificates in `folder`.
+    pub(crate) async fn start(folder: &Path) -> Result<Self, Failure> {
+        let read = |file: &str| std::fs::read(folder.join(file));
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(read("consent.pem")?, read("consent-key.pem")?))
+            .client_ca_root(Certificate::from_pem(read("ca.pem")?));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let url = format!("https://{}", listener.local_addr()?);
+        let router = Server::builder()
+            .tls_config(tls)?
+            .add_service(DecisionServiceServer::new(Hollow));
+        let mut server = JoinSet::new();
+        server.spawn(router.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))));
+        Ok(Self { url, _server: server })
     }
 }
 

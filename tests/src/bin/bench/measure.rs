@@ -80,6 +80,18 @@ impl Contender {
         }
     }
 
+    /// The same, and `kept` lives as long.
+    pub(crate) fn keeping<K: 'static>(self, kept: K) -> Self {
+        let mut run = self.run;
+        Self {
+            name: self.name,
+            run: Box::new(move || {
+                let _kept = &kept;
+                run()
+            }),
+        }
+    }
+
     /// Runs it once, and tells what one call took of the processors, clients and services together, in microseconds.
     pub(crate) async fn cost(&mut self) -> Result<f64, Failure> {
         let (before, begun) = (processor_time()?, Instant::now());

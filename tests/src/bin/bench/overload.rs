@@ -55,8 +55,9 @@ async fn on(
         database: kind,
         ..Setting::new()
     };
+    let apart = Apart::begin().await?;
     let mut processes = Processes::start(setting).await?;
-    let apart = Apart::of(&mut processes).await?;
+    apart.rest().await?;
     let mut story = Story::new(&processes.addresses, Arc::new(SystemClock))?;
     story.open().await?;
     let relays = Relays::of(&processes)?;
@@ -86,31 +87,36 @@ async fn on(
     Ok(())
 }
 
-/// Keeps this process and the services on processors of their own.
-struct Apart(Option<String>);
+/// Keeps the services on one processor and this process on the others.
+struct Apart(usize);
 
 impl Apart {
-    async fn of(processes: &mut Processes) -> Result<Self, Failure> {
-        let count = std::thread::available_parallelism()?.get();
-        if count < 2 {
+    /// What is started from now on is on the first processor, and finds no other: a service makes itself as many threads as
+    /// it has processors.
+    async fn begin() -> Result<Self, Failure> {
+        let apart = Self(std::thread::available_parallelism()?.get());
+        if apart.0 < 2 {
             eprintln!("  one processor: callers and services share it");
-            return Ok(Self(None));
         }
-        let names: Vec<_> = processes.names().map(ToOwned::to_owned).collect();
-        for name in names {
-            let pid = u32::try_from(processes.pid(&name)?)?;
-            process::pin(pid, "0").await?;
-        }
-        process::pin(std::process::id(), &format!("1-{}", count - 1)).await?;
-        Ok(Self(Some(format!("0-{}", count - 1))))
+        apart.keep("0".to_owned()).await?;
+        Ok(apart)
+    }
+
+    /// The services have started: this process goes away from them.
+    async fn rest(&self) -> Result<(), Failure> {
+        self.keep(format!("1-{}", self.0 - 1)).await
     }
 
     /// This process may use all of them again.
     async fn end(self) -> Result<(), Failure> {
-        match self.0 {
-            Some(all) => process::pin(std::process::id(), &all).await,
-            None => Ok(()),
+        self.keep(format!("0-{}", self.0 - 1)).await
+    }
+
+    async fn keep(&self, processors: String) -> Result<(), Failure> {
+        if self.0 < 2 {
+            return Ok(());
         }
+        process::pin(std::process::id(), &processors).await
     }
 }
 

@@ -1,14 +1,16 @@
 //! Calls over mTLS through the whole server stack: an empty one, and a check.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sammati_api::consent::v1::decision_service_client::DecisionServiceClient;
 use sammati_api::consent::v1::{self as consent, decision};
 use sammati_consent::Consent;
-use sammati_tests::caller::Wire;
+use sammati_tests::caller::{Bearer, Wire, channel};
 
 use crate::goal::Goal;
+use crate::hollow::Bare;
 use crate::measure::{CALLERS, Contender, Failure, Pace, interleave, rate};
 use crate::summary::Summary;
 use crate::system::{self, HOLLOW, SECOND, System};
@@ -21,7 +23,7 @@ const MESSAGE: usize = 100;
 const MESSAGES: usize = 10;
 const STREAMS: usize = 4;
 
-/// `rpc.empty` and `consent.check…`, `consent.batch…`, `consent.stream…`, `consent.explain…`.
+/// `rpc.bare`, `rpc.empty…` and `consent.check…`, `consent.batch…`, `consent.stream…`, `consent.explain…`.
 pub(crate) async fn run(pace: Pace, summary: &mut Summary) -> Result<(), Failure> {
     let embedded = Subject::new(System::start::<Consent>(system::sqlite(), 1).await?).await?;
     let served = match system::postgres() {
@@ -47,17 +49,25 @@ async fn checks(
 ) -> Result<(), Failure> {
     let mut contenders = vec![
         embedded.empty(pace.time),
+        bare(&embedded.system.story.addresses.folder, pace.time).await?,
         embedded.check("rpc.empty_handler", &[HOLLOW], pace.time),
         embedded.check("consent.check.sqlite", &[0], pace.time),
     ];
     if let Some(served) = served {
         contenders.push(served.check("consent.check.postgres", &[0], pace.time));
         contenders.push(served.check("consent.check.postgres.two_replicas", &[0, SECOND], pace.time));
+        contenders.push(both(&embedded.system, &served.system, pace.time));
     }
     let measured = interleave(pace.rounds, &mut contenders).await?;
     if let [empty, others @ ..] = &measured[..] {
         summary.alone(empty, "1/s");
         others.iter().for_each(|other| summary.compared(other, "1/s", empty));
+    }
+    if let [.., replicas, both] = &measured[..]
+        && served.is_some()
+    {
+        // Two connections share no reads and writes, whoever is at their other ends.
+        summary.ratio(replicas, both);
     }
     summary.goal("consent.check.sqlite", Goal::AtLeast(0.90));
     summary.goal("consent.check.sqlite.p99", Goal::AtMost(1.5));
@@ -223,11 +233,31 @@ fn all_permit<'a>(mut decisions: impl Iterator<Item = &'a consent::Decision>) ->
 
 /// An empty message to a handler that does nothing.
 pub(crate) fn empty(system: &System, time: Duration) -> Contender {
-    let client = DecisionServiceClient::new(system.story.clinic.consent_at(HOLLOW));
-    Contender::new("rpc.empty", move || {
-        let client = client.clone();
-        rate(CALLERS, time, move |_| {
-            let mut client = client.clone();
+    empties("rpc.empty", [hollow(system)].into(), time)
+}
+
+/// The same, half of the callers at each of two such servers.
+fn both(one: &System, other: &System, time: Duration) -> Contender {
+    empties("rpc.empty.two_servers", [hollow(one), hollow(other)].into(), time)
+}
+
+/// The same at a server that is tonic's and nothing else: what all layers of ours cost.
+async fn bare(folder: &Path, time: Duration) -> Result<Contender, Failure> {
+    let server = Bare::start(folder).await?;
+    let channel = channel(folder, Some("clinic"), &server.url)?;
+    let client = DecisionServiceClient::new(Wire::new(channel, Bearer::default()));
+    Ok(empties("rpc.bare", [client].into(), time).keeping(server))
+}
+
+fn hollow(system: &System) -> DecisionServiceClient<Wire> {
+    DecisionServiceClient::new(system.story.clinic.consent_at(HOLLOW))
+}
+
+fn empties(name: &str, clients: Arc<[DecisionServiceClient<Wire>]>, time: Duration) -> Contender {
+    Contender::new(name, move || {
+        let clients = Arc::clone(&clients);
+        rate(CALLERS, time, move |caller| {
+            let mut client = clients[caller % clients.len()].clone();
             async move {
                 client.check_access(consent::CheckAccessRequest::default()).await?;
                 Ok(())
