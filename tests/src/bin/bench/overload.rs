@@ -10,7 +10,7 @@ use sammati_testkit::Database;
 use sammati_testkit::development::DatabaseKind;
 use sammati_tests::story::Story;
 use sammati_tests::system::{Processes, Setting};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::goal::Goal;
 use crate::line::{Credential, Line, framed};
@@ -220,7 +220,6 @@ impl Trial {
         let ended = Instant::now();
         self.relays.quiet(&self.caller.story).await?;
         summary.value(&format!("{name}.relay_behind"), ended.elapsed().as_secs_f64(), "s");
-        sleep(Duration::from_secs(1)).await;
         let again = self.caller.open(can * UNLOADED, short).await?;
         let can_again = self.caller.capacity(short).await?;
         let after = process::memory(self.pid)?;
