@@ -2,14 +2,21 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
 use sammati_api::identity::v1 as identity;
+use sammati_server::tls::{dialler, plain};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::Channel;
 use tonic::{Request, Status};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A connection that says whose token it carries.
 pub type Wire = InterceptedService<Channel, Bearer>;
@@ -53,30 +60,36 @@ impl Interceptor for Bearer {
     }
 }
 
-/// A connection to `url`, with the certificate called `name` if there is one; lazily made.
+/// A connection to `url`, with the certificate called `name` if there is one; lazily made, as services make theirs.
 ///
 /// # Errors
 /// When a certificate cannot be read.
-pub fn channel(
-    folder: &Path,
-    name: Option<&str>,
-    url: &str,
-) -> Result<Channel, Box<dyn std::error::Error + Send + Sync>> {
-    let read = |file: String| std::fs::read(folder.join(file));
-    let mut tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(read("ca.pem".into())?))
-        .domain_name("localhost");
-    if let Some(name) = name {
-        tls = tls.identity(Identity::from_pem(
-            read(format!("{name}.pem"))?,
-            read(format!("{name}-key.pem"))?,
-        ));
-    }
-    let endpoint = Endpoint::from_shared(url.to_owned())?
+pub fn channel(folder: &Path, name: Option<&str>, url: &str) -> Result<Channel, Failure> {
+    let tls = tls(folder, name)?;
+    let endpoint = plain(url)?
         .connect_timeout(Duration::from_secs(10))
-        .timeout(Duration::from_secs(60))
-        .tls_config(tls)?;
-    Ok(endpoint.connect_lazy())
+        .timeout(Duration::from_secs(60));
+    Ok(endpoint.connect_with_connector_lazy(dialler(move || tls.clone())))
+}
+
+/// TLS as a caller has it: the certificate called `name` if there is one, and the authority in `folder`.
+///
+/// # Errors
+/// When a certificate cannot be read.
+pub fn tls(folder: &Path, name: Option<&str>) -> Result<Arc<ClientConfig>, Failure> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(folder.join("ca.pem"))?)?;
+    let config = ClientConfig::builder().with_root_certificates(roots);
+    let mut config = match name {
+        None => config.with_no_client_auth(),
+        Some(name) => {
+            let chain = CertificateDer::pem_file_iter(folder.join(format!("{name}.pem")))?;
+            let key = PrivateKeyDer::from_pem_file(folder.join(format!("{name}-key.pem")))?;
+            config.with_client_auth_cert(chain.collect::<Result<_, _>>()?, key)?
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
 }
 
 /// Who calls: a certificate, and for each service a token.

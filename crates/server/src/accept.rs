@@ -27,6 +27,7 @@ use tonic::body::Body;
 use crate::config::Limits;
 use crate::credentials::Credentials;
 use crate::gate::Gate;
+use crate::gather::Gathering;
 use crate::layer::Inner;
 use crate::shed::Loads;
 use crate::tls::{Connection, holder};
@@ -203,7 +204,7 @@ impl<S: Inner> Guest<S> {
             };
             call.right_future()
         });
-        let mut talk = pin!(http2(calls.clone()).serve_connection(TokioIo::new(io), service));
+        let mut talk = pin!(http2(calls.clone()).serve_connection(TokioIo::new(Gathering::new(io)), service));
         let mut first_call = pin!(sleep(FIRST_CALL));
         let (mut draining, mut leaving) = (false, false);
         loop {

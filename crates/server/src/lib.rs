@@ -19,6 +19,7 @@ pub mod event;
 #[doc(hidden)]
 pub mod fuzzed;
 mod gate;
+mod gather;
 pub mod identity;
 mod layer;
 mod life;
@@ -52,6 +53,7 @@ mod verbs;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub use config::{Config, ConfigError};
+pub use gather::Gathering;
 pub use identity::{IdentityFacts, ParticipantFacts};
 pub use metrics::Metrics;
 pub use run::{Built, Readiness, Running, Service, Start, StartError, main, serve, serve_on};

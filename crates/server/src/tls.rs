@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use sammati_kernel::{ParticipantId, Peer};
 use tokio::net::TcpStream;
@@ -20,6 +21,7 @@ use tower::Service;
 
 use crate::config::ConfigError;
 use crate::credentials::Credentials;
+use crate::gather::Gathering;
 use crate::shed::PeerLoad;
 
 /// What is known of a connection, told once at its handshake. Found in the extensions of every request on it.
@@ -137,17 +139,11 @@ impl Peers {
             .ok_or_else(|| ConfigError(format!("peers.{name} is missing; it must be https://host:port")))?;
         let not_good =
             |error: tonic::transport::Error| ConfigError(format!("peers.{name} must be https://host:port: {error}"));
-        let endpoint = |url: String| {
-            let endpoint = Endpoint::from_shared(url).map_err(not_good)?;
-            Ok::<_, ConfigError>(bounded(endpoint))
-        };
         let Some(credentials) = self.credentials.clone().filter(|_| url.starts_with("https://")) else {
-            return Ok(endpoint(url.clone())?.connect_lazy());
+            return Ok(bounded(Endpoint::from_shared(url.clone()).map_err(not_good)?).connect_lazy());
         };
-        // To tonic it is plaintext: the dialler brings TLS, for tonic's keeps the certificate that it began with.
-        let origin = endpoint(url.clone())?.uri().clone();
-        let endpoint = endpoint(url.replacen("https://", "http://", 1))?.origin(origin);
-        Ok(endpoint.connect_with_connector_lazy(dialler(credentials)))
+        let endpoint = bounded(plain(url).map_err(not_good)?);
+        Ok(endpoint.connect_with_connector_lazy(dialler(move || credentials.client())))
     }
 }
 
@@ -167,18 +163,31 @@ impl std::fmt::Debug for Peers {
     }
 }
 
-/// Connects with the certificate and authorities of the moment.
-fn dialler(
-    credentials: Arc<Credentials>,
-) -> impl Service<Uri, Response = TokioIo<TlsStream<TcpStream>>, Error = io::Error, Future: Send> + Send + 'static {
+/// An endpoint for a [`dialler`]: to tonic it is plaintext, for tonic's own TLS keeps the certificate that it began with. The
+/// other side reads `https` all the same.
+///
+/// # Errors
+/// When the URL is none.
+pub fn plain(url: &str) -> Result<Endpoint, tonic::transport::Error> {
+    let origin = Endpoint::from_shared(url.to_owned())?.uri().clone();
+    let endpoint = Endpoint::from_shared(url.replacen("https://", "http://", 1))?;
+    Ok(endpoint.origin(origin))
+}
+
+/// Connects over TLS, with the certificate and authorities of the moment. What is said at once is written at once.
+pub fn dialler(
+    config: impl Fn() -> Arc<ClientConfig> + Send + 'static,
+) -> impl Service<Uri, Response = TokioIo<Gathering<TlsStream<TcpStream>>>, Error = io::Error, Future: Send> + Send + 'static
+{
     tower::service_fn(move |uri: Uri| {
-        let connector = TlsConnector::from(credentials.client());
+        let connector = TlsConnector::from(config());
         async move {
             let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
             let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
             let socket = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
             socket.set_nodelay(true)?;
-            connector.connect(name, socket).await.map(TokioIo::new)
+            let stream = connector.connect(name, socket).await?;
+            Ok(TokioIo::new(Gathering::new(stream)))
         }
     })
 }

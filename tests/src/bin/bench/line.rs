@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::task::Poll;
 
 use futures::future::poll_fn;
@@ -11,9 +10,9 @@ use h2::RecvStream;
 use h2::client::{self, ResponseFuture, SendRequest};
 use http::{HeaderMap, HeaderValue, Request};
 use prost::bytes::{BufMut, Bytes, BytesMut};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
+use sammati_server::Gathering;
+use sammati_tests::caller::tls;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -42,13 +41,13 @@ impl Line {
         let socket = TcpStream::connect(at).await?;
         socket.set_nodelay(true)?;
         let name = ServerName::try_from("localhost")?;
-        let stream = TlsConnector::from(Arc::new(tls(credential)?))
+        let stream = TlsConnector::from(tls(credential.folder, Some(credential.name))?)
             .connect(name, socket)
             .await?;
         let (send, connection) = client::Builder::new()
             .initial_window_size(WINDOWS.0)
             .initial_connection_window_size(WINDOWS.1)
-            .handshake(stream)
+            .handshake(Gathering::new(stream))
             .await?;
         tokio::spawn(connection);
         let head = Request::post(format!("{url}{path}"))
@@ -110,17 +109,4 @@ async fn read(body: &mut RecvStream) -> Result<(), h2::Error> {
 /// The code in a status; `None` for one that is not there.
 pub(crate) fn code(status: &HeaderMap) -> Option<&HeaderValue> {
     status.get("grpc-status")
-}
-
-fn tls(credential: &Credential<'_>) -> Result<ClientConfig, Failure> {
-    let Credential { folder, name, .. } = credential;
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(folder.join("ca.pem"))?)?;
-    let chain = CertificateDer::pem_file_iter(folder.join(format!("{name}.pem")))?.collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_file(folder.join(format!("{name}-key.pem")))?;
-    let mut config = ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
 }
