@@ -46,6 +46,12 @@ impl Seed {
         Id::new(time, slot, tail)
     }
 
+    /// A new id of kind `K`, made at `time`, of what nobody looks for by its slot: those bits are random too, so that whoever
+    /// is told it learns nothing of whom it is about.
+    pub fn placeless_id<K: IdKind>(&self, label: &str, time: Micros) -> Id<K> {
+        self.id(label, time, Slot::of_hash(&self.bytes(&format!("slot of {label}"))))
+    }
+
     /// A number in `0..bound`, without measurable bias for bounds far below 2^64.
     pub fn below(&self, label: &str, bound: u64) -> u64 {
         let b = self.bytes(label);

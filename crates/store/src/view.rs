@@ -343,14 +343,15 @@ impl<'a> View<'a> {
         self.changes.rows.insert((R::TABLE, id), change);
     }
 
-    /// The id for the next event of this command.
+    /// The id for the next event of this command. It is told to those who asked, who are not told where she is about whom
+    /// they did.
     pub fn next_event_id(&self) -> [u8; 16] {
         let n = self.changes.events.len();
         let label = match self.part {
             None => format!("event {n}"),
             Some(part) => format!("later {part} event {n}"),
         };
-        let id: Id<AnyEvent> = self.id(&label);
+        let id: Id<AnyEvent> = self.seed.placeless_id(&label, self.now);
         *id.as_bytes()
     }
 

@@ -231,7 +231,7 @@ fn about(rpc: &Rpc, field: &FieldDescriptor, name: &str, caller: &Caller, sample
 }
 
 /// What tells one answer about `name` from another about another: code, sentence and details; of a decision what was
-/// decided. Each decision has an id of its own, in the partition of what was asked about.
+/// decided. Each decision has an id of its own.
 fn face(name: &str, answer: &Result<DynamicMessage, Status>) -> (Option<Code>, String) {
     let face = match answer {
         Err(status) => {

@@ -1,7 +1,7 @@
 //! Denials of checks, written behind the answer: the first of its kind within a second, the rest of its minute as one.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -24,8 +24,8 @@ pub type Kind = (String, String, i32);
 const IN_FLIGHT: usize = 64;
 
 /// Denials that are not yet written.
-#[derive(Debug, Default)]
-pub struct Denials(Mutex<Waiting>);
+#[derive(Debug, Clone, Default)]
+pub struct Denials(Arc<Mutex<Waiting>>);
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -87,7 +87,7 @@ impl Denials {
             return Ok((denial.id.to_string(), full));
         }
         let seed = Seed::draw().map_err(|_| Refusal::new(Reason::Internal))?;
-        let id: Id<Deferred> = seed.id("denial", now, slot);
+        let id: Id<Deferred> = seed.placeless_id("denial", now);
         let mut event = draft(&id.to_string()).event;
         event.event_id = id.to_string();
         event.occurred_time = Some(timestamp(now));
@@ -122,9 +122,17 @@ impl Denials {
         due
     }
 
-    /// Writes what is due, each in a command of its own: none waits for another that fails. Failures are tried again the
-    /// next time.
+    /// Writes what is due. Whoever waits for it may go away: others' denials are among them.
     pub async fn flush(&self, store: &Store, all: bool) {
+        let (denials, store) = (self.clone(), store.clone());
+        let written = tokio::spawn(async move { denials.write_due(&store, all).await });
+        if let Err(error) = written.await {
+            tracing::error!(%error, "denials were not written to the end");
+        }
+    }
+
+    /// Each in a command of its own: none waits for another that fails. Failures are tried again the next time.
+    async fn write_due(&self, store: &Store, all: bool) {
         let due = self.due(store.clock().now(), all);
         let runs: Vec<_> = due.into_iter().map(|denial| write(store, denial)).collect();
         let done = futures::stream::iter(runs).buffer_unordered(IN_FLIGHT);
@@ -192,8 +200,7 @@ impl Command for Record {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
+    use futures::FutureExt;
     use sammati_api::audit::v1::event::Action;
     use sammati_api::types::v1::RetentionClass;
     use sammati_kernel::{Key, ManualClock};
@@ -222,6 +229,30 @@ mod tests {
         let events = store.read(move |r| r.feed(partition, 0, i64::MAX)).await.unwrap();
         let read = |body: &[u8]| Event::decode(body).unwrap();
         events.iter().map(|event| read(&event.body)).collect()
+    }
+
+    #[test]
+    fn o1_denials_are_written_though_whoever_waits_for_it_goes_away() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        for database in sammati_testkit::databases() {
+            let options = Options::new(Location::parse(&database.url).unwrap(), Key::from_bytes([9; 32]));
+            let store = Store::open(&options, Arc::new(ManualClock::at(NOW)), crate::rows::MIGRATIONS).unwrap();
+            runtime.block_on(async {
+                let denials = Denials::default();
+                let mut expected: Vec<_> = (0..100).map(|n| note(&denials, &format!("consents/{n}"))).collect();
+                let mut changes = store.changes();
+                // The caller hangs up when its call has been begun.
+                assert!(denials.flush(&store, true).now_or_never().is_none());
+                let mut written = Vec::new();
+                while written.len() < expected.len() {
+                    changes.changed().await.unwrap();
+                    written = feed(&store).await.into_iter().map(|event| event.event_id).collect();
+                }
+                written.sort();
+                expected.sort();
+                assert_eq!(written, expected);
+            });
+        }
     }
 
     #[test]

@@ -82,7 +82,14 @@ impl Core {
             decided.id = self.note(caller, &asked, &found, by, &verdict).await?;
         }
         let part = self.part(&decided, by, &asked);
-        let decision = render(&decided, by, part, caller, found.revision);
+        // Where she is, whose answer rests on none of her consents, is not told: nobody is at the asker's.
+        let hidden = by.is_none() && matches!(asked.target, Target::Person(_));
+        let revision = if hidden {
+            self.seen_at(seen, self.callers_slot(caller))
+        } else {
+            found.revision
+        };
+        let decision = render(&decided, by, part, caller, revision);
         self.sign(decision, &decided, by, &asked)
     }
 

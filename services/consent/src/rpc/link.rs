@@ -205,7 +205,7 @@ impl Core {
         person: &Person,
         demographics: types::Demographics,
     ) -> Result<([u8; 32], Matched), Refusal> {
-        let spelled = self.lookup.link_try(hip, &person.text());
+        let spelled = self.lookup.link_try(hip, &person.text_or_number());
         let tries = self
             .store
             .read(move |r| r.get::<LinkTryRow>(Slot::of_hash(&spelled), &spelled));

@@ -168,6 +168,14 @@ impl Person {
             Self::Ask(types::Identifier { identifier: None }) => String::new(),
         }
     }
+
+    /// The same, and the address that a number has from the start is that number: of somebody they are one, so they must be
+    /// of nobody.
+    pub fn text_or_number(&self) -> String {
+        let text = self.text();
+        let number = AbhaAddress::parse(&text).ok().and_then(|address| address.number());
+        number.map_or(text, AbhaNumber::digits)
+    }
 }
 
 /// One way to name a person.

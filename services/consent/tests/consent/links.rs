@@ -2,6 +2,7 @@
 
 use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::link_service_server::LinkService;
+use sammati_api::types::v1 as types;
 use sammati_kernel::Reason;
 
 use crate::world::{DAY, by, everywhere, participant, reason, refused};
@@ -81,6 +82,21 @@ fn tries_are_counted_whatever_comes_of_them() {
             refused(w.link_token("nobody.here@sbx", 1990).await).message,
             refused(w.link_token("nobody.here@sbx", 1990).await).message
         );
+    });
+}
+
+#[test]
+fn z1_a_number_and_its_own_address_are_one_count_though_they_are_nobodys() {
+    everywhere(|w| async move {
+        let (digits, address) = ("91123456789015", "91123456789015@sbx");
+        let number = types::identifier::Identifier::AbhaNumber(digits.into());
+        for _ in 0..2 {
+            let mut tries = w.tries(address, 1990);
+            tries.identifier.as_mut().unwrap().identifier = Some(number.clone());
+            assert_eq!(reason(w.issue("hospital", tries).await), Reason::NoMatch);
+        }
+        assert_eq!(reason(w.link_token(address, 1990).await), Reason::NoMatch);
+        assert_eq!(reason(w.link_token(address, 1990).await), Reason::LinkTokenLimit);
     });
 }
 

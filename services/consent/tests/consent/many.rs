@@ -5,7 +5,7 @@ use sammati_api::consent::v1 as api;
 use sammati_api::consent::v1::decision::{Outcome, Reason as Why};
 use sammati_api::consent::v1::decision_service_server::DecisionService;
 use sammati_api::types::v1 as types;
-use sammati_kernel::{Caller, Reason};
+use sammati_kernel::{Caller, Reason, Slot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Response, Status};
 
@@ -55,6 +55,36 @@ fn a_batch_answers_in_order_with_one_revision_for_each_person() {
             all.len()
         };
         assert_eq!((of(&first.name), of(&second.name)), (1, 1));
+    });
+}
+
+#[test]
+fn z1_what_is_denied_without_a_consent_does_not_tell_where_she_is_or_whether() {
+    everywhere(|w| async move {
+        let people: Vec<_> = (0..12).map(|n| format!("somebody{n:02}@sbx")).collect();
+        for address in &people[..6] {
+            w.person(address);
+        }
+        let asks = |address: &String| question(&w, "").of(address, "insurer", "hospital");
+        let checks = people.iter().map(|address| asks(address).check()).collect();
+        let denied = batch(&w, &participant("insurer"), checks).await.unwrap().decisions;
+        assert!(
+            denied
+                .iter()
+                .all(|d| d.reason() == Why::NoConsent && d.revision == denied[0].revision)
+        );
+        let mut ids: Vec<_> = denied.into_iter().map(|d| d.decision_id).collect();
+        for address in &people {
+            let authorize = asks(address).authorize(w.request_id());
+            let told = w.rpc().authorize_access(by(&participant("insurer"), authorize)).await;
+            ids.push(told.unwrap().into_inner().decision_id);
+        }
+        // Those about nobody are recorded at the asker's: their ids say no more of it than hers do of where she is.
+        let own = Slot::of_participant("insurer");
+        let slot = |id: &String| {
+            uuid::Uuid::parse_str(id).map(|id| u16::from_be_bytes([id.as_bytes()[6], id.as_bytes()[7]]) & 0xfff)
+        };
+        assert!(ids.iter().filter(|id| slot(id) == Ok(own.number())).count() <= 2);
     });
 }
 
