@@ -119,6 +119,7 @@ impl Command for ResumeConsent {
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
         let mut row = policy::hers(&self.caller, view.get::<ConsentRow>(self.consent.as_bytes()))?;
         representative::within(&self.caller, row.scope.purpose(), [row.hip.as_str(), &row.hiu])?;
+        representative::lasts(&self.caller, row.expire)?;
         rows::check_etag(&self.etag, row.version)?;
         advance(view, &mut row, Verb::Resume)?;
         let now = view.now();

@@ -66,6 +66,9 @@ impl Command for Decide {
         if self.verb != Verb::Approve {
             within(&self.caller, &row, row.given.as_ref().unwrap_or(&row.asked))?;
         }
+        if self.verb == Verb::Resume {
+            representative::lasts(&self.caller, row.given.as_ref().unwrap_or(&row.asked).to)?;
+        }
         let shown = self.shown(view, &row)?;
         rows::check_etag(&self.etag, row.version)?;
         if expire(view, &mut row)? {

@@ -112,6 +112,26 @@ fn what_a_representative_grants_names_both_and_ends_with_the_mandate() {
 }
 
 #[test]
+fn what_would_outlive_the_mandate_is_hers_to_resume() {
+    everywhere(|w| async move {
+        let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;
+        let lasting = acting(&w, she.account().unwrap());
+        let ending = Representing {
+            ends: Some(Micros(w.clock.now().0 + 3 * DAY * 1_000_000)),
+            ..lasting.clone()
+        };
+        w.pause(&he(&ending), &consent.name).await.unwrap();
+        assert_eq!(
+            reason(w.resume(&he(&ending), &consent.name).await),
+            Reason::PowerMissing
+        );
+        w.resume(&he(&lasting), &consent.name).await.unwrap();
+        w.pause(&he(&ending), &consent.name).await.unwrap();
+        w.resume(&she, &consent.name).await.unwrap();
+    });
+}
+
+#[test]
 fn a_delegate_decides_within_the_limits_alone() {
     everywhere(|w| async move {
         let account = w.person("asha.rao@sbx");
