@@ -37,8 +37,9 @@ const BATCH: (usize, usize) = (256, 4);
 /// Streams at once, messages of each that are on their way, and events in one.
 const STREAMS: (usize, usize, usize) = (4, 16, 64);
 
-/// Appends for each empty call, one by one and together: 10,000 and 50,000 a second where 17,000 empty calls are made.
-const GOALS: (f64, f64) = (0.6, 3.0);
+/// Appends for each call that a bare server answers, one by one and together: 10,000 and 50,000 a second, which were set on
+/// a machine where a prototype of such a server answered 72,370.
+const GOALS: (f64, f64) = (0.14, 0.69);
 
 /// Who asks for proofs, and reads lists, at once.
 const READERS: usize = 4;
@@ -72,26 +73,25 @@ pub(crate) async fn run(pace: Pace, leaves: &[usize], summary: &mut Summary) -> 
 async fn appends(pace: Pace, summary: &mut Summary, subject: &Subject) -> Result<(), Failure> {
     let mut contenders = [
         rpc::empty(&subject.system, pace.time),
+        rpc::bare(&subject.system.story.addresses.folder, pace.time).await?,
         subject.append("audit.append", CALLERS, 1, pace.time),
         subject.append("audit.append.batched", BATCH.1, BATCH.0, pace.time),
         subject.stream("audit.append.streamed", pace.time),
     ];
-    if let [empty, append, batched, streamed] = &interleave(pace.rounds, &mut contenders).await?[..] {
+    if let [empty, bare, append, batched, streamed] = &interleave(pace.rounds, &mut contenders).await?[..] {
         summary.alone(empty, "1/s");
+        summary.compared(bare, "1/s", empty);
         summary.compared(append, "events/s", empty);
-        summary.goal("audit.append", Goal::AtLeast(GOALS.0));
         summary.compared(batched, "events/s", append);
         summary.compared(streamed, "events/s", append);
-        for more in [batched, streamed] {
-            let ratio = summary.ratio(more, empty);
-            summary.goal(&ratio, Goal::AtLeast(GOALS.1));
+        for (more, goal) in [(append, GOALS.0), (batched, GOALS.1), (streamed, GOALS.1)] {
+            let ratio = summary.ratio(more, bare);
+            summary.goal(&ratio, Goal::AtLeast(goal));
         }
     }
-    for (contender, what) in contenders
-        .iter_mut()
-        .zip(["rpc.empty", "audit.append", "audit.append.batched"])
-    {
-        summary.value(&format!("{what}.cpu"), contender.cost().await?, "µs each");
+    for contender in &mut contenders[..4] {
+        let cost = contender.cost().await?;
+        summary.value(&format!("{}.cpu", contender.name()), cost, "µs each");
     }
     Ok(())
 }

@@ -92,6 +92,11 @@ impl Contender {
         }
     }
 
+    /// What it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Runs it once, and tells what one call took of the processors, clients and services together, in microseconds.
     pub(crate) async fn cost(&mut self) -> Result<f64, Failure> {
         let (before, begun) = (processor_time()?, Instant::now());
