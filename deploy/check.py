@@ -1,6 +1,7 @@
 """Checks built manifests for what a schema cannot say: hardening, probes, and that files agree with each other.
 
-Usage: check.py {overlay name} < manifests.yaml. Prints every complaint; exit status 1 when there is any.
+Usage: check.py {overlay name} {file} < manifests.yaml. Prints every complaint; exit status 1 when there is any. Writes to {file}
+the pods that verb.py makes of these services, for a validator of schemas.
 """
 
 import sys
@@ -8,6 +9,8 @@ import tomllib
 from urllib.parse import urlsplit
 
 import yaml
+
+import verb
 
 # How long the server lets background tasks end after its calls have (crates/server, life.rs).
 BACKGROUND_SECONDS = 10
@@ -108,6 +111,29 @@ def service(manifests, deployment):
     yield from replicated(config, deployment["spec"])
     yield from reaches(manifests, labels, config)
     yield from witnessed(manifests, labels, config)
+    yield from operated(manifests, deployment)
+
+
+def operated(manifests, deployment):
+    """Complaints about the pod in which a verb of this service runs."""
+    made = verb.pod(deployment, "doctor", ["--extra"])
+    pod, labels = made["spec"], made["metadata"]["labels"]
+    served = deployment["spec"]["template"]
+    for complaint in hardened(pod):
+        yield f"verbs: {complaint}"
+    (container,) = pod["containers"]
+    for key, have, want in wrong(container["securityContext"], CONTAINER):
+        yield f"verbs: container securityContext.{key} is {have}, expected {want}"
+    name, *config = served["spec"]["containers"][0]["args"]
+    if container["args"] != [name, "doctor", *config, "--extra"]:
+        yield f"verbs: args are {container['args']}"
+    if container["volumeMounts"] != served["spec"]["containers"][0]["volumeMounts"] or pod["volumes"] != served["spec"]["volumes"]:
+        yield "verbs: they see other files than the service"
+    if manifests.policies(labels) != manifests.policies(served["metadata"]["labels"]):
+        yield "verbs: other network policies hold than for the service"
+    exposed = manifests.by.get(("Service", name))
+    if container.get("ports") or any(not isinstance(p["targetPort"], str) for p in exposed["spec"]["ports"] if exposed):
+        yield "verbs: the Service would lead to their pods"
 
 
 def hardened(pod):
@@ -281,8 +307,12 @@ def allowed(policies, way, side, labels, ports):
 
 
 def main():
-    overlay = sys.argv[1]
-    complaints = list(check(overlay, Manifests(yaml.safe_load_all(sys.stdin))))
+    overlay, file = sys.argv[1:]
+    manifests = Manifests(yaml.safe_load_all(sys.stdin))
+    complaints = list(check(overlay, manifests))
+    pods = [verb.pod(d, "fsck", []) for d in manifests.of("Deployment")]
+    with open(file, "w", encoding="utf-8") as written:
+        yaml.safe_dump_all(pods, written)
     for complaint in complaints:
         print(f"{overlay}: {complaint}", file=sys.stderr)
     sys.exit(1 if complaints else 0)
