@@ -1,12 +1,11 @@
 //! AccountService: the person.
 
-use chrono::{DateTime, Datelike};
 use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::set_credential_request::Credential as ApiCredential;
 use sammati_api::identity::v1::transaction::{Purpose, State};
 use sammati_kernel::{
     AccountId, Caller, LocalPart, Micros, Reason, Refusal, Secret, Slot, Violations, weakness_of_password,
-    weakness_of_pin,
+    weakness_of_pin, year_in_india,
 };
 use sammati_store::Outcome;
 
@@ -364,8 +363,7 @@ fn demographics(v: &mut Violations, given: &sammati_api::types::v1::Demographics
     if !(1..=3).contains(&given.gender) {
         v.add("demographics.gender", "required: GENDER_M, GENDER_F or GENDER_O");
     }
-    let this_year = DateTime::from_timestamp(now.seconds(), 0).map_or(1900, |now| now.year());
-    if !(1900..=this_year).contains(&given.year_of_birth) {
+    if !(1900..=year_in_india(now)).contains(&given.year_of_birth) {
         v.add("demographics.year_of_birth", "required: a year from 1900 to this one");
     }
     if let Some(mobile) = given.mobile.as_deref().filter(|m| !m.is_empty()) {

@@ -362,3 +362,10 @@ async fn a_facility_learns_only_that_everything_fits() {
         assert_eq!(fixture.count_events("identity.lookup_refused").await, 3);
     }
 }
+        // 31 December 2026, 18:30 UTC: in India it is the new year, in which somebody may have been born.
+        let midnight = sammati_kernel::Micros::from_seconds(1_798_741_800);
+        for (now, expected) in [(midnight.0 - 1, Reason::FieldInvalid), (midnight.0, Reason::NoMatch)] {
+            fixture.clock.set(sammati_kernel::Micros(now));
+            let newborn = ask(&account.abha_number, 2027);
+            assert_eq!(reason(fixture.inner.resolve_subject(&hip, newborn).await), expected);
+        }
