@@ -279,7 +279,10 @@ impl Command for Settle {
                 Verdict::Matched
             }
             Matched::Kyc(known) => {
-                self.keep_profile(&mut row, known, view);
+                // Once another attempt has verified it, what it holds of her may be an account's.
+                if row.state_at(view.now()) == State::Challenged {
+                    keep_profile(&mut row, known, view);
+                }
                 candidates.extend(view.claimed(&known.reference));
                 Verdict::Matched
             }
@@ -295,14 +298,12 @@ impl Command for Settle {
     }
 }
 
-impl Settle {
-    fn keep_profile(&self, row: &mut TransactionRow, known: &Known, view: &mut View<'_>) {
-        row.reference = known.reference.to_vec();
-        if row.purpose() == Purpose::Enrol {
-            row.mobile.clone_from(&known.mobile);
-            row.profile.clone_from(&known.profile);
-            view.put(&known.portrait);
-        }
+fn keep_profile(row: &mut TransactionRow, known: &Known, view: &mut View<'_>) {
+    row.reference = known.reference.to_vec();
+    if row.purpose() == Purpose::Enrol {
+        row.mobile.clone_from(&known.mobile);
+        row.profile.clone_from(&known.profile);
+        view.put(&known.portrait);
     }
 }
 
