@@ -92,6 +92,7 @@ impl Inner {
             lookup: self.lookup.clone(),
             id,
             etag: request.etag,
+            purpose: before.purpose(),
             subject: before.subject.clone(),
             otp: otp.clone(),
         };

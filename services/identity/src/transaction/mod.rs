@@ -154,6 +154,11 @@ fn told(event_type: &str, action: Action, row: &TransactionRow, caller: &Caller)
     draft.event.txn_id = row.name();
     if let Some(actor) = &mut draft.payload().actor {
         actor.factors = vec![factor_name(row.factor()).to_owned()];
+/// Whether somebody who is known signs in or steps up with it, and may want to take something back.
+const fn signs_in(purpose: Purpose) -> bool {
+    matches!(purpose, Purpose::Login | Purpose::StepUp)
+}
+
     }
     match row.account() {
         Some(account) => draft.subject(account),
