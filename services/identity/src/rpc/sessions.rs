@@ -10,7 +10,7 @@ use sammati_kernel::{
     AccountId, Caller, Micros, ParticipantId, Peer, Reason, Refusal, RepresentationId, SessionId, Slot,
 };
 use sammati_server::token;
-use sammati_store::Outcome;
+use sammati_store::{Outcome, SKEW};
 
 use crate::policy;
 use crate::representation::{OpenRepresented, in_force, of_representative};
@@ -338,7 +338,7 @@ impl Inner {
         Ok(self
             .session(session)
             .await?
-            .is_some_and(|row| row.is_live(now) && row.create_time <= now.0))
+            .is_some_and(|row| row.is_live(now) && row.create_time <= latest))
     }
 
     pub(crate) fn list_keys(
@@ -354,6 +354,8 @@ impl Inner {
         let after = page.after.as_deref();
         let begin = after.map_or(0, |kid| {
             all.iter()
+        // Another replica may have made it, whose clock is as far ahead of the database's as this one's is behind.
+        let latest = now.plus(2 * SKEW).0;
                 .position(|k| k.kid.as_bytes() == kid)
                 .map_or(all.len(), |at| at + 1)
         });
