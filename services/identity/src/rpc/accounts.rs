@@ -286,9 +286,14 @@ impl Inner {
             return Err(no_match());
         }
         Ok(api::ResolveSubjectResponse {
-            account: shown.row.name(),
-            preferred_address: if must_match { String::new() } else { shown.preferred() },
-            state: shown.row.state,
+        // A participant knows her by what it sent: the account's name is the same everywhere, and tells of her elsewhere.
+        let (account, preferred_address, state) = match must_match {
+            true => Default::default(),
+            false => (shown.row.name(), shown.preferred(), shown.row.state),
+        };
+            account,
+            preferred_address,
+            state,
             name_match: found.name.into(),
             gender_match: found.gender.into(),
             year_of_birth_match: found.year.into(),
