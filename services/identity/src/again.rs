@@ -199,8 +199,12 @@ async fn suspend(store: &Store, name: &str, at: Micros, reason: String) -> Resul
         etag: String::new(),
         what: What::Suspend(reason),
     };
+    let holder = change.id.name();
     match store.apply(change).await {
-        Ok(_) => Ok(true),
+        Ok(()) => {
+            session::end_all(store, &system("identity"), slot, holder).await?;
+            Ok(true)
+        }
         // It is not active: there is nothing to take away.
         Err(refusal) if refusal.reason == Reason::StateConflict => Ok(false),
         Err(refusal) => Err(refusal),

@@ -7,7 +7,7 @@ use sammati_kernel::{AccountId, Caller, Micros, Reason, Refusal, RepresentationI
 use sammati_store::{Command, Keys, View};
 
 use crate::rows::{AccountRow, RepresentationRow, RepresentedRow, SessionRow, TransactionRow};
-use crate::session::{may_log_in, release, told};
+use crate::session::{may_log_in, told};
 
 /// From login to end, for a representative: shorter than her own, since nothing but its end stops it.
 const LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -43,7 +43,6 @@ impl Command for OpenRepresented {
         keys.row::<RepresentationRow>(self.representation.to_vec());
         keys.row::<AccountRow>(self.principal.to_vec());
         keys.row::<SessionRow>(self.session.to_vec());
-        keys.group::<SessionRow>("live", self.representation.name());
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
@@ -56,7 +55,6 @@ impl Command for OpenRepresented {
         in_force(&row, now)?;
         let principal = view.get::<AccountRow>(self.principal.as_bytes());
         may_log_in(principal.ok_or(Reason::NotAvailable)?.state())?;
-        release(&self.representation.name(), view);
         let mandate = row.mandate.ok_or(Reason::Internal)?;
         let end = now.plus(LIFE).0;
         let ends = if mandate.ends == 0 { end } else { end.min(mandate.ends) };

@@ -17,8 +17,8 @@ use crate::representation::{OpenRepresented, in_force, of_representative};
 use crate::rows::{RepresentationRow, SessionRow, TransactionRow};
 use crate::service::Inner;
 use crate::session::{
-    ConsumeLogin, EndReused, Login, OpenSession, Refresh, Revoke, Revoked, Rotated, Which, chosen, expired, may_log_in,
-    several_holders,
+    ConsumeLogin, EndReused, Login, OpenSession, Refresh, Revoke, Revoked, Rotated, Which, chosen, end_all, expired,
+    may_log_in, several_holders,
 };
 use crate::tokens::{ACTS_AT, may_repeat};
 use crate::vault::broken;
@@ -224,21 +224,25 @@ impl Inner {
     ) -> Result<api::RevokeSessionsResponse, Refusal> {
         let key = self.request::<Revoke>(caller, &request.request_id, &request);
         let (key, (slot, which)) = Refusal::both(key, self.which(caller, &request).await)?;
-        let count = match self
-            .store
-            .run(
-                Revoke {
-                    caller: caller.clone(),
-                    slot,
-                    which,
-                },
-                Some(key),
-            )
-            .await?
-        {
-            Outcome::Fresh(Revoked(ended)) => {
+        let before = match &which {
+            // Of a participant they may be many. A repeat ends nothing that began since.
+            Which::AllOf(holder)
+                if ParticipantId::parse_name(holder).is_ok() && self.store.known(&key).await?.is_none() =>
+            {
+                self.end_all(caller, slot, holder.clone()).await?
+            }
+            _ => 0,
+        };
+        let revoke = Revoke {
+            caller: caller.clone(),
+            slot,
+            which,
+            before,
+        };
+        let count = match self.store.run(revoke, Some(key)).await? {
+            Outcome::Fresh(Revoked { ended, count }) => {
                 self.facts.end(&ended, self.now());
-                u32::try_from(ended.len()).unwrap_or(u32::MAX)
+                count
             }
             Outcome::Known(bytes) => bytes
                 .try_into()
@@ -258,6 +262,13 @@ impl Inner {
         if request.names.len() > 100 {
             v.add("names", "at most 100");
         }
+    /// Ends all sessions of a holder in as many commits as it takes; tells how many there were.
+    pub(super) async fn end_all(&self, caller: &Caller, slot: Slot, holder: String) -> Result<usize, Refusal> {
+        let ended = end_all(&self.store, caller, slot, holder).await?;
+        self.facts.end(&ended, self.now());
+        Ok(ended.len())
+    }
+
         let ids: Vec<Option<SessionId>> = request.names.iter().map(|n| wire::named(&mut v, "names", n)).collect();
         let holder = holder_slot(&request.all_of);
         if !request.all_of.is_empty() && holder.is_none() {

@@ -5,7 +5,7 @@ use sammati_api::identity::v1::account::State;
 use sammati_kernel::{Caller, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
-use super::{Login, of_person, release, told};
+use super::{Login, of_person, told};
 use crate::rows::{AccountRow, SessionRow, TransactionRow};
 
 /// The second half of a login. Harmless when repeated: the session's id was fixed by the first half.
@@ -33,7 +33,6 @@ impl Command for OpenSession {
     fn reads(&self, keys: &mut Keys) {
         keys.row::<AccountRow>(self.login.account.to_vec());
         keys.row::<SessionRow>(self.login.session.to_vec());
-        keys.group::<SessionRow>("live", self.login.account.name());
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
@@ -44,7 +43,6 @@ impl Command for OpenSession {
             .get::<AccountRow>(self.login.account.as_bytes())
             .ok_or(Reason::NotAvailable)?;
         may_log_in(account.state())?;
-        release(&self.login.account.name(), view);
         let row = of_person(self.login.session, self.login.account, &self.transaction, view.now());
         view.put(&row);
         told("identity.session_created", Action::Create, &row, &self.caller).emit(view);

@@ -13,6 +13,8 @@ pub(crate) struct Revoke {
     pub(crate) caller: Caller,
     pub(crate) slot: Slot,
     pub(crate) which: Which,
+    /// How many were ended by this call before, in commits of their own.
+    pub(crate) before: usize,
 }
 
 /// Which ones.
@@ -23,9 +25,14 @@ pub(crate) enum Which {
     AllOf(String),
 }
 
-/// The ones that ended by this call.
+/// What ended by this call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Revoked(pub(crate) Vec<SessionId>);
+pub(crate) struct Revoked {
+    /// The ones that ended in this commit.
+    pub(crate) ended: Vec<SessionId>,
+    /// How many there are with those before.
+    pub(crate) count: u32,
+}
 
 impl Command for Revoke {
     type Answer = Revoked;
@@ -62,14 +69,12 @@ impl Command for Revoke {
                 ended.extend(row.id());
             }
         }
-        Ok(Revoked(ended))
+        let count = u32::try_from(self.before + ended.len()).unwrap_or(u32::MAX);
+        Ok(Revoked { ended, count })
     }
 
     fn outcome(&self, revoked: &Revoked) -> Vec<u8> {
-        u32::try_from(revoked.0.len())
-            .unwrap_or(u32::MAX)
-            .to_be_bytes()
-            .to_vec()
+        revoked.count.to_be_bytes().to_vec()
     }
 }
 
