@@ -312,9 +312,7 @@ impl Command for Forget {
         let one = self.credential;
         let old = row.filter(|row| !row.hash_of(one).is_empty() && row.set_time(one) < self.at.0);
         let Some(mut row) = old else { return Ok(false) };
-        let (hash, set_time) = row.credential_mut(one);
-        hash.clear();
-        *set_time = self.at.0;
+        row.set_credential(one, &[], (&[], self.at), view.now());
         row.touch(view.now());
         view.put(&row);
         let told = account::told("identity.credential_set", Action::Update, &row, &system("identity"));

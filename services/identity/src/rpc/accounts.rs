@@ -17,7 +17,7 @@ use crate::password;
 use crate::policy;
 use crate::rows::{Credential, TransactionRow, check_etag};
 use crate::service::Inner;
-use crate::session::{OpenSession, may_log_in};
+use crate::session::{OpenSession, may_enter};
 use crate::vault::{DataKey, broken};
 use crate::wire::{self, Shown};
 
@@ -93,7 +93,7 @@ impl Inner {
             && let Some(account) = self.owner(claim).await?
             && let Some((shown, _)) = self.account(account, false).await?
         {
-            may_log_in(shown.row.state())?;
+            may_enter(&shown.row, row)?;
         }
         Ok(())
     }
@@ -162,7 +162,7 @@ impl Inner {
             Outcome::Fresh(at) => at,
             Outcome::Known(bytes) => time_of(&bytes).ok_or_else(|| broken("an outcome without time"))?,
         };
-        if before.row.set_time(credential) < consumed.0 {
+        if !before.row.has_settled(credential, (transaction.as_bytes(), consumed)) {
             let hash = match secret {
                 Some(secret) => data_key.seal(credential.sealed(), self.passwords.hash(secret).await?.as_bytes())?,
                 None => Vec::new(),
@@ -170,7 +170,8 @@ impl Inner {
             let keep = caller.session();
             let apply = ApplyCredential {
                 caller: caller.clone(),
-                transaction: row.name(),
+                transaction,
+                name: row.name(),
                 consumed,
                 account,
                 etag: request.etag,
@@ -285,12 +286,12 @@ impl Inner {
         if must_match && !(usable && found.fits()) {
             return Err(no_match());
         }
-        Ok(api::ResolveSubjectResponse {
         // A participant knows her by what it sent: the account's name is the same everywhere, and tells of her elsewhere.
         let (account, preferred_address, state) = match must_match {
             true => Default::default(),
             false => (shown.row.name(), shown.preferred(), shown.row.state),
         };
+        Ok(api::ResolveSubjectResponse {
             account,
             preferred_address,
             state,

@@ -14,11 +14,11 @@ use sammati_store::{Outcome, SKEW};
 
 use crate::policy;
 use crate::representation::{OpenRepresented, in_force, of_representative};
-use crate::rows::{RepresentationRow, SessionRow, TransactionRow};
+use crate::rows::{AccountRow, RepresentationRow, SessionRow, TransactionRow};
 use crate::service::Inner;
 use crate::session::{
     ConsumeLogin, EndReused, Login, OpenSession, Refresh, Revoke, Revoked, Rotated, Which, chosen, end_all, expired,
-    may_log_in, several_holders,
+    may_enter, may_log_in, several_holders,
 };
 use crate::tokens::{ACTS_AT, may_repeat};
 use crate::vault::broken;
@@ -42,11 +42,15 @@ impl Inner {
         let (key, ()) = Refusal::both(key, v.check())?;
         let transaction = wire::present(transaction)?;
         let (row, _) = self.transaction(caller, transaction).await?;
-        self.may_choose(&row, request.candidate_index, representation).await?;
+        let candidate = match request.candidate_index {
+            None if row.candidates.len() > 1 => self.only_candidate(&row).await?,
+            named => named,
+        };
+        self.may_choose(&row, candidate, representation).await?;
         let consume = ConsumeLogin {
             caller: caller.clone(),
             transaction,
-            candidate: request.candidate_index,
+            candidate,
             representation,
         };
         let (login, fresh) = match self.store.run(consume, Some(key)).await? {
@@ -77,11 +81,11 @@ impl Inner {
             };
             return self.store.apply(open).await;
         };
-        let (row, principal) = self.represented(id, login.account).await?;
+        let (_, principal) = self.represented(id, login.account).await?;
         let open = OpenRepresented {
             caller,
-            representation: row.id().ok_or_else(|| broken("a representation without id"))?,
-            account: login.account,
+            representation: id,
+            representative: self.account_row(login.account).await?,
             session: login.session,
             principal,
             transaction,
@@ -101,30 +105,34 @@ impl Inner {
     }
 
     /// Refuses before anything is consumed where it can be known already.
-    async fn may_choose(
+    pub(crate) async fn may_choose(
         &self,
         row: &TransactionRow,
         index: Option<i32>,
         representation: Option<RepresentationId>,
     ) -> Result<(), Refusal> {
-        if row.purpose() != Purpose::Login || row.state_at(self.now()) != State::Verified {
+        if row.state_at(self.now()) == State::Consumed {
             // The command says why not, or knows the request id.
             return Ok(());
         }
+        // The session is made of what is read here: of one that is VERIFIED only later it would lack when and by what.
+        row.require_verified(Purpose::Login, self.now())?;
         let account = chosen(row, index)?;
         if let Some(id) = representation {
-            let (row, principal) = self.represented(id, account).await?;
-            in_force(&row, self.now())?;
-            self.may_enter(principal).await?;
+            let (represented, principal) = self.represented(id, account).await?;
+            in_force(&represented, self.now())?;
+            row.require_proved_after(represented.sessions_from)?;
+            may_log_in(self.account_row(principal).await?.state())?;
         }
-        self.may_enter(account).await
+        may_enter(&self.account_row(account).await?, row)
     }
 
-    async fn may_enter(&self, account: AccountId) -> Result<(), Refusal> {
-        match self.account(account, false).await? {
-            Some((shown, _)) => may_log_in(shown.row.state()),
-            None => Err(Reason::NotAvailable.into()),
-        }
+    /// An account that is there.
+    async fn account_row(&self, account: AccountId) -> Result<AccountRow, Refusal> {
+        let found = self.account(account, false).await?;
+        found
+            .map(|(shown, _)| shown.row)
+            .ok_or_else(|| Reason::NotAvailable.into())
     }
 
     /// A session of generation 1, with its tokens while this is its first answer or an early repeat.
@@ -180,7 +188,7 @@ impl Inner {
         let before = self.session(session).await?.ok_or_else(expired)?;
         if let Some(acting) = before.representing() {
             // The principal's account is read under the lock; who acts for her lives elsewhere.
-            self.may_enter(acting.representative).await?;
+            may_log_in(self.account_row(acting.representative).await?.state())?;
         }
         let refresh = Refresh {
             caller: caller.clone(),
@@ -254,6 +262,13 @@ impl Inner {
         })
     }
 
+    /// Ends all sessions of a holder in as many commits as it takes; tells how many there were.
+    pub(super) async fn end_all(&self, caller: &Caller, slot: Slot, holder: String) -> Result<usize, Refusal> {
+        let ended = end_all(&self.store, caller, slot, holder).await?;
+        self.facts.end(&ended, self.now());
+        Ok(ended.len())
+    }
+
     async fn which(&self, caller: &Caller, request: &api::RevokeSessionsRequest) -> Result<(Slot, Which), Refusal> {
         let mut v = Violations::new();
         if request.names.is_empty() == request.all_of.is_empty() {
@@ -262,13 +277,6 @@ impl Inner {
         if request.names.len() > 100 {
             v.add("names", "at most 100");
         }
-    /// Ends all sessions of a holder in as many commits as it takes; tells how many there were.
-    pub(super) async fn end_all(&self, caller: &Caller, slot: Slot, holder: String) -> Result<usize, Refusal> {
-        let ended = end_all(&self.store, caller, slot, holder).await?;
-        self.facts.end(&ended, self.now());
-        Ok(ended.len())
-    }
-
         let ids: Vec<Option<SessionId>> = request.names.iter().map(|n| wire::named(&mut v, "names", n)).collect();
         let holder = holder_slot(&request.all_of);
         if !request.all_of.is_empty() && holder.is_none() {
@@ -346,6 +354,8 @@ impl Inner {
         let Some(session) = claims.session().filter(|_| !self.facts.ended(claims)) else {
             return Ok(false);
         };
+        // Another replica may have made it, whose clock is as far ahead of the database's as this one's is behind.
+        let latest = now.plus(2 * SKEW).0;
         Ok(self
             .session(session)
             .await?
@@ -365,8 +375,6 @@ impl Inner {
         let after = page.after.as_deref();
         let begin = after.map_or(0, |kid| {
             all.iter()
-        // Another replica may have made it, whose clock is as far ahead of the database's as this one's is behind.
-        let latest = now.plus(2 * SKEW).0;
                 .position(|k| k.kid.as_bytes() == kid)
                 .map_or(all.len(), |at| at + 1)
         });

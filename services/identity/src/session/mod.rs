@@ -18,7 +18,7 @@ use sammati_store::View;
 
 pub(crate) use consume::{ConsumeLogin, Login, chosen};
 pub(crate) use many::{end_all, let_go};
-pub(crate) use open::{OpenSession, may_log_in};
+pub(crate) use open::{OpenSession, may_enter, may_log_in};
 pub(crate) use participant::OpenParticipantSession;
 pub(crate) use refresh::{EndReused, Refresh, Rotated, expired};
 pub(crate) use revoke::{Revoke, Revoked, Which, several_holders};

@@ -13,7 +13,7 @@ use crate::rows::{AccountRow, SessionRow, TransactionRow};
 pub(crate) struct OpenSession {
     pub(crate) caller: Caller,
     pub(crate) login: Login,
-    /// The consumed transaction; it changes no more.
+    /// The transaction that the first half consumed, as it was VERIFIED or later: who proved what and when changes no more.
     pub(crate) transaction: TransactionRow,
 }
 
@@ -42,12 +42,19 @@ impl Command for OpenSession {
         let account = view
             .get::<AccountRow>(self.login.account.as_bytes())
             .ok_or(Reason::NotAvailable)?;
-        may_log_in(account.state())?;
+        may_enter(&account, &self.transaction)?;
         let row = of_person(self.login.session, self.login.account, &self.transaction, view.now());
         view.put(&row);
         told("identity.session_created", Action::Create, &row, &self.caller).emit(view);
         Ok(())
     }
+}
+
+/// Only into an account that is in use, and only by what was proved after all of its sessions were ended last. That holds of a
+/// login too that was consumed before: until its session is open it has given nothing.
+pub(crate) fn may_enter(account: &AccountRow, proof: &TransactionRow) -> Result<(), Refusal> {
+    may_log_in(account.state())?;
+    proof.require_proved_after(account.sessions_from)
 }
 
 /// Only into an account that is in use.

@@ -1,11 +1,11 @@
 //! Sessions are ended: those named, or all of one holder.
 
-use sammati_kernel::{Caller, Reason, Refusal, SessionId, Slot};
+use sammati_kernel::{AccountId, Caller, Reason, Refusal, RepresentationId, SessionId, Slot};
 use sammati_store::{Command, Keys, View};
 
 use super::end;
 use crate::policy;
-use crate::rows::SessionRow;
+use crate::rows::{AccountRow, RepresentationRow, SessionRow};
 
 /// Ends sessions of one holder.
 #[derive(Debug)]
@@ -49,7 +49,15 @@ impl Command for Revoke {
     fn reads(&self, keys: &mut Keys) {
         match &self.which {
             Which::Named(ids) => ids.iter().for_each(|id| keys.row::<SessionRow>(id.to_vec())),
-            Which::AllOf(holder) => keys.group::<SessionRow>("live", holder.clone()),
+            Which::AllOf(holder) => {
+                keys.group::<SessionRow>("live", holder.clone());
+                if let Some(id) = AccountId::parse_name(holder) {
+                    keys.row::<AccountRow>(id.to_vec());
+                }
+                if let Some(id) = RepresentationId::parse_name(holder) {
+                    keys.row::<RepresentationRow>(id.to_vec());
+                }
+            }
         }
     }
 
@@ -58,6 +66,7 @@ impl Command for Revoke {
             Which::Named(ids) => self.named(ids, view)?,
             Which::AllOf(holder) => {
                 policy::may_end_all_of(&self.caller, holder)?;
+                end_logins(holder, view);
                 view.group::<SessionRow>("live", holder.as_bytes())
             }
         };
@@ -92,6 +101,23 @@ impl Revoke {
             rows.push(row);
         }
         Ok(rows)
+    }
+}
+
+/// A login that is under way opens no session of this holder any more. A participant's has no second half.
+fn end_logins(holder: &str, view: &mut View<'_>) {
+    let now = view.now().0;
+    if let Some(id) = AccountId::parse_name(holder)
+        && let Some(mut row) = view.get::<AccountRow>(id.as_bytes())
+    {
+        row.sessions_from = now;
+        view.put(&row);
+    }
+    if let Some(id) = RepresentationId::parse_name(holder)
+        && let Some(mut row) = view.get::<RepresentationRow>(id.as_bytes())
+    {
+        row.sessions_from = now;
+        view.put(&row);
     }
 }
 

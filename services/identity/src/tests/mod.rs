@@ -7,6 +7,7 @@ mod fixture;
 mod guesses;
 mod kept;
 mod known;
+mod late;
 mod many;
 mod participants;
 mod representations;

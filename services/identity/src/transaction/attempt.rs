@@ -77,6 +77,7 @@ impl Command for CountAttempt {
         self.may_attempt(&row, &mut guard, now)?;
         row.attempts.push(AttemptRow {
             verdict: Verdict::Pending.into(),
+            time: now.0,
         });
         let number = row.attempts.len();
         let Proof::Otp(otp) = &self.proof else {
@@ -318,14 +319,17 @@ struct Conclusion<'a> {
 impl Conclusion<'_> {
     fn write(self, view: &mut View<'_>, mut row: TransactionRow, mut guard: GuardRow) {
         let now = view.now();
+        let mut shown = 0;
         if let Some(attempt) = row.attempts.get_mut(self.number - 1) {
             attempt.set_verdict(self.verdict);
+            shown = attempt.time;
         }
         row.touch(now);
         let right = self.verdict == Verdict::Matched;
         if right && row.state_at(now) == State::Challenged {
             row.state = State::Verified.into();
             row.verify_time = now.0;
+            row.proof_time = shown;
             if let [only] = self.candidates.as_slice() {
                 row.account.clone_from(only);
             }
