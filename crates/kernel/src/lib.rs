@@ -9,6 +9,7 @@ mod contact;
 mod hex;
 mod hi_type;
 mod id;
+mod india;
 pub mod jws;
 mod key;
 mod password;
@@ -31,6 +32,7 @@ pub use id::{
     ProfileShareId, SLOTS, StatusListId, StudyId, SubscriptionId,
 };
 pub use id::{RepresentationId, RightsRequestId, SessionId, Slot, TransactionId, TransferId};
+pub use india::{EAST, year_in_india};
 pub use key::{Key, Mac};
 pub use password::{weakness_of_password, weakness_of_pin};
 pub use purpose::PurposeCode;

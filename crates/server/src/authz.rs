@@ -271,7 +271,7 @@ impl Around for Authorize {
             .zip(request.extensions().get::<Caller>());
         let token = request.extensions().get::<Arc<AccessToken>>();
         let admitted = found.map_or(Err(Reason::Internal.into()), |(rule, caller)| {
-            self.limiter.pass(rule, token.map(AsRef::as_ref))?;
+            self.limiter.pass(rule, &caller.peer, token.map(AsRef::as_ref))?;
             rule.admit(caller)
         });
         match admitted {

@@ -11,7 +11,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use sammati_api::identity::v1 as api;
-use sammati_kernel::{Clock, ParticipantId, Reason, Refusal};
+use sammati_kernel::{Clock, ParticipantId, Peer, Reason, Refusal};
 
 use crate::authn::{AccessToken, TokenFacts};
 use crate::authz::{Class, Rule};
@@ -78,7 +78,7 @@ pub(crate) struct Limiter(Arc<Shared>);
 
 struct Shared {
     base: Arc<Base>,
-    /// Of each participant that called since the start. Looked into once for each token, not at each call.
+    /// Of each participant that called since the start. Looked into once for each token, not at each call with one.
     all: Mutex<HashMap<ParticipantId, Arc<Allowance>>>,
 }
 
@@ -110,16 +110,25 @@ impl Limiter {
         }))
     }
 
-    /// Counts a call of `rule` with this token. A person's calls are her own, whatever app she makes them with, and those
-    /// of services and operators nobody's.
+    /// Counts a call of `rule` from `peer` with this token. A call without one, as a participant's login, is that of the
+    /// participant that the client's certificate names. A person's calls are her own, whatever app she makes them with, and
+    /// those of services and operators nobody's.
     ///
     /// # Errors
     /// RATE_LIMITED.
-    pub(crate) fn pass(&self, rule: &Rule, token: Option<&AccessToken>) -> Result<(), Refusal> {
-        let Some((token, id)) = token.and_then(|token| Some((token, token.participant()?))) else {
-            return Ok(());
+    pub(crate) fn pass(&self, rule: &Rule, peer: &Peer, token: Option<&AccessToken>) -> Result<(), Refusal> {
+        let by_name;
+        let allowance = match (token, peer) {
+            (Some(token), _) => match token.participant() {
+                Some(id) => token.allowance.get_or_init(|| self.of(id)),
+                None => return Ok(()),
+            },
+            (None, Peer::Participant(id)) => {
+                by_name = self.of(id);
+                &by_name
+            }
+            (None, _) => return Ok(()),
         };
-        let allowance = token.allowance.get_or_init(|| self.of(id));
         match rule.class {
             Class::Check => allowance.take(&allowance.checks, CHECKS, 1),
             Class::Write | Class::Login | Class::Admin => allowance.take(&allowance.requests, REQUESTS, 1),
@@ -254,7 +263,10 @@ mod tests {
     use sammati_kernel::{ManualClock, Micros};
 
     use super::*;
+    use crate::authz::Table;
     use crate::token::Claims;
+
+    const SESSIONS: &str = "sammati.identity.v1.SessionService";
 
     /// Rows that say one rate.
     #[derive(Default)]
@@ -338,6 +350,24 @@ mod tests {
         let told = metrics.text();
         let line = "sammati_rpc_rate_limited_total{rate=\"requests\"} 9853";
         assert!(told.contains(line), "{line} is not in\n{told}");
+    }
+
+    #[test]
+    fn a_call_without_a_token_is_that_of_the_participant_whose_certificate_it_comes_with() {
+        let (limiter, ..) = limiter(STANDING);
+        let login = Table::new(&[SESSIONS])
+            .unwrap()
+            .rule(&format!("/{SESSIONS}/CreateParticipantSession"));
+        let of = |peer: &Peer| (0..200).filter(|_| limiter.pass(&login, peer, None).is_ok()).count();
+        assert_eq!(of(&Peer::Participant(id("hospital"))), 100);
+        assert_eq!(of(&Peer::Participant(id("clinic"))), 100, "each by itself");
+        assert!(
+            request(&limiter.of(&id("hospital"))).is_err(),
+            "and with its other calls"
+        );
+        for nobodys in [Peer::Anonymous, Peer::Service("audit".to_owned())] {
+            assert_eq!(of(&nobodys), 200);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use sammati_kernel::{Clock, Micros};
 use crate::error::Error;
 
 /// How far this process's clock may be from the database's.
-pub(crate) const SKEW: Duration = Duration::from_secs(1);
+pub const SKEW: Duration = Duration::from_secs(1);
 
 /// Holds what the database said against this process's clock. It said so after `began`, and some time before now.
 pub(crate) fn compare(clock: &dyn Clock, began: Micros, reported: i64) -> Result<(), Error> {

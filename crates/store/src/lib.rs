@@ -50,6 +50,7 @@ mod view;
 
 pub use batch::chain;
 pub use cache::SubjectCache;
+pub use clock::SKEW;
 pub use command::{Command, Outcome};
 pub use conn::{AnyConn, Location};
 /// For a service's own migrations: `embed_migrations!("migrations")`.

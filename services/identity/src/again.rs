@@ -199,8 +199,12 @@ async fn suspend(store: &Store, name: &str, at: Micros, reason: String) -> Resul
         etag: String::new(),
         what: What::Suspend(reason),
     };
+    let holder = change.id.name();
     match store.apply(change).await {
-        Ok(_) => Ok(true),
+        Ok(()) => {
+            session::end_all(store, &system("identity"), slot, holder).await?;
+            Ok(true)
+        }
         // It is not active: there is nothing to take away.
         Err(refusal) if refusal.reason == Reason::StateConflict => Ok(false),
         Err(refusal) => Err(refusal),
@@ -308,9 +312,7 @@ impl Command for Forget {
         let one = self.credential;
         let old = row.filter(|row| !row.hash_of(one).is_empty() && row.set_time(one) < self.at.0);
         let Some(mut row) = old else { return Ok(false) };
-        let (hash, set_time) = row.credential_mut(one);
-        hash.clear();
-        *set_time = self.at.0;
+        row.set_credential(one, &[], (&[], self.at), view.now());
         row.touch(view.now());
         view.put(&row);
         let told = account::told("identity.credential_set", Action::Update, &row, &system("identity"));

@@ -29,6 +29,7 @@ use crate::password::Passwords;
 use crate::providers::{Courier, Kyc, RemoteAudit, RemoteKyc};
 use crate::representation::expire;
 use crate::rows::{self, MIGRATIONS};
+use crate::session::let_go;
 use crate::tokens::Mint;
 use crate::transaction::forget;
 use crate::vault::Vault;
@@ -179,13 +180,13 @@ impl Inner {
         let mut each = each();
         loop {
             each.tick().await;
-            let (purged, forgotten, expired) =
-                tokio::join!(purge(&self.store), forget(&self.store), expire(&self.store));
-            for refusal in [purged, forgotten, expired].into_iter().filter_map(Result::err) {
+            let store = &self.store;
+            let done = tokio::join!(purge(store), forget(store), expire(store), let_go(store));
+            for refusal in [done.0, done.1, done.2, done.3].into_iter().filter_map(Result::err) {
                 let reason = refusal.reason.as_str();
                 tracing::warn!(
                     reason,
-                    "transactions, representations or deleted accounts whose time is over wait; trying again"
+                    "transactions, representations, sessions or deleted accounts whose time is over wait; trying again"
                 );
             }
         }

@@ -1,19 +1,14 @@
 //! Links on the wire.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use chrono::{DateTime, Datelike};
 use sammati_api::consent::v1 as api;
 use sammati_api::types::v1 as types;
-use sammati_kernel::{Caller, Micros, MobileNumber, Refusal, Violations};
+use sammati_kernel::{Caller, Micros, MobileNumber, Refusal, Violations, year_in_india};
 
 use super::{Person, check_text, scope, stamp};
 use crate::rows::{CareContextRow, LinkRow, etag, link_id};
 use crate::vault::Ring;
-
-/// How far India's clocks are ahead of UTC.
-const EAST: Duration = Duration::from_secs(5 * 3600 + 1800);
 
 /// Care contexts of one call.
 const CONTEXTS: usize = 20;
@@ -66,9 +61,7 @@ pub fn check_demographics(v: &mut Violations, field: &str, demographics: &types:
     if !asked.contains(&demographics.gender()) {
         v.add(format!("{field}.gender"), "M, F or O");
     }
-    // In India the year begins before it does in UTC.
-    let this_year = DateTime::from_timestamp_micros(now.plus(EAST).0).map_or(1900, |now| now.year());
-    if !(1900..=this_year).contains(&demographics.year_of_birth) {
+    if !(1900..=year_in_india(now)).contains(&demographics.year_of_birth) {
         v.add(format!("{field}.year_of_birth"), "four digits, from 1900 to this year");
     }
     if let Some(mobile) = &demographics.mobile

@@ -62,13 +62,14 @@ pub(crate) fn time_of(outcome: &[u8]) -> Option<Micros> {
     outcome.try_into().ok().map(|bytes| Micros(i64::from_be_bytes(bytes)))
 }
 
-/// The second half. Harmless when repeated, early or late: the account remembers when the proof of its last change was
-/// consumed, and nothing older changes it again.
+/// The second half. Harmless when repeated, early or late: the account remembers by which proofs it was changed last and when
+/// they were consumed, and neither they nor older ones change it again.
 #[derive(Debug)]
 pub(crate) struct ApplyCredential {
     pub(crate) caller: Caller,
-    /// The transaction's name.
-    pub(crate) transaction: String,
+    pub(crate) transaction: TransactionId,
+    /// Its name, as others see it.
+    pub(crate) name: String,
     /// When the first half consumed it.
     pub(crate) consumed: Micros,
     pub(crate) account: AccountId,
@@ -99,20 +100,19 @@ impl Command for ApplyCredential {
         policy::own_account(&self.caller, self.account)?;
         let row = view.get::<AccountRow>(self.account.as_bytes());
         let mut row = row.ok_or_else(|| policy::unavailable(&self.caller))?;
-        if row.set_time(self.credential) >= self.consumed.0 {
+        let proof = (self.transaction.as_bytes().as_slice(), self.consumed);
+        if row.has_settled(self.credential, proof) {
             return Ok(Vec::new());
         }
         // It may have been deleted while the hash was made.
         may_log_in(row.state())?;
         check_etag(&self.etag, row.version)?;
-        let (hash, set_time) = row.credential_mut(self.credential);
-        hash.clone_from(&self.hash);
-        *set_time = self.consumed.0;
+        row.set_credential(self.credential, &self.hash, proof, view.now());
         row.touch(view.now());
         view.put(&row);
         self.lift(view);
         let mut draft = told("identity.credential_set", Action::Update, &row, &self.caller);
-        draft.event.txn_id.clone_from(&self.transaction);
+        draft.event.txn_id.clone_from(&self.name);
         draft.payload().changed_fields.push(self.credential.as_str().to_owned());
         draft.emit(view);
         Ok(self.end_others(view))
@@ -168,7 +168,7 @@ impl Command for UpgradeCredential {
         if let Some(mut row) = view.get::<AccountRow>(self.account.as_bytes())
             && *row.hash_of(self.credential) == self.old
         {
-            row.credential_mut(self.credential).0.clone_from(&self.new);
+            row.hash_mut(self.credential).clone_from(&self.new);
             view.put(&row);
         }
         Ok(())

@@ -43,10 +43,10 @@ pub(crate) fn compare(given: &Demographics, hers: &Profile) -> Found {
         name: as_match(same_name(&given.name, hers)),
         gender: as_match(given.gender == hers.gender),
         year: as_match(year != 0 && (given.year_of_birth - year).abs() <= YEARS),
-        mobile: given
-            .mobile
-            .as_ref()
-            .map_or(Match::NotGiven, |m| as_match(!m.is_empty() && *m == hers.mobile)),
+        mobile: match given.mobile.as_deref() {
+            None | Some("") => Match::NotGiven,
+            Some(mobile) => as_match(mobile == hers.mobile),
+        },
     }
 }
 
@@ -141,7 +141,12 @@ mod tests {
         assert!(compare(&given("Asha", 2, 1986, None), &asha()).fits());
         assert_eq!(compare(&given("Asha", 2, 1987, None), &asha()).year, Match::Mismatch);
         assert!(!compare(&given("Asha", 1, 1984, None), &asha()).fits());
-        assert_eq!(compare(&given("Asha", 2, 1984, None), &asha()).mobile, Match::NotGiven);
+        for absent in [None, Some("")] {
+            assert_eq!(
+                compare(&given("Asha", 2, 1984, absent), &asha()).mobile,
+                Match::NotGiven
+            );
+        }
         assert_eq!(
             compare(&given("Asha", 2, 1984, Some("9876543211")), &asha()).mobile,
             Match::Mismatch

@@ -3,12 +3,12 @@
 use sammati_api::audit::v1::event::Action;
 use sammati_api::identity::v1::participant::{Kind, State};
 use sammati_api::identity::v1::{Participant, Registration};
-use sammati_kernel::{Caller, Fact, ParticipantId, Reason, Refusal, SessionId, Slot};
+use sammati_kernel::{Caller, Fact, ParticipantId, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
 use super::{keys, told};
-use crate::rows::{ParticipantRow, SessionRow, check_etag};
-use crate::{policy, session};
+use crate::policy;
+use crate::rows::{ParticipantRow, check_etag};
 
 /// What is done to it.
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ pub(crate) enum What {
     Suspend(String),
 }
 
-/// Changes a participant.
+/// Changes a participant. The sessions of one that is suspended end behind it: from then on it opens none.
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) caller: Caller,
@@ -29,8 +29,7 @@ pub(crate) struct Change {
 }
 
 impl Command for Change {
-    /// The sessions that ended by it.
-    type Answer = Vec<SessionId>;
+    type Answer = ();
     const NAME: &'static str = "identity.change_participant";
 
     fn slot(&self) -> Slot {
@@ -43,12 +42,9 @@ impl Command for Change {
 
     fn reads(&self, keys: &mut Keys) {
         keys.row::<ParticipantRow>(self.id.as_str());
-        if matches!(self.what, What::Suspend(_)) {
-            keys.group::<SessionRow>("live", self.id.name());
-        }
     }
 
-    fn decide(&self, view: &mut View<'_>) -> Result<Vec<SessionId>, Refusal> {
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
         let row = view.get::<ParticipantRow>(self.id.as_str().as_bytes());
         let mut row = row.ok_or_else(|| policy::unavailable(&self.caller))?;
         if let What::Update(fields, _) = &self.what {
@@ -56,8 +52,8 @@ impl Command for Change {
         }
         check_etag(&self.etag, row.version)?;
         match &self.what {
-            What::Update(fields, values) => self.update(&mut row, fields, values, view).map(|()| Vec::new()),
-            What::Activate => self.activate(&mut row, view).map(|()| Vec::new()),
+            What::Update(fields, values) => self.update(&mut row, fields, values, view),
+            What::Activate => self.activate(&mut row, view),
             What::Suspend(reason) => self.suspend(&mut row, reason, view),
         }
     }
@@ -119,7 +115,7 @@ impl Change {
         Ok(())
     }
 
-    fn suspend(&self, row: &mut ParticipantRow, reason: &str, view: &mut View<'_>) -> Result<Vec<SessionId>, Refusal> {
+    fn suspend(&self, row: &mut ParticipantRow, reason: &str, view: &mut View<'_>) -> Result<(), Refusal> {
         if row.state() != State::Active {
             return Err(conflict(row));
         }
@@ -129,15 +125,7 @@ impl Change {
         let mut draft = told("identity.participant_suspended", Action::Update, row, &self.caller);
         reason.clone_into(&mut draft.payload().legal_basis);
         draft.emit(view);
-        let now = view.now();
-        let mut ended = Vec::new();
-        for mut session in view.group::<SessionRow>("live", self.id.name().as_bytes()) {
-            if session.is_live(now) {
-                session::end(&mut session, "identity.session_revoked", &self.caller, view);
-                ended.extend(session.id());
-            }
-        }
-        Ok(ended)
+        Ok(())
     }
 }
 

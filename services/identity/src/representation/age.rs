@@ -2,13 +2,10 @@
 
 use chrono::{Datelike, Months, NaiveDate};
 use sammati_api::identity::v1::BirthDate;
-use sammati_kernel::Micros;
+use sammati_kernel::{EAST, Micros};
 
 /// The years of a child.
 const YEARS: u32 = 18;
-
-/// India is ahead of UTC by so many seconds.
-const IST: i64 = 5 * 3600 + 1800;
 
 /// The beginning, in India, of the 18th birthday; of one whose month or day is not known the last that it can be, so that
 /// nobody is taken for an adult too early. `None` for what is no date.
@@ -26,7 +23,7 @@ pub(crate) fn majority(birth: &BirthDate) -> Option<Micros> {
         None => NaiveDate::from_ymd_opt(born.year() + i32::try_from(YEARS).ok()?, 3, 1)?,
     };
     let midnight = of_age.and_hms_opt(0, 0, 0)?.and_utc().timestamp();
-    Some(Micros::from_seconds(midnight - IST))
+    Some(Micros::from_seconds(midnight).minus(EAST))
 }
 
 #[cfg(test)]
@@ -35,7 +32,7 @@ mod tests {
 
     fn at(year: i32, month: i32, day: i32) -> Option<String> {
         let time = majority(&BirthDate { year, month, day })?;
-        let local = chrono::DateTime::from_timestamp(time.seconds() + IST, 0)?;
+        let local = chrono::DateTime::from_timestamp(time.plus(EAST).seconds(), 0)?;
         Some(local.format("%Y-%m-%d %H:%M").to_string())
     }
 

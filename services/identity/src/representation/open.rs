@@ -7,7 +7,7 @@ use sammati_kernel::{AccountId, Caller, Micros, Reason, Refusal, RepresentationI
 use sammati_store::{Command, Keys, View};
 
 use crate::rows::{AccountRow, RepresentationRow, RepresentedRow, SessionRow, TransactionRow};
-use crate::session::{may_log_in, release, told};
+use crate::session::{may_enter, may_log_in, told};
 
 /// From login to end, for a representative: shorter than her own, since nothing but its end stops it.
 const LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -17,12 +17,13 @@ const LIFE: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct OpenRepresented {
     pub(crate) caller: Caller,
     pub(crate) representation: RepresentationId,
-    /// Who logged in.
-    pub(crate) account: AccountId,
+    /// Who logged in, as read before, since he lives elsewhere. That he ends all of his sessions meanwhile is as if he did so
+    /// a moment later: those in which he acts for others are not among them.
+    pub(crate) representative: AccountRow,
     pub(crate) session: SessionId,
     /// The principal, as read before; it never changes.
     pub(crate) principal: AccountId,
-    /// The consumed transaction; it changes no more.
+    /// The transaction that the first half consumed, as it was VERIFIED or later: who proved what and when changes no more.
     pub(crate) transaction: TransactionRow,
 }
 
@@ -43,7 +44,6 @@ impl Command for OpenRepresented {
         keys.row::<RepresentationRow>(self.representation.to_vec());
         keys.row::<AccountRow>(self.principal.to_vec());
         keys.row::<SessionRow>(self.session.to_vec());
-        keys.group::<SessionRow>("live", self.representation.name());
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
@@ -51,12 +51,13 @@ impl Command for OpenRepresented {
             return Ok(());
         }
         let now = view.now();
+        may_enter(&self.representative, &self.transaction)?;
         let row = view.get::<RepresentationRow>(self.representation.as_bytes());
-        let row = of_representative(row, self.account)?;
+        let row = of_representative(row, self.representative.id().ok_or(Reason::Internal)?)?;
         in_force(&row, now)?;
+        self.transaction.require_proved_after(row.sessions_from)?;
         let principal = view.get::<AccountRow>(self.principal.as_bytes());
         may_log_in(principal.ok_or(Reason::NotAvailable)?.state())?;
-        release(&self.representation.name(), view);
         let mandate = row.mandate.ok_or(Reason::Internal)?;
         let end = now.plus(LIFE).0;
         let ends = if mandate.ends == 0 { end } else { end.min(mandate.ends) };

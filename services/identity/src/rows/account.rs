@@ -2,7 +2,7 @@
 
 use sammati_api::identity::v1 as api;
 use sammati_api::types::v1::ConsentStamp;
-use sammati_kernel::AccountId;
+use sammati_kernel::{AccountId, Micros};
 use sammati_store::{Cell, Column, Record, Table};
 
 use crate::vault::Sealed;
@@ -65,6 +65,16 @@ pub(crate) struct AccountRow {
     /// When the proof was consumed that set or removed the PIN last.
     #[prost(int64, tag = "31")]
     pub(crate) pin_time: i64,
+    /// When all of her sessions were ended last: what was proved before opens none. Code that does not know of it may drop
+    /// it, for it lets such a proof pass anyway.
+    #[prost(int64, tag = "32")]
+    pub(crate) sessions_from: i64,
+    /// The transactions that were consumed at `credential_time` and have changed the password. Several may be, in one batch.
+    #[prost(bytes = "vec", repeated, tag = "33")]
+    pub(crate) password_proofs: Vec<Vec<u8>>,
+    /// The same of `pin_time` and the PIN.
+    #[prost(bytes = "vec", repeated, tag = "34")]
+    pub(crate) pin_proofs: Vec<Vec<u8>>,
 }
 
 /// What she sets herself, and proves herself with.
@@ -182,12 +192,47 @@ impl AccountRow {
         }
     }
 
-    /// The same and when it was set or removed last, to be changed.
-    pub(crate) const fn credential_mut(&mut self, credential: Credential) -> (&mut Vec<u8>, &mut i64) {
+    /// The same, to be changed.
+    pub(crate) const fn hash_mut(&mut self, credential: Credential) -> &mut Vec<u8> {
         match credential {
-            Credential::Password => (&mut self.password, &mut self.credential_time),
-            Credential::Pin => (&mut self.pin, &mut self.pin_time),
+            Credential::Password => &mut self.password,
+            Credential::Pin => &mut self.pin,
         }
+    }
+
+    /// Sets a credential, or with an empty hash removes it, by a transaction that was consumed at `consumed`. What was proved
+    /// before opens no session any more.
+    pub(crate) fn set_credential(
+        &mut self,
+        credential: Credential,
+        hash: &[u8],
+        (transaction, consumed): (&[u8], Micros),
+        now: Micros,
+    ) {
+        *self.hash_mut(credential) = hash.to_vec();
+        let (time, proofs) = match credential {
+            Credential::Password => (&mut self.credential_time, &mut self.password_proofs),
+            Credential::Pin => (&mut self.pin_time, &mut self.pin_proofs),
+        };
+        if *time != consumed.0 {
+            proofs.clear();
+        }
+        *time = consumed.0;
+        proofs.push(transaction.to_vec());
+        self.sessions_from = now.0;
+    }
+
+    /// Whether nothing is to be changed by a transaction that was consumed at `consumed`: it has changed the credential, or
+    /// what is newer has.
+    pub(crate) fn has_settled(&self, credential: Credential, (transaction, consumed): (&[u8], Micros)) -> bool {
+        let proofs = match credential {
+            Credential::Password => &self.password_proofs,
+            Credential::Pin => &self.pin_proofs,
+        };
+        let time = self.set_time(credential);
+        // Without proofs older code has changed it: then one of that time is the one that did.
+        let known = || proofs.is_empty() || proofs.iter().any(|proof| proof == transaction);
+        consumed.0 < time || (consumed.0 == time && known())
     }
 
     /// When a credential was set or removed last.

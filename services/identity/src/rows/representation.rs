@@ -47,6 +47,10 @@ pub(crate) struct RepresentationRow {
     /// Until when it can be accepted.
     #[prost(int64, tag = "13")]
     pub(crate) accept_by: i64,
+    /// When all sessions under it were ended last: what was proved before opens none. Code that does not know of it may drop
+    /// it, for it lets such a proof pass anyway.
+    #[prost(int64, tag = "14")]
+    pub(crate) sessions_from: i64,
 }
 
 /// Why somebody may act for another, and how far. It never changes.

@@ -42,7 +42,7 @@ pub(crate) struct SessionRow {
     /// When it was ended before that; 0 if it was not.
     #[prost(int64, tag = "13")]
     pub(crate) end_time: i64,
-    /// Whether its holder's group of live sessions has let go of it.
+    /// Whether it has run out and was let go of: its holder's group of live sessions has it no more.
     #[prost(bool, tag = "14")]
     pub(crate) released: bool,
     /// base64url of the SHA-256 of the certificate that the tokens are bound to; for a participant.
@@ -139,7 +139,12 @@ impl SessionRow {
 impl Record for SessionRow {
     const TABLE: Table = Table {
         name: "session",
-        columns: &[Column::bytes("live"), Column::bytes("ended"), Column::int("end_time")],
+        columns: &[
+            Column::bytes("live"),
+            Column::bytes("ended"),
+            Column::int("end_time"),
+            Column::int("due"),
+        ],
     };
 
     fn key(&self) -> Vec<u8> {
@@ -148,11 +153,13 @@ impl Record for SessionRow {
 
     fn cells(&self) -> Vec<Cell> {
         let ended = self.end_time != 0;
-        let live = (!ended && !self.released).then(|| self.holder().into_bytes());
+        let in_group = !ended && !self.released;
         vec![
-            live.into(),
+            Cell::Bytes(in_group.then(|| self.holder().into_bytes())),
             Cell::Bytes(ended.then(|| EndedSession::MARK.to_vec())),
             Cell::Int(ended.then_some(self.end_time)),
+            // Also of one that was ended: older code, which ends it without a word of this column, leaves no other value.
+            Cell::Int((!self.released).then_some(self.expire_time)),
         ]
     }
 }

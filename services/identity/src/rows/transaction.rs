@@ -93,6 +93,9 @@ pub(crate) struct TransactionRow {
     /// The one call that a STEP_UP is for.
     #[prost(message, optional, tag = "40")]
     pub(crate) bound_to: Option<BoundAction>,
+    /// When that was shown which proved it: before it was compared with anything. 0: `verify_time` is known alone.
+    #[prost(int64, tag = "41")]
+    pub(crate) proof_time: i64,
 }
 
 /// One attempt to prove it, counted before anything is compared.
@@ -100,6 +103,9 @@ pub(crate) struct TransactionRow {
 pub(crate) struct AttemptRow {
     #[prost(enumeration = "Verdict", tag = "1")]
     pub(crate) verdict: i32,
+    /// When it was counted.
+    #[prost(int64, tag = "2")]
+    pub(crate) time: i64,
 }
 
 /// What became of an attempt.

@@ -1,12 +1,11 @@
 //! AccountService: the person.
 
-use chrono::{DateTime, Datelike};
 use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::set_credential_request::Credential as ApiCredential;
 use sammati_api::identity::v1::transaction::{Purpose, State};
 use sammati_kernel::{
     AccountId, Caller, LocalPart, Micros, Reason, Refusal, Secret, Slot, Violations, weakness_of_password,
-    weakness_of_pin,
+    weakness_of_pin, year_in_india,
 };
 use sammati_store::Outcome;
 
@@ -18,7 +17,7 @@ use crate::password;
 use crate::policy;
 use crate::rows::{Credential, TransactionRow, check_etag};
 use crate::service::Inner;
-use crate::session::{OpenSession, may_log_in};
+use crate::session::{OpenSession, may_enter};
 use crate::vault::{DataKey, broken};
 use crate::wire::{self, Shown};
 
@@ -94,7 +93,7 @@ impl Inner {
             && let Some(account) = self.owner(claim).await?
             && let Some((shown, _)) = self.account(account, false).await?
         {
-            may_log_in(shown.row.state())?;
+            may_enter(&shown.row, row)?;
         }
         Ok(())
     }
@@ -163,7 +162,7 @@ impl Inner {
             Outcome::Fresh(at) => at,
             Outcome::Known(bytes) => time_of(&bytes).ok_or_else(|| broken("an outcome without time"))?,
         };
-        if before.row.set_time(credential) < consumed.0 {
+        if !before.row.has_settled(credential, (transaction.as_bytes(), consumed)) {
             let hash = match secret {
                 Some(secret) => data_key.seal(credential.sealed(), self.passwords.hash(secret).await?.as_bytes())?,
                 None => Vec::new(),
@@ -171,7 +170,8 @@ impl Inner {
             let keep = caller.session();
             let apply = ApplyCredential {
                 caller: caller.clone(),
-                transaction: row.name(),
+                transaction,
+                name: row.name(),
                 consumed,
                 account,
                 etag: request.etag,
@@ -286,10 +286,15 @@ impl Inner {
         if must_match && !(usable && found.fits()) {
             return Err(no_match());
         }
+        // A participant knows her by what it sent: the account's name is the same everywhere, and tells of her elsewhere.
+        let (account, preferred_address, state) = match must_match {
+            true => Default::default(),
+            false => (shown.row.name(), shown.preferred(), shown.row.state),
+        };
         Ok(api::ResolveSubjectResponse {
-            account: shown.row.name(),
-            preferred_address: if must_match { String::new() } else { shown.preferred() },
-            state: shown.row.state,
+            account,
+            preferred_address,
+            state,
             name_match: found.name.into(),
             gender_match: found.gender.into(),
             year_of_birth_match: found.year.into(),
@@ -364,8 +369,7 @@ fn demographics(v: &mut Violations, given: &sammati_api::types::v1::Demographics
     if !(1..=3).contains(&given.gender) {
         v.add("demographics.gender", "required: GENDER_M, GENDER_F or GENDER_O");
     }
-    let this_year = DateTime::from_timestamp(now.seconds(), 0).map_or(1900, |now| now.year());
-    if !(1900..=this_year).contains(&given.year_of_birth) {
+    if !(1900..=year_in_india(now)).contains(&given.year_of_birth) {
         v.add("demographics.year_of_birth", "required: a year from 1900 to this one");
     }
     if let Some(mobile) = given.mobile.as_deref().filter(|m| !m.is_empty()) {

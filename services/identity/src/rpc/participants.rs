@@ -1,8 +1,8 @@
 //! ParticipantService: facilities, apps, professionals and research bodies.
 
 use sammati_api::identity::v1 as api;
-use sammati_kernel::{Caller, ParticipantId, Refusal, SessionId, Violations};
-use sammati_store::{Outcome, RequestKey};
+use sammati_kernel::{Caller, ParticipantId, Refusal, Slot, Violations};
+use sammati_store::RequestKey;
 
 use crate::participant::{Change, Create, What};
 use crate::policy;
@@ -126,14 +126,28 @@ impl Inner {
             etag,
             what,
         };
-        if let Outcome::Fresh(ended) = self.store.run(change, Some(key)).await? {
-            self.ended(&ended);
+        let (activates, suspends) = (
+            matches!(change.what, What::Activate),
+            matches!(change.what, What::Suspend(_)),
+        );
+        // Those that a suspension was cut off over are not good again.
+        if activates {
+            self.end_stopped(caller, &id).await?;
+        }
+        self.store.run(change, Some(key)).await?;
+        if suspends {
+            self.end_stopped(caller, &id).await?;
         }
         self.shown_participant(caller, &id).await
     }
 
-    fn ended(&self, sessions: &[SessionId]) {
-        self.facts.end(sessions, self.now());
+    /// Ends the sessions of a participant that is not active, and so opens none meanwhile.
+    async fn end_stopped(&self, caller: &Caller, id: &ParticipantId) -> Result<(), Refusal> {
+        if self.participant(id).await?.is_some_and(|row| !row.is_active()) {
+            self.end_all(caller, Slot::of_participant(id.as_str()), id.name())
+                .await?;
+        }
+        Ok(())
     }
 
     async fn shown_participant(&self, caller: &Caller, id: &ParticipantId) -> Result<api::Participant, Refusal> {

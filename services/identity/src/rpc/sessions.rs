@@ -10,15 +10,15 @@ use sammati_kernel::{
     AccountId, Caller, Micros, ParticipantId, Peer, Reason, Refusal, RepresentationId, SessionId, Slot,
 };
 use sammati_server::token;
-use sammati_store::Outcome;
+use sammati_store::{Outcome, SKEW};
 
 use crate::policy;
 use crate::representation::{OpenRepresented, in_force, of_representative};
-use crate::rows::{RepresentationRow, SessionRow, TransactionRow};
+use crate::rows::{AccountRow, RepresentationRow, SessionRow, TransactionRow};
 use crate::service::Inner;
 use crate::session::{
-    ConsumeLogin, EndReused, Login, OpenSession, Refresh, Revoke, Revoked, Rotated, Which, chosen, expired, may_log_in,
-    several_holders,
+    ConsumeLogin, EndReused, Login, OpenSession, Refresh, Revoke, Revoked, Rotated, Which, chosen, end_all, expired,
+    may_enter, may_log_in, several_holders,
 };
 use crate::tokens::{ACTS_AT, may_repeat};
 use crate::vault::broken;
@@ -42,11 +42,15 @@ impl Inner {
         let (key, ()) = Refusal::both(key, v.check())?;
         let transaction = wire::present(transaction)?;
         let (row, _) = self.transaction(caller, transaction).await?;
-        self.may_choose(&row, request.candidate_index, representation).await?;
+        let candidate = match request.candidate_index {
+            None if row.candidates.len() > 1 => self.only_candidate(&row).await?,
+            named => named,
+        };
+        self.may_choose(&row, candidate, representation).await?;
         let consume = ConsumeLogin {
             caller: caller.clone(),
             transaction,
-            candidate: request.candidate_index,
+            candidate,
             representation,
         };
         let (login, fresh) = match self.store.run(consume, Some(key)).await? {
@@ -77,11 +81,11 @@ impl Inner {
             };
             return self.store.apply(open).await;
         };
-        let (row, principal) = self.represented(id, login.account).await?;
+        let (_, principal) = self.represented(id, login.account).await?;
         let open = OpenRepresented {
             caller,
-            representation: row.id().ok_or_else(|| broken("a representation without id"))?,
-            account: login.account,
+            representation: id,
+            representative: self.account_row(login.account).await?,
             session: login.session,
             principal,
             transaction,
@@ -101,30 +105,34 @@ impl Inner {
     }
 
     /// Refuses before anything is consumed where it can be known already.
-    async fn may_choose(
+    pub(crate) async fn may_choose(
         &self,
         row: &TransactionRow,
         index: Option<i32>,
         representation: Option<RepresentationId>,
     ) -> Result<(), Refusal> {
-        if row.purpose() != Purpose::Login || row.state_at(self.now()) != State::Verified {
+        if row.state_at(self.now()) == State::Consumed {
             // The command says why not, or knows the request id.
             return Ok(());
         }
+        // The session is made of what is read here: of one that is VERIFIED only later it would lack when and by what.
+        row.require_verified(Purpose::Login, self.now())?;
         let account = chosen(row, index)?;
         if let Some(id) = representation {
-            let (row, principal) = self.represented(id, account).await?;
-            in_force(&row, self.now())?;
-            self.may_enter(principal).await?;
+            let (represented, principal) = self.represented(id, account).await?;
+            in_force(&represented, self.now())?;
+            row.require_proved_after(represented.sessions_from)?;
+            may_log_in(self.account_row(principal).await?.state())?;
         }
-        self.may_enter(account).await
+        may_enter(&self.account_row(account).await?, row)
     }
 
-    async fn may_enter(&self, account: AccountId) -> Result<(), Refusal> {
-        match self.account(account, false).await? {
-            Some((shown, _)) => may_log_in(shown.row.state()),
-            None => Err(Reason::NotAvailable.into()),
-        }
+    /// An account that is there.
+    async fn account_row(&self, account: AccountId) -> Result<AccountRow, Refusal> {
+        let found = self.account(account, false).await?;
+        found
+            .map(|(shown, _)| shown.row)
+            .ok_or_else(|| Reason::NotAvailable.into())
     }
 
     /// A session of generation 1, with its tokens while this is its first answer or an early repeat.
@@ -180,7 +188,7 @@ impl Inner {
         let before = self.session(session).await?.ok_or_else(expired)?;
         if let Some(acting) = before.representing() {
             // The principal's account is read under the lock; who acts for her lives elsewhere.
-            self.may_enter(acting.representative).await?;
+            may_log_in(self.account_row(acting.representative).await?.state())?;
         }
         let refresh = Refresh {
             caller: caller.clone(),
@@ -224,21 +232,25 @@ impl Inner {
     ) -> Result<api::RevokeSessionsResponse, Refusal> {
         let key = self.request::<Revoke>(caller, &request.request_id, &request);
         let (key, (slot, which)) = Refusal::both(key, self.which(caller, &request).await)?;
-        let count = match self
-            .store
-            .run(
-                Revoke {
-                    caller: caller.clone(),
-                    slot,
-                    which,
-                },
-                Some(key),
-            )
-            .await?
-        {
-            Outcome::Fresh(Revoked(ended)) => {
+        let before = match &which {
+            // Of a participant they may be many. A repeat ends nothing that began since.
+            Which::AllOf(holder)
+                if ParticipantId::parse_name(holder).is_ok() && self.store.known(&key).await?.is_none() =>
+            {
+                self.end_all(caller, slot, holder.clone()).await?
+            }
+            _ => 0,
+        };
+        let revoke = Revoke {
+            caller: caller.clone(),
+            slot,
+            which,
+            before,
+        };
+        let count = match self.store.run(revoke, Some(key)).await? {
+            Outcome::Fresh(Revoked { ended, count }) => {
                 self.facts.end(&ended, self.now());
-                u32::try_from(ended.len()).unwrap_or(u32::MAX)
+                count
             }
             Outcome::Known(bytes) => bytes
                 .try_into()
@@ -248,6 +260,13 @@ impl Inner {
         Ok(api::RevokeSessionsResponse {
             revoked_count: i32::try_from(count).unwrap_or(i32::MAX),
         })
+    }
+
+    /// Ends all sessions of a holder in as many commits as it takes; tells how many there were.
+    pub(super) async fn end_all(&self, caller: &Caller, slot: Slot, holder: String) -> Result<usize, Refusal> {
+        let ended = end_all(&self.store, caller, slot, holder).await?;
+        self.facts.end(&ended, self.now());
+        Ok(ended.len())
     }
 
     async fn which(&self, caller: &Caller, request: &api::RevokeSessionsRequest) -> Result<(Slot, Which), Refusal> {
@@ -335,10 +354,12 @@ impl Inner {
         let Some(session) = claims.session().filter(|_| !self.facts.ended(claims)) else {
             return Ok(false);
         };
+        // Another replica may have made it, whose clock is as far ahead of the database's as this one's is behind.
+        let latest = now.plus(2 * SKEW).0;
         Ok(self
             .session(session)
             .await?
-            .is_some_and(|row| row.is_live(now) && row.create_time <= now.0))
+            .is_some_and(|row| row.is_live(now) && row.create_time <= latest))
     }
 
     pub(crate) fn list_keys(

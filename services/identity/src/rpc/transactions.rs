@@ -92,6 +92,7 @@ impl Inner {
             lookup: self.lookup.clone(),
             id,
             etag: request.etag,
+            purpose: before.purpose(),
             subject: before.subject.clone(),
             otp: otp.clone(),
         };
@@ -239,6 +240,15 @@ impl Inner {
             _ => Vec::new(),
         };
         Ok(wire::transaction(&row, &target, candidates, caller, now))
+    }
+
+    /// The index of the account that is meant where none is named: the only one that is offered. Of one that is gone it is told.
+    pub(super) async fn only_candidate(&self, row: &TransactionRow) -> Result<Option<i32>, Refusal> {
+        Ok(match self.candidates(row).await?.as_slice() {
+            [only] => Some(only.index),
+            [] if !row.candidates.is_empty() => Some(1),
+            _ => None,
+        })
     }
 
     async fn candidates(&self, row: &TransactionRow) -> Result<Vec<api::Candidate>, Refusal> {

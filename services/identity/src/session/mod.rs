@@ -1,6 +1,7 @@
 //! What is a session? How it begins, rotates and ends.
 
 mod consume;
+mod many;
 mod open;
 mod participant;
 mod refresh;
@@ -16,7 +17,8 @@ use sammati_server::event::Draft;
 use sammati_store::View;
 
 pub(crate) use consume::{ConsumeLogin, Login, chosen};
-pub(crate) use open::{OpenSession, may_log_in};
+pub(crate) use many::{end_all, let_go};
+pub(crate) use open::{OpenSession, may_enter, may_log_in};
 pub(crate) use participant::OpenParticipantSession;
 pub(crate) use refresh::{EndReused, Refresh, Rotated, expired};
 pub(crate) use revoke::{Revoke, Revoked, Which, several_holders};
@@ -82,15 +84,4 @@ pub(crate) fn end_because(row: &mut SessionRow, event_type: &str, caller: &Calle
     told(event_type, Action::Delete, row, caller)
         .because_of(cause)
         .emit(view);
-}
-
-/// Lets go of sessions that have run out, so that the group of the live ones stays small.
-pub(crate) fn release(holder: &str, view: &mut View<'_>) {
-    let now = view.now();
-    for mut row in view.group::<SessionRow>("live", holder.as_bytes()) {
-        if !row.is_live(now) && row.end_time == 0 {
-            row.released = true;
-            view.put(&row);
-        }
-    }
 }

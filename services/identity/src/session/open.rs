@@ -5,7 +5,7 @@ use sammati_api::identity::v1::account::State;
 use sammati_kernel::{Caller, Reason, Refusal, Slot};
 use sammati_store::{Command, Keys, View};
 
-use super::{Login, of_person, release, told};
+use super::{Login, of_person, told};
 use crate::rows::{AccountRow, SessionRow, TransactionRow};
 
 /// The second half of a login. Harmless when repeated: the session's id was fixed by the first half.
@@ -13,7 +13,7 @@ use crate::rows::{AccountRow, SessionRow, TransactionRow};
 pub(crate) struct OpenSession {
     pub(crate) caller: Caller,
     pub(crate) login: Login,
-    /// The consumed transaction; it changes no more.
+    /// The transaction that the first half consumed, as it was VERIFIED or later: who proved what and when changes no more.
     pub(crate) transaction: TransactionRow,
 }
 
@@ -33,7 +33,6 @@ impl Command for OpenSession {
     fn reads(&self, keys: &mut Keys) {
         keys.row::<AccountRow>(self.login.account.to_vec());
         keys.row::<SessionRow>(self.login.session.to_vec());
-        keys.group::<SessionRow>("live", self.login.account.name());
     }
 
     fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
@@ -43,13 +42,19 @@ impl Command for OpenSession {
         let account = view
             .get::<AccountRow>(self.login.account.as_bytes())
             .ok_or(Reason::NotAvailable)?;
-        may_log_in(account.state())?;
-        release(&self.login.account.name(), view);
+        may_enter(&account, &self.transaction)?;
         let row = of_person(self.login.session, self.login.account, &self.transaction, view.now());
         view.put(&row);
         told("identity.session_created", Action::Create, &row, &self.caller).emit(view);
         Ok(())
     }
+}
+
+/// Only into an account that is in use, and only by what was proved after all of its sessions were ended last. That holds of a
+/// login too that was consumed before: until its session is open it has given nothing.
+pub(crate) fn may_enter(account: &AccountRow, proof: &TransactionRow) -> Result<(), Refusal> {
+    may_log_in(account.state())?;
+    proof.require_proved_after(account.sessions_from)
 }
 
 /// Only into an account that is in use.

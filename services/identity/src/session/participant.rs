@@ -6,7 +6,7 @@ use sammati_api::audit::v1::event::Action;
 use sammati_kernel::{Caller, Fact, ParticipantId, Reason, Refusal, Role, SessionId, Slot};
 use sammati_store::{ClaimKey, Command, Keys, View};
 
-use super::{PARTICIPANT_LIFE, release, told};
+use super::{PARTICIPANT_LIFE, told};
 use crate::rows::{ParticipantRow, SessionRow};
 use crate::wire::role_of;
 
@@ -37,7 +37,6 @@ impl Command for OpenParticipantSession {
 
     fn reads(&self, keys: &mut Keys) {
         keys.row::<ParticipantRow>(self.participant.as_str());
-        keys.group::<SessionRow>("live", self.participant.name());
         self.assertion.iter().for_each(|claim| keys.claim(*claim));
     }
 
@@ -54,7 +53,6 @@ impl Command for OpenParticipantSession {
             }
             view.claim(claim, id.to_vec());
         }
-        release(&self.participant.name(), view);
         let session = SessionRow {
             id: id.to_vec(),
             version: 1,

@@ -1,11 +1,11 @@
 //! Sessions are ended: those named, or all of one holder.
 
-use sammati_kernel::{Caller, Reason, Refusal, SessionId, Slot};
+use sammati_kernel::{AccountId, Caller, Reason, Refusal, RepresentationId, SessionId, Slot};
 use sammati_store::{Command, Keys, View};
 
 use super::end;
 use crate::policy;
-use crate::rows::SessionRow;
+use crate::rows::{AccountRow, RepresentationRow, SessionRow};
 
 /// Ends sessions of one holder.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub(crate) struct Revoke {
     pub(crate) caller: Caller,
     pub(crate) slot: Slot,
     pub(crate) which: Which,
+    /// How many were ended by this call before, in commits of their own.
+    pub(crate) before: usize,
 }
 
 /// Which ones.
@@ -23,9 +25,14 @@ pub(crate) enum Which {
     AllOf(String),
 }
 
-/// The ones that ended by this call.
+/// What ended by this call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Revoked(pub(crate) Vec<SessionId>);
+pub(crate) struct Revoked {
+    /// The ones that ended in this commit.
+    pub(crate) ended: Vec<SessionId>,
+    /// How many there are with those before.
+    pub(crate) count: u32,
+}
 
 impl Command for Revoke {
     type Answer = Revoked;
@@ -42,7 +49,15 @@ impl Command for Revoke {
     fn reads(&self, keys: &mut Keys) {
         match &self.which {
             Which::Named(ids) => ids.iter().for_each(|id| keys.row::<SessionRow>(id.to_vec())),
-            Which::AllOf(holder) => keys.group::<SessionRow>("live", holder.clone()),
+            Which::AllOf(holder) => {
+                keys.group::<SessionRow>("live", holder.clone());
+                if let Some(id) = AccountId::parse_name(holder) {
+                    keys.row::<AccountRow>(id.to_vec());
+                }
+                if let Some(id) = RepresentationId::parse_name(holder) {
+                    keys.row::<RepresentationRow>(id.to_vec());
+                }
+            }
         }
     }
 
@@ -51,6 +66,7 @@ impl Command for Revoke {
             Which::Named(ids) => self.named(ids, view)?,
             Which::AllOf(holder) => {
                 policy::may_end_all_of(&self.caller, holder)?;
+                end_logins(holder, view);
                 view.group::<SessionRow>("live", holder.as_bytes())
             }
         };
@@ -62,14 +78,12 @@ impl Command for Revoke {
                 ended.extend(row.id());
             }
         }
-        Ok(Revoked(ended))
+        let count = u32::try_from(self.before + ended.len()).unwrap_or(u32::MAX);
+        Ok(Revoked { ended, count })
     }
 
     fn outcome(&self, revoked: &Revoked) -> Vec<u8> {
-        u32::try_from(revoked.0.len())
-            .unwrap_or(u32::MAX)
-            .to_be_bytes()
-            .to_vec()
+        revoked.count.to_be_bytes().to_vec()
     }
 }
 
@@ -87,6 +101,23 @@ impl Revoke {
             rows.push(row);
         }
         Ok(rows)
+    }
+}
+
+/// A login that is under way opens no session of this holder any more. A participant's has no second half.
+fn end_logins(holder: &str, view: &mut View<'_>) {
+    let now = view.now().0;
+    if let Some(id) = AccountId::parse_name(holder)
+        && let Some(mut row) = view.get::<AccountRow>(id.as_bytes())
+    {
+        row.sessions_from = now;
+        view.put(&row);
+    }
+    if let Some(id) = RepresentationId::parse_name(holder)
+        && let Some(mut row) = view.get::<RepresentationRow>(id.as_bytes())
+    {
+        row.sessions_from = now;
+        view.put(&row);
     }
 }
 

@@ -9,7 +9,7 @@ use sammati_api::identity::v1::account::State;
 use sammati_api::identity::v1::create_transaction_request::Subject;
 use sammati_api::identity::v1::set_credential_request::Credential;
 use sammati_api::identity::v1::transaction::Purpose;
-use sammati_kernel::{AccountId, Actor, Caller, Micros, Reason, Refusal, Slot};
+use sammati_kernel::{AccountId, Actor, Caller, Micros, Reason, Refusal, Slot, TransactionId};
 use sammati_store::{Command, Keys, Reader, Store, Traces, View};
 use sammati_testkit::databases::psql;
 use sammati_testkit::disk::holds;
@@ -344,7 +344,8 @@ async fn a_credential_that_was_being_set_is_not_set_on_a_deleted_account() {
         fixture.inner.delete_account(&she, deleted).await.unwrap();
         let late = ApplyCredential {
             caller: she,
-            transaction: String::new(),
+            transaction: TransactionId::new(consumed, Slot::new(0), [0; 8]),
+            name: String::new(),
             consumed,
             account: AccountId::parse_name(&session.account).unwrap(),
             etag: String::new(),

@@ -7,9 +7,11 @@ use sammati_api::identity::v1::Factor;
 use sammati_api::identity::v1::create_transaction_request::Subject;
 use sammati_api::identity::v1::transaction::{Purpose, State};
 use sammati_api::types::v1::{Identifier, identifier};
-use sammati_kernel::Reason;
+use sammati_kernel::{Reason, Slot, TransactionId};
+use sammati_store::Command;
 
 use super::fixture::{Fixture, OTP, aadhaar, app, fixtures, mobile, person, reason};
+use crate::transaction::Resend;
 
 fn named(address: &str) -> Option<Subject> {
     Some(Subject::Identifier(Identifier {
@@ -163,6 +165,30 @@ async fn a_new_otp_comes_after_a_minute_and_voids_the_old_one() {
             reason(fixture.verify_otp(&app(), &begun.name, &third).await),
             Reason::OtpExpired
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_otp_to_sign_in_with_is_sent_anew_though_the_disk_is_used_up() {
+    for fixture in fixtures().await {
+        let id = TransactionId::new(fixture.now(), Slot::new(0), [0; 8]);
+        for (purpose, goes_on) in [
+            (Purpose::Login, true),
+            (Purpose::StepUp, true),
+            (Purpose::Enrol, false),
+            (Purpose::SetCredential, false),
+        ] {
+            let resend = Resend {
+                caller: app(),
+                lookup: fixture.inner.lookup.clone(),
+                id,
+                etag: String::new(),
+                purpose,
+                subject: Vec::new(),
+                otp: String::new().into(),
+            };
+            assert_eq!(resend.is_essential(), goes_on, "{purpose:?}");
+        }
     }
 }
 

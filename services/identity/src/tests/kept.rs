@@ -5,9 +5,10 @@ use sammati_api::identity::v1::Factor;
 use sammati_api::identity::v1::create_transaction_request::Subject;
 use sammati_api::identity::v1::transaction::Purpose;
 use sammati_api::types::v1::ConsentStamp;
-use sammati_kernel::{Reason, Refusal, TransactionId};
+use sammati_kernel::{Reason, Refusal, Slot, TransactionId};
+use sammati_store::{Command, Keys, View};
 
-use super::fixture::{Fixture, aadhaar, app, fixtures, mobile, operator, person, reason};
+use super::fixture::{Fixture, OTP, aadhaar, app, fixtures, mobile, operator, person, reason};
 use crate::rows::{PortraitRow, TransactionRow};
 use crate::transaction::forget;
 
@@ -69,6 +70,71 @@ async fn s1_what_looks_like_an_aadhaar_number_reaches_no_event() {
             .await
             .unwrap_err();
         assert_eq!(fields(&refused), ["reason"]);
+    }
+}
+
+/// Of two attempts that the agency was to compare one was answered late: her account has been made meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agency_says_late_neither_changes_nor_empties_what_an_account_took_over() {
+    use std::sync::atomic::Ordering;
+    for fixture in fixtures().await {
+        let begun = fixture.enrolling(1).await;
+        let late = api::VerifyTransactionRequest {
+            request_id: fixture.request_id(),
+            name: begun.name.clone(),
+            etag: String::new(),
+            proof: Some(api::verify_transaction_request::Proof::Otp(OTP.into())),
+        };
+        fixture.agency.away.store(true, Ordering::SeqCst);
+        let away = fixture.inner.verify_transaction(&app(), late.clone()).await;
+        assert_eq!(reason(away), Reason::KycUnavailable);
+        fixture.agency.away.store(false, Ordering::SeqCst);
+        fixture.verify_otp(&app(), &begun.name, OTP).await.unwrap();
+        let made = fixture.create_account(&begun.name, None).await.unwrap();
+        let taken_over = kept(&fixture, &begun.name).await;
+        fixture.inner.verify_transaction(&app(), late).await.unwrap();
+        let (row, portrait) = kept(&fixture, &begun.name).await;
+        assert!(row.profile.is_empty(), "it holds nothing of her again");
+        assert_eq!(portrait, taken_over.1);
+        // As older code left it.
+        fixture.inner.store.apply(Refill(row)).await.unwrap();
+        fixture.pass(15 * 60);
+        forget(&fixture.inner.store).await.unwrap();
+        let (row, portrait) = kept(&fixture, &begun.name).await;
+        assert!(!row.holds_data());
+        assert_eq!(portrait, taken_over.1, "the portrait is her account's");
+        let full = api::GetAccountRequest {
+            name: made.account.unwrap().name,
+            view: api::AccountView::Full.into(),
+        };
+        let her = person(&made.session.unwrap());
+        let account = fixture.inner.get_account(&her, full).await.unwrap();
+        assert_eq!(account.postal.unwrap().pincode, "560001");
+    }
+}
+
+/// Writes a profile into a transaction again.
+struct Refill(TransactionRow);
+
+impl Command for Refill {
+    type Answer = ();
+    const NAME: &'static str = "identity.test_refill";
+
+    fn slot(&self) -> Slot {
+        self.0.id().unwrap().slot()
+    }
+
+    fn reads(&self, keys: &mut Keys) {
+        keys.row::<TransactionRow>(self.0.id.clone());
+    }
+
+    fn decide(&self, view: &mut View<'_>) -> Result<(), Refusal> {
+        let profile = vec![1];
+        view.put(&TransactionRow {
+            profile,
+            ..self.0.clone()
+        });
+        Ok(())
     }
 }
 

@@ -7,6 +7,8 @@ mod fixture;
 mod guesses;
 mod kept;
 mod known;
+mod late;
+mod many;
 mod participants;
 mod representations;
 mod restored;

@@ -313,11 +313,13 @@ async fn a_facility_learns_only_that_everything_fits() {
             .resolve_subject(&hip, ask(&account.abha_number, 1985))
             .await
             .unwrap();
-        assert_eq!(
-            (found.account.as_str(), found.preferred_address.as_str()),
-            (account.name.as_str(), "")
-        );
+        assert_eq!((found.account.as_str(), found.preferred_address.as_str()), ("", ""));
+        assert_eq!(found.state(), api::account::State::Unspecified);
         assert_eq!(found.mobile_match(), api::Match::NotGiven);
+        let mut empty = ask(&account.abha_number, 1985);
+        empty.demographics.as_mut().unwrap().mobile = Some(String::new());
+        let found = fixture.inner.resolve_subject(&hip, empty).await.unwrap();
+        assert_eq!(found.mobile_match(), api::Match::NotGiven, "an empty one is none");
         for year in [1899, 2027] {
             let never = fixture
                 .inner
@@ -350,6 +352,7 @@ async fn a_facility_learns_only_that_everything_fits() {
         };
         let told = fixture.inner.resolve_subject(&consent, bare).await.unwrap();
         assert_eq!(told.preferred_address, account.addresses[0].address);
+        assert_eq!((told.account, told.state), (account.name.clone(), account.state));
         let told = fixture
             .inner
             .resolve_subject(&consent, ask(&account.abha_number, 1990))
@@ -360,5 +363,12 @@ async fn a_facility_learns_only_that_everything_fits() {
             (api::Match::Mismatch, api::Match::Match)
         );
         assert_eq!(fixture.count_events("identity.lookup_refused").await, 3);
+        // 31 December 2026, 18:30 UTC: in India it is the new year, in which somebody may have been born.
+        let midnight = sammati_kernel::Micros::from_seconds(1_798_741_800);
+        for (now, expected) in [(midnight.0 - 1, Reason::FieldInvalid), (midnight.0, Reason::NoMatch)] {
+            fixture.clock.set(sammati_kernel::Micros(now));
+            let newborn = ask(&account.abha_number, 2027);
+            assert_eq!(reason(fixture.inner.resolve_subject(&hip, newborn).await), expected);
+        }
     }
 }

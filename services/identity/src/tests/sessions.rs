@@ -11,6 +11,7 @@ use sammati_api::identity::v1::watch_changes_response::Item;
 use sammati_kernel::{Caller, Peer, Reason, Refusal};
 use sammati_server::authn::TokenFacts;
 use sammati_server::token;
+use sammati_store::SKEW;
 
 use super::fixture::{Fixture, app, fixtures, mobile, operator, participant, person, reason};
 
@@ -325,6 +326,30 @@ async fn no_actor_token_is_made_for_a_session_that_has_run_out() {
             reason(fixture.inner.exchange_token(&consent, exchange()).await),
             Reason::TokenRevoked,
             "the token itself lives for 200 s more"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_a_replica_made_whose_clock_is_ahead_is_taken_for_live() {
+    for fixture in fixtures().await {
+        let session = fixture.enrol(1).await.session.unwrap();
+        let consent = Caller {
+            peer: Peer::Service("consent".into()),
+            actor: None,
+        };
+        let exchange = || api::ExchangeTokenRequest {
+            token: session.access_tokens[1].token.clone(),
+            audience: "audit".into(),
+        };
+        let made = fixture.now();
+        fixture.clock.set(made.minus(2 * SKEW));
+        fixture.inner.exchange_token(&consent, exchange()).await.unwrap();
+        fixture.clock.set(made.minus(2 * SKEW + Duration::from_micros(1)));
+        assert_eq!(
+            reason(fixture.inner.exchange_token(&consent, exchange()).await),
+            Reason::TokenRevoked,
+            "further than clocks are allowed to be apart"
         );
     }
 }

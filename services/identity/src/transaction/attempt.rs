@@ -77,6 +77,7 @@ impl Command for CountAttempt {
         self.may_attempt(&row, &mut guard, now)?;
         row.attempts.push(AttemptRow {
             verdict: Verdict::Pending.into(),
+            time: now.0,
         });
         let number = row.attempts.len();
         let Proof::Otp(otp) = &self.proof else {
@@ -279,7 +280,10 @@ impl Command for Settle {
                 Verdict::Matched
             }
             Matched::Kyc(known) => {
-                self.keep_profile(&mut row, known, view);
+                // Once another attempt has verified it, what it holds of her may be an account's.
+                if row.state_at(view.now()) == State::Challenged {
+                    keep_profile(&mut row, known, view);
+                }
                 candidates.extend(view.claimed(&known.reference));
                 Verdict::Matched
             }
@@ -295,14 +299,12 @@ impl Command for Settle {
     }
 }
 
-impl Settle {
-    fn keep_profile(&self, row: &mut TransactionRow, known: &Known, view: &mut View<'_>) {
-        row.reference = known.reference.to_vec();
-        if row.purpose() == Purpose::Enrol {
-            row.mobile.clone_from(&known.mobile);
-            row.profile.clone_from(&known.profile);
-            view.put(&known.portrait);
-        }
+fn keep_profile(row: &mut TransactionRow, known: &Known, view: &mut View<'_>) {
+    row.reference = known.reference.to_vec();
+    if row.purpose() == Purpose::Enrol {
+        row.mobile.clone_from(&known.mobile);
+        row.profile.clone_from(&known.profile);
+        view.put(&known.portrait);
     }
 }
 
@@ -317,14 +319,17 @@ struct Conclusion<'a> {
 impl Conclusion<'_> {
     fn write(self, view: &mut View<'_>, mut row: TransactionRow, mut guard: GuardRow) {
         let now = view.now();
+        let mut shown = 0;
         if let Some(attempt) = row.attempts.get_mut(self.number - 1) {
             attempt.set_verdict(self.verdict);
+            shown = attempt.time;
         }
         row.touch(now);
         let right = self.verdict == Verdict::Matched;
         if right && row.state_at(now) == State::Challenged {
             row.state = State::Verified.into();
             row.verify_time = now.0;
+            row.proof_time = shown;
             if let [only] = self.candidates.as_slice() {
                 row.account.clone_from(only);
             }

@@ -10,7 +10,7 @@ use sammati_kernel::{AccountId, Caller, Micros, Reason, Refusal, Secret, Slot, T
 use sammati_server::event::micros;
 use sammati_store::{ClaimKey, Command, Keys, View};
 
-use super::{LIFE, OTP_LIFE, refused, sends_otp, told};
+use super::{LIFE, OTP_LIFE, refused, sends_otp, signs_in, told};
 use crate::lookup::{Lookup, slot_bytes};
 use crate::rows::{DataKeyRow, GuardRow, TransactionRow};
 use crate::wire::ACCEPTED;
@@ -55,7 +55,7 @@ impl Command for Begin {
 
     /// Who cannot sign in cannot take anything back.
     fn is_essential(&self) -> bool {
-        matches!(self.purpose, Purpose::Login | Purpose::StepUp)
+        signs_in(self.purpose)
     }
 
     fn reads(&self, keys: &mut Keys) {

@@ -1,6 +1,7 @@
 //! What a transaction holds of a person ends with it, unless an account took it over: OTP targets, and e-KYC that was
 //! never used.
 
+use sammati_api::identity::v1::transaction::State;
 use sammati_kernel::{Refusal, Slot, TransactionId};
 use sammati_store::{Command, Keys, Reader, Store, View};
 
@@ -39,8 +40,9 @@ impl Command for Forget {
         let Some(mut row) = row.filter(|row| row.holds_data() && view.now() >= row.end()) else {
             return Ok(());
         };
-        // With the profile in it nobody enrolled: the portrait is no account's.
-        if !row.profile.is_empty() {
+        // With the profile in it nobody enrolled: the portrait is no account's. One that was used has none, whatever older
+        // code has written into it since.
+        if !row.profile.is_empty() && row.state_at(view.now()) != State::Consumed {
             view.put(&PortraitRow::empty(&row.key));
         }
         row.target.clear();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sammati_api::identity::v1::transaction::Purpose;
-use sammati_kernel::{Micros, Reason, Refusal};
+use sammati_kernel::{EAST, Micros, Reason, Refusal};
 
 use super::probe::{PROBES, probe_limit};
 use crate::rows::{Credential, GuardRow, PurposeBlock};
@@ -18,8 +18,6 @@ const SENDS_A_DAY: usize = 10;
 const ABUSE: usize = 3;
 /// Passwords, or PINs, tried in a day before they are refused.
 const TRIES_A_DAY: i32 = 5;
-/// Indian time is this far ahead of UTC: a day of password tries ends at midnight where people live.
-const IST_SECONDS: i64 = 5 * 3600 + 30 * 60;
 
 impl GuardRow {
     /// The counts of nobody yet.
@@ -123,8 +121,8 @@ impl GuardRow {
         }
     }
 
-    const fn day_end(&self) -> Micros {
-        Micros::from_seconds((self.day + 1) * 86_400 - IST_SECONDS)
+    fn day_end(&self) -> Micros {
+        Micros::from_seconds((self.day + 1) * 86_400).minus(EAST)
     }
 
     /// A right one forgives the wrong ones.
@@ -142,8 +140,9 @@ impl GuardRow {
     }
 }
 
+/// A day of tries ends at midnight where people live.
 fn day(now: Micros) -> i64 {
-    (now.seconds() + IST_SECONDS).div_euclid(86_400)
+    now.plus(EAST).seconds().div_euclid(86_400)
 }
 
 fn refusal(block: &PurposeBlock, now: Micros) -> Refusal {
@@ -207,7 +206,7 @@ mod tests {
             (refused.reason, refused.retry_after),
             (Reason::AccountLocked, Some(until.since(T)))
         );
-        assert_eq!((until.seconds() + IST_SECONDS) % 86_400, 0, "midnight in India");
+        assert_eq!(until.plus(EAST).seconds() % 86_400, 0, "midnight in India");
         assert!(guard.count_password(until).is_ok());
     }
 

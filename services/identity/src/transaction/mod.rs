@@ -114,6 +114,23 @@ impl TransactionRow {
             .with(Fact::State, state_name(state)))
     }
 
+    /// Refuses unless it was proved after `ended`, when all sessions were ended that it could open.
+    pub(crate) fn require_proved_after(&self, ended: i64) -> Result<(), Refusal> {
+        let proved = if self.proof_time == 0 {
+            self.verify_time
+        } else {
+            self.proof_time
+        };
+        if proved > ended {
+            return Ok(());
+        }
+        let why =
+            "all sessions were ended, or the password or PIN changed, since this was proved; begin a new transaction";
+        Err(Refusal::new(Reason::TransactionState)
+            .saying(why)
+            .with(Fact::State, state_name(State::Expired)))
+    }
+
     /// Notes a change.
     pub(crate) const fn touch(&mut self, now: Micros) {
         self.version += 1;
@@ -135,6 +152,11 @@ pub(crate) fn state_name(state: State) -> &'static str {
 /// Whether an OTP is sent for it.
 pub(crate) const fn sends_otp(factor: Factor) -> bool {
     matches!(factor, Factor::AadhaarOtp | Factor::MobileOtp)
+}
+
+/// Whether somebody who is known signs in or steps up with it, and may want to take something back.
+const fn signs_in(purpose: Purpose) -> bool {
+    matches!(purpose, Purpose::Login | Purpose::StepUp)
 }
 
 /// Without the prefix of its enum, as in `MOBILE_OTP`.

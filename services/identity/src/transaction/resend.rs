@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use sammati_api::audit::v1::event::Action;
 use sammati_api::identity::v1::Factor;
-use sammati_api::identity::v1::transaction::State;
+use sammati_api::identity::v1::transaction::{Purpose, State};
 use sammati_kernel::{Caller, Fact, Micros, Reason, Refusal, Secret, Slot, TransactionId};
 use sammati_store::{Command, Keys, View};
 
 use super::attempt::no_guess_left;
-use super::{OTP_LIFE, SENDS, refused, sends_otp, told};
+use super::{OTP_LIFE, SENDS, refused, sends_otp, signs_in, told};
 use crate::lookup::Lookup;
 use crate::policy;
 use crate::rows::{GuardRow, TransactionRow, check_etag};
@@ -21,6 +21,8 @@ pub(crate) struct Resend {
     pub(crate) lookup: Lookup,
     pub(crate) id: TransactionId,
     pub(crate) etag: String,
+    /// What for, as read before; it never changes.
+    pub(crate) purpose: Purpose,
     /// The key of the guard, as read before.
     pub(crate) subject: Vec<u8>,
     /// The new OTP, used where we send it.
@@ -33,6 +35,11 @@ impl Command for Resend {
 
     fn slot(&self) -> Slot {
         self.id.slot()
+    }
+
+    /// Who cannot sign in cannot take anything back, and the first OTP may have been lost.
+    fn is_essential(&self) -> bool {
+        signs_in(self.purpose)
     }
 
     fn reads(&self, keys: &mut Keys) {

@@ -1,0 +1,2 @@
+DROP INDEX session_by_due;
+ALTER TABLE session DROP COLUMN due;
