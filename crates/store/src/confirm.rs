@@ -21,7 +21,7 @@ use crate::shared::{Reached, Shared};
 use crate::standby::{Standbys, Wanted};
 use crate::{AnyConn, clock, heads, sql, verbs};
 
-/// How often heads are asked for while somebody watches, though nobody checks.
+/// How often heads are asked for while somebody watches them, or asks whether the database serves, though nobody checks.
 const POLL: Duration = Duration::from_millis(200);
 
 /// The longest rest between two confirmations.
@@ -90,14 +90,14 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
         .map_err(|e| Error::File(format!("cannot start a thread: {e}")))
 }
 
-/// Watchers of other replicas' commits need no check to come by.
+/// Watchers of other replicas' commits, and who asks whether the database serves, need no check to come by.
 fn poll(sender: &mpsc::WeakSender<Waiter>, shared: &Weak<Shared>) {
     loop {
         std::thread::sleep(POLL);
         let (Some(sender), Some(shared)) = (sender.upgrade(), shared.upgrade()) else {
             return;
         };
-        if shared.watchers() > 0 {
+        if shared.is_watched() {
             let (waiter, _) = oneshot::channel();
             drop(sender.try_send(waiter));
         }

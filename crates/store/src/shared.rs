@@ -216,8 +216,9 @@ impl Shared {
         *self.changed.borrow()
     }
 
-    pub(crate) fn watchers(&self) -> usize {
-        self.changed.receiver_count()
+    /// Whether anybody wants to know of what other replicas do, or whether the database serves.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.changed.receiver_count() > 0 || self.readiness.receiver_count() > 0
     }
 }
 

@@ -397,7 +397,8 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the database serves at the moment, or why it does not. On SQLite it is the process's own, and serves.
+    /// Whether the database serves at the moment, or why it does not. Somebody who holds this is told, also while nobody
+    /// reads or writes. On SQLite it is the process's own, and serves.
     pub fn readiness(&self) -> watch::Receiver<Result<(), String>> {
         self.shared.readiness.subscribe()
     }
