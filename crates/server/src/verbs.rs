@@ -161,6 +161,8 @@ pub struct Database {
     pub more: Option<More>,
     /// What writes it as static files that can be checked without it.
     pub archive: Option<Archive>,
+    /// As `sammati_store::Options::time_only_orders`.
+    pub time_only_orders: bool,
 }
 
 /// Writes a database into a folder; says in a sentence what was written.
@@ -186,6 +188,7 @@ impl Database {
             tables,
             more: None,
             archive: None,
+            time_only_orders: false,
         })
     }
 

@@ -148,6 +148,7 @@ impl Service for Audit {
         let witnesses = config.service.witnesses(config)?;
         let log = Database {
             partitions: Some(1),
+            time_only_orders: true,
             more: Some(crate::fsck::log(witnesses.keys())),
             archive: Some(crate::archive::archive),
             ..Database::of(database, "log", MIGRATIONS, rows::log_tables())?
@@ -170,6 +171,7 @@ impl Service for Audit {
             suffix: ".payload-keys",
             location: database.location_at(&keys_url(&config.service.keys_database, &database.url)?)?,
             partitions: Some(1),
+            time_only_orders: true,
             ..Database::of(database, "payload keys", KEY_MIGRATIONS, rows::key_tables())?
         };
         Ok(Keeps {
@@ -400,7 +402,8 @@ fn another(config: &Config<Settings>, key: &str, url: Option<&String>) -> Result
     database.location_at(url).map(Some)
 }
 
-/// A log is one partition, and so is the database of its keys: one lane.
+/// A log is one partition, and so is the database of its keys: one lane. A log goes on whatever its clock does: nothing of it is
+/// over by the time of its head, and what is not taken in is not proved.
 fn open_store(
     config: &DatabaseConfig,
     url: &str,
@@ -411,6 +414,7 @@ fn open_store(
     let options = Options {
         lanes: 1,
         partitions: Some(1),
+        time_only_orders: true,
         ..config.options_at(url, key)?
     };
     Store::open(&options, Arc::clone(clock), migrations).map_err(StartError::other)
