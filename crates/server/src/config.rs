@@ -93,7 +93,8 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// The authorities whose certificates are believed, of callers and of the services called.
     pub client_ca: PathBuf,
-    /// How often the files are looked at: changed ones are taken over for new connections, bad ones are not.
+    /// How often the files are looked at: changed ones are taken over for new connections, bad ones are not. When the authorities
+    /// change, connections that are open are told to go.
     #[serde(default = "TlsConfig::reload_seconds")]
     pub reload_seconds: u64,
 }
@@ -129,6 +130,9 @@ pub struct Limits {
     pub participant_requests: u32,
     /// Connections; one above the bound is closed at once, one of a peer that has half of them after its handshake.
     pub connections: usize,
+    /// How long a connection may stay, less up to a tenth; then it is told to go, and its caller comes again. It goes before when
+    /// a certificate that was shown on it ends, or the authorities change.
+    pub connection_seconds: u64,
     /// How long a TLS handshake may take; then the connection is closed.
     pub handshake_seconds: u64,
     /// How long a piece of an answer may wait for the caller to read; then the call's stream is reset. A reader that
@@ -148,6 +152,7 @@ impl Default for Limits {
             participant_checks: 1000,
             participant_requests: 50,
             connections: 4096,
+            connection_seconds: 3600,
             handshake_seconds: 10,
             unread_seconds: 60,
         }

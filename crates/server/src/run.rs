@@ -313,7 +313,6 @@ pub async fn serve_on<S: Service>(
         limiter,
         clock,
         facts: built.token_facts,
-        draining: life.draining.clone(),
     };
     let gate = Gate::new(Table::new(&names)?, &server.limits, meter);
     metrics.with(|registry| registry.register_collector(Box::new(gate.places())));

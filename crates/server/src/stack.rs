@@ -6,7 +6,6 @@ use std::sync::Arc;
 use futures::FutureExt;
 use http::{Request, Response};
 use sammati_kernel::{Clock, Reason};
-use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::ServiceBuilder;
@@ -27,7 +26,6 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) facts: Arc<dyn TokenFacts>,
     pub(crate) limiter: Limiter,
-    pub(crate) draining: CancellationToken,
 }
 
 /// The stack around `routes`, outermost first. A call comes here from the gate (`gate`), which found its rule and a
@@ -42,9 +40,7 @@ pub(crate) fn stack(parts: Parts, routes: Routes) -> impl Inner + Sync {
         // the two that must see that it was INTERNAL.
         .layer(With(CatchPanic))
         // Outside of everything that takes time; answers DEADLINE_EXCEEDED where tonic would say CANCELLED.
-        .layer(With(Deadlines {
-            draining: parts.draining,
-        }))
+        .layer(With(Deadlines))
         // Makes the `Caller`. Everything within may trust it.
         .layer(With(Authenticate::new(parts.name, parts.clock, parts.facts)))
         // Innermost, as it needs the caller: nothing reaches a handler that its contract does not name.
