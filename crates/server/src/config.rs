@@ -225,6 +225,25 @@ impl<S> Config<S> {
             .ok_or_else(|| ConfigError("[database] is missing; its url is sqlite:<file> or postgres://…".to_owned()))
     }
 
+    /// Refuses peers that this service never calls, as it refuses other keys that it does not know: a misspelt name would be
+    /// as none.
+    ///
+    /// # Errors
+    /// The name, and those that it knows.
+    pub(crate) fn expect_peers(&self, known: &[&str]) -> Result<(), ConfigError> {
+        let Some(name) = self.peers.keys().find(|name| !known.contains(&name.as_str())) else {
+            return Ok(());
+        };
+        let known = if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
+        };
+        Err(ConfigError(format!(
+            "peers.{name} is unknown; this service calls {known}"
+        )))
+    }
+
     /// Makes paths start from `folder`.
     fn anchor(&mut self, folder: &Path) {
         let at = |path: &mut PathBuf| *path = folder.join(&path);
@@ -319,6 +338,19 @@ pub(crate) mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn an_unknown_peer_is_refused_by_name_with_those_that_are_known() {
+        let peers = "[peers]\naudit = \"http://127.0.0.1:1\"\naudit_nxt = \"http://127.0.0.1:2\"";
+        let config = parse(LOOPBACK, peers).unwrap();
+        let error = config.expect_peers(&["audit", "audit_next"]).unwrap_err().0;
+        assert_eq!(
+            error,
+            "peers.audit_nxt is unknown; this service calls audit, audit_next"
+        );
+        assert!(config.expect_peers(&["audit", "audit_nxt"]).is_ok());
+        assert!(config.expect_peers(&[]).unwrap_err().0.ends_with("calls none"));
     }
 
     #[test]

@@ -43,6 +43,9 @@ pub trait Service: Sized + 'static {
     /// `identity`, `consent`, `audit` or `sandbox`: its SPIFFE name and the audience of its tokens.
     const NAME: &'static str;
 
+    /// Whom it calls: all that may stand under `[peers]`.
+    const PEERS: &'static [&'static str];
+
     /// The table `[service]` of its configuration; with `deny_unknown_fields`.
     type Settings: DeserializeOwned + Send + 'static;
 
@@ -272,6 +275,7 @@ pub async fn serve_on<S: Service>(
 ) -> Result<Running, StartError> {
     // An error means that it is installed already: there is only one.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    config.expect_peers(S::PEERS)?;
     let address = listener.local_addr().map_err(StartError::other)?;
     let admin_address = admin_listener.local_addr().map_err(StartError::other)?;
     let credentials = config.server.tls.as_ref().map(Credentials::load).transpose()?;

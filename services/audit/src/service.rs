@@ -141,6 +141,7 @@ pub struct Audit;
 
 impl Service for Audit {
     const NAME: &'static str = SERVICE;
+    const PEERS: &'static [&'static str] = &["identity"];
     type Settings = Settings;
 
     fn keeps(config: &Config<Settings>) -> Result<Keeps, ConfigError> {

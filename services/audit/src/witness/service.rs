@@ -63,6 +63,7 @@ pub struct Witness;
 
 impl Service for Witness {
     const NAME: &'static str = "witness";
+    const PEERS: &'static [&'static str] = &[];
     type Settings = Settings;
 
     fn keeps(config: &Config<Settings>) -> Result<Keeps, ConfigError> {
