@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub use crate::database::DatabaseConfig;
+use crate::database::anchored;
 use crate::secrets::Secrets;
 
 /// Why a configuration is not good: a sentence that names the file, the key and what is allowed.
@@ -259,9 +260,8 @@ impl<S> Config<S> {
                 .iter_mut()
                 .chain(&mut database.password_file)
                 .for_each(at);
-            if let Some(file) = database.url.strip_prefix("sqlite:") {
-                database.url = format!("sqlite:{}", folder.join(file).display());
-            }
+            database.url = anchored(folder, &database.url);
+            database.folder = folder.to_owned();
         }
         self.secrets.directory.iter_mut().for_each(at);
     }

@@ -386,7 +386,9 @@ fn follows(config: &Config<Settings>) -> Result<Option<Location>, ConfigError> {
 /// The database of the log that goes on from this one.
 fn followed_by(config: &Config<Settings>) -> Result<Option<Location>, ConfigError> {
     let (before, next) = (&config.service.follows, &config.service.followed_by);
-    if next.is_some() && before == next {
+    let database = config.database()?;
+    let [before, after] = [before, next].map(|url| url.as_ref().map(|url| database.anchored(url)));
+    if after.is_some() && before == after {
         let what = "service.followed_by must be another database than service.follows";
         return Err(ConfigError(what.to_owned()));
     }
@@ -397,10 +399,11 @@ fn followed_by(config: &Config<Settings>) -> Result<Option<Location>, ConfigErro
 fn another(config: &Config<Settings>, key: &str, url: Option<&String>) -> Result<Option<Location>, ConfigError> {
     let Some(url) = url else { return Ok(None) };
     let database = config.database()?;
-    if *url == database.url {
+    let url = database.anchored(url);
+    if url == database.url {
         return Err(ConfigError(format!("{key} must be another database than database.url")));
     }
-    database.location_at(url).map(Some)
+    database.location_at(&url).map(Some)
 }
 
 /// A log is one partition, and so is the database of its keys: one lane. A log goes on whatever its clock does: nothing of it is
@@ -440,4 +443,39 @@ fn keys_url(keys: &str, log: &str) -> Result<String, ConfigError> {
         ));
     }
     Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(service: &str) -> Config<Settings> {
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\ntrust_domain = \"sammati.test\"\n\
+             [database]\nurl = \"sqlite:2026h2.db\"\n[service]\norigin = \"sammati.test/audit\"\n\
+             keys_database = \"sqlite:keys.db\"\n{service}"
+        );
+        Config::parse(&text, Path::new("conf/audit.toml")).unwrap()
+    }
+
+    #[test]
+    fn the_logs_before_and_after_lie_where_all_paths_of_the_configuration_start() {
+        let config = config("follows = \"sqlite:2026h1.db\"\nfollowed_by = \"sqlite:/var/2027h1.db\"");
+        for (found, wanted) in [
+            (follows(&config), "conf/2026h1.db"),
+            (followed_by(&config), "/var/2027h1.db"),
+        ] {
+            let Some(Location::Sqlite(path)) = found.unwrap() else {
+                panic!("no file")
+            };
+            assert_eq!(path, Path::new(wanted));
+        }
+    }
+
+    #[test]
+    fn a_log_does_not_follow_itself() {
+        assert!(follows(&config("follows = \"sqlite:2026h2.db\"")).is_err());
+        let both = "follows = \"sqlite:other.db\"\nfollowed_by = \"sqlite:other.db\"";
+        assert!(followed_by(&config(both)).is_err());
+    }
 }
