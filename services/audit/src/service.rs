@@ -192,7 +192,12 @@ impl Service for Audit {
 
     async fn build(start: Start<Settings>) -> Result<Built, StartError> {
         let parts = parts(&start)?;
-        start.metrics.with(|registry| parts.store.register_metrics(registry));
+        start.metrics.with(|registry| {
+            parts.store.register_metrics(registry);
+            parts
+                .keys
+                .register_metrics(registry.sub_registry_with_prefix("audit_keys"));
+        });
         let facts = IdentityFacts::follow(&start)?;
         let witnesses = start.config.service.witnesses(&start.config)?;
         if witnesses.is_empty() {
