@@ -120,7 +120,8 @@ pub struct Limits {
     pub login: usize,
     /// Operators' calls.
     pub admin: usize,
-    /// Calls without any credential, of whatever class.
+    /// Calls without a certificate or a token that is good, of whatever class. A token that was not seen yet is verified in such a
+    /// place.
     pub anonymous: usize,
     /// Open streams, of whatever class.
     pub stream: usize,

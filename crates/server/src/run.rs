@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::{Bounds, Door};
-use crate::authn::TokenFacts;
+use crate::authn::{Authenticate, TokenFacts};
 use crate::authz::Table;
 use crate::config::{Config, ConfigError};
 use crate::credentials::Credentials;
@@ -311,14 +311,13 @@ pub async fn serve_on<S: Service>(
         built.token_facts.clone(),
         &metrics,
     );
+    let authenticate = Authenticate::new(S::NAME, clock, built.token_facts);
     let parts = Parts {
-        name: S::NAME,
         meter: meter.clone(),
         limiter,
-        clock,
-        facts: built.token_facts,
+        authenticate: authenticate.clone(),
     };
-    let gate = Gate::new(Table::new(&names)?, &server.limits, meter);
+    let gate = Gate::new(Table::new(&names)?, &server.limits, meter, authenticate);
     metrics.with(|registry| registry.register_collector(Box::new(gate.places())));
     let door = Door {
         listener,
