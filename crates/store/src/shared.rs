@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use sammati_kernel::{Clock, Key, Micros};
 use tokio::sync::watch;
 
+use crate::checkpoint::Emptying;
 use crate::dial::Dial;
 use crate::durable::Commits;
 use crate::error::Error;
@@ -63,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) stats: Stats,
     pub(crate) room: Room,
     pub(crate) remains: Remains,
+    pub(crate) emptying: Emptying,
     pub(crate) commits: Commits,
     /// From which time on request ids lie in the order of their times, in microseconds.
     requests_from: AtomicI64,
@@ -99,6 +101,7 @@ impl Shared {
             stats: Stats::default(),
             room: Room::default(),
             remains: Remains::default(),
+            emptying: Emptying::default(),
             commits: Commits::default(),
             requests_from: AtomicI64::new(i64::MAX),
             time_only_orders: false,

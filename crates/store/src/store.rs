@@ -361,6 +361,22 @@ impl Store {
         self.readers.with(checkpoint::empty).await
     }
 
+    /// The same for whoever looks again and again. In vain, it is not tried again for half a minute, and refused meanwhile: it waits
+    /// for all who read, and holds a connection that reads would have.
+    ///
+    /// # Errors
+    /// STORAGE_UNAVAILABLE.
+    pub async fn try_scrub(&self) -> Result<(), Refusal> {
+        let now = self.shared.clock.now();
+        let emptying = &self.shared.emptying;
+        if !emptying.may_begin(now) {
+            return Err(Reason::StorageUnavailable.into());
+        }
+        let emptied = self.scrub().await;
+        emptying.ended(now, emptied.is_ok());
+        emptied
+    }
+
     /// Something in this table was overwritten, now or before this process began, that is to be nowhere: Postgres may have it
     /// yet where rows no longer point.
     pub fn leaves_remains<R: Record>(&self) {
