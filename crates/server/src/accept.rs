@@ -30,6 +30,7 @@ use crate::gate::Gate;
 use crate::gather::Gathering;
 use crate::layer::Inner;
 use crate::shed::Loads;
+use crate::stay::Stay;
 use crate::tls::{Connection, holder};
 use crate::turn::{Calls, in_turn};
 use crate::unasked::read_out;
@@ -46,6 +47,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub(crate) struct Bounds {
     /// Connections at once; a peer gets half of them.
     pub(crate) connections: usize,
+    /// How long a connection may stay.
+    pub(crate) stay: Duration,
     /// How long a TLS handshake may take.
     pub(crate) handshake: Duration,
     /// How long a piece of an answer may wait for its reader.
@@ -53,9 +56,10 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    pub(crate) const fn of(limits: &Limits) -> Self {
+    pub(crate) fn of(limits: &Limits) -> Self {
         Self {
             connections: limits.connections,
+            stay: Duration::from_secs(limits.connection_seconds.max(1)),
             handshake: Duration::from_secs(limits.handshake_seconds),
             unread: Duration::from_secs(limits.unread_seconds),
         }
@@ -114,8 +118,9 @@ impl<S: Inner> Door<S> {
     }
 
     fn guest(&self, loads: Arc<Loads>) -> Guest<S> {
+        let tls = self.credentials.as_ref().map(|c| c.server());
         Guest {
-            tls: self.credentials.as_ref().map(|c| TlsAcceptor::from(c.server())),
+            tls: tls.map(|(tls, believed)| (TlsAcceptor::from(tls), believed)),
             trust_domain: self.trust_domain.clone(),
             gate: self.gate.clone(),
             stack: self.stack.clone(),
@@ -128,7 +133,8 @@ impl<S: Inner> Door<S> {
 
 /// One connection.
 struct Guest<S> {
-    tls: Option<TlsAcceptor>,
+    /// With what is cancelled when it believes other authorities.
+    tls: Option<(TlsAcceptor, CancellationToken)>,
     trust_domain: Arc<str>,
     gate: Gate,
     stack: S,
@@ -141,9 +147,10 @@ impl<S: Inner> Guest<S> {
     async fn welcome(self, socket: TcpStream, remote: SocketAddr) {
         // Without it a small answer may wait for an acknowledgement; with an error the connection is dead anyway.
         let _ = socket.set_nodelay(true);
-        let Some(tls) = &self.tls else {
+        let Some((tls, believed)) = &self.tls else {
             let connection = self.connection(None, remote);
-            return self.talk(socket, connection).await;
+            let stay = Stay::new(self.bounds.stay, &[], CancellationToken::new(), connection.over.clone());
+            return self.talk(socket, connection, stay).await;
         };
         let handshake = tokio::select! {
             () = self.draining.cancelled() => return,
@@ -151,17 +158,23 @@ impl<S: Inner> Guest<S> {
         };
         match handshake {
             Ok(Ok(stream)) => {
-                let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).cloned();
-                let connection = self.connection(certificate, remote);
-                self.talk(stream, connection).await;
+                let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                let connection = self.connection(certificates.first(), remote);
+                let stay = Stay::new(
+                    self.bounds.stay,
+                    certificates,
+                    believed.clone(),
+                    connection.over.clone(),
+                );
+                self.talk(stream, connection, stay).await;
             }
             Ok(Err(error)) => tracing::debug!(%remote, %error, "handshake failed"),
             Err(_) => tracing::debug!(%remote, "handshake not finished in time"),
         }
     }
 
-    fn connection(&self, certificate: Option<CertificateDer<'_>>, remote: SocketAddr) -> Connection {
-        let holder = certificate.map(|certificate| holder(&certificate, &self.trust_domain));
+    fn connection(&self, certificate: Option<&CertificateDer<'_>>, remote: SocketAddr) -> Connection {
+        let holder = certificate.map(|certificate| holder(certificate, &self.trust_domain));
         let remote = remote.ip();
         let key = match &holder {
             Some(holder) => holder.spiffe_id.clone().unwrap_or_else(|| format!("{:?}", holder.hash)),
@@ -169,6 +182,7 @@ impl<S: Inner> Guest<S> {
         };
         Connection {
             remote,
+            over: self.draining.child_token(),
             load: self.loads.of(&key),
             certificate: holder.as_ref().map(|h| h.hash),
             peer: holder.as_ref().map_or(Peer::Anonymous, |h| h.peer.clone()),
@@ -176,7 +190,7 @@ impl<S: Inner> Guest<S> {
         }
     }
 
-    async fn talk<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: I, connection: Connection) {
+    async fn talk<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: I, connection: Connection, stay: Stay) {
         let Some(seat) = connection.load.seat(self.bounds.connections.div_ceil(2)) else {
             return tracing::warn!(remote = %connection.remote, "connection closed: its peer has too many");
         };
@@ -206,6 +220,7 @@ impl<S: Inner> Guest<S> {
         });
         let mut talk = pin!(http2(calls.clone()).serve_connection(TokioIo::new(Gathering::new(io)), service));
         let mut first_call = pin!(sleep(FIRST_CALL));
+        let mut over = pin!(stay.until_over());
         let (mut draining, mut leaving) = (false, false);
         loop {
             tokio::select! {
@@ -215,7 +230,7 @@ impl<S: Inner> Guest<S> {
                     }
                     break;
                 }
-                () = self.draining.cancelled(), if !draining => {
+                () = &mut over, if !draining => {
                     draining = true;
                     talk.as_mut().graceful_shutdown();
                 }

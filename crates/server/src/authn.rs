@@ -106,6 +106,18 @@ impl Authenticate {
             verified: Cache::new(REMEMBERED),
         }))
     }
+
+    /// Whether a call carries a token that was verified before and is good. Costs next to nothing.
+    pub(crate) fn knows(&self, headers: &HeaderMap, connection: &Connection) -> bool {
+        let raw = bearer(headers).ok().flatten();
+        raw.is_some_and(|raw| self.0.verified.peek(&hash(raw)).is_some() && self.0.judge(raw, connection).is_ok())
+    }
+
+    /// Whether a call carries a token that is good, which is verified if it was not before.
+    pub(crate) fn verifies(&self, headers: &HeaderMap, connection: &Connection) -> bool {
+        let raw = bearer(headers).ok().flatten();
+        raw.is_some_and(|raw| self.0.judge(raw, connection).is_ok())
+    }
 }
 
 impl Around for Authenticate {
@@ -162,8 +174,7 @@ impl Judge {
 
     /// The token's form, signature, audience and issuer: what cannot change while it lives.
     fn verified(&self, raw: &str) -> Result<Arc<AccessToken>, Refusal> {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, raw.as_bytes()).as_ref());
+        let hash = hash(raw);
         if let Some(known) = self.verified.get(&hash) {
             // A key that was withdrawn takes its tokens along, remembered ones too.
             let withdrawn = self.facts.key(&known.kid).is_none();
@@ -235,6 +246,12 @@ impl Judge {
                 .saying("the token belongs to another certificate than the connection's"))
         }
     }
+}
+
+fn hash(raw: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, raw.as_bytes()).as_ref());
+    hash
 }
 
 /// The token of `authorization: Bearer`; `None` without the header, a refusal for any other use of it.

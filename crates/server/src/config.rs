@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 pub use crate::database::DatabaseConfig;
+use crate::database::anchored;
 use crate::secrets::Secrets;
 
 /// Why a configuration is not good: a sentence that names the file, the key and what is allowed.
@@ -93,7 +94,8 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// The authorities whose certificates are believed, of callers and of the services called.
     pub client_ca: PathBuf,
-    /// How often the files are looked at: changed ones are taken over for new connections, bad ones are not.
+    /// How often the files are looked at: changed ones are taken over for new connections, bad ones are not. When the authorities
+    /// change, connections that are open are told to go.
     #[serde(default = "TlsConfig::reload_seconds")]
     pub reload_seconds: u64,
 }
@@ -118,7 +120,8 @@ pub struct Limits {
     pub login: usize,
     /// Operators' calls.
     pub admin: usize,
-    /// Calls without any credential, of whatever class.
+    /// Calls without a certificate or a token that is good, of whatever class. A token that was not seen yet is verified in such a
+    /// place.
     pub anonymous: usize,
     /// Open streams, of whatever class.
     pub stream: usize,
@@ -129,6 +132,9 @@ pub struct Limits {
     pub participant_requests: u32,
     /// Connections; one above the bound is closed at once, one of a peer that has half of them after its handshake.
     pub connections: usize,
+    /// How long a connection may stay, less up to a tenth; then it is told to go, and its caller comes again. It goes before when
+    /// a certificate that was shown on it ends, or the authorities change.
+    pub connection_seconds: u64,
     /// How long a TLS handshake may take; then the connection is closed.
     pub handshake_seconds: u64,
     /// How long a piece of an answer may wait for the caller to read; then the call's stream is reset. A reader that
@@ -148,6 +154,7 @@ impl Default for Limits {
             participant_checks: 1000,
             participant_requests: 50,
             connections: 4096,
+            connection_seconds: 3600,
             handshake_seconds: 10,
             unread_seconds: 60,
         }
@@ -220,6 +227,25 @@ impl<S> Config<S> {
             .ok_or_else(|| ConfigError("[database] is missing; its url is sqlite:<file> or postgres://…".to_owned()))
     }
 
+    /// Refuses peers that this service never calls, as it refuses other keys that it does not know: a misspelt name would be
+    /// as none.
+    ///
+    /// # Errors
+    /// The name, and those that it knows.
+    pub(crate) fn expect_peers(&self, known: &[&str]) -> Result<(), ConfigError> {
+        let Some(name) = self.peers.keys().find(|name| !known.contains(&name.as_str())) else {
+            return Ok(());
+        };
+        let known = if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
+        };
+        Err(ConfigError(format!(
+            "peers.{name} is unknown; this service calls {known}"
+        )))
+    }
+
     /// Makes paths start from `folder`.
     fn anchor(&mut self, folder: &Path) {
         let at = |path: &mut PathBuf| *path = folder.join(&path);
@@ -235,9 +261,8 @@ impl<S> Config<S> {
                 .iter_mut()
                 .chain(&mut database.password_file)
                 .for_each(at);
-            if let Some(file) = database.url.strip_prefix("sqlite:") {
-                database.url = format!("sqlite:{}", folder.join(file).display());
-            }
+            database.url = anchored(folder, &database.url);
+            database.folder = folder.to_owned();
         }
         self.secrets.directory.iter_mut().for_each(at);
     }
@@ -314,6 +339,19 @@ pub(crate) mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn an_unknown_peer_is_refused_by_name_with_those_that_are_known() {
+        let peers = "[peers]\naudit = \"http://127.0.0.1:1\"\naudit_nxt = \"http://127.0.0.1:2\"";
+        let config = parse(LOOPBACK, peers).unwrap();
+        let error = config.expect_peers(&["audit", "audit_next"]).unwrap_err().0;
+        assert_eq!(
+            error,
+            "peers.audit_nxt is unknown; this service calls audit, audit_next"
+        );
+        assert!(config.expect_peers(&["audit", "audit_nxt"]).is_ok());
+        assert!(config.expect_peers(&[]).unwrap_err().0.ends_with("calls none"));
     }
 
     #[test]

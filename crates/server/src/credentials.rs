@@ -9,8 +9,9 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{ConfigError, TlsConfig};
 
@@ -27,6 +28,9 @@ pub(crate) struct Credentials {
 struct Current {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
+    /// Cancelled when other authorities are believed.
+    believed: CancellationToken,
+    client_ca: Vec<u8>,
     /// The SHA-256 of the three files.
     hash: [u8; 32],
 }
@@ -44,9 +48,11 @@ impl Credentials {
         }))
     }
 
-    /// The server's side: a client certificate may be absent, one that is shown must verify.
-    pub(crate) fn server(&self) -> Arc<ServerConfig> {
-        self.current.load().server.clone()
+    /// The server's side: a client certificate may be absent, one that is shown must verify. And what is cancelled once the
+    /// authorities that it was held against are not those that are believed.
+    pub(crate) fn server(&self) -> (Arc<ServerConfig>, CancellationToken) {
+        let current = self.current.load();
+        (current.server.clone(), current.believed.clone())
     }
 
     /// The client's side: only our own authorities are believed, not the machine's.
@@ -57,14 +63,24 @@ impl Credentials {
     /// Takes over files that have changed; tells whether they had. What is not good changes nothing.
     pub(crate) fn refresh(&self) -> Result<bool, ConfigError> {
         let contents = Contents::read(&self.files)?;
-        if contents.hash() == self.current.load().hash {
+        let before = self.current.load_full();
+        if contents.hash() == before.hash {
             return Ok(false);
         }
-        self.current.store(Arc::new(contents.current(&self.files)?));
+        let mut current = contents.current(&self.files)?;
+        let believed = current.client_ca == before.client_ca;
+        if believed {
+            current.believed = before.believed.clone();
+        }
+        self.current.store(Arc::new(current));
+        // Only now: whoever is told to go comes again to the new ones.
+        if !believed {
+            before.believed.cancel();
+        }
         Ok(true)
     }
 
-    /// Looks at the files again and again. Connections that are open stay as they are.
+    /// Looks at the files again and again. Connections that are open stay, unless the authorities change.
     pub(crate) async fn follow(self: Arc<Self>) {
         let mut complaint = String::new();
         loop {
@@ -122,6 +138,8 @@ impl Contents {
         Ok(Current {
             server: Arc::new(self.server(files, &provider)?),
             client: Arc::new(self.client(files, &provider)?),
+            believed: CancellationToken::new(),
+            client_ca: self.client_ca.clone(),
             hash: self.hash(),
         })
     }
@@ -138,6 +156,9 @@ impl Contents {
             .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key)
             .map_err(|error| no_key(files, &error))?;
+        // Who resumes a session shows nothing: a certificate that has ended would be taken for good.
+        tls.session_storage = Arc::new(NoServerSessionStorage {});
+        tls.send_tls13_tickets = 0;
         tls.alpn_protocols = vec![PROTOCOL.to_vec()];
         Ok(tls)
     }
@@ -251,7 +272,16 @@ mod tests {
         assert_eq!(in_use(), first);
 
         renew().write(folder.path(), "s").unwrap();
+        let (_, believed) = credentials.server();
         assert!(credentials.refresh().unwrap());
         assert_ne!(in_use(), first);
+        assert!(!believed.is_cancelled(), "a new certificate sends nobody away");
+        sammati_testkit::Authority::new("sammati.test")
+            .unwrap()
+            .write(folder.path())
+            .unwrap();
+        assert!(credentials.refresh().unwrap());
+        assert!(believed.is_cancelled(), "other authorities do");
+        assert!(!credentials.server().1.is_cancelled());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sammati_kernel::Key;
 use sammati_store::verbs::Needs;
@@ -53,6 +53,9 @@ pub struct DatabaseConfig {
     /// `server.insecure_plaintext`.
     #[serde(skip)]
     pub(crate) insecure_plaintext: bool,
+    /// Where relative paths start.
+    #[serde(skip)]
+    pub(crate) folder: PathBuf,
 }
 
 impl DatabaseConfig {
@@ -107,6 +110,11 @@ impl DatabaseConfig {
             confirm_by_write: self.confirm_by_write,
             allow_asynchronous_standby: self.allow_asynchronous_standby,
         }
+    }
+
+    /// The URL of another database, whose file starts from where all paths of the configuration do.
+    pub fn anchored(&self, url: &str) -> String {
+        anchored(&self.folder, url)
     }
 
     /// Where another database on the same server, or another file, is.
@@ -191,6 +199,15 @@ impl DatabaseConfig {
             ))
         })
     }
+}
+
+/// `url`, if it is a file's, with the file as seen from `folder`.
+pub(crate) fn anchored(folder: &Path, url: &str) -> String {
+    let file = url.strip_prefix("sqlite:");
+    file.map_or_else(
+        || url.to_owned(),
+        |file| format!("sqlite:{}", folder.join(file).display()),
+    )
 }
 
 impl fmt::Debug for DatabaseConfig {

@@ -14,6 +14,7 @@ use crate::authz::Rule;
 use crate::body;
 use crate::error;
 use crate::layer::{Around, Inner};
+use crate::tls::Connection;
 
 /// The most a unary call may take, and a stream until it begins.
 const UNARY_CAP: Duration = Duration::from_secs(30);
@@ -35,10 +36,7 @@ pub fn deadline<T>(request: &tonic::Request<T>) -> Instant {
 
 /// The layer.
 #[derive(Clone)]
-pub(crate) struct Deadlines {
-    /// Cancelled when the server begins to drain: open streams end then.
-    pub(crate) draining: CancellationToken,
-}
+pub(crate) struct Deadlines;
 
 impl Around for Deadlines {
     async fn around<S: Inner>(self, mut inner: S, mut request: Request<Body>) -> Response<Body> {
@@ -48,6 +46,9 @@ impl Around for Deadlines {
         };
         let rule = request.extensions().get::<Arc<Rule>>();
         let streaming = rule.is_some_and(|rule| rule.streaming);
+        // Open streams end when the connection is to go, as in draining; what came over none ends in its time.
+        let connection = request.extensions().get::<Arc<Connection>>();
+        let over = connection.map_or_else(CancellationToken::new, |connection| connection.over.clone());
         let lasting = rule.is_some_and(|rule| rule.lasting());
         let cap = if lasting { STREAM_CAP } else { UNARY_CAP };
         let begun = Instant::now();
@@ -66,13 +67,13 @@ impl Around for Deadlines {
             };
         }
         // A caller who named a time is told that it is over; one who did not simply calls again.
-        let over = asked
+        let late = asked
             .is_some_and(|asked| asked < cap)
             .then(|| Refusal::new(Reason::Deadline));
         let end = async move {
             tokio::select! {
-                () = sleep_until(at) => over,
-                () = self.draining.cancelled() => None,
+                () = sleep_until(at) => late,
+                () = over.cancelled() => None,
             }
         };
         response.map(|stream| body::ending(stream, end.boxed()))

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use sammati_kernel::{Clock, SystemClock};
-use sammati_store::verbs::{Health, Remark, look, primary, room};
+use sammati_store::verbs::{Health, Remark, ahead, look, primary, room};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -63,6 +63,8 @@ pub(crate) fn run<S>(config: &Config<S>, keeps: Keeps) -> ExitCode {
             &about,
             look(&database.location, &database.migrations, || SystemClock.now()),
         );
+        let remark = ahead(&database.location, &SystemClock, database.time_only_orders);
+        add(&about, remark.into_iter().collect());
         let budget = config.database.as_ref().map(|database| database.budget());
         let remark = room(&database.location, budget.unwrap_or_default());
         add(&about, remark.into_iter().collect());

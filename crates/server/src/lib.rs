@@ -38,6 +38,7 @@ mod secrets;
 mod served;
 mod shed;
 mod stack;
+mod stay;
 pub mod tls;
 pub mod token;
 pub mod trace;

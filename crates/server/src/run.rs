@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::accept::{Bounds, Door};
-use crate::authn::TokenFacts;
+use crate::authn::{Authenticate, TokenFacts};
 use crate::authz::Table;
 use crate::config::{Config, ConfigError};
 use crate::credentials::Credentials;
@@ -42,6 +42,9 @@ use crate::verbs::{Again, Keeps};
 pub trait Service: Sized + 'static {
     /// `identity`, `consent`, `audit` or `sandbox`: its SPIFFE name and the audience of its tokens.
     const NAME: &'static str;
+
+    /// Whom it calls: all that may stand under `[peers]`.
+    const PEERS: &'static [&'static str];
 
     /// The table `[service]` of its configuration; with `deny_unknown_fields`.
     type Settings: DeserializeOwned + Send + 'static;
@@ -272,6 +275,7 @@ pub async fn serve_on<S: Service>(
 ) -> Result<Running, StartError> {
     // An error means that it is installed already: there is only one.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    config.expect_peers(S::PEERS)?;
     let address = listener.local_addr().map_err(StartError::other)?;
     let admin_address = admin_listener.local_addr().map_err(StartError::other)?;
     let credentials = config.server.tls.as_ref().map(Credentials::load).transpose()?;
@@ -307,15 +311,13 @@ pub async fn serve_on<S: Service>(
         built.token_facts.clone(),
         &metrics,
     );
+    let authenticate = Authenticate::new(S::NAME, clock, built.token_facts);
     let parts = Parts {
-        name: S::NAME,
         meter: meter.clone(),
         limiter,
-        clock,
-        facts: built.token_facts,
-        draining: life.draining.clone(),
+        authenticate: authenticate.clone(),
     };
-    let gate = Gate::new(Table::new(&names)?, &server.limits, meter);
+    let gate = Gate::new(Table::new(&names)?, &server.limits, meter, authenticate);
     metrics.with(|registry| registry.register_collector(Box::new(gate.places())));
     let door = Door {
         listener,

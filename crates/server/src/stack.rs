@@ -1,17 +1,15 @@
 //! What does a call pass on its way to a handler? The layers, and why each stands where it does.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 
 use futures::FutureExt;
 use http::{Request, Response};
-use sammati_kernel::{Clock, Reason};
-use tokio_util::sync::CancellationToken;
+use sammati_kernel::Reason;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::ServiceBuilder;
 
-use crate::authn::{Authenticate, TokenFacts};
+use crate::authn::Authenticate;
 use crate::authz::Authorize;
 use crate::deadline::Deadlines;
 use crate::error;
@@ -21,13 +19,9 @@ use crate::trace::{Meter, Trace};
 
 /// What the stack of a service is made from.
 pub(crate) struct Parts {
-    /// The service's name: the audience of its tokens.
-    pub(crate) name: &'static str,
     pub(crate) meter: Meter,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) facts: Arc<dyn TokenFacts>,
+    pub(crate) authenticate: Authenticate,
     pub(crate) limiter: Limiter,
-    pub(crate) draining: CancellationToken,
 }
 
 /// The stack around `routes`, outermost first. A call comes here from the gate (`gate`), which found its rule and a
@@ -42,11 +36,9 @@ pub(crate) fn stack(parts: Parts, routes: Routes) -> impl Inner + Sync {
         // the two that must see that it was INTERNAL.
         .layer(With(CatchPanic))
         // Outside of everything that takes time; answers DEADLINE_EXCEEDED where tonic would say CANCELLED.
-        .layer(With(Deadlines {
-            draining: parts.draining,
-        }))
+        .layer(With(Deadlines))
         // Makes the `Caller`. Everything within may trust it.
-        .layer(With(Authenticate::new(parts.name, parts.clock, parts.facts)))
+        .layer(With(parts.authenticate))
         // Innermost, as it needs the caller: nothing reaches a handler that its contract does not name.
         .layer(With(Authorize { limiter: parts.limiter }))
         .service(routes.prepare())

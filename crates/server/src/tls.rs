@@ -16,6 +16,7 @@ use sammati_kernel::{ParticipantId, Peer};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
@@ -35,6 +36,8 @@ pub struct Connection {
     pub spiffe_id: Option<String>,
     /// The SHA-256 of the certificate's DER.
     pub certificate: Option<[u8; 32]>,
+    /// Cancelled when it is to go: open streams end then.
+    pub(crate) over: CancellationToken,
     /// The calls that the peer has in work.
     pub(crate) load: Arc<PeerLoad>,
 }
@@ -220,7 +223,7 @@ mod tests {
         )];
         let peers = Peers::new(urls.into(), Some(credentials.clone()));
         // A server of the first hour: it lets everybody in, looks at the certificate and hangs up.
-        let acceptor = TlsAcceptor::from(credentials.server());
+        let acceptor = TlsAcceptor::from(credentials.server().0);
         let shown = async || {
             let (socket, _) = listener.accept().await.unwrap();
             let stream = acceptor.accept(socket).await.unwrap();

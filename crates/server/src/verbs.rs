@@ -161,6 +161,8 @@ pub struct Database {
     pub more: Option<More>,
     /// What writes it as static files that can be checked without it.
     pub archive: Option<Archive>,
+    /// As `sammati_store::Options::time_only_orders`.
+    pub time_only_orders: bool,
 }
 
 /// Writes a database into a folder; says in a sentence what was written.
@@ -186,6 +188,7 @@ impl Database {
             tables,
             more: None,
             archive: None,
+            time_only_orders: false,
         })
     }
 
@@ -202,7 +205,10 @@ pub fn operate<S: Service>(verb: &Verb) -> ExitCode {
     // An error means that it is installed already: there is only one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let loaded = Config::<S::Settings>::load(verb.config());
-    let loaded = loaded.and_then(|config| Ok((S::keeps(&config)?, config)));
+    let loaded = loaded.and_then(|config| {
+        config.expect_peers(S::PEERS)?;
+        Ok((S::keeps(&config)?, config))
+    });
     let (keeps, config) = match loaded {
         Ok(loaded) => loaded,
         Err(error) if matches!(verb, Verb::Doctor { .. }) => return doctor::not_loaded(&error),

@@ -170,6 +170,7 @@ impl Batch<'_> {
         if rows.iter().any(|row| self.shared.opens_epoch(row)) {
             verbs::finished(self.conn, self.shared)?;
         }
+        self.shared.expect_past(rows.iter().map(|row| row.time))?;
         for row in rows {
             let now = self.shared.clock.now().max(Micros(row.time));
             self.heads.insert(

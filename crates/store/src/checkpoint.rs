@@ -1,11 +1,15 @@
 //! SQLite's write-ahead log goes into the file behind the commits, not inside of one.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use diesel::RunQueryDsl;
+use diesel::connection::SimpleConnection;
 use diesel::sql_types::Integer;
+use diesel::{RunQueryDsl, SqliteConnection};
+use sammati_kernel::Micros;
 
+use crate::conn::BUSY_TIMEOUT;
 use crate::error::Error;
 use crate::shared::Shared;
 use crate::{AnyConn, on_conn};
@@ -57,6 +61,14 @@ fn run(shared: &Weak<Shared>) {
 /// or writes meanwhile is waited for, a while.
 pub(crate) fn empty(conn: &mut AnyConn) -> Result<(), Error> {
     let AnyConn::Sqlite(conn) = conn else { return Ok(()) };
+    conn.batch_execute("PRAGMA busy_timeout=50")?;
+    let emptied = try_to_empty(conn);
+    conn.batch_execute(BUSY_TIMEOUT)?;
+    emptied
+}
+
+/// While one try waits for readers nobody commits: so each waits but a moment.
+fn try_to_empty(conn: &mut SqliteConnection) -> Result<(), Error> {
     for _ in 0..TRIES {
         let emptied: Emptied = diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)").get_result(conn)?;
         if emptied.busy == 0 {
@@ -68,6 +80,27 @@ pub(crate) fn empty(conn: &mut AnyConn) -> Result<(), Error> {
         "the write-ahead log could not be emptied: it is read all the time".to_owned(),
     ))
 }
+
+/// When the log may be emptied again by whoever looks again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Emptying(AtomicI64);
+
+impl Emptying {
+    pub(crate) fn may_begin(&self, now: Micros) -> bool {
+        let from = Micros(self.0.load(Ordering::SeqCst));
+        // A clock that went back is not waited for.
+        now >= from || from.since(now) > AGAIN
+    }
+
+    /// What began at `began` has come to its end, well or not.
+    pub(crate) fn ended(&self, began: Micros, well: bool) {
+        let from = if well { Micros::ZERO } else { began.plus(AGAIN) };
+        self.0.store(from.0, Ordering::SeqCst);
+    }
+}
+
+/// From a try in vain to the next.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// How often the log is tried to be emptied, and the wait between.
 const TRIES: usize = 100;

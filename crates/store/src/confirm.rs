@@ -21,7 +21,7 @@ use crate::shared::{Reached, Shared};
 use crate::standby::{Standbys, Wanted};
 use crate::{AnyConn, clock, heads, sql, verbs};
 
-/// How often heads are asked for while somebody watches, though nobody checks.
+/// How often heads are asked for while somebody watches them, or asks whether the database serves, though nobody checks.
 const POLL: Duration = Duration::from_millis(200);
 
 /// The longest rest between two confirmations.
@@ -49,6 +49,9 @@ impl Confirmer {
     pub(crate) fn start(shared: &Arc<Shared>, wanted: Wanted, runtime: Option<Handle>) -> Result<Self, Error> {
         let at = Arc::new(AtomicI64::new(shared.clock.now().0));
         if shared.location.is_embedded() {
+            look_at_clock(shared);
+            let watched = Arc::downgrade(shared);
+            spawn("clock", move || watch_clock(&watched))?;
             return Ok(Self {
                 waiters: None,
                 at,
@@ -69,7 +72,9 @@ impl Confirmer {
     }
 
     pub(crate) async fn confirm(&self) -> Result<(), Refusal> {
-        let Some(waiters) = &self.waiters else { return Ok(()) };
+        let Some(waiters) = &self.waiters else {
+            return self.shared.expect_past([]).map_err(|error| error.refusal());
+        };
         let (sender, answer) = oneshot::channel();
         waiters.try_send(sender).map_err(crate::lane::not_taken)?;
         answer.await.unwrap_or_else(|_| Err(Reason::StorageUnavailable.into()))
@@ -90,17 +95,42 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
         .map_err(|e| Error::File(format!("cannot start a thread: {e}")))
 }
 
-/// Watchers of other replicas' commits need no check to come by.
+/// Watchers of other replicas' commits, and who asks whether the database serves, need no check to come by.
 fn poll(sender: &mpsc::WeakSender<Waiter>, shared: &Weak<Shared>) {
     loop {
         std::thread::sleep(POLL);
         let (Some(sender), Some(shared)) = (sender.upgrade(), shared.upgrade()) else {
             return;
         };
-        if shared.watchers() > 0 {
+        if shared.is_watched() {
             let (waiter, _) = oneshot::channel();
             drop(sender.try_send(waiter));
         }
+    }
+}
+
+/// An embedded database is this process's own, and its clock the only one; but that may have been ahead once.
+fn watch_clock(shared: &Weak<Shared>) {
+    loop {
+        std::thread::sleep(POLL);
+        let Some(shared) = shared.upgrade() else { return };
+        look_at_clock(&shared);
+    }
+}
+
+fn look_at_clock(shared: &Shared) {
+    match shared.expect_past([]) {
+        Ok(()) => drop(shared.tell(Ok(()))),
+        Err(error) => refuse(shared, &error),
+    }
+}
+
+/// Says why nothing is confirmed, in the log once: how far a clock is off is another number each time.
+fn refuse(shared: &Shared, error: &Error) {
+    let was_ready = shared.readiness.borrow().is_ok();
+    let changed = shared.tell(Err(format!("database: {error}")));
+    if was_ready || (changed && !error.is_of_the_clock()) {
+        tracing::warn!(%error, "cannot confirm heads on the primary");
     }
 }
 
@@ -182,25 +212,14 @@ impl Worker {
                 self.at.fetch_max(began.0, Ordering::SeqCst);
                 self.shared.stats.confirmations.inc();
                 self.shared.stats.confirmation.observe(at.elapsed().as_secs_f64());
-                self.tell(self.standbys.seen());
+                self.shared.tell(self.standbys.seen());
                 Ok(())
             }
             Err(error) => {
-                if self.tell(Err(format!("database: {error}"))) {
-                    tracing::warn!(%error, "cannot confirm heads on the primary");
-                }
+                refuse(&self.shared, &error);
                 Err(error.refusal())
             }
         }
-    }
-
-    /// Whoever asks for readiness; tells whether it changed.
-    fn tell(&self, now: Result<(), String>) -> bool {
-        self.shared.readiness.send_if_modified(|known| {
-            let changes = *known != now;
-            *known = now;
-            changes
-        })
     }
 
     /// A panic must not end the thread that all checks wait for.
@@ -243,7 +262,7 @@ impl Worker {
         if let Err(error) = self.standbys.look(conn) {
             tracing::debug!(%error, "cannot look at the standbys");
         }
-        Ok(())
+        self.shared.expect_past([])
     }
 
     /// What the heads come to.

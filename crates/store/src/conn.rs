@@ -261,13 +261,17 @@ fn read_only(path: &Path) -> String {
     uri + "?mode=ro"
 }
 
+/// How long a statement waits for others.
+pub(crate) const BUSY_TIMEOUT: &str = "PRAGMA busy_timeout=10000";
+
 fn sqlite(path: &Path) -> Result<SqliteConnection, Error> {
     let mut conn = SqliteConnection::establish(&path.to_string_lossy()).map_err(|e| Error::Connect(e.to_string()))?;
     // FULL: a commit returns when it is on the disk; those of the lane alone do not wait (`durable`). secure_delete: what
     // is gone is overwritten. A thread of its own moves the WAL into the file (`checkpoint`); a commit does so only when
     // that thread falls far behind.
+    conn.batch_execute(BUSY_TIMEOUT)?;
     conn.batch_execute(
-        "PRAGMA busy_timeout=10000; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; \
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; \
          PRAGMA foreign_keys=OFF; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=16384;",
     )?;
     Ok(conn)

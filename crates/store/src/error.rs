@@ -27,6 +27,12 @@ pub enum Error {
     /// The clock of this process and the database's are more than a second apart.
     #[error("this machine's clock is {0} ms from the database's; set it by NTP")]
     ClockSkew(i64),
+    /// What was committed is later than this process's clock, by more than replicas are ever apart.
+    #[error(
+        "the newest commit is {0} s ahead of this machine's clock: if the clock is slow, set it by NTP; if it was fast when \
+         that was committed, wait for so long, or bring back a backup from before"
+    )]
+    Ahead(u64),
     /// The server only reads: a standby, or a primary that was deposed.
     #[error("the database server only reads: it is a standby, or was the primary once")]
     OnlyReads,
@@ -58,7 +64,7 @@ impl Error {
             // Another server may stand there in a moment.
             Self::OnlyReads | Self::Unfit(_) => true,
             // It takes as long as somebody needs to run it.
-            Self::Unfinished => false,
+            Self::Unfinished | Self::Ahead(_) => false,
             Self::Database(error) => is_passing(error),
             Self::Missed(_) | Self::Broken(_) | Self::Schema(_) | Self::File(_) => false,
         }
@@ -66,7 +72,8 @@ impl Error {
 
     /// Whether one command of the batch may be at fault, so that the rest should go without it.
     pub(crate) fn is_of_one_command(&self) -> bool {
-        self.is_slow() || !(self.is_passing() || self.is_of_the_disk() || matches!(self, Self::Unfinished))
+        self.is_slow()
+            || !(self.is_passing() || self.is_of_the_disk() || matches!(self, Self::Unfinished | Self::Ahead(_)))
     }
 
     /// Whether one command of the batch may be what takes so long that the rest never commits.
@@ -89,6 +96,11 @@ impl Error {
         };
         let text = info.message();
         text.contains("disk is full") || text.contains("readonly database") || text.contains("No space left on device")
+    }
+
+    /// Whether this process's clock is not to be decided by.
+    pub(crate) const fn is_of_the_clock(&self) -> bool {
+        matches!(self, Self::ClockSkew(_) | Self::Ahead(_))
     }
 
     /// Whether the connection is of no more use.

@@ -295,6 +295,19 @@ pub(crate) fn sum_now(conn: &mut AnyConn, by_write: bool) -> Result<(Option<i64>
 }
 
 #[derive(QueryableByName)]
+struct Latest {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    time: Option<i64>,
+}
+
+/// When anything was last committed; `None` where the database has no head.
+pub(crate) fn latest(conn: &mut AnyConn) -> Result<Option<i64>, Error> {
+    let latest: Latest = on_conn!(conn, |c| diesel::sql_query("SELECT max(time) AS time FROM head")
+        .get_result(c))?;
+    Ok(latest.time)
+}
+
+#[derive(QueryableByName)]
 struct Now {
     #[diesel(sql_type = BigInt)]
     micros: i64,

@@ -8,14 +8,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use sammati_kernel::{Clock, Key, Micros};
 use tokio::sync::watch;
 
+use crate::checkpoint::Emptying;
 use crate::dial::Dial;
 use crate::durable::Commits;
+use crate::error::Error;
 use crate::heads::HeadRow;
 use crate::rewrite::Remains;
 use crate::room::Room;
 use crate::setup::FileLock;
 use crate::stats::Stats;
-use crate::{Partitions, Revision};
+use crate::{Partitions, Revision, clock};
 
 /// Where a partition's feed stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub(crate) trait Invalidate: Send + Sync {
 
 /// What this process knows of one partition.
 struct Known {
+    /// When it was last committed to.
+    time: i64,
     /// The furthest head that was seen.
     head: Head,
     /// The caches have been told of every event before this position. It may lie before the head: a commit of this
@@ -60,9 +64,14 @@ pub(crate) struct Shared {
     pub(crate) stats: Stats,
     pub(crate) room: Room,
     pub(crate) remains: Remains,
+    pub(crate) emptying: Emptying,
     pub(crate) commits: Commits,
     /// From which time on request ids lie in the order of their times, in microseconds.
     requests_from: AtomicI64,
+    /// As [`crate::Options::time_only_orders`].
+    pub(crate) time_only_orders: bool,
+    /// The time of the newest commit that is known, in microseconds.
+    latest: AtomicI64,
     /// Whether this process is the one that finishes what an epoch was opened for.
     pub(crate) recovers: bool,
     heads: RwLock<HashMap<i64, Known>>,
@@ -92,8 +101,11 @@ impl Shared {
             stats: Stats::default(),
             room: Room::default(),
             remains: Remains::default(),
+            emptying: Emptying::default(),
             commits: Commits::default(),
             requests_from: AtomicI64::new(i64::MAX),
+            time_only_orders: false,
+            latest: AtomicI64::new(i64::MIN),
             recovers: false,
             heads: RwLock::default(),
             caches: Mutex::default(),
@@ -120,6 +132,25 @@ impl Shared {
     /// What the database says of it; `None` is never.
     pub(crate) fn requests_are_from(&self, time: Option<i64>) {
         self.requests_from.store(time.unwrap_or(i64::MAX), Ordering::SeqCst);
+    }
+
+    /// Refuses to decide by a clock that commits are ahead of, of what was `committed` and of all that is known.
+    pub(crate) fn expect_past(&self, committed: impl IntoIterator<Item = i64>) -> Result<(), Error> {
+        if self.time_only_orders {
+            return Ok(());
+        }
+        let known = self.latest.load(Ordering::SeqCst);
+        let latest = committed.into_iter().fold(known, i64::max);
+        clock::expect_past(self.clock.as_ref(), Micros(latest))
+    }
+
+    /// Tells whoever asks for readiness; true if that changed.
+    pub(crate) fn tell(&self, now: Result<(), String>) -> bool {
+        self.readiness.send_if_modified(|known| {
+            let changes = *known != now;
+            *known = now;
+            changes
+        })
     }
 
     pub(crate) fn add_cache(&self, cache: Arc<dyn Invalidate>) {
@@ -150,6 +181,8 @@ impl Shared {
             for reached in heads {
                 moved |= take(&mut known, reached);
             }
+            let latest = known.values().map(|known| known.time).max();
+            self.latest.store(latest.unwrap_or(i64::MIN), Ordering::SeqCst);
         }
         if moved {
             self.changed.send_modify(|n| *n += 1);
@@ -216,8 +249,9 @@ impl Shared {
         *self.changed.borrow()
     }
 
-    pub(crate) fn watchers(&self) -> usize {
-        self.changed.receiver_count()
+    /// Whether anybody wants to know of what other replicas do, or whether the database serves.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.changed.receiver_count() > 0 || self.readiness.receiver_count() > 0
     }
 }
 
@@ -237,7 +271,16 @@ fn take(known: &mut HashMap<i64, Known>, Reached { head: row, from }: &Reached) 
     };
     let Some(old) = known.get_mut(&row.partition) else {
         let (applied, sealed) = (row.next, OnceLock::new());
-        known.insert(row.partition, Known { head, applied, sealed });
+        let time = row.time;
+        known.insert(
+            row.partition,
+            Known {
+                time,
+                head,
+                applied,
+                sealed,
+            },
+        );
         return true;
     };
     let begins_anew = begins_anew(&old.head, row, *from);
@@ -245,10 +288,11 @@ fn take(known: &mut HashMap<i64, Known>, Reached { head: row, from }: &Reached) 
         return false;
     }
     if begins_anew {
-        old.applied = row.next;
+        (old.applied, old.time) = (row.next, row.time);
     } else if *from <= old.applied {
         old.applied = old.applied.max(row.next);
     }
+    old.time = old.time.max(row.time);
     let moves = begins_anew || old.head.next < row.next;
     if moves {
         (old.head, old.sealed) = (head, OnceLock::new());

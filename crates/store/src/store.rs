@@ -55,6 +55,10 @@ pub struct Options {
     pub confirm_by_write: bool,
     /// Whether standbys that commits do not wait for leave the store ready.
     pub allow_asynchronous_standby: bool,
+    /// Whether times only put in order what is written, as in a log: then a clock that went back stops nothing. Elsewhere,
+    /// while the newest commit is ahead of the clock, nothing is decided: it would be as of that time, in which what is good
+    /// is over.
+    pub time_only_orders: bool,
     /// The key that seals revisions and hashes request bodies.
     pub key: Key,
 }
@@ -76,6 +80,7 @@ impl Options {
             },
             confirm_by_write: false,
             allow_asynchronous_standby: false,
+            time_only_orders: false,
             key,
         }
     }
@@ -142,6 +147,7 @@ impl Store {
         let mut shared = Shared::new(Dial::new(options.location.clone()), clock, partitions, key, lock);
         shared.room = Room::new(options.budget);
         shared.recovers = unfinished;
+        shared.time_only_orders = options.time_only_orders;
         shared.requests_are_from(prepared.requests_from);
         let shared = Arc::new(shared);
         let mut conn = options.location.connect()?;
@@ -306,7 +312,7 @@ impl Store {
     /// on any replica before the call. On SQLite this process is the head and nothing is asked.
     ///
     /// # Errors
-    /// STORAGE_UNAVAILABLE.
+    /// STORAGE_UNAVAILABLE, also while the newest commit is ahead of the clock.
     pub async fn confirm(&self) -> Result<(), Refusal> {
         self.confirmer.confirm().await
     }
@@ -355,6 +361,22 @@ impl Store {
         self.readers.with(checkpoint::empty).await
     }
 
+    /// The same for whoever looks again and again. In vain, it is not tried again for half a minute, and refused meanwhile: it waits
+    /// for all who read, and holds a connection that reads would have.
+    ///
+    /// # Errors
+    /// STORAGE_UNAVAILABLE.
+    pub async fn try_scrub(&self) -> Result<(), Refusal> {
+        let now = self.shared.clock.now();
+        let emptying = &self.shared.emptying;
+        if !emptying.may_begin(now) {
+            return Err(Reason::StorageUnavailable.into());
+        }
+        let emptied = self.scrub().await;
+        emptying.ended(now, emptied.is_ok());
+        emptied
+    }
+
     /// Something in this table was overwritten, now or before this process began, that is to be nowhere: Postgres may have it
     /// yet where rows no longer point.
     pub fn leaves_remains<R: Record>(&self) {
@@ -397,7 +419,8 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the database serves at the moment, or why it does not. On SQLite it is the process's own, and serves.
+    /// Whether the database serves at the moment, or why it does not. Somebody who holds this is told, also while nobody
+    /// reads or writes. On SQLite it is the process's own, and serves unless the newest commit is ahead of the clock.
     pub fn readiness(&self) -> watch::Receiver<Result<(), String>> {
         self.shared.readiness.subscribe()
     }

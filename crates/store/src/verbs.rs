@@ -2,6 +2,7 @@
 //!
 //! All of it blocks, and none of it may be called on a runtime's thread.
 
+mod ahead;
 mod backup;
 mod feed;
 mod fsck;
@@ -14,6 +15,7 @@ mod room;
 
 use diesel_migrations::EmbeddedMigrations;
 
+pub use ahead::ahead;
 pub use backup::backup;
 pub use fsck::{Disagreement, Fsck, Indexes, Keyed, Known, More, Summary, fsck};
 pub use look::{Health, Remark, look};

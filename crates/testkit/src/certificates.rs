@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use rcgen::string::Ia5String;
 use rcgen::{
@@ -53,7 +54,20 @@ impl Authority {
     /// # Errors
     /// When a name is not ASCII, or the system has no randomness to give.
     pub fn issue(&self, path: &str, hosts: &[&str]) -> Result<Identity, rcgen::Error> {
+        self.issue_from(params(path), path, hosts)
+    }
+
+    /// The same, good until so many seconds after 1970.
+    ///
+    /// # Errors
+    /// As [`Self::issue`].
+    pub fn issue_until(&self, path: &str, hosts: &[&str], seconds: u64) -> Result<Identity, rcgen::Error> {
         let mut params = params(path);
+        params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
+        self.issue_from(params, path, hosts)
+    }
+
+    fn issue_from(&self, mut params: CertificateParams, path: &str, hosts: &[&str]) -> Result<Identity, rcgen::Error> {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];

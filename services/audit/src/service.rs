@@ -141,6 +141,7 @@ pub struct Audit;
 
 impl Service for Audit {
     const NAME: &'static str = SERVICE;
+    const PEERS: &'static [&'static str] = &["identity"];
     type Settings = Settings;
 
     fn keeps(config: &Config<Settings>) -> Result<Keeps, ConfigError> {
@@ -148,6 +149,7 @@ impl Service for Audit {
         let witnesses = config.service.witnesses(config)?;
         let log = Database {
             partitions: Some(1),
+            time_only_orders: true,
             more: Some(crate::fsck::log(witnesses.keys())),
             archive: Some(crate::archive::archive),
             ..Database::of(database, "log", MIGRATIONS, rows::log_tables())?
@@ -170,6 +172,7 @@ impl Service for Audit {
             suffix: ".payload-keys",
             location: database.location_at(&keys_url(&config.service.keys_database, &database.url)?)?,
             partitions: Some(1),
+            time_only_orders: true,
             ..Database::of(database, "payload keys", KEY_MIGRATIONS, rows::key_tables())?
         };
         Ok(Keeps {
@@ -189,7 +192,12 @@ impl Service for Audit {
 
     async fn build(start: Start<Settings>) -> Result<Built, StartError> {
         let parts = parts(&start)?;
-        start.metrics.with(|registry| parts.store.register_metrics(registry));
+        start.metrics.with(|registry| {
+            parts.store.register_metrics(registry);
+            parts
+                .keys
+                .register_metrics(registry.sub_registry_with_prefix("audit_keys"));
+        });
         let facts = IdentityFacts::follow(&start)?;
         let witnesses = start.config.service.witnesses(&start.config)?;
         if witnesses.is_empty() {
@@ -383,7 +391,9 @@ fn follows(config: &Config<Settings>) -> Result<Option<Location>, ConfigError> {
 /// The database of the log that goes on from this one.
 fn followed_by(config: &Config<Settings>) -> Result<Option<Location>, ConfigError> {
     let (before, next) = (&config.service.follows, &config.service.followed_by);
-    if next.is_some() && before == next {
+    let database = config.database()?;
+    let [before, after] = [before, next].map(|url| url.as_ref().map(|url| database.anchored(url)));
+    if after.is_some() && before == after {
         let what = "service.followed_by must be another database than service.follows";
         return Err(ConfigError(what.to_owned()));
     }
@@ -394,13 +404,15 @@ fn followed_by(config: &Config<Settings>) -> Result<Option<Location>, ConfigErro
 fn another(config: &Config<Settings>, key: &str, url: Option<&String>) -> Result<Option<Location>, ConfigError> {
     let Some(url) = url else { return Ok(None) };
     let database = config.database()?;
-    if *url == database.url {
+    let url = database.anchored(url);
+    if url == database.url {
         return Err(ConfigError(format!("{key} must be another database than database.url")));
     }
-    database.location_at(url).map(Some)
+    database.location_at(&url).map(Some)
 }
 
-/// A log is one partition, and so is the database of its keys: one lane.
+/// A log is one partition, and so is the database of its keys: one lane. A log goes on whatever its clock does: nothing of it is
+/// over by the time of its head, and what is not taken in is not proved.
 fn open_store(
     config: &DatabaseConfig,
     url: &str,
@@ -411,6 +423,7 @@ fn open_store(
     let options = Options {
         lanes: 1,
         partitions: Some(1),
+        time_only_orders: true,
         ..config.options_at(url, key)?
     };
     Store::open(&options, Arc::clone(clock), migrations).map_err(StartError::other)
@@ -435,4 +448,39 @@ fn keys_url(keys: &str, log: &str) -> Result<String, ConfigError> {
         ));
     }
     Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(service: &str) -> Config<Settings> {
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\ntrust_domain = \"sammati.test\"\n\
+             [database]\nurl = \"sqlite:2026h2.db\"\n[service]\norigin = \"sammati.test/audit\"\n\
+             keys_database = \"sqlite:keys.db\"\n{service}"
+        );
+        Config::parse(&text, Path::new("conf/audit.toml")).unwrap()
+    }
+
+    #[test]
+    fn the_logs_before_and_after_lie_where_all_paths_of_the_configuration_start() {
+        let config = config("follows = \"sqlite:2026h1.db\"\nfollowed_by = \"sqlite:/var/2027h1.db\"");
+        for (found, wanted) in [
+            (follows(&config), "conf/2026h1.db"),
+            (followed_by(&config), "/var/2027h1.db"),
+        ] {
+            let Some(Location::Sqlite(path)) = found.unwrap() else {
+                panic!("no file")
+            };
+            assert_eq!(path, Path::new(wanted));
+        }
+    }
+
+    #[test]
+    fn a_log_does_not_follow_itself() {
+        assert!(follows(&config("follows = \"sqlite:2026h2.db\"")).is_err());
+        let both = "follows = \"sqlite:other.db\"\nfollowed_by = \"sqlite:other.db\"";
+        assert!(followed_by(&config(both)).is_err());
+    }
 }

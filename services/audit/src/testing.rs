@@ -30,6 +30,7 @@ fn open(database: &Database, clock: &ManualClock, migrations: fn() -> EmbeddedMi
     let options = Options {
         lanes: 1,
         partitions: Some(1),
+        time_only_orders: true,
         ..Options::new(Location::parse(&database.url).unwrap(), Key::from_bytes([3; 32]))
     };
     Store::open(&options, Arc::new(clock.clone()), migrations()).unwrap()

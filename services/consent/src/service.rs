@@ -155,6 +155,7 @@ pub struct Consent;
 
 impl Service for Consent {
     const NAME: &'static str = "consent";
+    const PEERS: &'static [&'static str] = &["audit", "audit_next", "identity", "messages", "sandbox"];
     type Settings = Settings;
 
     fn keeps(config: &Config<Settings>) -> Result<Keeps, ConfigError> {

@@ -225,6 +225,7 @@ fn each() -> tokio::time::Interval {
 
 impl Service for Identity {
     const NAME: &'static str = "identity";
+    const PEERS: &'static [&'static str] = &["audit", "audit_next", "kyc", "messages", "sandbox"];
     type Settings = Settings;
 
     fn keeps(config: &Config<Settings>) -> Result<Keeps, ConfigError> {

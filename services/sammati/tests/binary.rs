@@ -234,6 +234,13 @@ fn a_doctor_says_what_to_do() {
     ] {
         assert!(said.contains(wanted), "{wanted} is not in:\n{said}");
     }
+    let text = std::fs::read_to_string(&configs.consent).unwrap();
+    std::fs::write(&configs.consent, text.replace("\naudit = ", "\naudit_nxt = ")).unwrap();
+    let (code, said) = verb("consent", &configs.consent, &["doctor"]);
+    let wanted = "FAIL  configuration: peers.audit_nxt is unknown; this service calls audit, audit_next, identity";
+    assert!(code == Some(2) && said.contains(wanted), "{said}");
+    let (code, said) = run(&["consent", "--config", configs.consent.to_str().unwrap()]);
+    assert!(code == Some(2) && said.contains("peers.audit_nxt is unknown"), "{said}");
     std::fs::write(&configs.consent, "[server]\n").unwrap();
     let (code, said) = verb("consent", &configs.consent, &["doctor"]);
     assert!(code == Some(2) && said.contains("FAIL  configuration"), "{said}");

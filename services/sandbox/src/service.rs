@@ -64,6 +64,7 @@ pub struct Sandbox;
 
 impl Service for Sandbox {
     const NAME: &'static str = "sandbox";
+    const PEERS: &'static [&'static str] = &[];
     type Settings = Settings;
 
     fn keeps(config: &Config<Settings>) -> Result<Keeps, ConfigError> {

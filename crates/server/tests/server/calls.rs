@@ -6,12 +6,13 @@ use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use sammati_server::error;
+use sammati_server::token::Claims;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
-use crate::host::{Host, PANIC, WAIT, keys, reason};
+use crate::host::{Host, PANIC, WAIT, bearing, keys, reason};
 
 /// Calls ListKeys by hand, for what a tonic client would not send.
 async fn raw(host: &Host, body: Vec<u8>, headers: &[(&'static str, &str)]) -> Option<Status> {
@@ -124,6 +125,46 @@ async fn what_is_too_much_is_shed_and_told_when_to_come_back() {
     host.controls.release.notify_one();
     assert!(first.await.unwrap().is_ok());
     assert!(client.clone().list_keys(keys(0)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_token_that_somebody_made_up_is_as_none() {
+    let host = Host::tls("[server.limits]\nanonymous = 2").await;
+    let client = host.anonymous().await;
+    let good = host.token(&host.claims());
+    let call = |token: &str| {
+        let (mut client, request) = (client.clone(), bearing(keys(0), token));
+        async move { client.list_keys(request).await }
+    };
+    assert!(call(&good).await.is_ok());
+    let forged = format!("{}.{}", good.rsplit_once('.').unwrap().0, "A".repeat(86));
+    assert_eq!(reason(call(&forged).await), (Code::Unauthenticated, "TOKEN_MISSING"));
+    let mut waiting = client.clone();
+    let first = tokio::spawn(async move { waiting.list_keys(keys(WAIT)).await });
+    host.controls.entered.notified().await;
+    // The one place of this address is taken: of those who have shown nothing, and of nobody else.
+    for token in ["junk", &forged] {
+        assert_eq!(reason(call(token).await), (Code::ResourceExhausted, "OVERLOADED"));
+    }
+    assert!(call(&good).await.is_ok(), "one that was seen before");
+    let unseen = host.token(&Claims {
+        jti: "2".into(),
+        ..host.claims()
+    });
+    assert_eq!(
+        reason(call(&unseen).await),
+        (Code::ResourceExhausted, "OVERLOADED"),
+        "it may be anybody's"
+    );
+    host.controls.release.notify_one();
+    assert!(first.await.unwrap().is_ok());
+    // It is verified in that place and goes on in another: while it waits there, the first is free.
+    let mut waiting = client.clone();
+    let second = tokio::spawn(async move { waiting.list_keys(bearing(keys(WAIT), &unseen)).await });
+    host.controls.entered.notified().await;
+    assert!(client.clone().list_keys(keys(0)).await.is_ok());
+    host.controls.release.notify_one();
+    assert!(second.await.unwrap().is_ok());
 }
 
 #[tokio::test]

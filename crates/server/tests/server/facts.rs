@@ -29,6 +29,7 @@ struct FollowerSettings {
 
 impl Service for Follower {
     const NAME: &'static str = "consent";
+    const PEERS: &'static [&'static str] = &["identity"];
     type Settings = FollowerSettings;
 
     async fn build(mut start: Start<FollowerSettings>) -> Result<Built, StartError> {

@@ -80,6 +80,7 @@ pub(crate) struct Fake(pub(crate) Controls);
 
 impl Service for Fake {
     const NAME: &'static str = "identity";
+    const PEERS: &'static [&'static str] = &[];
     type Settings = Settings;
 
     async fn build(start: Start<Settings>) -> Result<Built, StartError> {

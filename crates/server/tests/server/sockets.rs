@@ -7,6 +7,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::feed_service_client::FeedServiceClient;
+use sammati_api::identity::v1::session_service_client::SessionServiceClient;
 use sammati_kernel::SystemClock;
 use sammati_server::{Config, serve, serve_on};
 use sammati_testkit::Authority;
@@ -97,6 +98,68 @@ async fn a_new_certificate_is_shown_without_a_restart() {
     assert!(long.list_keys(keys(0)).await.is_ok());
 }
 
+/// Somebody who watches over a connection, and the stream's other end.
+async fn watching(
+    host: &Host,
+    identity: &sammati_testkit::Identity,
+) -> (
+    Channel,
+    tonic::Streaming<api::WatchChangesResponse>,
+    mpsc::UnboundedSender<Result<api::WatchChangesResponse, tonic::Status>>,
+) {
+    let (feed, receiver) = mpsc::unbounded_channel();
+    host.controls.feeds.lock().unwrap().push(receiver);
+    let channel = host.channel(Some(identity)).await;
+    let watch = api::WatchChangesRequest::default();
+    let stream = FeedServiceClient::new(channel.clone()).watch_changes(watch).await;
+    host.controls.entered.notified().await;
+    (channel, stream.unwrap().into_inner(), feed)
+}
+
+#[tokio::test]
+async fn a_connection_goes_when_its_time_is_over_and_its_calls_end_as_in_draining() {
+    let host = Host::tls("[server.limits]\nconnection_seconds = 1").await;
+    let (channel, mut stream, _feed) = watching(&host, &host.certificate("service/consent")).await;
+    let mut client = SessionServiceClient::new(channel);
+    let mut waiting = client.clone();
+    let call = tokio::spawn(async move { waiting.list_keys(keys(WAIT)).await });
+    host.controls.entered.notified().await;
+    // The stream ends well: its reader goes on from its resume token.
+    let ended = timeout(PATIENCE, stream.message()).await.expect("it ends");
+    assert!(ended.unwrap().is_none());
+    assert!(!call.is_finished());
+    host.controls.release.notify_one();
+    assert!(call.await.unwrap().is_ok(), "what was in work is finished");
+    assert!(client.list_keys(keys(0)).await.is_ok(), "over a new connection");
+}
+
+#[tokio::test]
+async fn a_connection_outlasts_no_certificate_that_was_shown_on_it() {
+    let host = Host::tls("").await;
+    let until = sammati_kernel::Clock::now(&SystemClock).seconds() + 4;
+    let until = until.try_into().unwrap();
+    let identity = host.authority.issue_until("service/consent", &[], until).unwrap();
+    let (channel, mut stream, _feed) = watching(&host, &identity).await;
+    let ended = timeout(PATIENCE, stream.message()).await.expect("it ends");
+    assert!(ended.unwrap().is_none());
+    let mut client = SessionServiceClient::new(channel);
+    assert!(client.list_keys(keys(0)).await.is_err(), "it may not come again");
+}
+
+#[tokio::test]
+async fn a_connection_goes_when_the_authority_of_its_certificate_does() {
+    let host = Host::tls("").await;
+    let (channel, mut stream, _feed) = watching(&host, &host.certificate("service/consent")).await;
+    Authority::new("sammati.test")
+        .unwrap()
+        .write(host.directory.path())
+        .unwrap();
+    let ended = timeout(PATIENCE, stream.message()).await.expect("it ends");
+    assert!(ended.unwrap().is_none());
+    let mut client = SessionServiceClient::new(channel);
+    assert!(client.list_keys(keys(0)).await.is_err(), "it may not come again");
+}
+
 #[tokio::test]
 async fn garbage_on_the_port_is_hung_up_on() {
     for host in [Host::tls("").await, Host::plaintext("").await] {
@@ -145,7 +208,7 @@ async fn a_certificate_of_another_authority_does_not_connect() {
         .unwrap();
     // With TLS 1.3 the client learns of it at its first call.
     let called = match endpoint.connect().await {
-        Ok(channel) => api::session_service_client::SessionServiceClient::new(channel)
+        Ok(channel) => SessionServiceClient::new(channel)
             .list_keys(keys(0))
             .await
             .map(|_| ())

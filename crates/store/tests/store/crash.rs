@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sammati_kernel::{ManualClock, Reason};
 use sammati_store::{Outcome, Store};
 use sammati_testkit::databases::psql;
 use sammati_testkit::{Cut, Database, Line, Postgres};
+use tokio::time::timeout;
 
+use crate::away::until_back;
 use crate::world::{Count, START, World, account, open, request_id};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,8 +115,23 @@ async fn c4_a_server_that_is_away_confirms_nothing_and_is_told_of() {
     assert_eq!(store.confirm().await.unwrap_err().reason, Reason::StorageUnavailable);
     assert!(readiness.borrow_and_update().is_err());
     server.restart();
-    store.confirm().await.unwrap();
+    until_back(|| store.confirm()).await;
     assert_eq!(*readiness.borrow_and_update(), Ok(()));
+}
+
+/// Who only asks whether it serves is told when that changes, though nobody checks, writes or waits for commits.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_readiness_alone_learns_that_a_server_is_away_and_back() {
+    let Some(mut server) = Postgres::start() else { return };
+    psql(server.url(), "postgres", "CREATE DATABASE away");
+    let store = open(&format!("{}/away", server.url()), &ManualClock::at(START));
+    let mut readiness = store.readiness();
+    server.kill();
+    let wait = Duration::from_secs(30);
+    let away = timeout(wait, readiness.wait_for(Result::is_err)).await;
+    assert!(away.unwrap().unwrap().as_ref().unwrap_err().contains("database"));
+    server.restart();
+    timeout(wait, readiness.wait_for(Result::is_ok)).await.unwrap().unwrap();
 }
 
 /// Repeats with the same request id, as a client is told to, until there is an answer.

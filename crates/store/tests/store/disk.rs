@@ -3,9 +3,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use sammati_kernel::{ManualClock, Reason};
-use sammati_store::Location;
+use sammati_kernel::{ManualClock, Reason, Refusal};
+use sammati_store::{Location, Reader};
 use sammati_testkit::Database;
 use tempfile::TempDir;
 
@@ -105,7 +106,7 @@ async fn the_write_ahead_log_is_moved_into_the_file_behind_the_commits() {
         if pages() > before + 20 {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("{before} pages before, {} after 640 commands and ten seconds", pages());
 }
@@ -231,4 +232,36 @@ async fn serves_until_the_disk_fails() {
             Err(refusal) => println!("{n} {refusal:?}"),
         }
     }
+}
+
+/// Whoever looks again and again does not stand in the readers' way each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_read_all_the_time_is_emptied_later() {
+    let clock = ManualClock::at(START);
+    let database = Database::sqlite();
+    let store = open(&database.url, &clock);
+    store.apply(Count::up(account(1, 1))).await.unwrap();
+    let (reads, reading) = std::sync::mpsc::channel();
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let reader = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let read = move |r: &mut Reader<'_>| {
+                r.head(1)?;
+                reads.send(()).unwrap();
+                is_done.recv().ok();
+                Ok(())
+            };
+            store.snapshot(read).await
+        }
+    });
+    tokio::task::block_in_place(|| reading.recv().unwrap());
+    let away = |result: Result<(), Refusal>| result.unwrap_err().reason == Reason::StorageUnavailable;
+    assert!(away(store.try_scrub().await));
+    drop(done);
+    reader.await.unwrap().unwrap();
+    assert!(away(store.try_scrub().await), "not at once");
+    clock.advance(Duration::from_secs(30));
+    store.try_scrub().await.unwrap();
+    store.try_scrub().await.unwrap();
 }

@@ -4,11 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use sammati_kernel::{AccountId, Reason, Refusal};
-use sammati_store::{Revision, Store, SubjectCache};
+use sammati_kernel::{AccountId, ManualClock, Reason, Refusal};
+use sammati_store::verbs::{self, Health};
+use sammati_store::{Location, Options, Revision, Store, SubjectCache};
+use sammati_testkit::databases;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
-use crate::world::{Count, Counter, World, account};
+use crate::world::{Count, Counter, START, World, account, open, open_with, options};
+
+/// The longest that anything takes here.
+const WAIT: Duration = Duration::from_secs(30);
 
 async fn load(store: &Store, id: AccountId) -> Result<(i64, u64), Refusal> {
     let found = store
@@ -97,6 +103,71 @@ async fn c2_a_replica_whose_clock_is_off_neither_confirms_nor_writes() {
         );
         world.clock.lag_behind_database(Duration::from_millis(900));
         store.confirm().await.unwrap();
+    }
+}
+
+/// As long as the newest commit is ahead of the clock, which was fast once, what is good would be over: nothing is decided, by
+/// no partition, and an operator reads why. What replicas may be apart is let pass.
+#[tokio::test(flavor = "multi_thread")]
+async fn c2_a_clock_behind_what_was_committed_neither_confirms_nor_writes() {
+    const MONTH: Duration = Duration::from_secs(30 * 86_400);
+    for mut world in World::all() {
+        world.clock.advance(MONTH);
+        world.replica(0).apply(Count::up(account(4, 4))).await.unwrap();
+        world.clock.set(START);
+        for turn in 0..2 {
+            if turn == 1 {
+                world.replicas.clear();
+                world.replicas.push(open(&world.database.url, &world.clock));
+            }
+            let store = world.replica(0);
+            let mut readiness = store.readiness();
+            let why = timeout(WAIT, readiness.wait_for(Result::is_err)).await.unwrap();
+            let why = why.unwrap().clone().unwrap_err();
+            assert!(why.contains("2592000 s ahead") && why.contains("NTP"), "{why}");
+            let refused = [
+                store.confirm().await.unwrap_err(),
+                store.apply(Count::up(account(4, 4))).await.unwrap_err(),
+                store.apply(Count::up(account(5, 4))).await.unwrap_err(),
+            ];
+            assert!(
+                refused.iter().all(|r| r.reason == Reason::StorageUnavailable),
+                "{refused:?}"
+            );
+        }
+        let location = Location::parse(&world.database.url).unwrap();
+        let told = |time_only_orders| {
+            let look = || verbs::ahead(&location, &world.clock, time_only_orders).unwrap().health;
+            std::thread::scope(|scope| scope.spawn(look).join().unwrap())
+        };
+        assert_eq!([false, true].map(told), [Health::Fail, Health::Warn]);
+        world.clock.advance(MONTH - Duration::from_secs(2));
+        assert_eq!([false, true].map(told), [Health::Ok, Health::Ok]);
+        let store = world.replica(0);
+        timeout(WAIT, store.readiness().wait_for(Result::is_ok))
+            .await
+            .unwrap()
+            .unwrap();
+        store.confirm().await.unwrap();
+        assert_eq!(store.apply(Count::up(account(4, 4))).await.unwrap(), 2);
+    }
+}
+
+/// A log's time only puts it in order, so that it goes on by the time of its head.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_times_only_order_a_clock_that_went_back_stops_nothing() {
+    for database in databases() {
+        let clock = ManualClock::at(START.plus(Duration::from_secs(3600)));
+        let options = Options {
+            time_only_orders: true,
+            ..options(Location::parse(&database.url).unwrap())
+        };
+        let store = open_with(&options, &clock).unwrap();
+        store.apply(Count::up(account(4, 4))).await.unwrap();
+        clock.set(START);
+        store.confirm().await.unwrap();
+        assert_eq!(store.apply(Count::up(account(4, 4))).await.unwrap(), 2);
+        assert_eq!(*store.readiness().borrow(), Ok(()));
     }
 }
 

@@ -63,12 +63,14 @@ pub struct Witness;
 
 impl Service for Witness {
     const NAME: &'static str = "witness";
+    const PEERS: &'static [&'static str] = &[];
     type Settings = Settings;
 
     fn keeps(config: &Config<Settings>) -> Result<Keeps, ConfigError> {
         config.service.logs()?;
         let database = Database {
             partitions: Some(1),
+            time_only_orders: true,
             ..Database::of(config.database()?, "witness", MIGRATIONS, tables())?
         };
         Ok(Keeps {
@@ -88,6 +90,8 @@ impl Service for Witness {
         let options = Options {
             lanes: 1,
             partitions: Some(1),
+            // What a checkpoint continues is no matter of time.
+            time_only_orders: true,
             ..database.options_at(&database.url, key)?
         };
         let store = Store::open(&options, Arc::clone(&start.clock), MIGRATIONS).map_err(StartError::other)?;

@@ -75,6 +75,7 @@ fn open_store(url: &str, clock: &ManualClock, migrations: fn() -> EmbeddedMigrat
     let options = Options {
         lanes: 1,
         partitions: Some(1),
+        time_only_orders: true,
         ..Options::new(location, Key::from_bytes([3; 32]))
     };
     // A lane that is ending still holds the file for a moment.

@@ -18,6 +18,7 @@ mod naive;
 mod parts;
 mod proving;
 mod reading;
+mod ready;
 mod relay;
 mod relaying;
 mod remains;

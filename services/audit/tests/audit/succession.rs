@@ -36,6 +36,7 @@ pub(crate) fn parts(before: &Audit, databases: &[Database; 2], origin: &str) -> 
         let options = Options {
             lanes: 1,
             partitions: Some(1),
+            time_only_orders: true,
             ..Options::new(Location::parse(&database.url).unwrap(), Key::from_bytes([3; 32]))
         };
         loop {

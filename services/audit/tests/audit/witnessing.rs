@@ -64,6 +64,7 @@ impl Running {
         let options = Options {
             lanes: 1,
             partitions: Some(1),
+            time_only_orders: true,
             ..Options::new(location, Key::from_bytes([8; 32]))
         };
         let store = loop {

@@ -35,6 +35,8 @@ const MANY: usize = 500;
 pub struct Closings {
     /// Those that are done, and whether their data was destroyed by then.
     seen: BTreeMap<AccountId, bool>,
+    /// Whether anything of those that are done may be in the files yet.
+    leaves: bool,
 }
 
 impl Closings {
@@ -61,11 +63,16 @@ impl Closings {
         }
         // By each process once, for whoever purged may not have come so far.
         if closed.iter().any(|(_, purged)| *purged) {
-            store.scrub().await?;
+            self.leaves = true;
             store.leaves_remains::<DataKeyRow>();
         }
-        store.clear_remains().await;
         self.seen.extend(closed);
+        if self.leaves {
+            let scrubbed = store.try_scrub().await;
+            self.leaves = scrubbed.is_err();
+            first = first.and(scrubbed);
+        }
+        store.clear_remains().await;
         first
     }
 }

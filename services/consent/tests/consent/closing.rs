@@ -236,6 +236,45 @@ fn emergencies_and_who_ended_them_are_kept_as_long_as_consents() {
     });
 }
 
+/// What stood in the way of emptying SQLite's log keeps nobody's closing from being done, and the log is emptied later, though
+/// nothing is left to close.
+#[test]
+fn a3_a_log_that_is_read_all_the_time_is_emptied_later_and_what_was_closed_is_not_closed_again() {
+    everywhere(|w| async move {
+        let Some(file) = w.store().path().map(std::path::Path::to_owned) else {
+            return;
+        };
+        let log = || std::fs::metadata(format!("{}-wal", file.display())).map_or(0, |log| log.len());
+        w.granted("asha.rao@sbx", |_| {}).await;
+        let (reads, reading) = std::sync::mpsc::channel();
+        let (done, is_done) = std::sync::mpsc::channel::<()>();
+        let store = w.store().clone();
+        let reader = tokio::spawn(async move {
+            let read = move |r: &mut Reader<'_>| {
+                r.head(0)?;
+                reads.send(()).unwrap();
+                is_done.recv().ok();
+                Ok(())
+            };
+            store.snapshot(read).await
+        });
+        tokio::task::spawn_blocking(move || reading.recv())
+            .await
+            .unwrap()
+            .unwrap();
+        *w.people.deleted.lock().unwrap() = vec![(w.account("asha.rao@sbx"), true)];
+        let mut closings = Closings::default();
+        assert!(w.rpc().close_accounts(&mut closings).await.is_err());
+        assert!(log() > 0);
+        drop(done);
+        reader.await.unwrap().unwrap();
+        let events = w.events().await.len();
+        w.advance(30);
+        w.rpc().close_accounts(&mut closings).await.unwrap();
+        assert_eq!((log(), w.events().await.len()), (0, events));
+    });
+}
+
 #[test]
 fn what_belongs_to_a_deleted_account_ends_and_its_key_goes_when_identity_says_so() {
     everywhere(|w| async move {

@@ -260,12 +260,10 @@ pub(crate) async fn purge(store: &Store) -> Result<(), Refusal> {
 /// Of the replicas that look at once one asks for each: what was read here may have been asked for since.
 pub(crate) async fn have_erased(store: &Store, audit: &dyn Erases) -> Result<(), Refusal> {
     let (due, mut first) = (due(store, "asks").await?, Ok(()));
-    if !due.is_empty() {
-        // Each time, for whoever purged may not have come so far.
-        store.scrub().await?;
-    }
-    // Audit has not been asked yet: nor may whoever purged have come so far.
+    // Audit has not been asked yet: nor may whoever purged have come so far. Nobody is asked before it is done, so it is done
+    // once, however long audit is away.
     if due.iter().any(|(_, row)| row.retry_time == 0) {
+        store.try_scrub().await?;
         store.leaves_remains::<DataKeyRow>();
     }
     store.clear_remains().await;

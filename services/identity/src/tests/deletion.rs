@@ -471,3 +471,38 @@ async fn a3_her_wrapped_key_is_in_no_file_of_a_table_on_postgres() {
     assert_eq!(fixture.count_events("identity.purged").await, 1);
     assert!(!is_there(), "the key of a purged account is in a file");
 }
+
+/// On SQLite the log is emptied before audit is asked, and not again and again while audit is away: whoever reads would be in its
+/// way, and it in theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_while_audit_is_away_nothing_is_scrubbed_again() {
+    for fixture in fixtures().await {
+        let session = fixture.enrol(1).await.session.unwrap();
+        let she = proved(&fixture, &session);
+        let deleted = deleting(&fixture, &session.account);
+        fixture.inner.delete_account(&she, deleted).await.unwrap();
+        fixture.pass(30 * DAY);
+        let audit = Asked::default();
+        *audit.away.lock().unwrap() = true;
+        assert!(tidy(&fixture, &audit).await.is_err());
+        *audit.away.lock().unwrap() = false;
+        fixture.pass(10);
+        let (reads, reading) = std::sync::mpsc::channel();
+        let (done, is_done) = std::sync::mpsc::channel::<()>();
+        let store = fixture.inner.store.clone();
+        let reader = tokio::spawn(async move {
+            let read = move |r: &mut Reader<'_>| {
+                r.head(0)?;
+                reads.send(()).unwrap();
+                is_done.recv().ok();
+                Ok(())
+            };
+            store.snapshot(read).await
+        });
+        tokio::task::block_in_place(|| reading.recv().unwrap());
+        tidy(&fixture, &audit).await.unwrap();
+        assert_eq!(audit.of.lock().unwrap().len(), 1);
+        drop(done);
+        reader.await.unwrap().unwrap();
+    }
+}

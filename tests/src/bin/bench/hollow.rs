@@ -12,7 +12,7 @@ use sammati_consent::artefact::{ArtefactKey, ArtefactKeys};
 use sammati_consent::directory::identity::{Follower, IdentityResolver};
 use sammati_consent::recorded::Logs;
 use sammati_consent::rows::MIGRATIONS;
-use sammati_consent::{Parts, Rpc, Settings, background, served};
+use sammati_consent::{Consent, Parts, Rpc, Settings, background, served};
 use sammati_server::messages::NoMessages;
 use sammati_server::relay::Relay;
 use sammati_server::{Built, IdentityFacts, Served, Service, Start, StartError};
@@ -73,6 +73,7 @@ impl DecisionService for Hollow {
 
 impl Service for Hollow {
     const NAME: &'static str = "consent";
+    const PEERS: &'static [&'static str] = Consent::PEERS;
     type Settings = Settings;
 
     async fn build(start: Start<Settings>) -> Result<Built, StartError> {
@@ -113,6 +114,7 @@ pub(crate) struct PerRequest;
 
 impl Service for PerRequest {
     const NAME: &'static str = "consent";
+    const PEERS: &'static [&'static str] = Consent::PEERS;
     type Settings = Settings;
 
     async fn build(start: Start<Settings>) -> Result<Built, StartError> {
