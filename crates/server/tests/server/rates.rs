@@ -102,7 +102,7 @@ async fn persons_operators_and_services_are_not_counted() {
     hers.auth_time = Some(hers.iat);
     hers.roles.clear();
     assert_eq!(checks(&host, &host.token(&hers), 30).await, 30);
-    for path in ["operator/asha", "service/consent", "participant/IN27001"] {
+    for path in ["operator/asha", "service/consent"] {
         let mut client = host.sessions(path).await;
         for _ in 0..30 {
             assert!(client.list_keys(keys(0)).await.is_ok(), "{path}");
@@ -112,6 +112,21 @@ async fn persons_operators_and_services_are_not_counted() {
         get(&host, "/metrics")
             .await
             .contains("sammati_rpc_rate_limited_total{rate=\"checks\"} 0")
+    );
+}
+
+#[tokio::test]
+async fn a_participant_that_has_no_token_yet_is_counted_by_its_certificate() {
+    let host = Host::tls(LIMITS).await;
+    let (mut client, mut passed) = (host.sessions("participant/IN27001").await, 0);
+    for _ in 0..20 {
+        passed += usize::from(client.list_keys(keys(0)).await.is_ok());
+    }
+    assert_eq!(passed, 8);
+    assert_eq!(
+        checks(&host, &host.token(&host.claims()), 5).await,
+        0,
+        "with its other calls"
     );
 }
 
