@@ -351,7 +351,7 @@ impl Give {
     fn acknowledge(view: &mut View<'_>, mut consent: ConsentRow) -> Result<ConsentId, Refusal> {
         let now = view.now().0;
         // The event of the grant is the fourth of this command; see the two decisions.
-        let granted: TransactionId = view.id("event 3");
+        let granted: TransactionId = view.seed().placeless_id("event 3", view.now());
         for party in [&consent.hip, &consent.hiu] {
             let id: NotificationId = view.id(&format!("notification {granted} participants/{party}"));
             let row = view.get::<NotificationRow>(id.as_bytes());
