@@ -36,6 +36,7 @@ mod request;
 mod rewrite;
 mod room;
 mod schema;
+mod scrub;
 mod setup;
 mod shared;
 mod sql;

@@ -20,12 +20,10 @@ use crate::postgres::Purpose;
 use crate::prune::{self, Pruned};
 use crate::readers::{Reader, Readers};
 use crate::request::RequestKey;
-use crate::rewrite::{Failed, clear};
 use crate::room::{self, Budget, Room};
 use crate::setup::{self, FileLock, PREDECESSOR};
 use crate::shared::{Head, Reached, Shared};
 use crate::standby::Wanted;
-use crate::table::Record;
 use crate::{AnyConn, Location, Partitions, Revision, SubjectCache, verbs};
 
 /// How a store is opened.
@@ -89,9 +87,9 @@ impl Options {
 /// A database of one service. Clones share it; the last one to go ends its lanes.
 #[derive(Clone)]
 pub struct Store {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     lanes: Arc<Vec<Entrance>>,
-    readers: Arc<Readers>,
+    pub(crate) readers: Arc<Readers>,
     confirmer: Confirmer,
 }
 
@@ -350,60 +348,6 @@ impl Store {
         }
         self.shared.stats.pruned.inc_by(u64::try_from(all.events).unwrap_or(0));
         Ok(all)
-    }
-
-    /// Lets nothing stay behind in the files of an embedded database of what was overwritten. Elsewhere
-    /// [`Self::clear_remains`] does it, or the server's vacuum in its own time.
-    ///
-    /// # Errors
-    /// STORAGE_UNAVAILABLE.
-    pub async fn scrub(&self) -> Result<(), Refusal> {
-        self.readers.with(checkpoint::empty).await
-    }
-
-    /// The same for whoever looks again and again. In vain, it is not tried again for half a minute, and refused meanwhile: it waits
-    /// for all who read, and holds a connection that reads would have.
-    ///
-    /// # Errors
-    /// STORAGE_UNAVAILABLE.
-    pub async fn try_scrub(&self) -> Result<(), Refusal> {
-        let now = self.shared.clock.now();
-        let emptying = &self.shared.emptying;
-        if !emptying.may_begin(now) {
-            return Err(Reason::StorageUnavailable.into());
-        }
-        let emptied = self.scrub().await;
-        emptying.ended(now, emptied.is_ok());
-        emptied
-    }
-
-    /// Something in this table was overwritten, now or before this process began, that is to be nowhere: Postgres may have it
-    /// yet where rows no longer point.
-    pub fn leaves_remains<R: Record>(&self) {
-        if !self.shared.location.is_embedded() {
-            self.shared.remains.are_in(R::TABLE.name);
-        }
-    }
-
-    /// Lets nothing stay behind in the files of the tables that [`Self::leaves_remains`] named, by writing each anew: whoever
-    /// reads or writes it meanwhile waits, a few seconds at most. False where that was tried in vain: somebody holds a table, the
-    /// bound has passed or the database is away. Once a minute at most, what came since or was in vain waits for the next call after
-    /// that. A warning says which table, and `store_remains` counts it.
-    pub async fn clear_remains(&self) -> bool {
-        let (mut is_clear, now) = (true, self.shared.clock.now());
-        for table in self.shared.remains.take(now) {
-            let shared = Arc::clone(&self.shared);
-            let task = tokio::task::spawn_blocking(move || clear(&shared.location, table));
-            let done = task.await.unwrap_or(Err(Failed::ForNow));
-            if done == Err(Failed::ForNow) {
-                self.shared.remains.are_in(table);
-            }
-            if done.is_err() {
-                self.shared.stats.remains.inc();
-                is_clear = false;
-            }
-        }
-        is_clear
     }
 
     /// Measures the room that the database takes, and its feed: from then on commands are refused or taken on by that.

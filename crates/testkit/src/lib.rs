@@ -5,6 +5,7 @@ pub mod cut;
 pub mod databases;
 pub mod development;
 pub mod disk;
+pub mod pause;
 pub mod pgbouncer;
 pub mod postgres;
 
@@ -12,5 +13,6 @@ pub use certificates::{Authority, Identity};
 pub use cut::{Cut, Held, Line};
 pub use databases::{Database, databases};
 pub use development::{Configs, DatabaseKind, Development, Port, Ports};
+pub use pause::{Pause, Paused, pause};
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Postgres, Setup};

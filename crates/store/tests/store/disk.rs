@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sammati_kernel::{ManualClock, Reason, Refusal};
 use sammati_store::{Location, Reader};
-use sammati_testkit::Database;
+use sammati_testkit::{Database, pause};
 use tempfile::TempDir;
 
 use crate::world::{Count, START, World, account, open, open_with, options};
@@ -241,24 +241,18 @@ async fn a_log_that_is_read_all_the_time_is_emptied_later() {
     let database = Database::sqlite();
     let store = open(&database.url, &clock);
     store.apply(Count::up(account(1, 1))).await.unwrap();
-    let (reads, reading) = std::sync::mpsc::channel();
-    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let (pause, paused) = pause();
     let reader = tokio::spawn({
         let store = store.clone();
         async move {
-            let read = move |r: &mut Reader<'_>| {
-                r.head(1)?;
-                reads.send(()).unwrap();
-                is_done.recv().ok();
-                Ok(())
-            };
+            let read = move |r: &mut Reader<'_>| r.head(1).map(|_| paused.here());
             store.snapshot(read).await
         }
     });
-    tokio::task::block_in_place(|| reading.recv().unwrap());
+    tokio::task::block_in_place(|| pause.until_reached());
     let away = |result: Result<(), Refusal>| result.unwrap_err().reason == Reason::StorageUnavailable;
     assert!(away(store.try_scrub().await));
-    drop(done);
+    drop(pause);
     reader.await.unwrap().unwrap();
     assert!(away(store.try_scrub().await), "not at once");
     clock.advance(Duration::from_secs(30));

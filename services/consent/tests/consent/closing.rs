@@ -21,7 +21,7 @@ use sammati_kernel::{AccountId, StudyId};
 use sammati_store::{Error, Reader, Traces};
 use sammati_testkit::databases::psql;
 use sammati_testkit::disk::holds;
-use sammati_testkit::{Database, Postgres, Setup};
+use sammati_testkit::{Database, Postgres, Setup, pause};
 use tonic::Response;
 
 use crate::policies::{approve, list, make};
@@ -246,27 +246,17 @@ fn a3_a_log_that_is_read_all_the_time_is_emptied_later_and_what_was_closed_is_no
         };
         let log = || std::fs::metadata(format!("{}-wal", file.display())).map_or(0, |log| log.len());
         w.granted("asha.rao@sbx", |_| {}).await;
-        let (reads, reading) = std::sync::mpsc::channel();
-        let (done, is_done) = std::sync::mpsc::channel::<()>();
-        let store = w.store().clone();
+        let ((pause, paused), store) = (pause(), w.store().clone());
         let reader = tokio::spawn(async move {
-            let read = move |r: &mut Reader<'_>| {
-                r.head(0)?;
-                reads.send(()).unwrap();
-                is_done.recv().ok();
-                Ok(())
-            };
+            let read = move |r: &mut Reader<'_>| r.head(0).map(|_| paused.here());
             store.snapshot(read).await
         });
-        tokio::task::spawn_blocking(move || reading.recv())
-            .await
-            .unwrap()
-            .unwrap();
+        tokio::task::block_in_place(|| pause.until_reached());
         *w.people.deleted.lock().unwrap() = vec![(w.account("asha.rao@sbx"), true)];
         let mut closings = Closings::default();
         assert!(w.rpc().close_accounts(&mut closings).await.is_err());
         assert!(log() > 0);
-        drop(done);
+        drop(pause);
         reader.await.unwrap().unwrap();
         let events = w.events().await.len();
         w.advance(30);

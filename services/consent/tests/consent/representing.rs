@@ -18,7 +18,7 @@ use sammati_kernel::{
 use tonic::Response;
 
 use crate::policies::{deny, make};
-use crate::subscriptions::{ask, asking};
+use crate::subscriptions::{act, ask, asking};
 use crate::world::{DAY, World, by, everywhere, participant, reason};
 
 /// Who acts for her, without limits.
@@ -128,6 +128,26 @@ fn what_would_outlive_the_mandate_is_hers_to_resume() {
         w.resume(&he(&lasting), &consent.name).await.unwrap();
         w.pause(&he(&ending), &consent.name).await.unwrap();
         w.resume(&she, &consent.name).await.unwrap();
+    });
+}
+
+#[test]
+fn a_subscription_that_would_outlive_the_mandate_is_hers_to_resume() {
+    everywhere(|w| async move {
+        let account = w.person("asha.rao@sbx");
+        let lasting = acting(&w, account);
+        let ending = Representing {
+            ends: Some(Micros(w.clock.now().0 + 3 * DAY * 1_000_000)),
+            ..lasting.clone()
+        };
+        let name = ask(&w, "clinic", asking(&w, "asha.rao@sbx")).await.unwrap().name;
+        act(&w, &w.she(account), "approve", &name, None).await.unwrap();
+        act(&w, &he(&ending), "pause", &name, None).await.unwrap();
+        assert_eq!(
+            reason(act(&w, &he(&ending), "resume", &name, None).await),
+            Reason::PowerMissing
+        );
+        act(&w, &he(&lasting), "resume", &name, None).await.unwrap();
     });
 }
 

@@ -11,9 +11,6 @@ use sammati_api::identity::v1::set_credential_request::Credential;
 use sammati_api::identity::v1::transaction::Purpose;
 use sammati_kernel::{AccountId, Actor, Caller, Micros, Reason, Refusal, Slot, TransactionId};
 use sammati_store::{Command, Keys, Reader, Store, Traces, View};
-use sammati_testkit::databases::psql;
-use sammati_testkit::disk::holds;
-use sammati_testkit::{Database, Postgres, Setup};
 use tokio::sync::Notify;
 
 use super::fixture::{Fixture, aadhaar, app, fixtures, mobile, operator, person, reason};
@@ -25,7 +22,7 @@ use crate::rows::{
 };
 use crate::transaction::forget;
 
-const DAY: u64 = 86_400;
+pub(super) const DAY: u64 = 86_400;
 
 /// In which tables rows name an account, and whether in what goes on. What is personal in it is in none as it is.
 async fn traces(fixture: &Fixture, account: AccountId, n: u64) -> BTreeSet<(&'static str, bool)> {
@@ -72,9 +69,9 @@ pub(super) async fn is_history(fixture: &Fixture, account: AccountId, n: u64) {
 
 /// Audit, as it is asked.
 #[derive(Default)]
-struct Asked {
-    of: Mutex<Vec<AccountId>>,
-    away: Mutex<bool>,
+pub(super) struct Asked {
+    pub(super) of: Mutex<Vec<AccountId>>,
+    pub(super) away: Mutex<bool>,
     /// Of whom it takes nothing.
     refuses: Mutex<Option<AccountId>>,
 }
@@ -91,13 +88,13 @@ impl Erases for Asked {
 }
 
 /// What a process does for deleted accounts, here and at audit.
-async fn tidy(fixture: &Fixture, audit: &Asked) -> Result<(), Refusal> {
+pub(super) async fn tidy(fixture: &Fixture, audit: &Asked) -> Result<(), Refusal> {
     let store = &fixture.inner.store;
     crate::account::purge(store).await.and(have_erased(store, audit).await)
 }
 
 /// The person in her session, who logged in just now.
-fn proved(fixture: &Fixture, session: &api::Session) -> Caller {
+pub(super) fn proved(fixture: &Fixture, session: &api::Session) -> Caller {
     let mut she = person(session);
     if let Some(Actor::Person { auth_time, .. }) = &mut she.actor {
         *auth_time = fixture.inner.now().seconds();
@@ -105,7 +102,7 @@ fn proved(fixture: &Fixture, session: &api::Session) -> Caller {
     she
 }
 
-fn deleting(fixture: &Fixture, account: &str) -> api::DeleteAccountRequest {
+pub(super) fn deleting(fixture: &Fixture, account: &str) -> api::DeleteAccountRequest {
     api::DeleteAccountRequest {
         request_id: fixture.request_id(),
         name: account.to_owned(),
@@ -426,83 +423,5 @@ async fn a3_after_the_time_of_grace_nothing_personal_is_left_and_audit_is_asked(
         );
         let begin = fixture.beginning(Purpose::Login, Factor::MobileOtp, Some(Subject::Mobile(mobile(1))));
         fixture.inner.create_transaction(&app(), begin).await.unwrap();
-    }
-}
-
-/// A file of Postgres keeps what was overwritten until its room is used again, and a sample of it for longer.
-#[tokio::test(flavor = "multi_thread")]
-async fn a3_her_wrapped_key_is_in_no_file_of_a_table_on_postgres() {
-    let setup = Setup {
-        settings: &["autovacuum=off"],
-        ..Setup::default()
-    };
-    let Some(server) = tokio::task::block_in_place(|| Postgres::start_with(&setup)) else {
-        return;
-    };
-    let database = tokio::task::block_in_place(|| Database::on(&server, "identity"));
-    let fixture = Fixture::on(database).await;
-    let session = fixture.enrol(1).await.session.unwrap();
-    let account = AccountId::parse_name(&session.account).unwrap();
-    for n in 2..5 {
-        fixture.enrol(n).await;
-    }
-    let wrapped = fixture.inner.store.read(move |r| {
-        let slot = account.slot();
-        let key = r.get::<AccountRow>(slot, account.as_bytes())?.unwrap().record.key;
-        Ok(r.get::<DataKeyRow>(slot, &key)?.unwrap().record.wrapped)
-    });
-    let wrapped = wrapped.await.unwrap();
-    let is_there = || {
-        tokio::task::block_in_place(|| {
-            psql(server.url(), "identity", "CHECKPOINT");
-            holds(&server.bytes("base"), &wrapped)
-        })
-    };
-    // As the server does by itself, when many rows have changed.
-    tokio::task::block_in_place(|| psql(server.url(), "identity", "ANALYZE"));
-    assert!(is_there());
-    fixture
-        .inner
-        .delete_account(&proved(&fixture, &session), deleting(&fixture, &session.account))
-        .await
-        .unwrap();
-    fixture.pass(30 * DAY);
-    tidy(&fixture, &Asked::default()).await.unwrap();
-    assert_eq!(fixture.count_events("identity.purged").await, 1);
-    assert!(!is_there(), "the key of a purged account is in a file");
-}
-
-/// On SQLite the log is emptied before audit is asked, and not again and again while audit is away: whoever reads would be in its
-/// way, and it in theirs.
-#[tokio::test(flavor = "multi_thread")]
-async fn a3_while_audit_is_away_nothing_is_scrubbed_again() {
-    for fixture in fixtures().await {
-        let session = fixture.enrol(1).await.session.unwrap();
-        let she = proved(&fixture, &session);
-        let deleted = deleting(&fixture, &session.account);
-        fixture.inner.delete_account(&she, deleted).await.unwrap();
-        fixture.pass(30 * DAY);
-        let audit = Asked::default();
-        *audit.away.lock().unwrap() = true;
-        assert!(tidy(&fixture, &audit).await.is_err());
-        *audit.away.lock().unwrap() = false;
-        fixture.pass(10);
-        let (reads, reading) = std::sync::mpsc::channel();
-        let (done, is_done) = std::sync::mpsc::channel::<()>();
-        let store = fixture.inner.store.clone();
-        let reader = tokio::spawn(async move {
-            let read = move |r: &mut Reader<'_>| {
-                r.head(0)?;
-                reads.send(()).unwrap();
-                is_done.recv().ok();
-                Ok(())
-            };
-            store.snapshot(read).await
-        });
-        tokio::task::block_in_place(|| reading.recv().unwrap());
-        tidy(&fixture, &audit).await.unwrap();
-        assert_eq!(audit.of.lock().unwrap().len(), 1);
-        drop(done);
-        reader.await.unwrap().unwrap();
     }
 }

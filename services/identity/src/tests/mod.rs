@@ -12,6 +12,7 @@ mod many;
 mod participants;
 mod representations;
 mod restored;
+mod scrubbed;
 mod sessions;
 mod step_up;
 mod tries;

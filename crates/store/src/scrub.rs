@@ -1,0 +1,66 @@
+//! Does anything stay in the files of what was overwritten? On SQLite the write-ahead log is emptied, on Postgres the tables are
+//! written anew.
+
+use std::sync::Arc;
+
+use sammati_kernel::{Reason, Refusal};
+
+use crate::checkpoint;
+use crate::rewrite::{Failed, clear};
+use crate::{Record, Store};
+
+impl Store {
+    /// Lets nothing stay behind in the files of an embedded database of what was overwritten. Elsewhere
+    /// [`Self::clear_remains`] does it, or the server's vacuum in its own time.
+    ///
+    /// # Errors
+    /// STORAGE_UNAVAILABLE.
+    pub async fn scrub(&self) -> Result<(), Refusal> {
+        self.readers.with(checkpoint::empty).await
+    }
+
+    /// The same for whoever looks again and again. In vain, it is not tried again for half a minute, and refused meanwhile: it waits
+    /// for all who read, and holds a connection that reads would have.
+    ///
+    /// # Errors
+    /// STORAGE_UNAVAILABLE.
+    pub async fn try_scrub(&self) -> Result<(), Refusal> {
+        let now = self.shared.clock.now();
+        let emptying = &self.shared.emptying;
+        if !emptying.may_begin(now) {
+            return Err(Reason::StorageUnavailable.into());
+        }
+        let emptied = self.scrub().await;
+        emptying.ended(now, emptied.is_ok());
+        emptied
+    }
+
+    /// Something in this table was overwritten, now or before this process began, that is to be nowhere: Postgres may have it
+    /// yet where rows no longer point.
+    pub fn leaves_remains<R: Record>(&self) {
+        if !self.shared.location.is_embedded() {
+            self.shared.remains.are_in(R::TABLE.name);
+        }
+    }
+
+    /// Lets nothing stay behind in the files of the tables that [`Self::leaves_remains`] named, by writing each anew: whoever
+    /// reads or writes it meanwhile waits, a few seconds at most. False where that was tried in vain: somebody holds a table, the
+    /// bound has passed or the database is away. Once a minute at most, what came since or was in vain waits for the next call after
+    /// that. A warning says which table, and `store_remains` counts it.
+    pub async fn clear_remains(&self) -> bool {
+        let (mut is_clear, now) = (true, self.shared.clock.now());
+        for table in self.shared.remains.take(now) {
+            let shared = Arc::clone(&self.shared);
+            let task = tokio::task::spawn_blocking(move || clear(&shared.location, table));
+            let done = task.await.unwrap_or(Err(Failed::ForNow));
+            if done == Err(Failed::ForNow) {
+                self.shared.remains.are_in(table);
+            }
+            if done.is_err() {
+                self.shared.stats.remains.inc();
+                is_clear = false;
+            }
+        }
+        is_clear
+    }
+}
