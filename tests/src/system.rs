@@ -2,7 +2,6 @@
 //! that the test moves.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -53,15 +52,10 @@ impl Setting {
 /// How long a start may take.
 const START: Duration = Duration::from_secs(60);
 
-/// The four services in the order they start, then replicas.
-const NAMES: [&str; 4] = ["identity", "consent", "audit", "sandbox"];
-
 /// What both kinds of system are made from: configurations by the name of the process, and addresses.
 struct Plan {
     configs: BTreeMap<String, PathBuf>,
     addresses: Addresses,
-    /// Keeps the ports until they are used.
-    listeners: BTreeMap<String, (TcpListener, TcpListener)>,
     temporary: Option<TempDir>,
 }
 
@@ -79,35 +73,15 @@ impl Plan {
         };
         std::fs::create_dir_all(&folder)?;
         let folder = folder.canonicalize()?;
-        let mut listeners = BTreeMap::new();
-        let mut ports = Vec::new();
-        for n in 0..4_u16 {
-            let port = match setting.first_port {
-                Some(first) => Port {
-                    rpc: first + n,
-                    admin: first + 100 + n,
-                },
-                None => {
-                    let pair = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-                    let port = Port {
-                        rpc: pair.0.local_addr()?.port(),
-                        admin: pair.1.local_addr()?.port(),
-                    };
-                    listeners.insert(NAMES[usize::from(n)].to_owned(), pair);
-                    port
-                }
-            };
-            ports.push(port);
-        }
-        let at = |n: usize| format!("https://127.0.0.1:{}", ports[n].rpc);
-        let ports = Ports {
-            identity: ports[0],
-            consent: ports[1],
-            audit: ports[2],
-            sandbox: ports[3],
-            tiles: setting.first_port.map(|first| first + 202),
+        let ports = match setting.first_port {
+            Some(first) => Ports::from_first(first),
+            None => Ports {
+                tiles: None,
+                ..Ports::free()?
+            },
         };
-        let urls = [at(0), at(1), at(2), at(3)];
+        let at = |port: Port| format!("https://127.0.0.1:{}", port.rpc);
+        let urls = [ports.identity, ports.consent, ports.audit, ports.sandbox].map(at);
         let [identity, consent, audit, sandbox] = urls;
         let written = Development {
             folder: folder.clone(),
@@ -124,17 +98,12 @@ impl Plan {
         let (mut consents, mut identities) = (vec![consent.clone()], vec![identity.clone()]);
         for n in 2..=setting.replicas {
             for (name, urls) in [("identity", &mut identities), ("consent", &mut consents)] {
-                let pair = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-                let (rpc, admin) = (pair.0.local_addr()?.port(), pair.1.local_addr()?.port());
+                let port = Port::free()?;
                 let replica = format!("{name}-{n}");
                 let config = folder.join(format!("{replica}.toml"));
-                std::fs::write(
-                    &config,
-                    with_ports(&std::fs::read_to_string(&configs[name])?, rpc, admin)?,
-                )?;
-                configs.insert(replica.clone(), config);
-                urls.push(format!("https://127.0.0.1:{rpc}"));
-                listeners.insert(replica, pair);
+                std::fs::write(&config, with_ports(&std::fs::read_to_string(&configs[name])?, port)?)?;
+                configs.insert(replica, config);
+                urls.push(at(port));
             }
         }
         let addresses = Addresses {
@@ -149,21 +118,20 @@ impl Plan {
         Ok(Self {
             configs,
             addresses,
-            listeners,
             temporary,
         })
     }
 }
 
 /// The same configuration on other ports.
-fn with_ports(config: &str, rpc: u16, admin: u16) -> Result<String, Failure> {
+fn with_ports(config: &str, port: Port) -> Result<String, Failure> {
     let mut table: toml::Table = config.parse()?;
     let server = table
         .get_mut("server")
         .and_then(toml::Value::as_table_mut)
         .ok_or("a configuration without [server]")?;
-    server.insert("listen".into(), format!("127.0.0.1:{rpc}").into());
-    server.insert("admin_listen".into(), format!("127.0.0.1:{admin}").into());
+    server.insert("listen".into(), format!("127.0.0.1:{}", port.rpc).into());
+    server.insert("admin_listen".into(), format!("127.0.0.1:{}", port.admin).into());
     Ok(toml::to_string(&table)?)
 }
 
@@ -214,11 +182,8 @@ impl Processes {
         let Plan {
             configs,
             addresses,
-            listeners,
             temporary,
         } = Plan::make(setting)?;
-        // The ports are free again only now; nobody else was given them meanwhile.
-        drop(listeners);
         Ok(Self {
             addresses,
             configs,
@@ -397,20 +362,17 @@ impl InProcess {
         let Plan {
             configs,
             addresses,
-            mut listeners,
             temporary,
         } = Plan::make(setting)?;
         let mut running = Vec::new();
         for wave in ["sandbox", "identity", "audit", "consent"] {
             for (name, config) in configs.iter().filter(|(name, _)| name.split('-').next() == Some(wave)) {
-                let (rpc, admin) = listeners.remove(name).ok_or("no port")?;
-                let listeners = (listener(rpc)?, listener(admin)?);
                 let clock = Arc::clone(&clock);
                 let service = match wave {
-                    "sandbox" => serve::<sammati_sandbox::Sandbox>(config, listeners, clock).await?,
-                    "identity" => serve::<sammati_identity::Identity>(config, listeners, clock).await?,
-                    "audit" => serve::<sammati_audit::Audit>(config, listeners, clock).await?,
-                    _ => serve::<sammati_consent::Consent>(config, listeners, clock).await?,
+                    "sandbox" => serve::<sammati_sandbox::Sandbox>(config, clock).await?,
+                    "identity" => serve::<sammati_identity::Identity>(config, clock).await?,
+                    "audit" => serve::<sammati_audit::Audit>(config, clock).await?,
+                    _ => serve::<sammati_consent::Consent>(config, clock).await?,
                 };
                 running.push((name.clone(), service));
             }
@@ -442,14 +404,12 @@ impl InProcess {
     }
 }
 
-type Listeners = (tokio::net::TcpListener, tokio::net::TcpListener);
-
-async fn serve<S: Service>(config: &Path, (rpc, admin): Listeners, clock: Arc<dyn Clock>) -> Result<Running, Failure> {
+async fn serve<S: Service>(config: &Path, clock: Arc<dyn Clock>) -> Result<Running, Failure> {
     let config = Config::<S::Settings>::load(config)?;
+    let listen = async |address| tokio::net::TcpListener::bind(address).await;
+    let (rpc, admin) = (
+        listen(config.server.listen).await?,
+        listen(config.server.admin_listen).await?,
+    );
     Ok(serve_on::<S>(config, rpc, admin, clock).await?)
-}
-
-fn listener(listener: TcpListener) -> Result<tokio::net::TcpListener, Failure> {
-    listener.set_nonblocking(true)?;
-    Ok(tokio::net::TcpListener::from_std(listener)?)
 }

@@ -7,6 +7,7 @@ pub mod development;
 pub mod disk;
 pub mod pause;
 pub mod pgbouncer;
+pub mod port;
 pub mod postgres;
 
 pub use certificates::{Authority, Identity};

@@ -1,7 +1,6 @@
 //! A Postgres server of one's own, to be set up, stopped, killed and followed as a test likes.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +10,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::databases::{is_given, programs, psql};
-use crate::disk;
+use crate::{disk, port};
 
 /// How a server is set up, where it is not as usual.
 #[derive(Debug, Clone, Default)]
@@ -74,7 +73,7 @@ impl Postgres {
     pub(crate) fn start_in(programs: &Path, setup: &Setup<'_>) -> Self {
         let mut server = Self::in_new_folder(programs);
         if setup.tcp {
-            let port = free_port();
+            let port = port::free().expect("a port");
             server.url += &format!(":{port}");
             server.port = Some(port);
         }
@@ -401,12 +400,6 @@ pub(crate) fn start(mut command: Command) -> Pid {
         let _ = child.wait();
     });
     process(receiver.recv().expect("the program started"))
-}
-
-/// A port of 127.0.0.1 that is free now.
-fn free_port() -> u16 {
-    let held = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    held.local_addr().expect("a port").port()
 }
 
 /// The processes that a process started.

@@ -1,13 +1,12 @@
 //! A1, A2: the clock of an audit process is an hour wrong, either way, and is set while it runs. Beside Postgres it takes
 //! nothing until it is right, and others go on; where it is alone, it goes on, and time in the log does not go back.
 
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sammati_kernel::{Clock, SystemClock};
-use sammati_testkit::development::DatabaseKind;
+use sammati_testkit::{DatabaseKind, Port};
 use sammati_tests::clocks::{WrongClock, library};
 use sammati_tests::direct::{self, Told};
 use sammati_tests::proofs::{self, Grown};
@@ -120,8 +119,8 @@ pub(crate) fn add(system: &mut Processes, name: &str) -> String {
         .unwrap()
         .parse()
         .unwrap();
-    let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let [rpc, admin] = free.each_ref().map(|port| port.local_addr().unwrap().to_string());
+    let Port { rpc, admin } = Port::free().unwrap();
+    let [rpc, admin] = [rpc, admin].map(|port| format!("127.0.0.1:{port}"));
     let server = table["server"].as_table_mut().unwrap();
     server.insert("listen".to_owned(), rpc.clone().into());
     server.insert("admin_listen".to_owned(), admin.into());

@@ -2,7 +2,6 @@
 //! back to before that learns from both what it lost.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use sammati_api::audit::v1::{ListLogsRequest, SealLogRequest};
 use sammati_api::consent::v1::decision::Reason;
 use sammati_kernel::SystemClock;
 use sammati_log::checkpoint::Verifier;
+use sammati_testkit::Port;
 use sammati_tests::story::Story;
 use sammati_tests::system::{Processes, Setting, program};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,8 +47,7 @@ fn set(table: &mut toml::Table, part: &str, key: &str, value: &str) {
 impl Next {
     /// Makes it of the log that is there, and tells everybody of it.
     fn prepare(folder: &Path) -> Self {
-        let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [rpc, admin] = ports.map(|port| port.local_addr().unwrap().port());
+        let Port { rpc, admin } = Port::free().unwrap();
         let url = format!("https://127.0.0.1:{rpc}");
         let config = folder.join("audit-next.toml");
         let database = |name: &str| format!("sqlite:{}", folder.join("data").join(name).display());

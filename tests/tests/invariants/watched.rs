@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sammati_kernel::SystemClock;
+use sammati_testkit::port;
 use sammati_tests::proofs::{self, Proved};
 use sammati_tests::retry::until_answered;
 use sammati_tests::story::Story;
@@ -121,8 +122,7 @@ fn launch(addresses: &Addresses, tiles: &str, journal: &Path) -> Child {
 /// Has the audit service serve its tiles, and tells where.
 fn serve_tiles(config: &Path) -> String {
     let mut table: toml::Table = std::fs::read_to_string(config).unwrap().parse().unwrap();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap().to_string();
+    let address = format!("127.0.0.1:{}", port::free().unwrap());
     let service = table["service"].as_table_mut().unwrap();
     service.insert("tiles_listen".to_owned(), address.clone().into());
     std::fs::write(config, toml::to_string(&table).unwrap()).unwrap();
