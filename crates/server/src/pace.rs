@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Calls that take no longer than this on the average are never too many.
-const WITHIN: Duration = Duration::from_millis(10);
+const WITHIN: Duration = Duration::from_millis(7);
 
 /// Nor are those that take no more times than this of what they take at best.
 const TIMES: u32 = 4;
@@ -33,7 +33,7 @@ const REMEMBERED: usize = 600;
 const REST: Duration = Duration::from_secs(1);
 
 /// Fewer are never let in, however long they take: what is slow may be somebody else, and a batch needs its calls.
-const FEWEST: usize = 128;
+const FEWEST: usize = 64;
 
 /// The bound on the calls of one class, between [`FEWEST`] and what is configured.
 pub(crate) struct Pace {
@@ -221,27 +221,27 @@ mod tests {
     #[test]
     fn a_queue_becomes_as_long_as_is_answered_in_time_and_long_again() {
         let (pace, mut at) = (Pace::new(1024), Instant::now());
-        window(&pace, &mut at, 10, 2);
+        window(&pace, &mut at, 10, 1);
         assert_eq!(pace.most(), FIRST, "nothing waits");
-        // 20,000 a second, each after 50 ms: 1,000 wait, where 10 ms have room for 200.
+        // 20,000 a second, each after 50 ms: 1,000 wait, where 7 ms have room for 140.
         window(&pace, &mut at, 2000, 50);
-        assert_eq!(pace.most(), 200);
-        window(&pace, &mut at, 2000, 10);
-        assert_eq!(pace.most(), 200);
-        window(&pace, &mut at, 4000, 4);
-        assert_eq!(pace.most(), 400);
-        window(&pace, &mut at, 100, 5);
-        assert_eq!(pace.most(), 400);
-        window(&pace, &mut at, 10, 2);
+        assert_eq!(pace.most(), 140);
+        window(&pace, &mut at, 2000, 7);
+        assert_eq!(pace.most(), 140);
+        window(&pace, &mut at, 4000, 3);
+        assert_eq!(pace.most(), 280);
+        window(&pace, &mut at, 100, 4);
+        assert_eq!(pace.most(), 280);
+        window(&pace, &mut at, 10, 1);
         assert_eq!(pace.most(), FIRST, "what is not asked for is no more than at first");
     }
 
     #[test]
     fn after_a_flood_and_a_rest_as_many_are_let_in_as_at_first() {
         let (pace, mut at) = (Pace::new(1024), Instant::now());
-        window(&pace, &mut at, 10, 2);
+        window(&pace, &mut at, 10, 1);
         window(&pace, &mut at, 2000, 50);
-        assert_eq!(pace.most(), 200);
+        assert_eq!(pace.most(), 140);
         // The flood ends within a window: these are the last of it, and then nobody comes for an hour.
         pace.refused();
         for left in (1..=150).rev() {
@@ -249,13 +249,14 @@ mod tests {
             pace.answered(at, Duration::from_millis(50), left);
         }
         let rest = at + Duration::from_secs(3600);
-        assert_eq!((pace.most_at(rest, 1), pace.most_at(rest, 0)), (200, FIRST));
+        assert_eq!((pace.most_at(rest, 1), pace.most_at(rest, 0)), (140, FIRST));
         pace.begins(rest);
         assert_eq!(pace.most(), FIRST, "at once, not when something was answered");
         at = rest + WINDOW;
         pace.answered(at, Duration::from_millis(50), FIRST);
         assert_eq!(pace.most(), FEWEST, "from then on the time that calls take tells");
         // Nor is more let in for what was quick before a rest.
+        window(&pace, &mut at, 15_000, 1);
         window(&pace, &mut at, 30_000, 1);
         window(&pace, &mut at, 60_000, 1);
         window(&pace, &mut at, 90_000, 1);
@@ -269,7 +270,7 @@ mod tests {
     #[test]
     fn a_short_rest_does_not_make_the_calls_before_it_look_slower() {
         let (pace, mut at) = (Pace::new(1024), Instant::now());
-        window(&pace, &mut at, 10, 2);
+        window(&pace, &mut at, 10, 1);
         // Nothing for 49 ms; 4,000 within 50 ms; a rest of half a second.
         pace.leaves(at);
         pace.begins(at + Duration::from_millis(49));
@@ -281,7 +282,7 @@ mod tests {
         }
         pace.begins(at + Duration::from_millis(500));
         pace.answered(at + Duration::from_millis(502), Duration::from_millis(2), 1);
-        assert_eq!(pace.most(), 769, "of 4,001 in the 52 ms in which there was work");
+        assert_eq!(pace.most(), 538, "of 4,001 in the 52 ms in which there was work");
     }
 
     #[test]
@@ -290,10 +291,10 @@ mod tests {
         window(&pace, &mut at, 10, 2);
         window(&pace, &mut at, 200, 250);
         assert_eq!(pace.most(), FEWEST);
-        // A peer may have half of it: never more than 64 are in work, and it is the bound that keeps them so few.
+        // A peer may have half of it: never more than 32 are in work, and it is the bound that keeps them so few.
         for _ in 0..10 {
             pace.refused();
-            window(&pace, &mut at, 190, 33);
+            window(&pace, &mut at, 95, 33);
             assert_eq!(pace.most(), FEWEST);
         }
     }

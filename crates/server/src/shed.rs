@@ -254,7 +254,7 @@ mod tests {
         bound.comes(at);
         bound.leaves(at + millis(100), Some(millis(2)));
         flood(&bound, at + millis(100), 500, millis(200));
-        assert_eq!(bound.pace.most(), 128, "500 that wait for each other are too many");
+        assert_eq!(bound.pace.most(), 64, "500 that wait for each other are too many");
         bound.pace.refused();
         let rest = at + Duration::from_secs(3600);
         assert_eq!(bound.comes(rest), (0, 512), "the first to come finds it so");
@@ -270,14 +270,14 @@ mod tests {
     fn a_rest_ends_when_a_call_comes_not_when_one_is_answered() {
         let (bound, at) = (bound(Pace::new(1024)), Instant::now());
         bound.comes(at);
-        bound.leaves(at + millis(100), Some(millis(2)));
+        bound.leaves(at + millis(100), Some(millis(1)));
         // 99 ms of work after which nothing is for 900 ms, and then one that hangs.
         flood(&bound, at + millis(100), 4001, millis(99));
         bound.comes(at + millis(1099));
         bound.comes(at + millis(1299));
         bound.pace.refused();
         bound.leaves(at + millis(1300), Some(millis(1)));
-        assert_eq!(bound.pace.most(), 133, "of 4,001 in the 300 ms in which there was work");
+        assert_eq!(bound.pace.most(), 93, "of 4,001 in the 300 ms in which there was work");
     }
 
     #[test]

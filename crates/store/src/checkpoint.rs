@@ -1,6 +1,6 @@
 //! SQLite's write-ahead log goes into the file behind the commits, not inside of one.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -81,13 +81,30 @@ fn try_to_empty(conn: &mut SqliteConnection) -> Result<(), Error> {
     ))
 }
 
-/// When the log may be emptied again by whoever looks again and again.
+/// Whether the log is to be emptied, and when it may be again by whoever looks again and again.
 #[derive(Debug, Default)]
-pub(crate) struct Emptying(AtomicI64);
+pub(crate) struct Emptying {
+    /// Something in it was overwritten that is to be nowhere.
+    wanted: AtomicBool,
+    from: AtomicI64,
+}
 
 impl Emptying {
+    pub(crate) fn want(&self) {
+        self.wanted.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::SeqCst)
+    }
+
+    /// What is wanted by now is about to be done; tells whether anything was.
+    pub(crate) fn take(&self) -> bool {
+        self.wanted.swap(false, Ordering::SeqCst)
+    }
+
     pub(crate) fn may_begin(&self, now: Micros) -> bool {
-        let from = Micros(self.0.load(Ordering::SeqCst));
+        let from = Micros(self.from.load(Ordering::SeqCst));
         // A clock that went back is not waited for.
         now >= from || from.since(now) > AGAIN
     }
@@ -95,7 +112,7 @@ impl Emptying {
     /// What began at `began` has come to its end, well or not.
     pub(crate) fn ended(&self, began: Micros, well: bool) {
         let from = if well { Micros::ZERO } else { began.plus(AGAIN) };
-        self.0.store(from.0, Ordering::SeqCst);
+        self.from.store(from.0, Ordering::SeqCst);
     }
 }
 

@@ -10,13 +10,19 @@ use crate::rewrite::{Failed, clear};
 use crate::{Record, Store};
 
 impl Store {
-    /// Lets nothing stay behind in the files of an embedded database of what was overwritten. Elsewhere
+    /// Lets nothing stay behind in the files of an embedded database of what was overwritten, now. Elsewhere
     /// [`Self::clear_remains`] does it, or the server's vacuum in its own time.
     ///
     /// # Errors
     /// STORAGE_UNAVAILABLE.
     pub async fn scrub(&self) -> Result<(), Refusal> {
-        self.readers.with(checkpoint::empty).await
+        // Before it begins: what is overwritten meanwhile may not be in it.
+        let was_wanted = self.shared.emptying.take();
+        let emptied = self.readers.with(checkpoint::empty).await;
+        if emptied.is_err() && was_wanted {
+            self.shared.emptying.want();
+        }
+        emptied
     }
 
     /// The same for whoever looks again and again. In vain, it is not tried again for half a minute, and refused meanwhile: it waits
@@ -35,20 +41,30 @@ impl Store {
         emptied
     }
 
-    /// Something in this table was overwritten, now or before this process began, that is to be nowhere: Postgres may have it
-    /// yet where rows no longer point.
+    /// Something in this table was overwritten, now or before this process began, that is to be nowhere: SQLite may have it yet in
+    /// its write-ahead log, Postgres where rows no longer point.
     pub fn leaves_remains<R: Record>(&self) {
-        if !self.shared.location.is_embedded() {
+        if self.shared.location.is_embedded() {
+            self.shared.emptying.want();
+        } else {
             self.shared.remains.are_in(R::TABLE.name);
         }
     }
 
-    /// Lets nothing stay behind in the files of the tables that [`Self::leaves_remains`] named, by writing each anew: whoever
-    /// reads or writes it meanwhile waits, a few seconds at most. False where that was tried in vain: somebody holds a table, the
-    /// bound has passed or the database is away. Once a minute at most, what came since or was in vain waits for the next call after
-    /// that. A warning says which table, and `store_remains` counts it.
+    /// Lets nothing stay behind in the files of what [`Self::leaves_remains`] named: on SQLite as [`Self::try_scrub`], on Postgres
+    /// by writing each table anew: whoever reads or writes it meanwhile waits, a few seconds at most. False where that was tried in
+    /// vain: somebody reads all the time or holds a table, the bound has passed or the database is away. Once a minute at most, what
+    /// came since or was in vain waits for the next call after that. A warning says which, and `store_remains` counts it.
     pub async fn clear_remains(&self) -> bool {
         let (mut is_clear, now) = (true, self.shared.clock.now());
+        let emptying = &self.shared.emptying;
+        if emptying.is_wanted() && emptying.may_begin(now) && self.try_scrub().await.is_err() {
+            tracing::warn!(
+                "what was overwritten may still be in the write-ahead log, which is read all the time; trying again in half a minute"
+            );
+            self.shared.stats.remains.inc();
+            is_clear = false;
+        }
         for table in self.shared.remains.take(now) {
             let shared = Arc::clone(&self.shared);
             let task = tokio::task::spawn_blocking(move || clear(&shared.location, table));

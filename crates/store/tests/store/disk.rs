@@ -10,7 +10,7 @@ use sammati_store::{Location, Reader};
 use sammati_testkit::{Database, pause};
 use tempfile::TempDir;
 
-use crate::world::{Count, START, World, account, open, open_with, options};
+use crate::world::{Count, Counter, START, World, account, open, open_with, options};
 
 /// A file system of a few megabytes in memory; `None` where this process may not mount one.
 struct SmallDisk(TempDir);
@@ -258,4 +258,34 @@ async fn a_log_that_is_read_all_the_time_is_emptied_later() {
     clock.advance(Duration::from_secs(30));
     store.try_scrub().await.unwrap();
     store.try_scrub().await.unwrap();
+}
+
+/// What is to be nowhere is not forgotten because somebody was in the way once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_overwritten_leaves_the_log_once_nobody_reads_it() {
+    let clock = ManualClock::at(START);
+    let database = Database::sqlite();
+    let store = open(&database.url, &clock);
+    let log = format!("{}-wal", database.url.strip_prefix("sqlite:").unwrap());
+    let in_log = || std::fs::metadata(&log).unwrap().len();
+    assert!(store.clear_remains().await, "there is nothing to clear");
+    store.apply(Count::up(account(1, 1))).await.unwrap();
+    let (pause, paused) = pause();
+    let reader = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let read = move |r: &mut Reader<'_>| r.head(1).map(|_| paused.here());
+            store.snapshot(read).await
+        }
+    });
+    tokio::task::block_in_place(|| pause.until_reached());
+    store.leaves_remains::<Counter>();
+    assert!(!store.clear_remains().await);
+    drop(pause);
+    reader.await.unwrap().unwrap();
+    assert!(store.clear_remains().await, "it is not tried again at once");
+    assert!(in_log() > 0);
+    clock.advance(Duration::from_secs(30));
+    assert!(store.clear_remains().await);
+    assert_eq!(in_log(), 0);
 }

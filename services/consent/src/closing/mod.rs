@@ -35,8 +35,6 @@ const MANY: usize = 500;
 pub struct Closings {
     /// Those that are done, and whether their data was destroyed by then.
     seen: BTreeMap<AccountId, bool>,
-    /// Whether anything of those that are done may be in the files yet.
-    leaves: bool,
 }
 
 impl Closings {
@@ -63,15 +61,9 @@ impl Closings {
         }
         // By each process once, for whoever purged may not have come so far.
         if closed.iter().any(|(_, purged)| *purged) {
-            self.leaves = true;
             store.leaves_remains::<DataKeyRow>();
         }
         self.seen.extend(closed);
-        if self.leaves {
-            let scrubbed = store.try_scrub().await;
-            self.leaves = scrubbed.is_err();
-            first = first.and(scrubbed);
-        }
         store.clear_remains().await;
         first
     }

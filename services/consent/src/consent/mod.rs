@@ -151,9 +151,9 @@ pub(crate) fn tell_both(view: &mut View<'_>, row: &ConsentRow, kind: Kind, told:
 }
 
 /// Cancels the open transfers under a consent: what they were opened for is allowed no more. Needs the group of these.
-fn stop(view: &mut View<'_>, row: &ConsentRow, caller: &Caller, cause: Emitted) -> Result<(), Refusal> {
+fn stop(view: &mut View<'_>, row: &mut ConsentRow, caller: &Caller, cause: Emitted) -> Result<(), Refusal> {
     for mut open in view.group::<TransferRow>("open", &row.id) {
-        transfer::cancel(view, &mut open, caller, Some(cause))?;
+        transfer::cancel(view, &mut open, Some(&mut *row), caller, Some(cause))?;
     }
     Ok(())
 }

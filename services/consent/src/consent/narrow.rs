@@ -78,9 +78,6 @@ impl Command for NarrowConsent {
         });
         private.care_contexts = linked.collect::<Result<_, _>>()?;
         let now = view.now();
-        Uses::of(&row)
-            .narrowed(&before, &scope, Micros(row.granted), now)
-            .write(&mut row);
         row.scope = (&scope).into();
         row.expire = row.expire.min(scope.erase_time.0);
         row.grant_version += 1;
@@ -93,9 +90,13 @@ impl Command for NarrowConsent {
         narrowed.payload().changed_fields = changed(&before, &scope);
         let told = narrowed.emit(view);
         row.narrowed_by = told.id.to_string();
-        view.put(&row);
         tell_both(view, &row, Kind::ConsentNarrowed, told)?;
-        stop(view, &row, &self.caller, told)?;
+        // A use that comes back does so in the window that it was taken in: before those are of another length.
+        stop(view, &mut row, &self.caller, told)?;
+        Uses::of(&row)
+            .narrowed(&before, &scope, Micros(row.granted), now)
+            .write(&mut row);
+        view.put(&row);
         let version = Version {
             row: &row,
             private: &private,

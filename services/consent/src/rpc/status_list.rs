@@ -1,5 +1,6 @@
 //! `ArtefactService.GetStatusList`: made of what is committed, for everybody at once, twice a minute at most.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,11 +8,13 @@ use quick_cache::sync::Cache;
 use sammati_api::consent::v1 as api;
 use sammati_kernel::{Micros, Reason, Refusal, StatusListId, Violations};
 use sammati_server::event::timestamp;
-use tokio::sync::Mutex;
+use sammati_store::Reader;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::Core;
 use crate::rows::{ConsentRow, StatusListRow};
 use crate::status_list::{Bits, LIFE};
+use crate::sweep::is_full;
 use crate::wire;
 
 /// Lists that are remembered.
@@ -23,13 +26,17 @@ const FRESH: Duration = Duration::from_secs(LIFE.unsigned_abs() / 2);
 /// Consents read at once.
 const BATCH: i64 = 4096;
 
-/// The lists that were made lately. One is made at a time, whoever asks.
+/// How many are made at once, whoever asks: each holds a reader and a processor for a while.
+const AT_ONCE: usize = 2;
+
+/// The lists that were made lately. Whoever asks for one that is being made waits for it.
 pub(crate) struct StatusLists {
-    made: Cache<StatusListId, Arc<Made>>,
-    making: Mutex<()>,
+    made: Cache<StatusListId, Arc<Mutex<Option<Made>>>>,
+    places: Semaphore,
 }
 
 /// One of them.
+#[derive(Clone)]
 struct Made {
     jwt: String,
     time: Micros,
@@ -39,14 +46,17 @@ impl Default for StatusLists {
     fn default() -> Self {
         Self {
             made: Cache::new(REMEMBERED),
-            making: Mutex::default(),
+            places: Semaphore::new(AT_ONCE),
         }
     }
 }
 
 impl StatusLists {
-    fn fresh(&self, id: StatusListId, now: Micros) -> Option<Arc<Made>> {
-        self.made.get(&id).filter(|made| now.since(made.time) < FRESH)
+    fn of(&self, id: StatusListId) -> Arc<Mutex<Option<Made>>> {
+        let made = self
+            .made
+            .get_or_insert_with(&id, || Ok::<_, Infallible>(Arc::default()));
+        made.unwrap_or_else(|never| match never {})
     }
 }
 
@@ -56,45 +66,50 @@ impl Core {
         let id: Option<StatusListId> = wire::name(&mut v, "name", &request.name);
         v.check()?;
         let id = id.ok_or_else(|| Refusal::new(Reason::FieldInvalid))?;
-        let made = match self.status_lists.fresh(id, self.now()) {
-            Some(made) => made,
-            None => self.make_status_list(id).await?,
-        };
+        let made = self.fresh_status_list(id).await?;
         Ok(api::StatusList {
             name: id.name(),
-            jwt: made.jwt.clone(),
+            jwt: made.jwt,
             issue_time: Some(timestamp(made.time)),
             expire_time: Some(timestamp(made.time.plus(Duration::from_secs(LIFE.unsigned_abs())))),
         })
     }
 
-    async fn make_status_list(&self, id: StatusListId) -> Result<Arc<Made>, Refusal> {
-        let _one = self.status_lists.making.lock().await;
-        // The clock before the read: the list is never said to be newer than it is.
-        let time = Micros::from_seconds(self.now().seconds());
-        if let Some(made) = self.status_lists.fresh(id, time) {
-            return Ok(made);
+    /// The one that was made lately, or else one made now.
+    async fn fresh_status_list(&self, id: StatusListId) -> Result<Made, Refusal> {
+        let made = self.status_lists.of(id);
+        let mut made = made.lock().await;
+        if let Some(made) = made.as_ref().filter(|made| self.now().since(made.time) < FRESH) {
+            return Ok(made.clone());
         }
-        let read = self.store.read(move |r| {
-            if r.get::<StatusListRow>(id.slot(), id.as_bytes())?.is_none() {
-                return Ok(None);
+        let _place = self.status_lists.places.acquire().await;
+        Ok(made.insert(self.make_status_list(id).await?).clone())
+    }
+
+    async fn make_status_list(&self, id: StatusListId) -> Result<Made, Refusal> {
+        // The clock before the first read: the list is never said to be newer than it is.
+        let time = Micros::from_seconds(self.now().seconds());
+        let known = self
+            .store
+            .read(move |r| r.get::<StatusListRow>(id.slot(), id.as_bytes()));
+        known.await?.ok_or_else(|| Refusal::new(Reason::NotFound))?;
+        let (mut bits, mut before) = (Bits::default(), None::<Vec<u8>>);
+        loop {
+            // A read for each page, so that none holds the database long. A consent has the same place in each, and one that is
+            // given meanwhile is as invalid as it was at `time`.
+            let from = before.take();
+            let read =
+                move |r: &mut Reader<'_>| r.page::<ConsentRow>("status_list", id.as_bytes(), from.as_deref(), BATCH);
+            let rows = self.store.read(read).await?;
+            for row in &rows {
+                bits.tell(id, &row.record, time);
             }
-            let (mut bits, mut before) = (Bits::default(), None::<Vec<u8>>);
-            loop {
-                let rows = r.page::<ConsentRow>("status_list", id.as_bytes(), before.as_deref(), BATCH)?;
-                for row in &rows {
-                    bits.tell(id, &row.record, time);
-                }
-                match rows.last() {
-                    Some(last) if i64::try_from(rows.len()) == Ok(BATCH) => before = Some(last.record.id.clone()),
-                    _ => return Ok(Some(bits)),
-                }
+            match rows.last() {
+                Some(last) if is_full(rows.len(), BATCH) => before = Some(last.record.id.clone()),
+                _ => break,
             }
-        });
-        let bits = read.await?.ok_or_else(|| Refusal::new(Reason::NotFound))?;
+        }
         let jwt = bits.sign(&self.keys, &self.manager, id, time)?;
-        let made = Arc::new(Made { jwt, time });
-        self.status_lists.made.insert(id, Arc::clone(&made));
-        Ok(made)
+        Ok(Made { jwt, time })
     }
 }

@@ -32,12 +32,13 @@ pub async fn sweep(store: &Store) -> Result<(), Refusal> {
         if row.settled == 0 {
             end_all(store, id).await?;
         }
-        // At once: what fails of another study leaves nothing of this one's key behind.
         if store.apply(Tick(id)).await? {
             store.leaves_remains::<DataKeyRow>();
-            store.scrub().await?;
+            // At once: what fails of another study leaves nothing of this one's key behind.
+            store.clear_remains().await;
         }
     }
+    // What was in vain the last time.
     store.clear_remains().await;
     Ok(())
 }

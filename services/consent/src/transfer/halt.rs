@@ -52,7 +52,7 @@ impl Command for Halt {
         if expire(view, &mut row, consent.as_mut())? || !self.is_halted(&row)? {
             return Ok(());
         }
-        cancel(view, &mut row, &system("consent"), None)
+        cancel(view, &mut row, consent.as_mut(), &system("consent"), None)
     }
 }
 

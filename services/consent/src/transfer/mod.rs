@@ -127,26 +127,32 @@ impl State {
     }
 }
 
-/// Cancels a transfer that must not go on, because of the event `cause` if there is one; one that was pushed already
-/// goes on.
+/// Cancels a transfer that must not go on, because of the event `cause` if there is one, and gives its use back if the HIP
+/// never took it on; one that was pushed already goes on.
 ///
 /// # Errors
-/// INTERNAL when the row is damaged.
+/// INTERNAL when a row is damaged.
 pub fn cancel(
     view: &mut View<'_>,
     row: &mut TransferRow,
+    consent: Option<&mut ConsentRow>,
     caller: &Caller,
     cause: Option<Emitted>,
 ) -> Result<(), Refusal> {
     let Some(to) = row.state().after(Verb::Cancel) else {
         return Ok(());
     };
+    let untouched = row.state() == State::Requested;
     row.settle(to, view.now());
     view.put(row);
     let mut draft = draft("transfer.cancelled", Action::Update, caller, row)?;
     draft.event.causation_event_id = cause.map(|told| told.id.to_string()).unwrap_or_default();
     let told = draft.emit(view);
-    tell_both(view, told, Kind::TransferCancelled, row)
+    tell_both(view, told, Kind::TransferCancelled, row)?;
+    match consent.filter(|_| untouched) {
+        Some(consent) => give_back(view, row, consent, caller, told),
+        None => Ok(()),
+    }
 }
 
 /// Writes the expiry of a transfer whose time is over, giving its use back if the HIP never took it on; tells whether

@@ -228,6 +228,59 @@ fn a_transfer_that_is_overdue_is_expired_by_whatever_meets_it() {
 }
 
 #[test]
+fn c2_a_transfer_that_is_cancelled_before_it_was_taken_on_gives_its_use_back() {
+    everywhere(|w| async move {
+        let (she, consent) = w.granted("asha.rao@sbx", |scope| scope.max_uses = 1).await;
+        open(&w, "clinic", wanted(&w, &consent.name)).await.unwrap();
+        w.pause(&she, &consent.name).await.unwrap();
+        assert_eq!(uses(&w, &she, &consent.name).await, 0);
+        let (cancelled, returned) = (
+            told(&w, "transfer.cancelled").await,
+            told(&w, "data.use_returned").await,
+        );
+        assert_eq!(
+            (cancelled.len(), returned.len(), &returned[0].causation_event_id),
+            (1, 1, &cancelled[0].event_id)
+        );
+        // Once it was taken on records may have flowed, whatever she says afterwards.
+        w.resume(&she, &consent.name).await.unwrap();
+        let second = open(&w, "clinic", wanted(&w, &consent.name)).await.unwrap();
+        take_on(&w, "hospital", taking(&w, &second)).await.unwrap();
+        w.pause(&she, &consent.name).await.unwrap();
+        w.resume(&she, &consent.name).await.unwrap();
+        assert_eq!(
+            (uses(&w, &she, &consent.name).await, w.count("data.use_returned").await),
+            (1, 1)
+        );
+        assert_eq!(
+            reason(open(&w, "clinic", wanted(&w, &consent.name)).await),
+            Reason::UseLimitReached
+        );
+    });
+}
+
+#[test]
+fn c2_a_use_comes_back_from_a_narrowing_in_the_window_that_it_was_taken_in() {
+    everywhere(|w| async move {
+        let (she, consent) = w
+            .granted("asha.rao@sbx", |scope| scope.frequency.as_mut().unwrap().value = 3)
+            .await;
+        let opened = open(&w, "clinic", wanted(&w, &consent.name)).await.unwrap();
+        take_on(&w, "hospital", taking(&w, &opened)).await.unwrap();
+        w.advance(30 * HOUR);
+        open(&w, "clinic", wanted(&w, &consent.name)).await.unwrap();
+        let mut scope = consent.scope.clone().unwrap();
+        scope.frequency.as_mut().unwrap().unit = types::FrequencyUnit::Week.into();
+        w.narrow(&she, &consent.name, scope).await.unwrap();
+        let name = consent.name.clone();
+        let read = w.rpc().get_consent(by(&she, api::GetConsentRequest { name })).await;
+        let uses = read.unwrap().into_inner().uses.unwrap();
+        // Two were taken, one of them came back; the one that stays is in this week.
+        assert_eq!((uses.count, uses.window_count, uses.left), (1, 1, Some(2)));
+    });
+}
+
+#[test]
 fn what_a_suspended_participant_has_open_is_cancelled() {
     everywhere(|w| async move {
         let (she, consent) = w.granted("asha.rao@sbx", |_| {}).await;
@@ -244,7 +297,7 @@ fn what_a_suspended_participant_has_open_is_cancelled() {
             assert_eq!(state(&w, &participant("clinic"), transfer).await, State::Cancelled);
         }
         let cancelled = told(&w, "transfer.cancelled").await;
-        assert_eq!(cancelled.len(), 2);
+        assert_eq!((cancelled.len(), w.count("data.use_returned").await), (2, 1));
         let payload = cancelled[0].payload.as_ref().unwrap();
         assert_eq!(payload.actor.as_ref().unwrap().id, "services/consent");
         w.rpc().halt_transfers(&mut halts).await.unwrap();

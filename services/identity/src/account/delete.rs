@@ -263,8 +263,8 @@ pub(crate) async fn have_erased(store: &Store, audit: &dyn Erases) -> Result<(),
     // Audit has not been asked yet: nor may whoever purged have come so far. Nobody is asked before it is done, so it is done
     // once, however long audit is away.
     if due.iter().any(|(_, row)| row.retry_time == 0) {
-        store.try_scrub().await?;
         store.leaves_remains::<DataKeyRow>();
+        store.try_scrub().await?;
     }
     store.clear_remains().await;
     for (account, row) in due {

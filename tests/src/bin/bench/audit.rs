@@ -32,13 +32,14 @@ use crate::summary::Summary;
 use crate::system::{self, System};
 
 /// Events in one call of `audit.append.batched`, and how many such calls are on their way.
-const BATCH: (usize, usize) = (256, 4);
+const BATCH: (usize, usize) = (256, 8);
 
 /// Streams at once, messages of each that are on their way, and events in one.
 const STREAMS: (usize, usize, usize) = (4, 16, 64);
 
-/// Appends for each empty call, one by one and together: 10,000 and 50,000 a second where 17,000 empty calls are made.
-const GOALS: (f64, f64) = (0.6, 3.0);
+/// Events a second on two cores, one by one and together. They are no ratios, so a slow machine misses them: what an append is
+/// beside an empty call of the same run is told with them.
+const GOALS: (f64, f64) = (10_000.0, 50_000.0);
 
 /// Who asks for proofs, and reads lists, at once.
 const READERS: usize = 4;
@@ -80,15 +81,10 @@ async fn appends(pace: Pace, summary: &mut Summary, subject: &Subject) -> Result
     if let [empty, bare, append, batched, streamed] = &interleave(pace.rounds, &mut contenders).await?[..] {
         summary.alone(empty, "1/s");
         summary.compared(bare, "1/s", empty);
-        summary.compared(append, "events/s", empty);
-        summary.compared(batched, "events/s", append);
-        summary.compared(streamed, "events/s", append);
-        summary.goal("audit.append", Goal::AtLeast(GOALS.0));
-        for more in [batched, streamed] {
-            let ratio = summary.ratio(more, empty);
-            summary.goal(&ratio, Goal::AtLeast(GOALS.1));
-        }
-        for one in [append, batched, streamed] {
+        for (one, least) in [(append, GOALS.0), (batched, GOALS.1), (streamed, GOALS.1)] {
+            summary.alone(one, "events/s");
+            summary.goal(&one.name, Goal::AtLeast(least));
+            summary.ratio(one, empty);
             summary.ratio(one, bare);
         }
     }
