@@ -210,7 +210,10 @@ async fn live(story: &Story, person: &Person) -> Vec<(Kind, &'static [&'static s
         (Kind::Link, &["identity.linked"]),
         (Kind::Discovery, &["link.discovery_started"]),
         (Kind::ProfileShare, &["identity.profile_shared"]),
-        (Kind::Transfer, &["data.requested", "transfer.cancelled"]),
+        (
+            Kind::Transfer,
+            &["data.requested", "data.use_returned", "transfer.cancelled"],
+        ),
         (Kind::Policy, &["policy.enabled"]),
         (Kind::Subscription, &["subscription.requested"]),
         (Kind::RightsRequest, &["rights.opened"]),
