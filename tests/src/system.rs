@@ -124,7 +124,10 @@ impl Plan {
 }
 
 /// The same configuration on other ports.
-fn with_ports(config: &str, port: Port) -> Result<String, Failure> {
+///
+/// # Errors
+/// When it is none.
+pub fn with_ports(config: &str, port: Port) -> Result<String, Failure> {
     let mut table: toml::Table = config.parse()?;
     let server = table
         .get_mut("server")

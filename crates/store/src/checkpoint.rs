@@ -1,6 +1,6 @@
 //! SQLite's write-ahead log goes into the file behind the commits, not inside of one.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -84,23 +84,30 @@ fn try_to_empty(conn: &mut SqliteConnection) -> Result<(), Error> {
 /// Whether the log is to be emptied, and when it may be again by whoever looks again and again.
 #[derive(Debug, Default)]
 pub(crate) struct Emptying {
-    /// Something in it was overwritten that is to be nowhere.
-    wanted: AtomicBool,
+    /// How often something was overwritten that is to be nowhere, and how many of these it was emptied after. Counts, so that
+    /// a try that fails, or that nobody waits for any more, takes nothing back.
+    asked: AtomicU64,
+    done: AtomicU64,
     from: AtomicI64,
 }
 
 impl Emptying {
-    pub(crate) fn want(&self) {
-        self.wanted.store(true, Ordering::SeqCst);
+    pub(crate) fn ask(&self) {
+        self.asked.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.wanted.load(Ordering::SeqCst)
+    /// How often it was asked for by now.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::SeqCst)
     }
 
-    /// What is wanted by now is about to be done; tells whether anything was.
-    pub(crate) fn take(&self) -> bool {
-        self.wanted.swap(false, Ordering::SeqCst)
+    /// It was emptied, which began when it had been asked for so often.
+    pub(crate) fn done(&self, asked: u64) {
+        self.done.fetch_max(asked, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.done.load(Ordering::SeqCst) < self.asked()
     }
 
     pub(crate) fn may_begin(&self, now: Micros) -> bool {

@@ -17,12 +17,10 @@ impl Store {
     /// STORAGE_UNAVAILABLE.
     pub async fn scrub(&self) -> Result<(), Refusal> {
         // Before it begins: what is overwritten meanwhile may not be in it.
-        let was_wanted = self.shared.emptying.take();
-        let emptied = self.readers.with(checkpoint::empty).await;
-        if emptied.is_err() && was_wanted {
-            self.shared.emptying.want();
-        }
-        emptied
+        let asked = self.shared.emptying.asked();
+        self.readers.with(checkpoint::empty).await?;
+        self.shared.emptying.done(asked);
+        Ok(())
     }
 
     /// The same for whoever looks again and again. In vain, it is not tried again for half a minute, and refused meanwhile: it waits
@@ -45,7 +43,7 @@ impl Store {
     /// its write-ahead log, Postgres where rows no longer point.
     pub fn leaves_remains<R: Record>(&self) {
         if self.shared.location.is_embedded() {
-            self.shared.emptying.want();
+            self.shared.emptying.ask();
         } else {
             self.shared.remains.are_in(R::TABLE.name);
         }
@@ -58,9 +56,9 @@ impl Store {
     pub async fn clear_remains(&self) -> bool {
         let (mut is_clear, now) = (true, self.shared.clock.now());
         let emptying = &self.shared.emptying;
-        if emptying.is_wanted() && emptying.may_begin(now) && self.try_scrub().await.is_err() {
+        if emptying.is_asked_for() && emptying.may_begin(now) && self.try_scrub().await.is_err() {
             tracing::warn!(
-                "what was overwritten may still be in the write-ahead log, which is read all the time; trying again in half a minute"
+                "destroyed keys may still be in the write-ahead log, which somebody reads or which cannot be written; trying again in half a minute"
             );
             self.shared.stats.remains.inc();
             is_clear = false;

@@ -129,8 +129,8 @@ impl Log {
         done
     }
 
-    /// Lets nothing of the keys that were destroyed stay in what Postgres keeps of their table: once a minute for all of
-    /// them, for it makes those wait who need a key. No erasure depends on it; what is left is done by a sweep.
+    /// Lets nothing of the keys that were destroyed stay in the files of their database, as the store does it: on Postgres
+    /// once a minute for all of them, for it makes those wait who need a key. No erasure depends on it; what is left is done by a sweep.
     pub(crate) async fn clear_remains(&self) {
         if !self.keyring.clear_remains().await {
             self.stats.remains.inc();

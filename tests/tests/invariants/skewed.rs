@@ -12,7 +12,7 @@ use sammati_tests::direct::{self, Told};
 use sammati_tests::proofs::{self, Grown};
 use sammati_tests::retry::until_answered;
 use sammati_tests::story::{Person, Story, count, reason};
-use sammati_tests::system::{Processes, Setting};
+use sammati_tests::system::{Processes, Setting, with_ports};
 
 use crate::worlds::settings;
 
@@ -115,19 +115,12 @@ impl Seen {
 
 /// Another audit process on the same databases; tells its address.
 pub(crate) fn add(system: &mut Processes, name: &str) -> String {
-    let mut table: toml::Table = std::fs::read_to_string(system.config("audit"))
-        .unwrap()
-        .parse()
-        .unwrap();
-    let Port { rpc, admin } = Port::free().unwrap();
-    let [rpc, admin] = [rpc, admin].map(|port| format!("127.0.0.1:{port}"));
-    let server = table["server"].as_table_mut().unwrap();
-    server.insert("listen".to_owned(), rpc.clone().into());
-    server.insert("admin_listen".to_owned(), admin.into());
+    let port = Port::free().unwrap();
+    let text = std::fs::read_to_string(system.config("audit")).unwrap();
     let config = system.addresses.folder.join(format!("{name}.toml"));
-    std::fs::write(&config, toml::to_string(&table).unwrap()).unwrap();
+    std::fs::write(&config, with_ports(&text, port).unwrap()).unwrap();
     system.add(name, config);
-    format!("https://{rpc}")
+    format!("https://127.0.0.1:{}", port.rpc)
 }
 
 /// Refuses to append now, as one that has no database.

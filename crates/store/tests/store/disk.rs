@@ -6,9 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use sammati_kernel::{ManualClock, Reason, Refusal};
-use sammati_store::{Location, Reader};
-use sammati_testkit::{Database, pause};
+use sammati_store::{Location, Reader, Store};
+use sammati_testkit::{Database, Pause, pause};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 
 use crate::world::{Count, Counter, START, World, account, open, open_with, options};
 
@@ -234,6 +235,29 @@ async fn serves_until_the_disk_fails() {
     }
 }
 
+/// A read that is open until it is ended.
+struct Reading {
+    pause: Pause,
+    task: JoinHandle<()>,
+}
+
+impl Reading {
+    fn begin(store: &Store) -> Self {
+        let ((pause, paused), store) = (pause(), store.clone());
+        let task = tokio::spawn(async move {
+            let read = move |r: &mut Reader<'_>| r.head(1).map(|_| paused.here());
+            store.snapshot(read).await.unwrap();
+        });
+        tokio::task::block_in_place(|| pause.until_reached());
+        Self { pause, task }
+    }
+
+    async fn end(self) {
+        drop(self.pause);
+        self.task.await.unwrap();
+    }
+}
+
 /// Whoever looks again and again does not stand in the readers' way each time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_is_read_all_the_time_is_emptied_later() {
@@ -241,19 +265,10 @@ async fn a_log_that_is_read_all_the_time_is_emptied_later() {
     let database = Database::sqlite();
     let store = open(&database.url, &clock);
     store.apply(Count::up(account(1, 1))).await.unwrap();
-    let (pause, paused) = pause();
-    let reader = tokio::spawn({
-        let store = store.clone();
-        async move {
-            let read = move |r: &mut Reader<'_>| r.head(1).map(|_| paused.here());
-            store.snapshot(read).await
-        }
-    });
-    tokio::task::block_in_place(|| pause.until_reached());
+    let reader = Reading::begin(&store);
     let away = |result: Result<(), Refusal>| result.unwrap_err().reason == Reason::StorageUnavailable;
     assert!(away(store.try_scrub().await));
-    drop(pause);
-    reader.await.unwrap().unwrap();
+    reader.end().await;
     assert!(away(store.try_scrub().await), "not at once");
     clock.advance(Duration::from_secs(30));
     store.try_scrub().await.unwrap();
@@ -270,19 +285,10 @@ async fn what_was_overwritten_leaves_the_log_once_nobody_reads_it() {
     let in_log = || std::fs::metadata(&log).unwrap().len();
     assert!(store.clear_remains().await, "there is nothing to clear");
     store.apply(Count::up(account(1, 1))).await.unwrap();
-    let (pause, paused) = pause();
-    let reader = tokio::spawn({
-        let store = store.clone();
-        async move {
-            let read = move |r: &mut Reader<'_>| r.head(1).map(|_| paused.here());
-            store.snapshot(read).await
-        }
-    });
-    tokio::task::block_in_place(|| pause.until_reached());
+    let reader = Reading::begin(&store);
     store.leaves_remains::<Counter>();
     assert!(!store.clear_remains().await);
-    drop(pause);
-    reader.await.unwrap().unwrap();
+    reader.end().await;
     assert!(store.clear_remains().await, "it is not tried again at once");
     assert!(in_log() > 0);
     clock.advance(Duration::from_secs(30));
