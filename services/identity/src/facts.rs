@@ -155,10 +155,10 @@ impl State {
             none if none == Rates::default() => self.rates.remove(&id),
             rates => self.rates.insert(id.clone(), rates),
         };
-        if row.is_active() {
-            self.stopped.remove(&id);
-        } else {
+        if row.is_out() {
             self.stopped.insert(id);
+        } else {
+            self.stopped.remove(&id);
         }
     }
 

@@ -126,11 +126,18 @@ async fn facts_follow_the_feed_and_resume_where_it_broke() {
     }];
     first.send(change("1", Kind::KeySet(api::KeySet { keys }))).unwrap();
     first
-        .send(change("2", hospital(api::participant::State::Active, "\"3\"")))
+        .send(change("2", hospital(api::participant::State::Pending, "\"2\"")))
         .unwrap();
     assert!(matches!(&*ready.borrow(), Readiness::NotReady(_)));
-    first.send(heartbeat("3", 1_000_000)).unwrap();
+    first.send(heartbeat("2", 999_999)).unwrap();
     ready.wait_for(|ready| *ready == Readiness::Ready).await.unwrap();
+    assert!(!facts.participant(&id).unwrap().is_active());
+    assert!(!facts.ended(&host.claims()), "it has a token: it was activated since");
+    first
+        .send(change("3", hospital(api::participant::State::Active, "\"3\"")))
+        .unwrap();
+    first.send(heartbeat("3", 1_000_000)).unwrap();
+    as_of(&facts, 1_000_000).await;
     assert!(facts.participant(&id).unwrap().acts_as(Role::Hip));
     let rates = facts.rates(&id);
     assert_eq!((rates.checks, rates.requests), (7, 0));

@@ -7,7 +7,7 @@ use ring::signature::Ed25519KeyPair;
 use sammati_api::identity::v1 as api;
 use sammati_api::types::v1::{Demographics, Identifier, ParticipantRole, identifier};
 use sammati_kernel::jws::SigningKey;
-use sammati_kernel::{Caller, Clock, ParticipantId, Peer, Reason, Role};
+use sammati_kernel::{Caller, Clock, ParticipantId, Peer, Reason, Role, SessionId, Slot};
 use sammati_server::authn::TokenFacts;
 use sammati_server::token;
 
@@ -130,6 +130,45 @@ async fn a_hospital_is_registered_activated_logged_in_and_stopped() {
             reason(fixture.inner.get_participant(&operator(), nobody).await),
             Reason::NotFound
         );
+    }
+}
+
+/// A replica may have heard that it was created and not yet that it was activated, when its first token is shown there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_good_where_its_participant_is_not_known_to_be_activated() {
+    for fixture in fixtures().await {
+        let (facts, store) = (&fixture.inner.facts, &fixture.inner.store);
+        let catch_up = async || while !facts.catch_up(store, &fixture.clock).await.unwrap() {};
+        create(&fixture, hospital()).await;
+        catch_up().await;
+        let active = fixture
+            .inner
+            .activate_participant(&operator(), activating(&fixture))
+            .await
+            .unwrap();
+        let session = fixture
+            .inner
+            .create_participant_session(&Peer::Anonymous, certificate(SPIFFE), logging_in(&fixture, ""))
+            .await
+            .unwrap();
+        let claims = token::read(&session.access_tokens[0].token, |kid| fixture.inner.keys.find(kid)).unwrap();
+        assert!(!facts.ended(&claims));
+        // Of another session than the one whose end is remembered.
+        let other = SessionId::new(fixture.now(), Slot::new(0), [7; 8]);
+        let claims = token::Claims {
+            sid: Some(other.to_string()),
+            ..claims
+        };
+        let suspend = api::SuspendParticipantRequest {
+            request_id: fixture.request_id(),
+            name: active.name,
+            etag: active.etag,
+            reason: "audit".into(),
+        };
+        fixture.inner.suspend_participant(&operator(), suspend).await.unwrap();
+        assert!(!facts.ended(&claims));
+        catch_up().await;
+        assert!(facts.ended(&claims));
     }
 }
 
