@@ -95,6 +95,7 @@ impl StatusListRow {
 }
 
 /// A list to be filled.
+#[derive(PartialEq, Eq)]
 pub struct Bits(Vec<u8>);
 
 impl Default for Bits {
