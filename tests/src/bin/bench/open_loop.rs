@@ -20,8 +20,9 @@ use crate::measure::{Failure, f64_of};
 /// How often the generator looks what is due.
 const TICK: Duration = Duration::from_millis(1);
 
-/// How late the last hundredth may be sent before the generator is said to be the limit.
-const LATE: Duration = Duration::from_millis(20);
+/// How late the last hundredth may be sent before the generator is said to be the limit: no longer than what is looked for,
+/// which is a few times of an unloaded call.
+const LATE: Duration = Duration::from_millis(5);
 
 /// What became of the calls.
 #[derive(Debug, Default)]
