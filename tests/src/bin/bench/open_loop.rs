@@ -5,8 +5,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use http::{HeaderMap, HeaderValue};
 use prost::bytes::Bytes;
 use tokio::task::JoinSet;
@@ -14,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use crate::line::{Line, code, status};
+use crate::line::{Answer, Line, code};
 use crate::measure::{Failure, f64_of};
 
 /// How often the generator looks what is due.
@@ -78,10 +76,10 @@ impl Flood {
         self.unsent > 0 || self.lag() > LATE
     }
 
-    fn add(&mut self, took: Duration, answer: Result<HeaderMap, h2::Error>) {
-        let answer = match answer {
+    fn add(&mut self, Answer { took, status }: Answer) {
+        let answer = match status {
             Ok(answer) => answer,
-            Err(error) => return self.other(error.to_string()),
+            Err(error) => return self.other(error),
         };
         match code(&answer).map(HeaderValue::as_bytes) {
             Some(b"0") => self.served.push(took),
@@ -179,36 +177,27 @@ struct Share {
 impl Share {
     async fn call<F: Fn(usize) -> Bytes>(self, mut line: Line, rhythm: Rhythm, message: F) -> Result<Flood, Failure> {
         let mut flood = Flood::default();
-        let mut answers = FuturesUnordered::new();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut sent = 0;
         loop {
             let over = self.begun.elapsed() >= self.time;
-            flood.due = self.due(
-                rhythm,
-                sent + answers_to_come(rhythm, self.count, answers.len()),
-                over,
-                flood.due,
-            );
+            let next = sent + answers_to_come(rhythm, self.count, line.flying());
+            flood.due = self.due(rhythm, next, over, flood.due);
             while !over && sent < flood.due {
                 let n = self.place + sent * self.count;
-                let Some(answer) = line.try_call(|| message(n)).await? else {
-                    break;
-                };
                 let (at, now) = (self.at(rhythm, n), Instant::now());
+                if !line.call(at, || message(n)) {
+                    break;
+                }
                 flood.lag.push(now.saturating_duration_since(at));
-                answers.push(async move {
-                    let answer = status(answer).await;
-                    (at.elapsed(), answer)
-                });
                 sent += 1;
             }
-            if over && answers.is_empty() {
+            if over && line.flying() == 0 {
                 break;
             }
             tokio::select! {
-                Some((took, answer)) = answers.next() => flood.add(took, answer),
+                answers = line.answers() => answers?.into_iter().for_each(|answer| flood.add(answer)),
                 _ = tick.tick(), if !over => {}
             }
         }
