@@ -53,6 +53,18 @@ fn every_part_runs_and_tells_its_figures() {
         let value = entry.and_then(|entry| entry["value"].as_f64());
         assert!(value.is_some(), "{name} is not told\n{said}");
     }
+    // Whatever the figures: calls were answered, and nothing else came of them than an answer or a refusal that says when to
+    // come back.
+    for what in ["check", "authorize"] {
+        let of = |name: &str| {
+            let name = format!("overload.{what}.sqlite.{name}");
+            summary.iter().find(|entry| entry["name"] == name).unwrap()["value"].clone()
+        };
+        assert!(of("capacity").as_f64() > Some(0.0), "{what} is not answered\n{said}");
+        for none in ["3x.other_answers", "3x.without_retry_info"] {
+            assert_eq!(of(none).as_f64(), Some(0.0), "{what}: {none}\n{said}");
+        }
+    }
     let goals = summary.iter().filter(|entry| entry["met"].is_boolean()).count();
     assert!(goals >= 12, "{goals} goals");
 }

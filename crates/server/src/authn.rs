@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, Request, Response, header};
 use quick_cache::sync::Cache;
+use sammati_api::identity::v1::participant;
 use sammati_kernel::jws::{Bad, PublicKey};
 use sammati_kernel::{Actor, Caller, Clock, ParticipantId, Peer, Reason, Refusal, Secret};
 use tonic::body::Body;
@@ -18,6 +19,13 @@ use crate::token::{self, Claims};
 
 /// How many verified tokens are remembered, so that each is verified once and not at every call.
 const REMEMBERED: usize = 16 * 1024;
+
+/// Whether the tokens of a participant in this state are good no more. PENDING comes only before the first of them: whoever
+/// still has it so and is shown one is behind.
+pub const fn is_out(state: participant::State) -> bool {
+    use participant::State;
+    !matches!(state, State::Active | State::Pending)
+}
 
 /// What a token is judged by beside itself.
 pub trait TokenFacts: Send + Sync + 'static {

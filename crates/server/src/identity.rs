@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::authn::TokenFacts;
+use crate::authn::{self, TokenFacts};
 use crate::rate::Rates;
 use crate::run::{Readiness, Start, StartError};
 use crate::token::Claims;
@@ -351,12 +351,12 @@ impl TokenFacts for IdentityFacts {
 }
 
 impl Facts {
-    /// Whether a participant is known to take part no more. Identity signed for it a moment ago: one not told of yet, or
-    /// last told of before it was ever put into use, is not one that has ended.
+    /// Whether a participant is known to take part no more. Identity signed for it a moment ago: one not told of yet is not
+    /// one that has ended.
     fn is_out(&self, id: &ParticipantId) -> bool {
         self.participants
             .get(id)
-            .is_some_and(|known| !known.is_active() && known.state != api::participant::State::Pending)
+            .is_some_and(|known| authn::is_out(known.state))
     }
 
     fn take(&mut self, change: api::Change) {

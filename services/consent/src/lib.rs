@@ -34,6 +34,8 @@ pub mod study;
 pub mod subject;
 pub mod subscription;
 pub mod sweep;
+#[cfg(test)]
+mod testing;
 pub mod transfer;
 pub mod vault;
 pub mod wire;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sammati_kernel::jws::PublicKey;
 use sammati_kernel::{AccountId, Actor, Clock, Micros, ParticipantId, Reason, Refusal, SessionId};
-use sammati_server::authn::TokenFacts;
+use sammati_server::authn::{TokenFacts, is_out};
 use sammati_server::rate::Rates;
 use sammati_server::token::Claims;
 use sammati_store::Store;
@@ -155,7 +155,7 @@ impl State {
             none if none == Rates::default() => self.rates.remove(&id),
             rates => self.rates.insert(id.clone(), rates),
         };
-        if row.is_out() {
+        if is_out(row.state()) {
             self.stopped.insert(id);
         } else {
             self.stopped.remove(&id);

@@ -1,10 +1,16 @@
 //! What happened, and the proof of it.
 
+use std::time::Duration;
+
 use sammati_api::audit::v1::log_service_client::LogServiceClient;
 use sammati_api::audit::v1::proof_service_client::ProofServiceClient;
+use tokio::time::timeout;
 use tonic::Status;
 
 use super::{Person, Story, Who};
+
+/// Within this whatever was committed is in the log, however slow the machine.
+const RELAYED: Duration = Duration::from_secs(20);
 
 impl Story {
     /// Her audit trail: events about her, newest first.
@@ -61,6 +67,33 @@ impl Story {
             .get_proof(request)
             .await?
             .into_inner())
+    }
+
+    /// Waits, for as long as relays take at most, until so many events of a type are in the log.
+    ///
+    /// # Errors
+    /// The service's refusal; DEADLINE_EXCEEDED when they did not come.
+    pub async fn until_logged(&self, event_type: &str, many: usize) -> Result<(), Status> {
+        use sammati_api::audit::v1::watch_events_response::Item;
+        let from = sammati_api::audit::v1::WatchEventsRequest {
+            log: self.log().await?.name,
+            ..Default::default()
+        };
+        let mut client = LogServiceClient::new(self.operator.audit());
+        let mut stream = client.watch_events(from).await?.into_inner();
+        let counted = async {
+            let mut counted = 0;
+            while counted < many {
+                let told = stream.message().await?;
+                let told = told.ok_or_else(|| Status::unavailable("the stream of events ended"))?;
+                if let Some(Item::Event(event)) = told.item {
+                    counted += count(&[event], event_type, "");
+                }
+            }
+            Ok(())
+        };
+        let late = |_| Status::deadline_exceeded(format!("{many} of {event_type} are not in the log"));
+        timeout(RELAYED, counted).await.map_err(late)?
     }
 
     /// The log and the key that its checkpoints verify with.

@@ -80,16 +80,13 @@ impl Seen {
     /// All that was acknowledged is in the log, once, with what consent told; its times do not go back, and there is one
     /// history.
     async fn judged(mut self) -> Grown {
-        let asked = |trail: &[_]| count(trail, "consent.requested", "");
-        let mut trail = Vec::new();
-        for _ in 0..400 {
-            trail = self.story.trail(&self.person).await.unwrap();
-            if asked(&trail) >= self.asked {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        assert_eq!(asked(&trail), self.asked, "what consent has told");
+        self.story.until_logged("consent.requested", self.asked).await.unwrap();
+        let trail = self.story.trail(&self.person).await.unwrap();
+        assert_eq!(
+            count(&trail, "consent.requested", ""),
+            self.asked,
+            "what consent has told"
+        );
         let grown = proofs::verify_growth(&self.story, &self.first, 0).await.unwrap();
         let mut ids: Vec<_> = grown.leaves.iter().map(|leaf| &leaf.event_id).collect();
         ids.sort_unstable();

@@ -1,19 +1,16 @@
 //! What is lost, word by word, and what it becomes.
 
-use std::sync::Arc;
-
 use sammati_api::audit::v1::{Event, EventSource, Leaf, LogEvent, Payload};
-use sammati_kernel::{AccountId, Key, ManualClock, Micros, Refusal, Slot};
+use sammati_kernel::{AccountId, ManualClock, Micros, Refusal, Slot};
 use sammati_server::Again;
 use sammati_server::event::timestamp;
-use sammati_store::{Command, Keys, Location, Options, Record, Store, View};
+use sammati_store::{Command, Keys, Record, Store, View};
 use sammati_testkit::{Database, databases};
 
 use super::*;
-use crate::rows::{
-    CohortUseRow, ConsentRow, MIGRATIONS, NotificationRow, PolicyRow, RequestRow, SourcesRow, SubscriptionRow,
-};
+use crate::rows::{CohortUseRow, ConsentRow, NotificationRow, PolicyRow, RequestRow, SourcesRow, SubscriptionRow};
 use crate::standing::Effect;
+use crate::testing::open;
 
 const START: Micros = Micros::from_seconds(1_800_000_000);
 const HOUR: i64 = 3600 * 1_000_000;
@@ -111,9 +108,8 @@ impl Restored {
     fn all() -> impl Iterator<Item = Self> {
         databases().into_iter().map(|database| {
             let clock = ManualClock::at(START);
-            let options = Options::new(Location::parse(&database.url).unwrap(), Key::from_bytes([9; 32]));
             Self {
-                store: Store::open(&options, Arc::new(clock.clone()), MIGRATIONS).unwrap(),
+                store: open(&database, &clock),
                 clock,
                 _database: database,
             }

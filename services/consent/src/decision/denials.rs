@@ -203,11 +203,11 @@ mod tests {
     use futures::FutureExt;
     use sammati_api::audit::v1::event::Action;
     use sammati_api::types::v1::RetentionClass;
-    use sammati_kernel::{Key, ManualClock};
+    use sammati_kernel::ManualClock;
     use sammati_server::event::system;
-    use sammati_store::{Location, Options};
 
     use super::*;
+    use crate::testing::open;
 
     const NOW: Micros = Micros::from_seconds(1_800_000_000);
 
@@ -235,8 +235,7 @@ mod tests {
     fn o1_denials_are_written_though_whoever_waits_for_it_goes_away() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         for database in sammati_testkit::databases() {
-            let options = Options::new(Location::parse(&database.url).unwrap(), Key::from_bytes([9; 32]));
-            let store = Store::open(&options, Arc::new(ManualClock::at(NOW)), crate::rows::MIGRATIONS).unwrap();
+            let store = open(&database, &ManualClock::at(NOW));
             runtime.block_on(async {
                 let denials = Denials::default();
                 let mut expected: Vec<_> = (0..100).map(|n| note(&denials, &format!("consents/{n}"))).collect();
@@ -259,9 +258,7 @@ mod tests {
     fn o1_a_denial_whose_write_is_tried_again_is_one_event() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         for database in sammati_testkit::databases() {
-            let options = Options::new(Location::parse(&database.url).unwrap(), Key::from_bytes([9; 32]));
-            let clock = Arc::new(ManualClock::at(NOW));
-            let store = Store::open(&options, clock, crate::rows::MIGRATIONS).unwrap();
+            let store = open(&database, &ManualClock::at(NOW));
             runtime.block_on(async {
                 let denials = Denials::default();
                 let first = note(&denials, "consents/1");

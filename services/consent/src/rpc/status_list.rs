@@ -140,12 +140,13 @@ async fn read(store: &Store, id: StatusListId, time: Micros, limit: i64) -> Resu
 #[cfg(test)]
 mod tests {
     use futures::future::ready;
-    use sammati_kernel::{ConsentId, Key, ManualClock, Slot};
-    use sammati_store::{Command, Keys, Location, Options, View};
+    use sammati_kernel::{ConsentId, ManualClock, Slot};
+    use sammati_store::{Command, Keys, View};
     use tokio::sync::mpsc;
 
     use super::*;
     use crate::consent::State;
+    use crate::testing::open;
 
     const NOW: Micros = Micros::from_seconds(1_800_000_000);
 
@@ -238,9 +239,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_list_is_read_to_its_end_however_many_pages_it_has() {
         for database in sammati_testkit::databases() {
-            let options = Options::new(Location::parse(&database.url).unwrap(), Key::from_bytes([9; 32]));
-            let clock = Arc::new(ManualClock::at(NOW));
-            let store = Store::open(&options, clock, crate::rows::MIGRATIONS).unwrap();
+            let store = open(&database, &ManualClock::at(NOW));
             let mut expected = Bits::default();
             for n in 1..=7 {
                 store.apply(Give(vec![consent(n)])).await.unwrap();

@@ -34,12 +34,6 @@ impl ParticipantRow {
         self.state() == api::participant::State::Active
     }
 
-    /// Whether its tokens are good no more. PENDING comes only before the first token: a replica that still has it so
-    /// and is shown a token is behind.
-    pub(crate) fn is_out(&self) -> bool {
-        !self.is_active() && self.state() != api::participant::State::Pending
-    }
-
     /// Notes a change.
     pub(crate) const fn touch(&mut self, now: Micros) {
         self.version += 1;

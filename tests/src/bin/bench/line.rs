@@ -27,8 +27,11 @@ use crate::measure::Failure;
 /// How a client begins (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// All bits of a number that leaves one out, as a stream's and a window's do.
+const BITS_31: u32 = (1 << 31) - 1;
+
 /// What all answers of a connection may take until it is told that more may come: as much as there can be.
-const WINDOW: u32 = (1 << 31) - 1;
+const WINDOW: u32 = BITS_31;
 
 /// What it is before anything is said of it, here and there.
 const FIRST_WINDOW: u32 = 65_535;
@@ -75,8 +78,8 @@ pub(crate) struct Line {
     next: u32,
     /// When the calls that are open were due.
     open: HashMap<u32, Instant>,
-    /// How many may be.
-    most: usize,
+    /// How many may be, once the service has said it.
+    most: Option<usize>,
     /// How many bytes of messages may be sent.
     window: u32,
     /// How many bytes of answers came since that was last told.
@@ -123,14 +126,14 @@ impl Line {
             come: BytesMut::new(),
             next: 1,
             open: HashMap::new(),
-            most: 0,
+            most: None,
             window: FIRST_WINDOW,
             taken: 0,
             answers: Vec::new(),
         };
         line.frame(SETTINGS, 0, 0, &[]);
         line.frame(WINDOW_UPDATE, 0, 0, &(WINDOW - FIRST_WINDOW).to_be_bytes());
-        while line.most == 0 {
+        while line.most.is_none() {
             poll_fn(|cx| line.talk(cx)).await?;
         }
         Ok(line)
@@ -144,7 +147,7 @@ impl Line {
     /// Begins a call that was due at `at`; tells whether it could, for no more may be open than the service allows. It is sent
     /// with the next look for answers.
     pub(crate) fn call(&mut self, at: Instant, message: impl FnOnce() -> Bytes) -> bool {
-        if self.open.len() >= self.most {
+        if self.most.is_none_or(|most| self.open.len() >= most) {
             return false;
         }
         let message = message();
@@ -221,11 +224,12 @@ impl Line {
             }
             RST_STREAM => self.answered(stream, Err(format!("reset: {}", payload.try_get_u32()?))),
             SETTINGS if flags & ACK == 0 => {
-                self.most = usize::MAX;
+                // Where it says nothing there is no bound; what it said before holds until it says otherwise.
+                self.most = self.most.or(Some(usize::MAX));
                 while payload.has_remaining() {
                     let (setting, value) = (payload.try_get_u16()?, payload.try_get_u32()?);
                     if setting == MAX_CONCURRENT_STREAMS {
-                        self.most = usize::try_from(value)?;
+                        self.most = Some(usize::try_from(value)?);
                     }
                 }
                 self.frame(SETTINGS, ACK, 0, &[]);
@@ -259,7 +263,7 @@ impl Line {
 fn whole(come: &mut BytesMut) -> Option<(u8, u8, u32, Bytes)> {
     let mut head = come.get(..9)?;
     let length = usize::try_from(head.get_uint(3)).ok()?;
-    let (kind, flags, stream) = (head.get_u8(), head.get_u8(), head.get_u32() & WINDOW);
+    let (kind, flags, stream) = (head.get_u8(), head.get_u8(), head.get_u32() & BITS_31);
     (come.len() >= 9 + length).then(|| {
         come.advance(9);
         (kind, flags, stream, come.split_to(length).freeze())
