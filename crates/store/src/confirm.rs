@@ -2,8 +2,11 @@
 //!
 //! A check waits for a confirmation that began after it arrived. One runs, one is queued, and all who wait share it.
 //!
-//! A confirmation costs the same however many share it, here and on the primary, and more than a check does. So
-//! while several share one there is a [`rest`] before the next: then more come to share that. Who checks alone never waits for it.
+//! A confirmation costs the same however many share it, here and on the primary, and more than a check does. So after one
+//! that several shared the next waits until as many have come again, for a while: see [`rest`]. Callers who ask again once they
+//! are told then stay together, however many they are. Who checks alone never waits.
+
+mod waiting;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,9 +16,10 @@ use std::time::Duration;
 
 use sammati_kernel::{Micros, Reason, Refusal};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use self::waiting::{Asking, Rest, Waiter, Waiting};
 use crate::error::Error;
 use crate::shared::{Reached, Shared};
 use crate::standby::{Standbys, Wanted};
@@ -25,21 +29,16 @@ use crate::{AnyConn, clock, heads, sql, verbs};
 const POLL: Duration = Duration::from_millis(200);
 
 /// The longest rest between two confirmations.
-const LONGEST_REST: Duration = Duration::from_millis(1);
+const LONGEST_REST: Duration = Duration::from_millis(3);
 
-/// The rest after a confirmation is so many times as long as it took.
-const RESTS: u32 = 2;
-
-/// The most who wait for one confirmation.
-const MOST: usize = 16 * 1024;
-
-type Waiter = oneshot::Sender<Result<(), Refusal>>;
+/// The rest after a confirmation is at most so many times as long as it took.
+const RESTS: u32 = 16;
 
 /// Asks for confirmations.
 #[derive(Clone)]
 pub(crate) struct Confirmer {
     /// `None` on SQLite, where this process is the head.
-    waiters: Option<mpsc::Sender<Waiter>>,
+    asking: Option<Arc<Asking>>,
     at: Arc<AtomicI64>,
     shared: Arc<Shared>,
 }
@@ -53,35 +52,36 @@ impl Confirmer {
             let watched = Arc::downgrade(shared);
             spawn("clock", move || watch_clock(&watched))?;
             return Ok(Self {
-                waiters: None,
+                asking: None,
                 at,
                 shared: Arc::clone(shared),
             });
         }
-        let (sender, queue) = mpsc::channel(MOST);
+        let (asking, waiting) = waiting::waiting();
+        let asking = Arc::new(asking);
         let worker = Worker::new(Arc::clone(shared), wanted, runtime, Arc::clone(&at));
-        let poller = sender.downgrade();
-        spawn("confirm", move || worker.run(queue))?;
+        let poller = Arc::downgrade(&asking);
+        spawn("confirm", move || worker.run(&waiting))?;
         let watched = Arc::downgrade(shared);
         spawn("confirm-poll", move || poll(&poller, &watched))?;
         Ok(Self {
-            waiters: Some(sender),
+            asking: Some(asking),
             at,
             shared: Arc::clone(shared),
         })
     }
 
     pub(crate) async fn confirm(&self) -> Result<(), Refusal> {
-        let Some(waiters) = &self.waiters else {
+        let Some(asking) = &self.asking else {
             return self.shared.expect_past([]).map_err(|error| error.refusal());
         };
         let (sender, answer) = oneshot::channel();
-        waiters.try_send(sender).map_err(crate::lane::not_taken)?;
+        asking.ask(sender)?;
         answer.await.unwrap_or_else(|_| Err(Reason::StorageUnavailable.into()))
     }
 
     pub(crate) fn confirmed_at(&self) -> Micros {
-        match self.waiters {
+        match self.asking {
             None => self.shared.clock.now(),
             Some(_) => Micros(self.at.load(Ordering::SeqCst)),
         }
@@ -96,15 +96,15 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
 }
 
 /// Watchers of other replicas' commits, and who asks whether the database serves, need no check to come by.
-fn poll(sender: &mpsc::WeakSender<Waiter>, shared: &Weak<Shared>) {
+fn poll(asking: &Weak<Asking>, shared: &Weak<Shared>) {
     loop {
         std::thread::sleep(POLL);
-        let (Some(sender), Some(shared)) = (sender.upgrade(), shared.upgrade()) else {
+        let (Some(asking), Some(shared)) = (asking.upgrade(), shared.upgrade()) else {
             return;
         };
         if shared.is_watched() {
             let (waiter, _) = oneshot::channel();
-            drop(sender.try_send(waiter));
+            drop(asking.ask(waiter));
         }
     }
 }
@@ -134,13 +134,15 @@ fn refuse(shared: &Shared, error: &Error) {
     }
 }
 
-/// How long none is begun after one that `told` so many and `took` so long: at most a third of the time is spent on
-/// confirmations while several share them, and none is held up while one alone asks.
-fn rest(told: usize, took: Duration) -> Duration {
-    if told > 1 {
-        (took * RESTS).min(LONGEST_REST)
-    } else {
-        Duration::ZERO
+/// When the next begins after one that `told` so many and `took` so long: once as many wait again. No caller is held up longer
+/// than that is worth, and none while one alone asks.
+fn rest(told: usize, took: Duration) -> Rest {
+    if told <= 1 {
+        return Rest::NONE;
+    }
+    Rest {
+        until: told,
+        at_most: (took * RESTS).min(LONGEST_REST),
     }
 }
 
@@ -157,7 +159,7 @@ struct Worker {
     by_write: bool,
     standbys: Standbys,
     at: Arc<AtomicI64>,
-    pause: Box<dyn Fn(Duration) + Send>,
+    rest: fn(usize, Duration) -> Rest,
 }
 
 impl Worker {
@@ -172,27 +174,22 @@ impl Worker {
             by_write: wanted.confirm_by_write,
             standbys: Standbys::new(wanted),
             at,
-            pause: Box::new(std::thread::sleep),
+            rest,
         }
     }
 
-    fn run(mut self, mut queue: mpsc::Receiver<Waiter>) {
-        let mut waiting = Vec::new();
-        while queue.blocking_recv_many(&mut waiting, MOST) > 0 {
+    fn run(mut self, asked: &Waiting) {
+        let mut rest = Rest::NONE;
+        while let Some(waiting) = asked.take(rest) {
             let began = Instant::now();
             let answer = self.confirm();
-            let rest = rest(waiting.len(), began.elapsed());
+            rest = (self.rest)(waiting.len(), began.elapsed());
             self.shared.stats.confirmed.inc_by(waiting.len() as u64);
-            let waiting = std::mem::take(&mut waiting);
             let tell = move || waiting.into_iter().for_each(|w: Waiter| drop(w.send(answer.clone())));
             match &self.runtime {
                 // One wake-up for all: those that are woken from within the runtime cost it next to nothing.
                 Some(runtime) => drop(runtime.spawn(async move { tell() })),
                 None => tell(),
-            }
-            // Whoever comes meanwhile wakes nobody.
-            if !rest.is_zero() {
-                (self.pause)(rest);
             }
         }
     }
@@ -308,130 +305,4 @@ impl Worker {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc as channel;
-
-    use diesel_migrations::EmbeddedMigrations;
-    use sammati_kernel::{Key, ManualClock};
-    use sammati_testkit::Database;
-
-    use super::*;
-    use crate::dial::Dial;
-    use crate::{Location, Partitions, setup};
-
-    fn worker(url: &str) -> Worker {
-        let shared = Shared::new(
-            Dial::new(Location::parse(url).unwrap()),
-            Arc::new(ManualClock::at(Micros::from_seconds(1))),
-            Partitions::new(4).unwrap(),
-            Key::from_bytes([1; 32]),
-            None,
-        );
-        let wanted = Wanted {
-            asynchronous: false,
-            confirm_by_write: false,
-        };
-        Worker::new(Arc::new(shared), wanted, None, Arc::default())
-    }
-
-    #[test]
-    fn a_connection_that_is_not_at_fault_is_kept() {
-        let mut worker = worker("sqlite::memory:");
-        let error = worker.ask().unwrap_err();
-        assert!(!error.lost_connection(), "{error}");
-        assert!(worker.conn.is_some(), "it has no heads, and is as good as before");
-    }
-
-    type Answer = oneshot::Receiver<Result<(), Refusal>>;
-
-    fn ask(queue: &mpsc::Sender<Waiter>, count: usize) -> Vec<Answer> {
-        let ask = |_| {
-            let (sender, answer) = oneshot::channel();
-            queue.try_send(sender).unwrap();
-            answer
-        };
-        (0..count).map(ask).collect()
-    }
-
-    fn told(answers: Vec<Answer>) {
-        for answer in answers {
-            answer.blocking_recv().unwrap().unwrap();
-        }
-    }
-
-    #[test]
-    fn who_comes_while_it_rests_shares_the_next_and_who_asks_alone_is_told_at_once() {
-        let Some(database) = Database::postgres() else { return };
-        let location = Location::parse(&database.url).unwrap();
-        setup::prepare(&location, Some(4), EmbeddedMigrations::new(&[])).unwrap();
-        let mut worker = worker(&database.url);
-        let stats = worker.shared.stats.clone();
-        let ((rests, rested), (wake, woken)) = (channel::channel(), channel::channel::<()>());
-        worker.pause = Box::new(move |rest| {
-            rests.send(rest).unwrap();
-            woken.recv().ok();
-        });
-        let (queue, waiting) = mpsc::channel(MOST);
-        // It begins with three at once.
-        let three = ask(&queue, 3);
-        let thread = std::thread::spawn(move || worker.run(waiting));
-        told(three);
-        let rest = rested.recv().unwrap();
-        assert!(Duration::ZERO < rest && rest <= LONGEST_REST, "{rest:?}");
-        let mut hundred = ask(&queue, 100);
-        assert!(hundred.iter_mut().all(|answer| answer.try_recv().is_err()), "it rests");
-        assert_eq!((stats.confirmations.get(), stats.confirmed.get()), (1, 3));
-        wake.send(()).unwrap();
-        told(hundred);
-        assert_eq!((stats.confirmations.get(), stats.confirmed.get()), (2, 103));
-        rested.recv().unwrap();
-        wake.send(()).unwrap();
-        for n in 1..=5 {
-            told(ask(&queue, 1));
-            assert_eq!((stats.confirmations.get(), stats.confirmed.get()), (2 + n, 103 + n));
-        }
-        drop(queue);
-        thread.join().unwrap();
-        assert!(rested.try_recv().is_err(), "it has not rested since");
-    }
-
-    /// How many confirmations and checks there are in a second, in microseconds: each of `callers` asks again `away` after it
-    /// was told and had its turn of `busy` on processors that all of them share.
-    fn in_a_second(callers: usize, [away, busy, took]: [u64; 3], rest: fn(usize, Duration) -> Duration) -> [usize; 2] {
-        let (mut now, mut free, mut asks) = (0, 0, vec![0; callers]);
-        let (mut confirmations, mut checks) = (0, 0);
-        while now < 1_000_000 {
-            now = now.max(asks.iter().copied().min().unwrap());
-            let told: Vec<_> = asks.iter_mut().filter(|asks| **asks <= now).collect();
-            let count = told.len();
-            (confirmations, checks) = (confirmations + 1, checks + count);
-            now += took;
-            for asks in told {
-                free = free.max(now) + busy;
-                *asks = free + away;
-            }
-            now += u64::try_from(rest(count, Duration::from_micros(took)).as_micros()).unwrap();
-        }
-        [confirmations, checks]
-    }
-
-    #[test]
-    fn many_who_ask_again_and_again_share_few_confirmations_and_few_who_do_have_each_as_before() {
-        let restless = |_, _| Duration::ZERO;
-        // They keep the processors busy.
-        let busy = [0, 140, 200];
-        let (before, now) = (in_a_second(32, busy, restless), in_a_second(32, busy, rest));
-        assert!(now[0] * 5 < before[0] * 2, "{now:?} instead of {before:?}");
-        assert!(now[1] * 100 > before[1] * 99, "{now:?} instead of {before:?}");
-        // They are far from keeping them busy.
-        let idle = [250, 0, 100];
-        for callers in [1, 2, 8] {
-            assert_eq!(in_a_second(callers, idle, rest), in_a_second(callers, idle, restless));
-        }
-        assert_eq!(
-            rest(100, Duration::from_secs(5)),
-            LONGEST_REST,
-            "a server that hangs is not waited for twice"
-        );
-    }
-}
+mod tests;
