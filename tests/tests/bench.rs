@@ -3,7 +3,7 @@
 use std::process::Command;
 
 /// What each part must have told, where there is no Postgres too.
-const TOLD: [&str; 24] = [
+const TOLD: [&str; 26] = [
     "store.insert.sqlite.grouped",
     "store.approve.sqlite.per_request",
     "rpc.bare",
@@ -20,6 +20,8 @@ const TOLD: [&str; 24] = [
     "audit.disk.2000.sealed",
     "audit.disk.2000.sealed.overhead",
     "consent.approve.sqlite ÷ rpc.empty",
+    "consent.approve.sqlite ÷ store.approve.sqlite.grouped",
+    "store.approve.sqlite.grouped ÷ rpc.empty",
     "decide.sqlite.100.stream",
     "decide.sqlite.100.revoke",
     "overload.check.sqlite.after.capacity",

@@ -23,6 +23,7 @@ mod feed;
 mod flight;
 mod gate;
 mod heads;
+mod inline;
 mod keys;
 mod lane;
 mod later;

@@ -13,7 +13,7 @@ use sammati_kernel::Seed;
 use crate::error::Error;
 use crate::request::ORDERED;
 use crate::schema::{OWN, Schema, run_migrations};
-use crate::{AnyConn, Location, Partitions, damage, on_conn, sql};
+use crate::{AnyConn, Location, Partitions, damage, inline, on_conn, sql};
 
 /// Keeps every other process off an embedded database for as long as this one lives.
 pub(crate) struct FileLock(#[expect(dead_code, reason = "held, not read")] File);
@@ -91,6 +91,9 @@ pub(crate) fn prepare(
     }
     let mut applied = run_migrations(&mut conn, OWN)?;
     applied.extend(run_migrations(&mut conn, migrations)?);
+    if !embedded {
+        inline::keep_bodies(&mut conn)?;
+    }
     let wanted = partitions.unwrap_or(if embedded { 4 } else { 64 });
     let wanted = Partitions::new(wanted).map_err(|e| Error::Schema(e.to_owned()))?;
     let name = Seed::draw()

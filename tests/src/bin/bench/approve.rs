@@ -1,4 +1,5 @@
-//! Approvals over mTLS, from the person's call to the durable commit: many in one transaction against one each.
+//! Approvals over mTLS, from the person's call to the durable commit: many in one transaction against one each. Beside them the
+//! store alone with as many rows: of an empty call, so much there would be left if all else cost nothing.
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::goal::Goal;
 use crate::hollow::PerRequest;
 use crate::measure::{CALLERS, Contender, Failure, Pace, Sample, interleave, work_off};
 use crate::rpc;
+use crate::store;
 use crate::summary::Summary;
 use crate::system::{self, System};
 
@@ -26,7 +28,8 @@ const REQUESTS: usize = 384;
 pub(crate) async fn sqlite(pace: Pace, summary: &mut Summary) -> Result<(), Failure> {
     let names = ("consent.approve.sqlite.per_request", "consent.approve.sqlite");
     let goals = [Goal::AtLeast(3.0), Goal::AtLeast(0.15)];
-    compare(names, (system::sqlite(), system::sqlite()), goals, pace, summary).await
+    let store = store::approve(Database::sqlite(), "sqlite", pace)?;
+    compare(names, (system::sqlite(), system::sqlite()), store, goals, pace, summary).await
 }
 
 /// `consent.approve.postgres…`.
@@ -35,9 +38,11 @@ pub(crate) async fn postgres(pace: Pace, summary: &mut Summary) -> Result<(), Fa
         eprintln!("SKIPPED: consent.approve.postgres: no Postgres to be had");
         return Ok(());
     };
+    let store = store::approve(store::home()?, "postgres", pace)?;
     compare(
         ("consent.approve.postgres.per_request", "consent.approve.postgres"),
         (first, second),
+        store,
         [Goal::AtLeast(5.0), Goal::AtLeast(0.20)],
         pace,
         summary,
@@ -47,10 +52,11 @@ pub(crate) async fn postgres(pace: Pace, summary: &mut Summary) -> Result<(), Fa
 
 type Home = (DatabaseKind, Vec<Database>);
 
-/// Held against one transaction a request, and against an empty call.
+/// Held against one transaction a request, an empty call and the store alone.
 async fn compare(
     names: (&'static str, &'static str),
     homes: (Home, Home),
+    store: Contender,
     goals: [Goal; 2],
     pace: Pace,
     summary: &mut Summary,
@@ -61,15 +67,18 @@ async fn compare(
         each.contender(names.0),
         grouped.contender(names.1),
         rpc::empty(&grouped.system, pace.time),
+        store,
     ];
     let measured = interleave(pace.rounds, &mut contenders).await?;
     drop(contenders);
-    if let [first, second, empty] = &measured[..] {
+    if let [first, second, empty, store] = &measured[..] {
         summary.alone(first, "1/s");
         summary.compared(second, "1/s", first);
         summary.goal(names.1, goals[0]);
         let ratio = summary.ratio(second, empty);
         summary.goal(&ratio, goals[1]);
+        summary.ratio(second, store);
+        summary.ratio(store, empty);
     }
     for approvals in [each, grouped] {
         approvals.stop().await;

@@ -129,6 +129,12 @@ fn contender(
     }))
 }
 
+/// `store.approve.{database}.grouped` for a run of something else: the part of an approval that no service can do without.
+pub(crate) fn approve(database: Database, kind: &str, pace: Pace) -> Result<Contender, Failure> {
+    let name = format!("store.{}.{kind}.grouped", What::Approve.name());
+    contender(name, database, Batches::Grouped, (What::Approve, CALLERS), pace)
+}
+
 /// One transaction each, then many commands in one, on databases of their own.
 fn pair(name: &str, homes: [Database; 2], work: (What, usize), pace: Pace) -> Result<Vec<Contender>, Failure> {
     let [first, second] = homes;
@@ -188,7 +194,7 @@ pub(crate) async fn postgres(pace: Pace, summary: &mut Summary) -> Result<(), Fa
     Ok(())
 }
 
-fn home() -> Result<Database, Failure> {
+pub(crate) fn home() -> Result<Database, Failure> {
     Ok(Database::postgres().ok_or("the Postgres server went away")?)
 }
 
