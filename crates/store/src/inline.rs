@@ -32,17 +32,19 @@ fn unset(conn: &mut AnyConn) -> Result<Vec<String>, Error> {
 }
 
 /// Sets it of all tables of a Postgres database. It holds of rows that are written from then on; without it all is as good, and
-/// slower: so a role that may not change tables, or an engine that knows no such setting, is no reason not to serve.
+/// slower: so a role that may not change tables, an engine that knows no such setting, or a table that a backup holds is no
+/// reason not to serve. While it waits for a table all others wait behind it, so that is not long.
 pub(crate) fn keep_bodies(conn: &mut AnyConn) -> Result<(), Error> {
     for table in unset(conn)? {
-        let set = on_conn!(conn, |c| c.batch_execute(&format!("ALTER TABLE {table} {SET}")));
-        if let Err(error) = set {
+        let set = format!("SET LOCAL lock_timeout='500ms'; ALTER TABLE {table} {SET}");
+        if let Err(error) = on_conn!(conn, |c| c.batch_execute(&set)) {
             tracing::info!(
                 table,
                 %error,
-                "bodies above 2 KiB leave their rows here, and cost three times the records in the log: run the verb migrate as \
-                 the owner of the table"
+                "bodies above 2 KiB leave their rows here, and cost three times the records in the log: the next start tries \
+                 again, and so does the verb migrate; the role must own the table"
             );
+            break;
         }
     }
     Ok(())
@@ -99,6 +101,23 @@ mod tests {
         keep_bodies(&mut conn).unwrap();
         assert_eq!(unset(&mut conn).unwrap(), ["feed"], "it only reads");
         on_conn!(&mut conn, |c| c.batch_execute("SET default_transaction_read_only=off")).unwrap();
+        keep_bodies(&mut conn).unwrap();
+        assert_eq!(unset(&mut conn).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_table_that_somebody_holds_is_left_for_the_next_start() {
+        let Some(database) = Database::postgres() else { return };
+        let location = Location::parse(&database.url).unwrap();
+        setup::prepare(&location, Some(4), EmbeddedMigrations::new(&[])).unwrap();
+        let (mut conn, mut backup) = (location.connect().unwrap(), location.connect().unwrap());
+        let reset = "ALTER TABLE feed ALTER COLUMN body SET STORAGE EXTENDED";
+        on_conn!(&mut conn, |c| c.batch_execute(reset)).unwrap();
+        let reads = "BEGIN; LOCK TABLE feed IN ACCESS SHARE MODE";
+        on_conn!(&mut backup, |c| c.batch_execute(reads)).unwrap();
+        keep_bodies(&mut conn).unwrap();
+        assert_eq!(unset(&mut conn).unwrap(), ["feed"]);
+        on_conn!(&mut backup, |c| c.batch_execute("ROLLBACK")).unwrap();
         keep_bodies(&mut conn).unwrap();
         assert_eq!(unset(&mut conn).unwrap(), Vec::<String>::new());
     }
