@@ -183,8 +183,10 @@ impl Worker {
         while let Some(waiting) = asked.take(rest) {
             let began = Instant::now();
             let answer = self.confirm();
-            rest = (self.rest)(waiting.len(), began.elapsed());
-            self.shared.stats.confirmed.inc_by(waiting.len() as u64);
+            // The poller, and callers who gave up, do not come again.
+            let told = waiting.iter().filter(|waiter| !waiter.is_closed()).count();
+            rest = (self.rest)(told, began.elapsed());
+            self.shared.stats.confirmed.inc_by(told as u64);
             let tell = move || waiting.into_iter().for_each(|w: Waiter| drop(w.send(answer.clone())));
             match &self.runtime {
                 // One wake-up for all: those that are woken from within the runtime cost it next to nothing.

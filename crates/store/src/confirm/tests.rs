@@ -106,6 +106,19 @@ fn who_asks_alone_is_told_at_once_and_after_its_rest_it_waits_for_nobody() {
 }
 
 #[test]
+fn who_does_not_wait_for_an_answer_does_not_share() {
+    let Some(database) = Database::postgres() else { return };
+    let (asking, stats, thread) = confirming(&database.url, ever);
+    // As many as the last were, and two of them gone.
+    drop(ask(&asking, 2));
+    told(ask(&asking, 1));
+    assert_eq!((stats.confirmations.get(), stats.confirmed.get()), (2, 4));
+    told(ask(&asking, 1));
+    drop(asking);
+    thread.join().unwrap();
+}
+
+#[test]
 fn it_ends_with_the_last_who_could_ask_and_tells_all_who_did() {
     let (asking, waiting) = waiting::waiting();
     let answers = ask(&asking, 2);
