@@ -17,10 +17,10 @@ use sammati_kernel::{AccountId, Clock, Micros, ParticipantId, Reason, Refusal, R
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::authn::{self, TokenFacts};
+use crate::channel::Channel;
 use crate::rate::Rates;
 use crate::run::{Readiness, Start, StartError};
 use crate::token::Claims;

@@ -9,6 +9,7 @@ mod admin;
 pub mod authn;
 pub mod authz;
 mod body;
+pub mod channel;
 pub mod config;
 mod credentials;
 mod database;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use sammati_api::provider::v1 as provider;
 use sammati_api::provider::v1::message_sender_service_client::MessageSenderServiceClient;
 use sammati_api::provider::v1::message_sender_service_server::MessageSenderService;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
+
+use crate::channel::Channel;
 
 /// The sender, whoever it is.
 pub type Messages = Arc<dyn MessageSenderService>;

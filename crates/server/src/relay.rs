@@ -23,10 +23,10 @@ use sammati_kernel::Micros;
 use sammati_store::{Head, Store};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use self::logs::Logs;
 use self::stretch::{Failure, Next, Sender, Sent};
+use crate::channel::Channel;
 
 /// The log, as a consumer of the feed: nothing that it has not got is pruned.
 pub const CONSUMER: &str = "audit";

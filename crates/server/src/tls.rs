@@ -17,9 +17,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tower::Service;
 
+use crate::channel::Channel;
 use crate::config::ConfigError;
 use crate::credentials::Credentials;
 use crate::gather::Gathering;
@@ -143,10 +144,14 @@ impl Peers {
         let not_good =
             |error: tonic::transport::Error| ConfigError(format!("peers.{name} must be https://host:port: {error}"));
         let Some(credentials) = self.credentials.clone().filter(|_| url.starts_with("https://")) else {
-            return Ok(bounded(Endpoint::from_shared(url.clone()).map_err(not_good)?).connect_lazy());
+            return Ok(bounded(Endpoint::from_shared(url.clone()).map_err(not_good)?)
+                .connect_lazy()
+                .into());
         };
         let endpoint = bounded(plain(url).map_err(not_good)?);
-        Ok(endpoint.connect_with_connector_lazy(dialler(move || credentials.client())))
+        Ok(endpoint
+            .connect_with_connector_lazy(dialler(move || credentials.client()))
+            .into())
     }
 }
 

@@ -10,9 +10,9 @@ use sammati_api::provider::v1 as provider;
 use sammati_api::provider::v1::kyc_provider_service_client::KycProviderServiceClient;
 use sammati_api::provider::v1::kyc_provider_service_server::KycProviderService;
 use sammati_kernel::{AccountId, Clock, MobileNumber, Reason, Refusal, Seed, TransactionId};
+use sammati_server::channel::Channel;
 use sammati_server::error::refusal_of;
 use sammati_server::messages::Messages;
-use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::account::{Erases, PATIENCE};

@@ -10,7 +10,8 @@ use sammati_api::audit::v1::log_service_client::LogServiceClient;
 use sammati_kernel::{Reason, Refusal};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
-use tonic::transport::Channel;
+
+use crate::channel::Channel;
 
 /// For how long an answer holds: all partitions ask at once.
 const FRESH: Duration = Duration::from_millis(200);

@@ -10,9 +10,9 @@ use sammati_store::Error;
 use sammati_store::verbs::{Recovery, Standing};
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
-use tonic::transport::Channel;
 
 use super::recover::failed;
+use crate::channel::Channel;
 use crate::event::vocabulary::EPOCH_OPENED;
 
 /// How many partitions are asked about in one call.

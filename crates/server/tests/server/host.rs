@@ -287,6 +287,17 @@ impl Host {
 
     /// The certificate that the service shows.
     pub(crate) async fn shown(&self) -> CertificateDer<'static> {
+        let socket = TcpStream::connect(self.running.address).await.unwrap();
+        let name = self.running.address.ip().into();
+        let stream = TlsConnector::from(self.tls_of_callers())
+            .connect(name, socket)
+            .await
+            .unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+    }
+
+    /// TLS of callers who show no certificate.
+    pub(crate) fn tls_of_callers(&self) -> Arc<rustls::ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_slice(self.authority.pem().as_bytes()).unwrap())
@@ -295,10 +306,7 @@ impl Host {
             .with_root_certificates(roots)
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec()];
-        let socket = TcpStream::connect(self.running.address).await.unwrap();
-        let name = self.running.address.ip().into();
-        let stream = TlsConnector::from(Arc::new(tls)).connect(name, socket).await.unwrap();
-        stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+        Arc::new(tls)
     }
 
     pub(crate) async fn sessions(&self, path: &str) -> SessionServiceClient<Channel> {

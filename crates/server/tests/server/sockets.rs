@@ -1,6 +1,7 @@
 //! What happens to connections: half-open handshakes, garbage, too many, strangers, draining.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
@@ -9,7 +10,8 @@ use sammati_api::identity::v1 as api;
 use sammati_api::identity::v1::feed_service_client::FeedServiceClient;
 use sammati_api::identity::v1::session_service_client::SessionServiceClient;
 use sammati_kernel::SystemClock;
-use sammati_server::{Config, serve, serve_on};
+use sammati_server::tls::{dialler, plain};
+use sammati_server::{Config, channel, serve, serve_on};
 use sammati_testkit::Authority;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -131,6 +133,36 @@ async fn a_connection_goes_when_its_time_is_over_and_its_calls_end_as_in_drainin
     host.controls.release.notify_one();
     assert!(call.await.unwrap().is_ok(), "what was in work is finished");
     assert!(client.list_keys(keys(0)).await.is_ok(), "over a new connection");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_that_call_do_not_notice_that_their_connections_end() {
+    /// Connections at once, and all that there are until the test is over.
+    const CONNECTIONS: usize = 8;
+    const ALL: usize = 4 * CONNECTIONS;
+    let host = Host::tls("[server.limits]\nconnection_seconds = 1").await;
+    let made = Arc::new(AtomicUsize::new(0));
+    let channel = || {
+        let (made, tls) = (made.clone(), host.tls_of_callers());
+        let connect = dialler(move || {
+            made.fetch_add(1, Ordering::SeqCst);
+            tls.clone()
+        });
+        let endpoint = plain(&format!("https://{}", host.running.address)).unwrap();
+        channel::Channel::from(endpoint.connect_with_connector_lazy(connect))
+    };
+    let callers = (0..CONNECTIONS).flat_map(|_| vec![channel(); 4]).map(|channel| {
+        let (mut client, made) = (SessionServiceClient::new(channel), made.clone());
+        tokio::spawn(async move {
+            while made.load(Ordering::SeqCst) < ALL {
+                client.list_keys(keys(0)).await?;
+            }
+            Ok::<_, tonic::Status>(())
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        timeout(PATIENCE, caller).await.expect("they end").unwrap().unwrap();
+    }
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ impl World {
     fn relay(&self) -> (Registry, CancellationToken, JoinHandle<()>) {
         let to = channel(&self.running, &self.authority, Some("service/consent"));
         let (mut registry, stop) = (Registry::default(), CancellationToken::new());
-        let relay = Relay::new(self.source.clone(), to, "consent", &mut registry);
+        let relay = Relay::new(self.source.clone(), to.into(), "consent", &mut registry);
         let task = tokio::spawn(relay.run(stop.clone()));
         (registry, stop, task)
     }

@@ -165,7 +165,7 @@ async fn o1_every_committed_event_reaches_the_log_once() {
     let relays: Vec<_> = (0..2)
         .map(|_| {
             let to = channel(&running, &authority, Some("service/consent"));
-            let relay = Relay::new(source.clone(), to, "consent", &mut Registry::default());
+            let relay = Relay::new(source.clone(), to.into(), "consent", &mut Registry::default());
             tokio::spawn(relay.run(stop.clone()))
         })
         .collect();

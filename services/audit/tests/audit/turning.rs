@@ -332,7 +332,7 @@ impl Pair {
     }
 
     fn relay(&self, source: &Store, logs: [SocketAddr; 2], stop: &CancellationToken) -> JoinHandle<()> {
-        let [first, next] = logs.map(|log| channel_to(log, &self.authority, Some("service/consent")));
+        let [first, next] = logs.map(|log| channel_to(log, &self.authority, Some("service/consent")).into());
         let relay = Relay::new(source.clone(), first, "consent", &mut Registry::default()).then(Some(next));
         tokio::spawn(relay.run(stop.clone()))
     }

@@ -9,8 +9,8 @@ use sammati_kernel::jws::PublicKey;
 use sammati_kernel::{AccountId, Micros, ParticipantId, Reason, Refusal, Role};
 use sammati_server::IdentityFacts;
 use sammati_server::authn::TokenFacts;
+use sammati_server::channel::Channel;
 use sammati_server::error::refusal_of;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::{Directory, Found, Party, Professional, Resolver, Resolving};

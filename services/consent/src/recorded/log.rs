@@ -10,9 +10,9 @@ use sammati_api::audit::v1::proof_service_client::ProofServiceClient;
 use sammati_api::audit::v1::subject_service_client::SubjectServiceClient;
 use sammati_api::audit::v1::{GetProofRequest, ListSubjectSourceEventsRequest};
 use sammati_kernel::{AccountId, Reason, Refusal};
+use sammati_server::channel::Channel;
 use sammati_server::error::refusal_or;
 use tonic::Request;
-use tonic::transport::Channel;
 use uuid::Uuid;
 
 use super::{Step, Steps};

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sammati_kernel::Seed;
+use sammati_server::error::refusal_of;
 use sammati_tests::journal::{Answer, Call, Journal, Op};
 use sammati_tests::retry::{is_passing, until_answered};
-use sammati_tests::story::{Failure, Story, reason};
+use sammati_tests::story::{Failure, Story};
 use tokio::time::{Instant, sleep};
 use tonic::Status;
 
@@ -98,11 +99,14 @@ impl Clients {
                 }
                 Err(status) => status,
             };
+            let words = format!("{:?}: {}", status.code(), status.message());
             if !is_passing(&status) {
-                return Ok((None, note(Answer::Refused(reason(&status)))?));
+                // Without a reason of ours it is the transport's word, or a bug's.
+                let why = refusal_of(&status).map_or(words, |refusal| refusal.reason.as_str().to_owned());
+                return Ok((None, note(Answer::Refused(why))?));
             }
             self.unknown.fetch_add(1, Ordering::SeqCst);
-            note(Answer::Unknown(format!("{:?}: {}", status.code(), status.message())))?;
+            note(Answer::Unknown(words))?;
             if began.elapsed() > PATIENCE {
                 return Err(format!("{:?} of {} is not answered: {status}", asked.op, asked.object).into());
             }

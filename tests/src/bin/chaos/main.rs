@@ -112,6 +112,10 @@ async fn run(options: &Options) -> Result<bool, Failure> {
     if wanted("control") {
         well &= control::run(&seed, &absent).await?;
     }
+    if !found.is_empty() {
+        println!("chaos: found, as told above:");
+        tell(&found);
+    }
     println!("chaos: {cycles} cycles, {acknowledged} acknowledged, {found}");
     Ok(well)
 }
