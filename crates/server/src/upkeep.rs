@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sammati_store::Store;
+use sammati_store::{Pruned, Pruning, Store};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -12,20 +12,20 @@ const PRUNE: Duration = Duration::from_secs(600);
 /// Between two looks at the room that the database takes.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Prunes `store` and watches its room until `shutdown`, keeping what one of `consumers` has not got yet. Replicas may all
-/// do it.
-pub async fn upkeep(store: Store, consumers: &'static [&'static str], shutdown: CancellationToken) {
-    let both = async { tokio::join!(prune(&store, consumers), watch(&store)) };
+/// Prunes `store` by its rule and watches its room until `shutdown`. Replicas may all do it.
+pub async fn upkeep(store: Store, rule: Pruning, shutdown: CancellationToken) {
+    let both = async { tokio::join!(prune(&store, rule), watch(&store)) };
     shutdown.run_until_cancelled(both).await;
 }
 
-async fn prune(store: &Store, consumers: &'static [&'static str]) {
+async fn prune(store: &Store, rule: Pruning) {
     let mut each = every(PRUNE);
     loop {
         each.tick().await;
-        match store.prune(consumers).await {
-            Ok(pruned) if pruned.events + pruned.requests > 0 => {
-                tracing::info!(pruned.events, pruned.requests, "pruned what is not needed any more");
+        match store.prune(rule).await {
+            Ok(pruned) if pruned.is_some() => {
+                let Pruned { events, requests, rows } = pruned;
+                tracing::info!(events, requests, rows, "pruned what is not needed any more");
             }
             Ok(_) => {}
             Err(refusal) => tracing::warn!(reason = refusal.reason.as_str(), "could not prune; trying again later"),

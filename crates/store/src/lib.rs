@@ -61,7 +61,7 @@ pub use error::Error;
 pub use feed::{FeedEvent, Revision};
 pub use keys::{ClaimKey, Keys};
 pub use partitions::Partitions;
-pub use prune::{KEPT, Pruned};
+pub use prune::{KEPT, Passing, Pruned, Pruning};
 pub use readers::{Reader, Stored};
 pub use request::{AHEAD, RequestKey, WINDOW};
 pub use room::{Budget, Usage};

@@ -1,4 +1,5 @@
-//! What is not needed any more leaves: the feed below its floor, and request ids that nobody may repeat.
+//! What is not needed any more leaves: the feed below its floor, request ids that nobody may repeat, and rows that have
+//! outlived their use.
 //!
 //! The floor is what every consumer has durably got beyond, and a week. Who watches from below it reloads.
 
@@ -10,6 +11,7 @@ use sammati_kernel::Micros;
 
 use crate::error::Error;
 use crate::request::WINDOW;
+use crate::table::Table;
 use crate::{AnyConn, heads, on_conn, sql};
 
 /// How long events stay, whoever has them.
@@ -18,6 +20,25 @@ pub const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The most rows that leave in one transaction: commits wait for it.
 const AT_ONCE: i64 = 1000;
 
+/// What leaves and when: the rule of one database.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pruning {
+    /// Whoever reads the feed: what one of them has not got stays.
+    pub consumers: &'static [&'static str],
+    /// Tables whose rows leave.
+    pub passing: &'static [Passing],
+}
+
+/// A table whose rows have UUIDv7s as keys, and are of no use to anybody so long after these were made: as if they had never
+/// been. Nothing that stays names them.
+#[derive(Debug, Clone, Copy)]
+pub struct Passing {
+    /// The table.
+    pub table: Table,
+    /// How long a row is needed, from the time in its key.
+    pub needed: Duration,
+}
+
 /// What left.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
@@ -25,6 +46,15 @@ pub struct Pruned {
     pub events: i64,
     /// Request ids.
     pub requests: i64,
+    /// Rows of tables whose rows leave.
+    pub rows: i64,
+}
+
+impl Pruned {
+    /// Whether there was anything.
+    pub const fn is_some(self) -> bool {
+        self.events + self.requests + self.rows > 0
+    }
 }
 
 #[derive(diesel::QueryableByName)]
@@ -52,21 +82,28 @@ pub(crate) fn advance_cursor(conn: &mut AnyConn, consumer: &str, reached: &[(i64
 }
 
 /// Removes some of what is not needed from one partition; tells how much.
-pub(crate) fn prune(conn: &mut AnyConn, partition: i64, consumers: &[&str], now: Micros) -> Result<Pruned, Error> {
+pub(crate) fn prune(conn: &mut AnyConn, partition: i64, rule: Pruning, now: Micros) -> Result<Pruned, Error> {
     match conn {
         AnyConn::Pg(_) => sql::batch(conn, "BEGIN")?,
         AnyConn::Sqlite(_) => sql::batch(conn, "BEGIN IMMEDIATE")?,
     }
-    let pruned = locked(conn, partition, consumers, now);
+    let pruned = locked(conn, partition, rule, now);
     sql::end(conn, pruned)
 }
 
-fn locked(conn: &mut AnyConn, partition: i64, consumers: &[&str], now: Micros) -> Result<Pruned, Error> {
-    // Commits of this partition wait; so nobody reads a floor that moves.
+fn locked(conn: &mut AnyConn, partition: i64, rule: Pruning, now: Micros) -> Result<Pruned, Error> {
+    // Commits of this partition wait: nobody reads a floor that moves, or decides by a row that leaves.
     heads::lock_heads(conn, &[partition])?;
-    let requests = requests(conn, partition, now)?;
+    Ok(Pruned {
+        requests: requests(conn, partition, now)?,
+        rows: passed(conn, partition, rule.passing, now)?,
+        events: events(conn, partition, rule.consumers, now)?,
+    })
+}
+
+fn events(conn: &mut AnyConn, partition: i64, consumers: &[&str], now: Micros) -> Result<i64, Error> {
     let Some(needed) = needed(conn, partition, consumers)? else {
-        return Ok(Pruned { events: 0, requests });
+        return Ok(0);
     };
     // The event before the first that is needed stays: its chain hash is where a consumer goes on from.
     let below = "SELECT MAX(position) AS position FROM (SELECT position,time FROM feed WHERE partition=$1 AND position<$2 \
@@ -78,7 +115,7 @@ fn locked(conn: &mut AnyConn, partition: i64, consumers: &[&str], now: Micros) -
         .bind::<BigInt, _>(now.minus(KEPT).0)
         .load(c))?;
     let Some(floor) = last.first().map(|last| last.position + 1) else {
-        return Ok(Pruned { events: 0, requests });
+        return Ok(0);
     };
     let events = on_conn!(&mut *conn, |c| {
         // SQLite numbers parameters by where they first stand.
@@ -91,10 +128,7 @@ fn locked(conn: &mut AnyConn, partition: i64, consumers: &[&str], now: Micros) -
             .bind::<BigInt, _>(floor)
             .execute(c)
     })?;
-    Ok(Pruned {
-        events: i64::try_from(events).unwrap_or(i64::MAX),
-        requests,
-    })
+    Ok(i64::try_from(events).unwrap_or(i64::MAX))
 }
 
 /// How many events the feed keeps.
@@ -122,11 +156,28 @@ fn needed(conn: &mut AnyConn, partition: i64, consumers: &[&str]) -> Result<Opti
 /// Rows begin with the hour that their id was made in.
 fn requests(conn: &mut AnyConn, partition: i64, now: Micros) -> Result<i64, Error> {
     let hour = now.minus(WINDOW).seconds().div_euclid(3600) - 1;
-    let text = "DELETE FROM request WHERE partition=$1 AND id IN \
-                (SELECT id FROM request WHERE partition=$1 AND id<$2 ORDER BY id LIMIT $3)";
+    leave(conn, "request", partition, &hour.to_be_bytes())
+}
+
+fn passed(conn: &mut AnyConn, partition: i64, passing: &[Passing], now: Micros) -> Result<i64, Error> {
+    let mut rows = 0;
+    for Passing { table, needed } in passing {
+        // A UUIDv7 begins with its time, 48 bits of milliseconds.
+        let made = now.minus(*needed).0.div_euclid(1000).to_be_bytes();
+        rows += leave(conn, table.name, partition, &made[2..])?;
+    }
+    Ok(rows)
+}
+
+/// Removes the first rows of a partition whose ids come before `before`.
+fn leave(conn: &mut AnyConn, table: &str, partition: i64, before: &[u8]) -> Result<i64, Error> {
+    let text = format!(
+        "DELETE FROM {table} WHERE partition=$1 AND id IN \
+         (SELECT id FROM {table} WHERE partition=$1 AND id<$2 ORDER BY id LIMIT $3)"
+    );
     let gone = on_conn!(&mut *conn, |c| diesel::sql_query(text)
         .bind::<BigInt, _>(partition)
-        .bind::<Binary, _>(hour.to_be_bytes().to_vec())
+        .bind::<Binary, _>(before.to_vec())
         .bind::<BigInt, _>(AT_ONCE)
         .execute(c))?;
     Ok(i64::try_from(gone).unwrap_or(i64::MAX))
@@ -134,5 +185,5 @@ fn requests(conn: &mut AnyConn, partition: i64, now: Micros) -> Result<i64, Erro
 
 /// Whether more of the same is worth a next try at once.
 pub(crate) const fn is_full(pruned: Pruned) -> bool {
-    pruned.events >= AT_ONCE || pruned.requests >= AT_ONCE
+    pruned.events >= AT_ONCE || pruned.requests >= AT_ONCE || pruned.rows >= AT_ONCE
 }

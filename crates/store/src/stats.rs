@@ -14,6 +14,7 @@ pub(crate) struct Stats {
     pub(crate) reruns: Counter,
     pub(crate) missed: Counter,
     pub(crate) pruned: Counter,
+    pub(crate) pruned_rows: Counter,
     pub(crate) shed: Counter,
     pub(crate) remains: Counter,
     pub(crate) confirmations: Counter,
@@ -35,6 +36,7 @@ impl Default for Stats {
             reruns: Counter::default(),
             missed: Counter::default(),
             pruned: Counter::default(),
+            pruned_rows: Counter::default(),
             shed: Counter::default(),
             remains: Counter::default(),
             confirmations: Counter::default(),
@@ -73,6 +75,11 @@ impl Stats {
             self.missed.clone(),
         );
         registry.register("store_pruned", "Events that left the feed", self.pruned.clone());
+        registry.register(
+            "store_pruned_rows",
+            "Rows that left because they had outlived their use",
+            self.pruned_rows.clone(),
+        );
         registry.register(
             "store_shed",
             "Commands refused because a lane's queue was full",

@@ -17,7 +17,7 @@ use crate::entrance::{Entrance, Waiting, start_lane};
 use crate::error::Error;
 use crate::lane::not_taken;
 use crate::postgres::Purpose;
-use crate::prune::{self, Pruned};
+use crate::prune::{self, Pruned, Pruning};
 use crate::readers::{Reader, Readers};
 use crate::request::RequestKey;
 use crate::room::{self, Budget, Room};
@@ -327,26 +327,29 @@ impl Store {
         told.await
     }
 
-    /// Removes events that all `consumers` have got and that are older than [`crate::KEPT`], and request ids that are
-    /// out of their window. Without consumers all of that age go.
+    /// Removes events that all consumers have got and that are older than [`crate::KEPT`], request ids that are out of their
+    /// window, and rows that are of no use any more. Without consumers all events of that age go.
     ///
     /// # Errors
     /// STORAGE_UNAVAILABLE.
-    pub async fn prune(&self, consumers: &'static [&'static str]) -> Result<Pruned, Refusal> {
+    pub async fn prune(&self, rule: Pruning) -> Result<Pruned, Refusal> {
         let mut all = Pruned::default();
         for partition in self.partitions().all() {
             loop {
                 let now = self.shared.clock.now();
-                let prune = move |conn: &mut AnyConn| prune::prune(conn, partition, consumers, now);
+                let prune = move |conn: &mut AnyConn| prune::prune(conn, partition, rule, now);
                 let pruned = self.readers.with(prune).await?;
                 all.events += pruned.events;
                 all.requests += pruned.requests;
+                all.rows += pruned.rows;
                 if !prune::is_full(pruned) {
                     break;
                 }
             }
         }
-        self.shared.stats.pruned.inc_by(u64::try_from(all.events).unwrap_or(0));
+        let stats = &self.shared.stats;
+        stats.pruned.inc_by(u64::try_from(all.events).unwrap_or(0));
+        stats.pruned_rows.inc_by(u64::try_from(all.rows).unwrap_or(0));
         Ok(all)
     }
 

@@ -17,7 +17,7 @@ use sammati_server::{
     Built, Config, ConfigError, Database, IdentityFacts, Keeps, Served, Service, Start, StartError, plain, upkeep,
 };
 use sammati_store::verbs::Remark;
-use sammati_store::{Location, Options, Store};
+use sammati_store::{Location, Options, Pruning, Store};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -252,7 +252,7 @@ impl Service for Audit {
         });
         let ready = facts.ready();
         for store in [&parts.store, &parts.keys] {
-            let pruning = upkeep(store.clone(), &[], start.shutdown.clone());
+            let pruning = upkeep(store.clone(), Pruning::default(), start.shutdown.clone());
             start.tasks.spawn(pruning);
         }
         let built = Built::new(served(log, &parts.lookup), Arc::new(facts)).ready(ready);

@@ -24,7 +24,7 @@ use sammati_server::relay::{CONSUMER, Relay};
 use sammati_server::{
     Again, Built, Config, ConfigError, Database, IdentityFacts, Keeps, Served, Service, Start, StartError, upkeep,
 };
-use sammati_store::Store;
+use sammati_store::{Pruning, Store};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
@@ -190,7 +190,11 @@ impl Service for Consent {
             Relay::new(store.clone(), audit, Self::NAME, registry).then(next)
         });
         start.tasks.spawn(relay.run(start.shutdown.clone()));
-        let pruning = upkeep(store.clone(), &[CONSUMER], start.shutdown.clone());
+        let rule = Pruning {
+            consumers: &[CONSUMER],
+            ..Pruning::default()
+        };
+        let pruning = upkeep(store.clone(), rule, start.shutdown.clone());
         start.tasks.spawn(pruning);
         let rpc = Rpc::new(parts);
         start

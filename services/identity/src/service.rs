@@ -14,7 +14,7 @@ use sammati_kernel::{AddressSuffix, Clock, Key, Micros, Refusal};
 use sammati_server::authn::TokenFacts;
 use sammati_server::messages::{Messages, RemoteMessages};
 use sammati_server::page::PageTokens;
-use sammati_server::relay::{CONSUMER, Relay};
+use sammati_server::relay::Relay;
 use sammati_server::{Again, Built, Config, ConfigError, Database, Keeps, Served, Service, Start, StartError, upkeep};
 use sammati_store::{Options, Store};
 use serde::Deserialize;
@@ -28,7 +28,7 @@ use crate::lookup::Lookup;
 use crate::password::Passwords;
 use crate::providers::{Courier, Kyc, RemoteAudit, RemoteKyc};
 use crate::representation::expire;
-use crate::rows::{self, MIGRATIONS};
+use crate::rows::{self, MIGRATIONS, PRUNING};
 use crate::session::let_go;
 use crate::tokens::Mint;
 use crate::transaction::forget;
@@ -286,7 +286,7 @@ impl Service for Identity {
         } else {
             tracing::warn!("peers.audit is not set: events stay in the feed until it is");
         }
-        let pruning = upkeep(identity.store().clone(), &[CONSUMER], start.shutdown.clone());
+        let pruning = upkeep(identity.store().clone(), PRUNING, start.shutdown.clone());
         start.tasks.spawn(pruning);
         let ready = identity.store().readiness();
         Ok(Built::new(identity.served(), identity.token_facts()).ready(ready))

@@ -7,7 +7,7 @@ use sammati_store::{
 };
 use sammati_testkit::databases;
 
-use crate::world::{Count, Counter, MIGRATIONS, OWNER, START, World, account, open, open_at, request_id};
+use crate::world::{Count, Counter, LOG, MIGRATIONS, OWNER, START, World, account, open, open_at, request_id};
 
 /// The present version's, and an expand.
 const NEXT: EmbeddedMigrations = embed_migrations!("tests/next");
@@ -137,7 +137,7 @@ async fn older_code_serves_beside_newer_code_one_schema_ahead() {
             );
             store.confirm().await.unwrap();
             store.advance_cursor("log", vec![(3, 1, 1)]).await.unwrap();
-            store.prune(&["log"]).await.unwrap();
+            store.prune(LOG).await.unwrap();
             let group = store.read(move |r| r.group::<Counter>(id.slot(), "owner", OWNER)).await;
             assert!(!group.unwrap().is_empty());
         }

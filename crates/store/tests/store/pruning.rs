@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use sammati_kernel::Reason;
-use sammati_store::KEPT;
+use futures::future::join_all;
+use sammati_kernel::{AccountId, Clock, Reason, Seed, Slot};
+use sammati_store::{KEPT, Passing, Pruning, Record};
 
-use crate::world::{Count, World, account, request_id};
-
-const LOG: &[&str] = &["log"];
+use crate::world::{Count, Counter, LOG, World, account, request_id};
 
 async fn span(world: &World) -> (i64, Vec<i64>) {
     let read = |r: &mut sammati_store::Reader<'_>| {
@@ -90,5 +89,68 @@ async fn i1_a_request_id_stays_for_its_window() {
         world.clock.advance(Duration::from_secs(3 * 3600));
         assert_eq!(key().unwrap_err().reason, Reason::RequestIdExpired);
         assert_eq!(store.prune(LOG).await.unwrap().requests, 1);
+    }
+}
+
+/// Counters leave a week after their ids were made.
+const COUNTERS: Pruning = Pruning {
+    consumers: &[],
+    passing: &[Passing {
+        table: Counter::TABLE,
+        needed: KEPT,
+    }],
+};
+
+/// An id that is made now.
+fn made(world: &World, slot: u16) -> AccountId {
+    Seed::draw().unwrap().id("counter", world.clock.now(), Slot::new(slot))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_has_outlived_its_use_leaves_as_if_it_had_never_been() {
+    for world in World::all() {
+        let old = [1, 2].map(|slot| made(&world, slot));
+        for id in old {
+            world.replica(0).apply(Count::up(id)).await.unwrap();
+        }
+        world.clock.advance(KEPT);
+        let young = made(&world, 1);
+        world.replica(0).apply(Count::up(young)).await.unwrap();
+        let prune = async |n| world.replica(n).prune(COUNTERS).await.unwrap().rows;
+        assert_eq!(prune(0).await, 0, "it is still the same millisecond");
+        assert_eq!(world.replica(0).prune(LOG).await.unwrap().rows, 0);
+        world.clock.advance(Duration::from_millis(1));
+        assert_eq!((prune(1).await, prune(0).await), (2, 0));
+        for id in old {
+            assert_eq!(world.count(1, &id).await, 0);
+            assert_eq!(
+                world.replica(0).apply(Count::up(id)).await.unwrap(),
+                1,
+                "it begins anew"
+            );
+            assert_eq!(world.replica(1).apply(Count::up(id)).await.unwrap(), 2);
+        }
+        assert_eq!(world.count(0, &young).await, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_leave_leave_in_one_round_and_none_under_a_command() {
+    for world in World::all() {
+        // More than one transaction of pruning takes, all in one partition.
+        let ids: Vec<_> = (0..1100).map(|_| made(&world, 1)).collect();
+        let count = |id: &AccountId| world.replica(0).apply(Count::up(*id));
+        join_all(ids.iter().map(count)).await.into_iter().for_each(|done| {
+            done.unwrap();
+        });
+        world.clock.advance(KEPT + Duration::from_millis(1));
+        let again = |id: &AccountId| world.replica(1).apply(Count::up(*id));
+        let (left, counted) = tokio::join!(world.replica(0).prune(COUNTERS), join_all(ids[..100].iter().map(again)));
+        // Each was decided before its row left, or after it, when there was none.
+        assert!(counted.into_iter().all(|count| [1, 2].contains(&count.unwrap())));
+        // Those that had begun anew by then are as old as they were.
+        let rest = world.replica(1).prune(COUNTERS).await.unwrap().rows;
+        assert!((1100..=1200).contains(&(left.unwrap().rows + rest)));
+        assert_eq!(world.replica(0).prune(COUNTERS).await.unwrap().rows, 0);
     }
 }

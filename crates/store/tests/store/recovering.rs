@@ -5,7 +5,7 @@ use sammati_store::verbs::{self, Recovery};
 use sammati_store::{FeedEvent, Location, Revision, Store};
 
 use crate::verbs::{aside, execute, fsck};
-use crate::world::{Count, Counter, MIGRATIONS, START, World, account, open, open_at};
+use crate::world::{Count, Counter, LOG, MIGRATIONS, START, World, account, open, open_at};
 
 const EPOCH: i64 = 216_000_000;
 
@@ -162,9 +162,9 @@ async fn what_a_consumer_tells_of_an_old_epoch_is_not_noted() {
         let store = open(&database.url, &clock);
         clock.advance(sammati_store::KEPT + std::time::Duration::from_secs(1));
         store.advance_cursor("log", vec![(1, 1, 4)]).await.unwrap();
-        assert_eq!(store.prune(&["log"]).await.unwrap().events, 0);
+        assert_eq!(store.prune(LOG).await.unwrap().events, 0);
         store.advance_cursor("log", vec![(1, EPOCH, 4)]).await.unwrap();
-        assert_eq!(store.prune(&["log"]).await.unwrap().events, 3);
+        assert_eq!(store.prune(LOG).await.unwrap().events, 3);
     }
 }
 

@@ -6,7 +6,7 @@ use diesel::RunQueryDsl;
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::{BigInt, Text};
 use sammati_kernel::{Clock, ManualClock, Micros, Reason};
-use sammati_store::{AnyConn, Location, Outcome, RequestKey, Store, on_conn};
+use sammati_store::{AnyConn, Location, Outcome, Pruning, RequestKey, Store, on_conn};
 
 use crate::world::{Count, Mood, World, account, open, request_id};
 
@@ -280,7 +280,7 @@ async fn i1_a_repeat_finds_what_its_id_did_on_either_side_of_a_change_of_the_ord
         assert_eq!(world.count(0, &id).await, 4);
         world.clock.advance(Duration::from_secs(27 * 3600));
         assert_eq!(
-            world.replica(1).prune(&[]).await.unwrap().requests,
+            world.replica(1).prune(Pruning::default()).await.unwrap().requests,
             4,
             "of both spellings"
         );

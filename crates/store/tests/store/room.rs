@@ -7,9 +7,7 @@ use sammati_kernel::{AccountId, Key, ManualClock, Reason, Refusal, Slot};
 use sammati_store::{Budget, Command, KEPT, Keys, Location, NewEvent, Options, Store, View, on_conn, verbs};
 use sammati_testkit::databases;
 
-use crate::world::{Count, Counter, MIGRATIONS, START, World, account};
-
-const LOG: &[&str] = &["log"];
+use crate::world::{Count, Counter, LOG, MIGRATIONS, START, World, account};
 
 /// Takes everything away from a counter.
 struct TakeAway(AccountId);

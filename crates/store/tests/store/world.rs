@@ -5,12 +5,18 @@ use std::sync::Arc;
 use prost::Message;
 use sammati_kernel::{AccountId, Clock, Fact, Key, ManualClock, Micros, Reason, Refusal, Seed, Slot};
 use sammati_store::{
-    Cell, Column, Command, EmbeddedMigrations, Error, Keys, Location, NewEvent, Options, Record, Store, Table, View,
-    chain, embed_migrations,
+    Cell, Column, Command, EmbeddedMigrations, Error, Keys, Location, NewEvent, Options, Pruning, Record, Store, Table,
+    View, chain, embed_migrations,
 };
 use sammati_testkit::{Database, databases};
 
 pub(crate) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("tests/migrations");
+/// The log reads the feed; no rows leave.
+pub(crate) const LOG: Pruning = Pruning {
+    consumers: &["log"],
+    passing: &[],
+};
+
 pub(crate) const START: Micros = Micros::from_seconds(1_800_000_000);
 
 /// One database and the stores open on it: one on SQLite, two replicas on Postgres, and two that keep each transaction to

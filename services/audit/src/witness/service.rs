@@ -8,7 +8,7 @@ use sammati_log::checkpoint::Verifier;
 use sammati_log::cosignature::Cosigner;
 use sammati_server::authn::NoTokens;
 use sammati_server::{Built, Config, ConfigError, Database, Keeps, Served, Service, Start, StartError, plain, upkeep};
-use sammati_store::{Options, Store};
+use sammati_store::{Options, Pruning, Store};
 use serde::Deserialize;
 
 use super::book::{Book, MIGRATIONS, tables};
@@ -96,7 +96,9 @@ impl Service for Witness {
         };
         let store = Store::open(&options, Arc::clone(&start.clock), MIGRATIONS).map_err(StartError::other)?;
         start.metrics.with(|registry| store.register_metrics(registry));
-        start.tasks.spawn(upkeep(store.clone(), &[], start.shutdown.clone()));
+        start
+            .tasks
+            .spawn(upkeep(store.clone(), Pruning::default(), start.shutdown.clone()));
         let ready = store.readiness();
         let book = Arc::new(Book::new(store, cosigner, settings.logs()?));
         tracing::info!(vkey = book.vkey(), "logs that want cosignatures are given this key");

@@ -11,10 +11,15 @@ pub(crate) use account::{AccountRow, AddressRow, Credential, DataKeyRow, Portrai
 pub(crate) use guard::{GuardRow, PurposeBlock};
 pub(crate) use participant::ParticipantRow;
 pub(crate) use representation::{EvidenceRow, Mandate, RepresentationRow};
+use sammati_server::relay::CONSUMER;
 use sammati_store::verbs::Known;
 pub(crate) use sammati_store::{EmbeddedMigrations, embed_migrations};
+use sammati_store::{KEPT, Passing, Pruning, Record};
 pub(crate) use session::{EndedSession, RepresentedRow, SessionRow};
 pub(crate) use transaction::{AttemptRow, Target, TransactionRow, Verdict};
+
+use crate::session::PERSON_LIFE;
+use crate::transaction::LIFE;
 
 /// The tables of this service.
 pub(crate) const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -32,6 +37,22 @@ pub(crate) fn tables() -> Vec<Known> {
         Known::of::<TransactionRow>(),
     ]
 }
+
+/// What leaves: sessions and transactions a week after none of them can be good any more, for whoever repeats a call or asks what
+/// became of one. What was told of them stays in the log.
+pub(crate) const PRUNING: Pruning = Pruning {
+    consumers: &[CONSUMER],
+    passing: &[
+        Passing {
+            table: SessionRow::TABLE,
+            needed: PERSON_LIFE.saturating_add(LIFE).saturating_add(KEPT),
+        },
+        Passing {
+            table: TransactionRow::TABLE,
+            needed: LIFE.saturating_add(KEPT),
+        },
+    ],
+};
 
 /// The etag of a resource in `version`.
 pub(crate) fn etag(version: i64) -> String {

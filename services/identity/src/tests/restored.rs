@@ -9,7 +9,7 @@ use sammati_api::identity::v1::watch_changes_response::Item;
 use sammati_kernel::{Reason, SessionId};
 use sammati_server::error::refusal_of;
 use sammati_store::verbs::{self, Recovery, Standing};
-use sammati_store::{Location, Revision};
+use sammati_store::{Location, Pruning, Revision};
 use sammati_testkit::databases::psql;
 use tonic::Status;
 
@@ -132,7 +132,7 @@ async fn a_watch_whose_place_was_pruned_is_told_to_begin_anew() {
         end(&fixture, &session).await;
         assert!(watch(&fixture, &token).await.is_ok(), "the feed still has it");
         fixture.pass(8 * 24 * 3600);
-        assert!(fixture.inner.store.prune(&[]).await.unwrap().events > 0);
+        assert!(fixture.inner.store.prune(Pruning::default()).await.unwrap().events > 0);
         assert_eq!(watch(&fixture, &token).await.err(), Some(Reason::PositionUnknown));
         // From nothing it begins with what is, and goes on from there.
         let token = caught_up(&mut watch(&fixture, "").await.unwrap()).await;

@@ -14,6 +14,7 @@ use sammati_server::token;
 use sammati_store::SKEW;
 
 use super::fixture::{Fixture, app, fixtures, mobile, operator, participant, person, reason};
+use crate::rows::PRUNING;
 
 fn refreshing(fixture: &Fixture, token: &str) -> api::RefreshSessionRequest {
     api::RefreshSessionRequest {
@@ -398,6 +399,37 @@ async fn an_access_token_lives_five_minutes_and_its_session_fifteen_days() {
         assert_eq!(
             reason(fixture.inner.refresh_session(&app(), late).await),
             Reason::RefreshExpired
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_and_sessions_leave_a_week_after_none_of_them_can_be_good_any_more() {
+    for fixture in fixtures().await {
+        let week = 7 * 24 * 3600;
+        let pruned = async || fixture.inner.store.prune(PRUNING).await.unwrap().rows;
+        let session = fixture.enrol(1).await.session.unwrap();
+        let refresh = async || {
+            let late = refreshing(&fixture, &session.refresh_token);
+            reason(fixture.inner.refresh_session(&app(), late).await)
+        };
+        fixture.pass(week + 15 * 60);
+        assert_eq!(pruned().await, 0);
+        fixture.pass(1);
+        assert_eq!(pruned().await, 1, "the transaction that enrolled her");
+        fixture.pass(15 * 24 * 3600 - 1);
+        assert_eq!((pruned().await, refresh().await), (0, Reason::RefreshExpired));
+        fixture.pass(1);
+        assert_eq!(pruned().await, 1, "her session");
+        assert_eq!(refresh().await, Reason::RefreshExpired, "as before");
+        let get = api::RevokeSessionsRequest {
+            request_id: fixture.request_id(),
+            names: vec![session.name.clone()],
+            all_of: String::new(),
+        };
+        assert_eq!(
+            reason(fixture.inner.revoke_sessions(&person(&session), get).await),
+            Reason::NotAvailable
         );
     }
 }
