@@ -220,7 +220,8 @@ impl Share {
     /// When the `n`th call of all is due.
     fn at(&self, rhythm: Rhythm, n: usize) -> Instant {
         match rhythm {
-            Rhythm::Open(per_second) => self.begun + Duration::from_secs_f64(f64_of(n) / per_second),
+            // The first after one interval: then it is the first of those that are due.
+            Rhythm::Open(per_second) => self.begun + Duration::from_secs_f64(f64_of(n + 1) / per_second),
             Rhythm::Closed(_) => Instant::now(),
         }
     }
