@@ -1,10 +1,11 @@
-//! Three times of what the consent service can do, for a minute: what becomes of the served, of the rest, of memory, and
-//! of the service afterwards. Real processes; where there are two processors, theirs is one and the callers' the other,
+//! Three times of what the consent service can do, for a minute: what becomes of the served, of the rest, of another
+//! participant, of memory, and of the service afterwards. Real processes; where there are two processors, theirs is one and the callers' the other,
 //! so that the service is what is short.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use sammati_api::consent::v1 as consent;
 use sammati_kernel::SystemClock;
 use sammati_testkit::Database;
 use sammati_testkit::development::DatabaseKind;
@@ -29,8 +30,11 @@ const UNLOADED: f64 = 0.2;
 /// Consents that are asked about.
 const CONSENTS: usize = 32;
 
-/// Connections of the one who calls: one carries at most 256 calls at once.
+/// Connections of the one who floods: one carries at most 256 calls at once.
 const CONNECTIONS: usize = 16;
+
+/// How often another participant checks meanwhile, in a second.
+const NOW_AND_THEN: f64 = 200.0;
 
 /// `overload.{check,authorize}.{sqlite,postgres}…`, each flooded for `time`.
 pub(crate) async fn run(pace: Pace, time: Duration, summary: &mut Summary) -> Result<(), Failure> {
@@ -65,14 +69,22 @@ async fn on(
     for what in [What::Check, What::Authorize] {
         let mut story = Story::new(&processes.addresses, Arc::new(SystemClock))?;
         story.renew().await?;
-        let caller = Caller {
-            story: Arc::new(story),
+        let story = Arc::new(story);
+        let (name, bystander) = match what {
+            What::Check => ("clinic", "hospital"),
+            What::Authorize => ("hospital", "clinic"),
+        };
+        let caller = |name, what, connections| Caller {
+            story: Arc::clone(&story),
+            name,
             what,
             consents: Arc::clone(&consents),
+            connections,
         };
         let pid = u32::try_from(processes.pid("consent")?)?;
         let tried = Trial {
-            caller,
+            caller: caller(name, what, CONNECTIONS),
+            bystander: caller(bystander, What::Check, 1),
             pid,
             pace,
             time,
@@ -148,24 +160,27 @@ impl What {
 /// Somebody who calls over many connections.
 struct Caller {
     story: Arc<Story>,
+    /// By which certificate, in the story.
+    name: &'static str,
     what: What,
     consents: Arc<[String]>,
+    connections: usize,
 }
 
 impl Caller {
     /// Opens its connections.
     async fn lines(&self) -> Result<Vec<Line>, Failure> {
-        let (name, who) = match self.what {
-            What::Check => ("clinic", &self.story.clinic),
-            What::Authorize => ("hospital", &self.story.hospital),
+        let who = match self.name {
+            "clinic" => &self.story.clinic,
+            _ => &self.story.hospital,
         };
         let credential = Credential {
             folder: &self.story.addresses.folder,
-            name,
+            name: self.name,
             token: who.tokens.get("consent").ok_or("no token for consent")?,
         };
         let mut lines = Vec::new();
-        for _ in 0..CONNECTIONS {
+        for _ in 0..self.connections {
             lines.push(Line::open(&self.story.addresses.consent, self.what.path(), &credential).await?);
         }
         Ok(lines)
@@ -176,7 +191,10 @@ impl Caller {
         let message = move |n: usize| {
             let consent = &consents[n % consents.len()];
             match what {
-                What::Check => framed(&story.question(consent)),
+                What::Check => framed(&consent::CheckAccessRequest {
+                    requester: "participants/clinic".into(),
+                    ..story.question(consent)
+                }),
                 What::Authorize => framed(&story.authorization(consent)),
             }
         };
@@ -197,6 +215,8 @@ impl Caller {
 /// What is found out about one kind of call.
 struct Trial {
     caller: Caller,
+    /// Another participant, who checks now and then.
+    bystander: Caller,
     pid: u32,
     pace: Pace,
     time: Duration,
@@ -211,11 +231,15 @@ impl Trial {
         summary.value(&format!("{name}.capacity"), can, "1/s");
         let unloaded = self.caller.open(can * UNLOADED, short).await?;
         told(&format!("{name}.unloaded"), &unloaded, summary);
+        let alone = self.bystander.open(NOW_AND_THEN, short).await?;
+        told(&format!("{name}.bystander"), &alone, summary);
         let before = process::memory(self.pid)?;
         process::forget_peak(self.pid)?;
 
-        let loaded = self.caller.open(can * TIMES, self.time).await?;
+        let flood = self.caller.open(can * TIMES, self.time);
+        let (loaded, beside) = tokio::try_join!(flood, self.bystander.open(NOW_AND_THEN, self.time))?;
         self.flooded(name, &loaded, &unloaded, (can, before), summary)?;
+        Self::beside(name, &beside, &alone, summary);
 
         let ended = Instant::now();
         self.relays.quiet(&self.caller.story).await?;
@@ -242,6 +266,16 @@ impl Trial {
             (&format!("{name}.memory"), mib(before.now)),
         );
         Ok(())
+    }
+
+    /// What the flood was to the other participant.
+    fn beside(name: &str, beside: &Flood, alone: &Flood, summary: &mut Summary) {
+        let name = &format!("{name}.3x.bystander");
+        told(name, beside, summary);
+        let p99 = format!("{name}.served.p99");
+        let alone = ("bystander alone", micros(alone.served()[1]));
+        summary.quotient(&p99, micros(beside.served()[1]), "µs", alone);
+        summary.value(&format!("{name}.refused"), beside.refused_rate(), "1/s");
     }
 
     fn flooded(
