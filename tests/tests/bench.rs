@@ -3,7 +3,7 @@
 use std::process::Command;
 
 /// What each part must have told, where there is no Postgres too.
-const TOLD: [&str; 26] = [
+const TOLD: [&str; 27] = [
     "store.insert.sqlite.grouped",
     "store.approve.sqlite.per_request",
     "rpc.bare",

@@ -88,37 +88,46 @@ struct Message(Arc<Mutex<Said>>);
 
 struct Said {
     body: Body,
-    /// What was read of it; `None` when that is too much to be kept, or needed no more.
-    kept: Option<Vec<Bytes>>,
+    /// What was read of it.
+    kept: Vec<Bytes>,
+    /// Whether all that was read is kept: not if it is too much, or needed no more.
+    whole: bool,
     /// How often it was begun.
     begun: usize,
 }
 
 impl Message {
     fn new(body: Body) -> Self {
-        let kept = Some(Vec::new());
-        Self(Arc::new(Mutex::new(Said { body, kept, begun: 0 })))
+        Self(Arc::new(Mutex::new(Said {
+            body,
+            kept: Vec::new(),
+            whole: true,
+            begun: 0,
+        })))
     }
 
     /// All of it, for a connection to read; none that read it before reads on.
     fn anew(&self) -> Body {
-        let mut said = self.said();
-        said.begun += 1;
-        let reader = Reader {
-            message: self.clone(),
-            begun: said.begun,
-            next: 0,
+        let begun = {
+            let mut said = self.said();
+            said.begun += 1;
+            said.begun
         };
-        drop(said);
-        Body::new(reader)
+        let message = self.clone();
+        Body::new(Reader {
+            message,
+            begun,
+            next: 0,
+        })
     }
 
     fn is_kept(&self) -> bool {
-        self.said().kept.is_some()
+        self.said().whole
     }
 
+    /// Nothing more is kept; what was is still read by whoever has not.
     fn forget(&self) {
-        self.said().kept = None;
+        self.said().whole = false;
     }
 
     fn said(&self) -> MutexGuard<'_, Said> {
@@ -127,15 +136,17 @@ impl Message {
 }
 
 impl Said {
-    fn keep(&mut self, frame: &Frame<Bytes>) {
-        self.kept = match (self.kept.take(), frame.data_ref()) {
-            (Some(mut kept), Some(piece)) => {
-                kept.push(piece.clone());
-                let size: usize = kept.iter().map(Bytes::len).sum();
-                (size <= KEPT).then_some(kept)
-            }
-            _ => None,
-        };
+    /// The next piece of the body, which somebody reads who has read all that was kept.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(http_body::Body::poll_frame(Pin::new(&mut self.body), cx));
+        if let Some(Ok(frame)) = &frame {
+            self.kept.extend(frame.data_ref().cloned());
+            self.whole &= frame.is_data() && self.kept.iter().map(Bytes::len).sum::<usize>() <= KEPT;
+        }
+        if !self.whole {
+            self.kept.clear();
+        }
+        Poll::Ready(frame)
     }
 }
 
@@ -157,28 +168,25 @@ impl http_body::Body for Reader {
         if said.begun != self.begun {
             return Poll::Ready(None);
         }
-        if let Some(piece) = said.kept.as_ref().and_then(|kept| kept.get(self.next)) {
+        if let Some(piece) = said.kept.get(self.next) {
             self.next += 1;
             return Poll::Ready(Some(Ok(Frame::data(piece.clone()))));
         }
-        let frame = ready!(Pin::new(&mut said.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame {
-            said.keep(frame);
-            self.next += 1;
-        }
+        let frame = ready!(said.poll_next(cx));
+        self.next = said.kept.len();
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         let said = self.message.said();
-        let is_behind = said.kept.as_ref().is_some_and(|kept| self.next < kept.len());
-        !is_behind && said.body.is_end_stream()
+        self.next >= said.kept.len() && said.body.is_end_stream()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use futures::channel::mpsc;
+    use http_body::Body as _;
     use http_body_util::{BodyExt, StreamBody};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
@@ -284,6 +292,23 @@ mod tests {
             sent_again(DATA, &["what was said,"], &[" and the rest"]).await,
             "what was said, and the rest"
         );
+    }
+
+    #[tokio::test]
+    async fn what_was_kept_is_said_to_its_end_though_the_answer_has_begun() {
+        let words = ["all", " that", " was", " said"].map(|word| Ok::<_, Status>(Frame::data(Bytes::from(word))));
+        let message = Message::new(Body::new(StreamBody::new(futures::stream::iter(words))));
+        let mut before = message.anew();
+        for _ in 0..3 {
+            before.frame().await.unwrap().unwrap();
+        }
+        let mut anew = message.anew();
+        assert!(before.frame().await.is_none(), "somebody else reads it now");
+        let first = anew.frame().await.unwrap().unwrap().into_data().unwrap();
+        message.forget();
+        assert!(!message.is_kept() && !anew.is_end_stream());
+        let rest = anew.collect().await.unwrap().to_bytes();
+        assert_eq!([first, rest].concat(), b"all that was said");
     }
 
     #[tokio::test]
