@@ -1,6 +1,6 @@
 //! Three times of what the consent service can do, for a minute: what becomes of the served, of the rest, of another
-//! participant, of memory, and of the service afterwards. Real processes; where there are two processors, theirs is one and the callers' the other,
-//! so that the service is what is short.
+//! participant, of memory, and of the service afterwards. Real processes; where there are two processors, theirs is one and
+//! the callers' the other, so that the service is what is short.
 
 use std::sync::Arc;
 use std::time::Duration;
